@@ -1,0 +1,55 @@
+"""Random changes of a training image. Its aspect ratio stays, so the planned grid stays valid."""
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from .laws import Augment
+
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
+
+
+def resize(
+    image: UInt8[np.ndarray, "h w 3"],
+    size: tuple[int, int],
+    box: tuple[float, float, float, float] | None = None,
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """`box` (left, top, right, bottom) of the image at `size` (height, width): bilinear, antialiased."""
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+
+
+def augmented(
+    rng: np.random.Generator,
+    image: UInt8[np.ndarray, "h w 3"],
+    size: tuple[int, int],
+    law: Augment,
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """A random crop of the image at `size`, perhaps mirrored, its colours moved a little."""
+    out = resize(image, size, crop_box(rng, image.shape[:2], law))
+    if law.flip and rng.random() < 0.5:
+        out = out[:, ::-1]
+    return jitter(rng, out, law.jitter) if law.jitter else out
+
+
+def crop_box(
+    rng: np.random.Generator, size: tuple[int, int], law: Augment
+) -> tuple[float, float, float, float]:
+    """A box with a share ~ U(crop, 1) of the area, anywhere; its aspect ratio moves by at most `stretch`."""
+    share = np.sqrt(rng.uniform(law.crop, 1.0))
+    tilt = np.exp(rng.uniform(-1, 1) * np.log1p(law.stretch) / 2)
+    height, width = (min(side * share * t, side) for side, t in zip(size, (tilt, 1 / tilt)))
+    top, left = rng.uniform(0, size[0] - height), rng.uniform(0, size[1] - width)
+    return left, top, left + width, top + height
+
+
+def jitter(
+    rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], amount: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Brightness, contrast and saturation, each times 1 ± amount."""
+    brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3).astype(np.float32)
+    x = image.astype(np.float32)
+    grey = (x @ GREY)[..., None]
+    x = grey + saturation * (x - grey)
+    mean = grey.mean()
+    x = brightness * (mean + contrast * (x - mean))
+    return x.clip(0, 255).astype(np.uint8)

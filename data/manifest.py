@@ -1,0 +1,74 @@
+"""What is known about a source before any pixel is read: names, upright sizes, labels, classes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int
+
+from .errors import DataError, DataMissing
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One entry per image; `set_aside` names what cannot be used, with the reason."""
+
+    names: np.ndarray
+    """Of bytes, so that any file name fits."""
+    sizes: Int[np.ndarray, "N 2"]
+    """Upright height and width in pixels."""
+    labels: Int[np.ndarray, " N"]
+    classes: tuple[str, ...]
+    where: str
+    """The source, for messages."""
+    set_aside: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        count = len(self.names)
+        if not count:
+            first = f"; {len(self.set_aside)} were set aside, first {self.set_aside[0]}" if self.set_aside else ""
+            raise DataMissing(f"no readable image in {self.where}{first}")
+        if self.sizes.shape != (count, 2) or self.labels.shape != (count,):
+            raise DataError(f"{self.where}: {count} names, sizes {self.sizes.shape}, labels {self.labels.shape}")
+        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if len(wrong):
+            i = int(wrong[0])
+            raise DataError(
+                f"{self.where}: {self.name(i)} has label {self.labels[i]}, allowed are 0 to "
+                f"{len(self.classes) - 1} ({len(wrong)} such images): mend the labels or the list of classes"
+            )
+        if self.sizes.min() < 1:
+            i = int(self.sizes.min(-1).argmin())
+            raise DataError(f"{self.where}: {self.name(i)} has size {tuple(self.sizes[i])}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """Of one image, printable whatever its bytes."""
+        return self.names[index].decode("utf-8", "backslashreplace")
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of names, sizes, labels and classes."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for array in (self.names, self.sizes, self.labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+    def check_unreadable(self, budget: float) -> None:
+        """Raises DataError when more than a share `budget` of the images was set aside."""
+        share = len(self.set_aside) / (len(self) + len(self.set_aside))
+        if share > budget:
+            raise DataError(
+                f"{len(self.set_aside)} of {len(self) + len(self.set_aside)} images in {self.where} cannot be "
+                f"read, more than the share data.max_unreadable={budget}; first: {self.set_aside[0]}. "
+                "Mend or remove them, or raise the share"
+            )
+
+
+def as_names(names: Sequence[str]) -> np.ndarray:
+    """Names as an array of bytes: compact for millions of images, and exact for any file name."""
+    return np.array([name.encode("utf-8", "surrogateescape") for name in names] or [b""])[: len(names)]

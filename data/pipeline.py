@@ -1,0 +1,65 @@
+"""Rows → this host's share of each batch → worker processes. Thin on purpose: Grain does the work."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grain
+from absl import flags
+
+from reference.types import Row
+
+from .rows import PlannedRows
+
+THREADS = 2  # that read rows, in each process; Grain's default of 16 holds gigabytes of images
+AHEAD = 16  # rows read ahead by these threads
+
+
+@dataclass
+class HostShare:
+    """The rows of one host: batch s of all hosts is rows s·B … (s+1)·B, and each host has one stretch of it."""
+
+    rows: PlannedRows
+    batch: int
+    host: int
+    hosts: int
+
+    def __len__(self) -> int:
+        return len(self.rows) // self.batch * (self.batch // self.hosts)
+
+    def __getitem__(self, index: int) -> Row:
+        share = self.batch // self.hosts
+        step, place = divmod(int(index), share)
+        return self.rows[step * self.batch + self.host * share + place]
+
+
+def batches(
+    rows: PlannedRows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0
+) -> Iterator[Row]:
+    """Batches from number `start` on, each leaf with a leading axis of batch / hosts.
+
+    The stream is the same for any number of workers; its position is one integer.
+    Raises ValueError where hosts do not divide the batch.
+    """
+    if batch % hosts:
+        raise ValueError(f"a batch of {batch} rows cannot be shared by {hosts} hosts: make it a multiple")
+    share = HostShare(rows, batch, host, hosts)
+    data = grain.MapDataset.source(share)[start * (batch // hosts) :].batch(batch // hosts)
+    stream = data.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD))
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain 0.2.18 reads absl flags, which only absl programs parse
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+        stream = stream.mp_prefetch(options, worker_init_fn=start_worker)
+    return iter(stream)
+
+
+def start_worker(index: int, count: int) -> None:
+    """Workers never touch an accelerator, leave Ctrl-C to their parent, and die with it."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,97 @@
+"""Packed rows by index: what the plan says, turned into pixels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Int
+
+from reference.dropping import sample_tokens
+from reference.packing import pack
+from reference.patches import patchify
+from reference.types import Row, Tokens
+
+from .augment import augmented, resize
+from .errors import BadImage
+from .laws import Augment
+from .plan import Plan
+from .sources import Source
+
+
+@dataclass
+class PlannedRows:
+    """Row g of the stream of all epochs, any g at any time; at most one plan is kept in memory.
+
+    An image that cannot be decoded leaves its room as padding: its id stands in an empty slot (label −1).
+    """
+
+    source: Source
+    plan: Callable[[int], Plan]
+    """Epoch → plan."""
+    count: int
+    """Rows in the stream."""
+    patch_size: int
+    row_tokens: int
+    seed: int
+    augment: Augment | None
+    ends: list[int] = field(default_factory=list)
+    """First row after each epoch planned so far."""
+    current: tuple[int, Plan] | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Row:
+        epoch, plan, r = self.locate(int(index))
+        return self.load(epoch, plan.image_ids[r], plan.grids[r], plan.kept[r])
+
+    def locate(self, index: int) -> tuple[int, Plan, int]:
+        """Epoch, its plan, and the row in it."""
+        while not self.ends or self.ends[-1] <= index:
+            plan = self.planned(len(self.ends))
+            self.ends.append((self.ends[-1] if self.ends else 0) + len(plan.image_ids))
+        epoch = int(np.searchsorted(self.ends, index, side="right"))
+        return epoch, self.planned(epoch), index - (self.ends[epoch - 1] if epoch else 0)
+
+    def planned(self, epoch: int) -> Plan:
+        if self.current is None or self.current[0] != epoch:
+            self.current = epoch, self.plan(epoch)
+        return self.current[1]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "current": None}
+
+    def load(
+        self,
+        epoch: int,
+        image_ids: Int[np.ndarray, " I"],
+        grids: Int[np.ndarray, "I 2"],
+        kept: Int[np.ndarray, " I"],
+    ) -> Row:
+        """Read, resize, cut, drop and place the images of one row."""
+        good, bad, tokens = [], [], []
+        for i in np.flatnonzero(image_ids >= 0):
+            try:
+                tokens.append(self.tokens(epoch, int(image_ids[i]), grids[i], int(kept[i])))
+                good.append(int(image_ids[i]))
+            except BadImage:
+                bad.append(int(image_ids[i]))
+        if not tokens:
+            tokens = [Tokens(np.zeros((0, 3 * self.patch_size**2), np.uint8), np.zeros((0, 2), np.int32), grids[0])]
+            good = [-1]
+        labels = [int(self.source.manifest.labels[i]) if i >= 0 else -1 for i in good]
+        row = pack(tokens, labels, good, self.row_tokens, len(image_ids))
+        row.image_ids[len(good) : len(good) + len(bad)] = bad
+        return row
+
+    def tokens(self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int) -> Tokens:
+        """Tokens of one image, the same whatever row it stands in.   Raises BadImage."""
+        rng = np.random.default_rng([self.seed, epoch, image_id])
+        image = self.source.image(image_id)
+        size = (int(grid[0]) * self.patch_size, int(grid[1]) * self.patch_size)
+        image = resize(image, size) if self.augment is None else augmented(rng, image, size, self.augment)
+        whole = patchify(image, (self.patch_size, self.patch_size))
+        if kept == len(whole.patches):
+            return whole
+        stay = sample_tokens(rng, len(whole.patches), kept)
+        return Tokens(whole.patches[stay], whole.coords[stay], whole.grid)

@@ -1,0 +1,160 @@
+"""A run as one frozen dataclass, and presets: functions that return one."""
+
+from dataclasses import dataclass, field, replace
+
+from data.laws import Augment, Beta, Constant, Dropping, Native, Resolution, Sides, Square
+from data.plan import Packing
+from data.sources import Digits, Folder, Parquet
+from navit_eqx import config as sizes
+from navit_eqx.config import Cosine, Factorised, ModelConfig, OptimConfig, Rsqrt, Sigmoid, Softmax
+from navit_eqx.config_json import check
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Images, and how they are seen."""
+
+    source: Digits | Folder | Parquet = Folder()
+    root: str = ""
+    """Folder of the images."""
+    resolution: Resolution = Sides(0, 0)
+    """At which size training images are seen; sides of 0 are chosen from the data."""
+    dropping: Dropping = Constant(0.0)
+    """Share of tokens dropped in training; evaluation drops none."""
+    augment: Augment = Augment()
+    packing: Packing = Packing()
+    val_resolution: float = 0
+    """At which size accuracy is reported; 0 is the largest seen in training."""
+    eval_resolutions: tuple[float, ...] = ()
+    """Sizes of the final sweep; empty chooses five around those seen in training."""
+    max_unreadable: float = 0.01
+    """Share of images that may be unreadable before the run stops."""
+    workers: int = 0
+    """Processes that read images; 0 reads them in threads of the main one."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run depends on."""
+
+    model: ModelConfig = field(default_factory=sizes.ti)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: Softmax | Sigmoid = Softmax()
+    rows: int = 16
+    """Rows in a batch, B, over all devices."""
+    steps: int = 0
+    """Training steps; 0 chooses from the number of images."""
+    seed: int = 0
+    log_every: int = 50
+    eval_every: int = 0
+    """Steps between evaluations; 0 evaluates at the end alone."""
+    out: str = "runs"
+    name: str = ""
+    """Folder of the run inside `out`; empty takes the preset's name."""
+
+    def __post_init__(self):
+        check(self.rows >= 1, f"rows must be at least 1, got {self.rows}")
+        check(self.steps >= 0, f"steps must not be negative, got {self.steps}")
+        check(self.log_every >= 1, f"log_every must be at least 1, got {self.log_every}")
+
+
+def digits() -> Config:
+    """Digit strips at their own aspect ratio; embedded data, a few minutes on a laptop."""
+    return Config(
+        model=ModelConfig(8, width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
+        data=DataConfig(
+            source=Digits(),
+            resolution=Native(1.0, 1.4),
+            packing=Packing(row_tokens=96, row_images=24),
+            val_resolution=1.2,
+            eval_resolutions=(0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0),
+        ),
+        optim=OptimConfig(lr=2e-3, schedule=Cosine(), weight_decay=0.05),
+        rows=16,
+        steps=4000,
+        log_every=100,
+    )
+
+
+def digits_square() -> Config:
+    """The same strips squeezed to squares of equal tokens: what a model with square inputs would see."""
+    native = digits()
+    return replace(native, data=replace(native.data, resolution=Square(Native(1.0, 1.4))))
+
+
+def folder() -> Config:
+    """Any folder of images, one class per sub-folder; sizes, row length and steps are chosen from the data."""
+    return Config(
+        model=ModelConfig(16, width=128, depth=5, heads=4, mlp_width=512, unroll=5),
+        data=DataConfig(
+            dropping=Beta(0.3, 0.7),
+            augment=Augment(flip=True, crop=0.4, stretch=0.3, jitter=0.3),
+        ),
+        optim=OptimConfig(lr=1e-3, schedule=Cosine(), weight_decay=0.1),
+        loss=Softmax(0.1),
+    )
+
+
+def caltech101() -> Config:
+    """Caltech-101, native sizes, from scratch: `python train.py caltech101 --data.root DIR`."""
+    base = folder()
+    return replace(
+        base,
+        model=ModelConfig(16, width=192, depth=6, heads=6, mlp_width=768, unroll=6),
+        data=replace(
+            base.data,
+            resolution=Sides(64, 144),
+            packing=Packing(row_tokens=128, row_images=24),
+            workers=1,
+        ),
+        rows=16,
+        steps=4000,
+    )
+
+
+def grocery() -> Config:
+    """Grocery Store images in parquet, 43 coarse classes: `python train.py grocery --data.root DIR`."""
+    base = caltech101()
+    return replace(
+        base,
+        data=replace(base.data, source=Parquet(label="coarse"), resolution=Sides(64, 128)),
+        steps=2400,
+    )
+
+
+def imagenet_s16() -> Config:
+    """S/16 on an ImageNet-1k folder, 300 M images seen; see `docs/presets.md` for memory and hours."""
+    return Config(
+        model=replace(sizes.s(16)),
+        data=DataConfig(
+            resolution=Sides(64, 256),
+            dropping=Beta(0.5, 0.9),
+            augment=Augment(flip=True, crop=0.25, stretch=0.33),
+            packing=Packing(row_tokens=256, row_images=16, fill=True),
+            val_resolution=224,
+            eval_resolutions=(96, 128, 160, 192, 224, 256, 320, 384),
+            workers=12,
+        ),
+        optim=OptimConfig(lr=8e-4, schedule=Rsqrt(10_000, 0.1), weight_decay=0.03, warmup=0.05),
+        loss=Sigmoid(),
+        rows=256,
+        steps=240_000,
+        eval_every=20_000,
+    )
+
+
+def imagenet_b16() -> Config:
+    """B/16 on an ImageNet-1k folder, 300 M images seen; see `docs/presets.md` for memory and hours."""
+    return replace(imagenet_s16(), model=sizes.b(16))
+
+
+PRESETS = {
+    "digits": digits,
+    "digits-square": digits_square,
+    "folder": folder,
+    "caltech101": caltech101,
+    "grocery": grocery,
+    "imagenet-s16": imagenet_s16,
+    "imagenet-b16": imagenet_b16,
+}

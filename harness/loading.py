@@ -1,0 +1,100 @@
+"""Sources and packed rows as configured."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from data.laws import Resolution
+from data.pipeline import batches
+from data.plan import Packing, Plan, plan_epoch, plan_evaluation
+from data.rows import PlannedRows
+from data.sources import Source
+from reference.types import Row
+
+from .choose import round_up
+from .config import Config, DataConfig
+
+
+def open_source(data: DataConfig, split: str) -> Source:
+    """The images of a split, checked.   Raises DataError or DataMissing."""
+    source = data.source.open(data.root, split)
+    source.manifest.check_unreadable(data.max_unreadable)
+    return source
+
+
+def training_plan(config: Config, source: Source) -> Callable[[int], Plan]:
+    """Epoch → plan."""
+    return partial(
+        _plan,
+        source.manifest.sizes,
+        config.seed,
+        config.model.patch_size,
+        config.data,
+        config.model.posembed.size,
+    )
+
+
+def _plan(sizes, seed: int, patch_size: int, data: DataConfig, longest_side: int, epoch: int) -> Plan:
+    return plan_epoch(
+        sizes,
+        seed=seed,
+        epoch=epoch,
+        patch_size=patch_size,
+        resolution=data.resolution,
+        dropping=data.dropping,
+        packing=data.packing,
+        longest_side=longest_side,
+    )
+
+
+def training_rows(config: Config, source: Source) -> PlannedRows:
+    """The stream of rows of the whole run."""
+    return PlannedRows(
+        source,
+        training_plan(config, source),
+        config.steps * config.rows,
+        config.model.patch_size,
+        config.data.packing.row_tokens,
+        config.seed,
+        config.data.augment,
+    )
+
+
+def evaluation_batches(config: Config, source: Source, resolution: Resolution) -> tuple[list[Row], Plan]:
+    """Every image once, nothing dropped; the last batch is filled up with empty rows.
+
+    Rows are as long as in training, or longer where the longest image needs it.
+    """
+    sizes, patch_size = source.manifest.sizes, config.model.patch_size
+    packing = packing_at(config.data.packing, resolution, sizes, patch_size)
+    plan = plan_evaluation(
+        sizes,
+        patch_size=patch_size,
+        resolution=resolution,
+        packing=packing,
+        longest_side=config.model.posembed.size,
+    )
+    padded = fill_last_batch(plan, config.rows)
+    count = len(padded.image_ids)
+    rows = PlannedRows(source, lambda epoch: padded, count, patch_size, packing.row_tokens, config.seed, None)
+    return list(batches(rows, config.rows)), plan
+
+
+def packing_at(packing: Packing, resolution: Resolution, sizes, patch_size: int) -> Packing:
+    """`packing` with rows long enough for every image at this resolution."""
+    longest = int(resolution.grids(np.random.default_rng(0), sizes, patch_size).prod(-1).max())
+    tokens = packing.row_tokens if longest <= packing.row_tokens else round_up(longest)
+    return replace(packing, row_tokens=tokens, fill=False)
+
+
+def fill_last_batch(plan: Plan, rows: int) -> Plan:
+    """The plan with empty rows up to a multiple of `rows`."""
+    missing = -len(plan.image_ids) % rows
+
+    def fill(table, value):
+        widths = [(0, missing)] + [(0, 0)] * (table.ndim - 1)
+        return np.pad(table, widths, constant_values=value)
+
+    return plan._replace(image_ids=fill(plan.image_ids, -1), grids=fill(plan.grids, 0), kept=fill(plan.kept, 0))

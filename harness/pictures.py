@@ -1,0 +1,131 @@
+"""Pictures that explain a run: packed rows, their attention mask, accuracy against tokens."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Patch, Rectangle
+
+from reference.masks import same_image
+from reference.patches import unpatchify
+from reference.types import Row
+
+COLOURS = plt.get_cmap("tab10").colors
+DROPPED = 235  # grey level where a dropped token was
+GAP = 0.35  # of a patch, between images
+
+
+def colour(slot: int) -> tuple[float, ...]:
+    return COLOURS[(slot - 1) % len(COLOURS)]
+
+
+def image_of(row: Row, slot: int, patch_size: int) -> np.ndarray:
+    """What the model sees of one image; dropped tokens are light grey."""
+    grid = row.grids[slot - 1]
+    here = row.segment_ids == slot
+    place = row.coords[here] @ np.array([grid[1], 1])
+    patches = np.full((grid.prod(), row.patches.shape[1]), DROPPED, np.uint8)
+    patches[place] = row.patches[here]
+    return unpatchify(patches, grid, (patch_size, patch_size))
+
+
+def draw_rows(rows: list[Row], patch_size: int, path: Path) -> None:
+    """Each row twice: its images side by side, and below them its tokens in order, padding hatched."""
+    tall = [max(1, int(row.grids[:, 0].max())) for row in rows]
+    figure, axes = plt.subplots(
+        2 * len(rows), 1, figsize=(13, 1.2 + 0.30 * sum(tall) + 0.5 * len(rows)), squeeze=False,
+        gridspec_kw={"height_ratios": [h for t in tall for h in (max(t, 2), 1.1)]}, layout="constrained",
+    )
+    for r, row in enumerate(rows):
+        _draw_images(axes[2 * r, 0], row, patch_size, r)
+        _draw_tokens(axes[2 * r + 1, 0], row)
+    handles = [
+        Patch(facecolor=colour(1), label="one colour = one image"),
+        Patch(facecolor="white", edgecolor="grey", hatch="////", label="padding"),
+        Patch(facecolor=str(DROPPED / 255), edgecolor="grey", label="dropped token"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(
+        f"Packed rows of {len(rows[0].segment_ids)} tokens: images of any size share a row "
+        f"(patches of {patch_size} px; the bar shows the row as the model reads it)"
+    )
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_images(axis, row: Row, patch_size: int, number: int) -> None:
+    left = 0.0
+    for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
+        height, width = row.grids[slot - 1]
+        axis.imshow(image_of(row, slot, patch_size), extent=(left, left + width, height, 0), aspect="equal")
+        axis.add_patch(Rectangle((left, 0), width, height, fill=False, edgecolor=colour(slot), linewidth=2.5))
+        left += width + GAP
+    axis.set(xlim=(-GAP, max(left, 1)), ylim=(row.grids[:, 0].max() + GAP, -GAP))
+    axis.set_ylabel(f"row {number}", rotation=0, ha="right", va="center")
+    _bare(axis)
+
+
+def _draw_tokens(axis, row: Row) -> None:
+    tokens = len(row.segment_ids)
+    for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
+        places = np.flatnonzero(row.segment_ids == slot)
+        axis.add_patch(
+            Rectangle((places[0], 0), len(places), 1, facecolor=colour(slot), edgecolor="white", linewidth=1.5)
+        )
+        axis.text(places.mean() + 0.5, 0.5, len(places), ha="center", va="center", color="white", fontsize=8)
+    real = int((row.segment_ids > 0).sum())
+    if real < tokens:
+        axis.add_patch(
+            Rectangle((real, 0), tokens - real, 1, facecolor="white", edgecolor="grey", hatch="////", linewidth=0.5)
+        )
+    axis.set(xlim=(0, tokens), ylim=(0, 1))
+    _bare(axis)
+
+
+def _bare(axis) -> None:
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def draw_mask(row: Row, path: Path) -> None:
+    """Which token may look at which: one coloured block per image, nothing between images, nothing in padding."""
+    mask = same_image(row.segment_ids)
+    picture = np.ones((*mask.shape, 3))
+    for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
+        picture[mask & (row.segment_ids == slot)[:, None]] = colour(slot)
+    figure, axis = plt.subplots(figsize=(6.6, 6.4), layout="constrained")
+    axis.imshow(picture, interpolation="nearest")
+    real = int((row.segment_ids > 0).sum())
+    tokens = len(row.segment_ids)
+    if real < tokens:
+        for x, y, w, h in ((real, 0, tokens - real, tokens), (0, real, real, tokens - real)):
+            style = {"facecolor": "none", "edgecolor": "lightgrey", "hatch": "////", "linewidth": 0}
+            axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, **style))
+    axis.set(xlabel="token looked at", ylabel="token that looks")
+    axis.set_title(f"Attention mask of row 0: {mask.mean():.0%} of the pairs, one block per image\n"
+                   f"(white: other images{', hatched: padding' if real < tokens else ''})", fontsize=11)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_accuracy(sweep: list[dict], path: Path) -> None:
+    """One model, many resolutions: accuracy against tokens per image."""
+    figure, axis = plt.subplots(figsize=(6.8, 4.6), layout="constrained")
+    tokens = [e["mean_tokens"] for e in sweep]
+    accuracy = [e["accuracy"] for e in sweep]
+    axis.plot(tokens, accuracy, "o-", color=colour(1))
+    for e in sweep:
+        axis.annotate(f"{e['resolution']:g}", (e["mean_tokens"], e["accuracy"]), xytext=(0, 7),
+                      textcoords="offset points", ha="center", fontsize=9)
+    axis.set(xlabel="tokens per image (mean)", ylabel="accuracy", ylim=(0, min(1.05, 1.15 * max(accuracy) + 0.02)))
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(tokens, [f"{t:.0f}" for t in tokens])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.set_title("One model at several test-time resolutions\n(number at each point: resolution)", fontsize=11)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

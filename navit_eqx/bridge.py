@@ -1,0 +1,61 @@
+"""The model as a nested dict of arrays, and back: no table of names, since both sides use the same ones."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+
+M = TypeVar("M", bound=eqx.Module)
+
+
+def to_reference(module: eqx.Module) -> dict:
+    """The parameters as the reference reads them: field names are keys, arrays are NumPy arrays."""
+
+    def convert(node: Any) -> Any:
+        if isinstance(node, eqx.Module):
+            return {f.name: convert(getattr(node, f.name)) for f in dataclasses.fields(node)}
+        return np.asarray(node) if eqx.is_array(node) else node
+
+    return convert(module)
+
+
+def from_reference(params: dict, like: M) -> M:
+    """A module shaped as `like` holding the arrays of `params`.
+
+    Raises ValueError naming a parameter that is missing or has another shape.
+    """
+
+    def fill(path, leaf):
+        node: Any = params
+        for key in path:
+            if key.name not in node:
+                raise ValueError(f"parameter {jax.tree_util.keystr(path)} is missing")
+            node = node[key.name]
+        if node.shape != leaf.shape:
+            raise ValueError(
+                f"parameter {jax.tree_util.keystr(path)} has shape {node.shape}, expected {leaf.shape}"
+            )
+        return jax.numpy.asarray(node, leaf.dtype)
+
+    arrays, static = eqx.partition(like, eqx.is_array)
+    return eqx.combine(jax.tree_util.tree_map_with_path(fill, arrays), static)
+
+
+def flatten(model: eqx.Module) -> dict[str, np.ndarray]:
+    """Every array by its dotted name, as stored in safetensors files."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_array))
+    return {".".join(key.name for key in path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(tensors: dict[str, np.ndarray]) -> dict:
+    """Dotted names to a nested dict."""
+    tree: dict = {}
+    for name, tensor in tensors.items():
+        *outer, last = name.split(".")
+        node = tree
+        for key in outer:
+            node = node.setdefault(key, {})
+        node[last] = tensor
+    return tree

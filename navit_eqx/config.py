@@ -1,0 +1,110 @@
+"""What a model and its optimiser are made of: frozen dataclasses, no flags that exclude each other."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .config_json import check
+
+
+@dataclass(frozen=True)
+class Factorised:
+    """Position embedding: combine over axes of a feature of a coordinate."""
+
+    size: int = 64
+    """Entries per axis: the longest side in patches that has a position (coordinate=absolute)."""
+    coordinate: Literal["absolute", "fractional"] = "absolute"
+    feature: Literal["learned"] = "learned"
+    combine: Literal["sum"] = "sum"
+    axes: int = 2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a NaViT."""
+
+    patch_size: int = 16
+    """Side of a patch, in pixels."""
+    width: int = 192
+    depth: int = 12
+    heads: int = 3
+    mlp_width: int = 768
+    classes: int = 0
+    """Number of classes; 0 takes it from the data."""
+    posembed: Factorised = field(default_factory=Factorised)
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Of activations; parameters stay float32. auto: float32 on a CPU, bfloat16 on accelerators."""
+    remat: bool = False
+    """Recompute each block in the backward pass: less memory, about 1.25 times the time."""
+    unroll: int = 1
+    """Blocks per iteration of the scan: more is a longer compilation, sometimes a faster step."""
+
+    def __post_init__(self):
+        check(self.width % self.heads == 0, f"model.width={self.width} must be a multiple of heads={self.heads}")
+        for name in ("patch_size", "width", "depth", "heads", "mlp_width", "unroll"):
+            check(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def patch_dim(self) -> int:
+        """Numbers in a flattened patch, P."""
+        return 3 * self.patch_size**2
+
+
+def ti(patch_size: int = 16) -> ModelConfig:
+    """ViT-Ti: 5.5 M parameters in 12 blocks of width 192."""
+    return ModelConfig(patch_size, width=192, depth=12, heads=3, mlp_width=768)
+
+
+def s(patch_size: int = 16) -> ModelConfig:
+    """ViT-S: 22 M parameters in 12 blocks of width 384."""
+    return ModelConfig(patch_size, width=384, depth=12, heads=6, mlp_width=1536)
+
+
+def b(patch_size: int = 16) -> ModelConfig:
+    """ViT-B: 86 M parameters in 12 blocks of width 768."""
+    return ModelConfig(patch_size, width=768, depth=12, heads=12, mlp_width=3072)
+
+
+def l(patch_size: int = 16) -> ModelConfig:  # noqa: E743
+    """ViT-L: 304 M parameters in 24 blocks of width 1024."""
+    return ModelConfig(patch_size, width=1024, depth=24, heads=16, mlp_width=4096)
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Softmax cross-entropy; `smoothing` moves that share of the target to all classes alike."""
+
+    smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """Sigmoid cross-entropy, one independent decision per class: the paper's choice."""
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From the peak to 0 along half a cosine."""
+
+
+@dataclass(frozen=True)
+class Rsqrt:
+    """Peak / √(1 + t / timescale), then a straight line to 0 over the last `cooldown` share of the run."""
+
+    timescale: int = 10_000
+    cooldown: float = 0.15
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with warm-up, a schedule, and clipping by the global norm."""
+
+    lr: float = 1e-3
+    """Peak learning rate."""
+    schedule: Cosine | Rsqrt = Rsqrt()
+    warmup: float = 0.05
+    """Share of the run over which the rate rises from 0."""
+    weight_decay: float = 0.05
+    """Per step, lr · weight_decay · parameter, on matrices alone."""
+    b2: float = 0.99
+    clip: float = 1.0
+    """Largest global norm of the gradient."""

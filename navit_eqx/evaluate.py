@@ -1,0 +1,47 @@
+"""Predictions of a model over any number of packed batches."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .model import NaViT
+from .types import Row
+
+
+class Predictions(NamedTuple):
+    """One entry per image, in the order of the batches."""
+
+    image_ids: Int[np.ndarray, " N"]
+    labels: Int[np.ndarray, " N"]
+    logits: Float[np.ndarray, "N Y"]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images whose label is at the top; NaN without images."""
+        if not len(self.labels):
+            return float("nan")
+        return float((self.logits.argmax(-1) == self.labels).mean())
+
+
+@eqx.filter_jit
+def forward(model: NaViT, batch: Row) -> Float[Array, "*B I Y"]:
+    """The jitted model."""
+    return model(batch)
+
+
+def predict(model: NaViT, batches: Iterable[Row]) -> Predictions:
+    """Run the model over batches and gather what belongs to real images.   Raises ValueError on no batch."""
+    parts = [_real(batch, forward(model, batch)) for batch in batches]
+    if not parts:
+        raise ValueError("there is nothing to predict: no batch of rows was given")
+    return Predictions(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def _real(batch: Row, logits: Array) -> Predictions:
+    labels = np.asarray(batch.labels)
+    real = labels >= 0
+    return Predictions(np.asarray(batch.image_ids)[real], labels[real], np.asarray(jax.device_get(logits))[real])

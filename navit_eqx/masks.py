@@ -1,0 +1,16 @@
+"""Who may look at whom.   segment_ids: 1…I = image slot, 0 = padding; True = may look."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+
+def same_image(segment_ids: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
+    """Tokens of the same image. Padding sees nobody and is seen by nobody.   [NaViT, §2.1, fig. 2]"""
+    real = segment_ids > 0
+    same = segment_ids[..., :, None] == segment_ids[..., None, :]
+    return same & real[..., :, None] & real[..., None, :]
+
+
+def slot_tokens(segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B I T"]:
+    """The tokens that image slot i pools.   [NaViT, §2.1, "masked pooling"]"""
+    return jnp.arange(1, slots + 1)[:, None] == segment_ids[..., None, :]

@@ -1,0 +1,19 @@
+"""What the model reads."""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Int, Num
+
+
+class Row(NamedTuple):
+    """Several images in one sequence of fixed length; every leaf may carry leading batch axes.
+
+    segment_ids: 1…I = which image slot, 0 = padding.   [NaViT, §2.1, fig. 2]
+    """
+
+    patches: Num[Array, "*B T P"]
+    coords: Int[Array, "*B T A"]
+    segment_ids: Int[Array, "*B T"]
+    grids: Int[Array, "*B I A"]
+    labels: Int[Array, "*B I"]
+    image_ids: Int[Array, "*B I"]

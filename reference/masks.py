@@ -1,0 +1,15 @@
+"""Who may look at whom.   segment_ids: 1…I = image slot, 0 = padding; True = may look."""
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+
+def same_image(segment_ids: Int[np.ndarray, " T"]) -> Bool[np.ndarray, "T T"]:
+    """Tokens of the same image. Padding sees nobody and is seen by nobody.   [NaViT, §2.1, fig. 2]"""
+    real = segment_ids > 0
+    return (segment_ids[:, None] == segment_ids[None, :]) & real[:, None] & real[None, :]
+
+
+def slot_tokens(segment_ids: Int[np.ndarray, " T"], slots: int) -> Bool[np.ndarray, "I T"]:
+    """The tokens that image slot i pools.   [NaViT, §2.1, "masked pooling"]"""
+    return np.arange(1, slots + 1)[:, None] == segment_ids[None, :]

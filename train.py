@@ -1,0 +1,204 @@
+"""Train NaViT.
+
+    python train.py                                        digit strips, embedded, minutes on a laptop CPU
+    python train.py digits-square                          the same strips squeezed to squares
+    python train.py folder --data.root DIR                 any folder of images
+    python train.py caltech101 --data.root DIR --steps 100  a preset, and any field of its configuration
+
+`python train.py PRESET --help` lists every field. A run leaves `runs/<name>/`: docs/run_folder.md.
+"""
+
+from harness.command import parse, run, tune_allocator
+
+if __name__ == "__main__":
+    tune_allocator()
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+
+from data.errors import DataError
+from data.pipeline import batches
+from data.sources import Source
+from harness import choose, pictures, report
+from harness.config import PRESETS, Config
+from harness.loading import open_source, training_plan, training_rows
+from harness.sweep import evaluate_at, sweep
+from navit_eqx import NaViT, save_model
+from navit_eqx.config_json import check, encode
+from navit_eqx.optim import optimiser, schedule
+from navit_eqx.sharding import data_mesh, everywhere, split_rows
+from navit_eqx.train import Metrics, State, init, train_step
+from reference.types import Row
+
+PICTURED_ROWS = 5
+
+
+def main() -> None:
+    preset, config = command_line(sys.argv[1:])
+
+    # data -----------------------------------------------------------------------------------------
+    train, val = open_source(config.data, "train"), open_source(config.data, "val")
+    config, notes = choose.resolve(config, train.manifest)
+    folder = report.new_folder(config.out, config.name or preset)
+    report.write_config(folder, config, preset)
+    introduce(config, train, val, folder, notes)
+    stream = batches(
+        training_rows(config, train),
+        config.rows,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        workers=config.data.workers,
+    )
+    stream, first = picture(stream, config, folder)
+
+    # model, optimiser, step -----------------------------------------------------------------------
+    mesh = data_mesh()
+    check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
+    tx = optimiser(config.optim, config.steps)
+    rate = schedule(config.optim, config.steps)
+
+    def fresh(key) -> State:
+        return init(NaViT(config.model, key=key), tx)
+
+    static = eqx.filter(
+        eqx.filter_eval_shape(NaViT, config.model, key=jr.key(0)), eqx.is_inexact_array_like, inverse=True
+    )
+    state = jax.jit(fresh, out_shardings=everywhere(mesh))(jr.key(config.seed))
+    step = jax.jit(partial(train_step, static=static, loss=config.loss, optimiser=tx), donate_argnums=0)
+
+    # the loop -------------------------------------------------------------------------------------
+    progress = report.Progress(folder, config.steps)
+    unreadable: set[int] = set()
+    window: list[Metrics] = []
+    for n in range(1, config.steps + 1):
+        batch = next(stream)
+        set_aside(batch, unreadable, train, config)
+        state, metrics = step(state, split_rows(batch, mesh))
+        window.append(metrics)
+        if n % config.log_every == 0 or n == config.steps:
+            row = progress.line(n, jax.device_get(window), float(rate(n)), len(unreadable))
+            window.clear()
+            if not np.isfinite([row["loss"], row["grad_norm"]]).all():
+                raise FloatingPointError(
+                    f"loss {row['loss']}, gradient norm {row['grad_norm']} at step {n}: lower --optim.lr"
+                )
+        if config.eval_every and n % config.eval_every == 0 and n < config.steps:
+            entry = evaluate_at(eqx.combine(state.model, static), config, val, config.data.val_resolution)
+            print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
+
+    # what it came to ------------------------------------------------------------------------------
+    model = eqx.combine(jax.device_get(state.model), static)
+    save_model(folder / "model", model, config.model, about(config, train))
+    at = config.data.val_resolution
+    rows = sweep(model, config, val, [*config.data.eval_resolutions, at], folder)
+    summary = {
+        "val_accuracy": next(e["accuracy"] for e in rows if e["resolution"] == at),
+        "val_resolution": at,
+        **progress.summary(),
+        "compiles": step._cache_size(),
+        "unreadable": sorted(train.manifest.name(i) for i in unreadable),
+        "sweep": rows,
+    }
+    report.write_json(folder / "summary.json", summary)
+    print(
+        f"\ntest accuracy {summary['val_accuracy']:.3f} at resolution {at:g} after "
+        f"{report.clock(summary['train_seconds'])} of training on {summary['images_seen']} images; "
+        f"padding {summary['padding']:.2%}, {summary['compiles']} compiled program\nmodel and pictures: {folder}/"
+    )
+
+
+def command_line(arguments: list[str]) -> tuple[str, Config]:
+    """The preset's name and the configuration; without a preset, `digits`."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:14} {make.__doc__.splitlines()[0]}" for name, make in PRESETS.items())
+        print(f"{__doc__}\npresets\n{lines}")
+        sys.exit(0)
+    if not arguments or arguments[0].startswith("-"):
+        arguments = ["digits", *arguments]
+    preset, *rest = arguments
+    if preset not in PRESETS:
+        import difflib
+
+        near = difflib.get_close_matches(preset, PRESETS, n=1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        print(f"error: no preset {preset!r}{hint} Presets: {', '.join(PRESETS)}", file=sys.stderr)
+        sys.exit(2)
+    make = PRESETS[preset]
+    return preset, parse(
+        Config, default=make(), args=rest, prog=f"train.py {preset}", description=make.__doc__
+    )
+
+
+def introduce(config: Config, train: Source, val: Source, folder, notes: list[str]) -> None:
+    """What is about to happen, with every choice that the data made."""
+    print(f"run {folder} on {jax.device_count()} {jax.devices()[0].device_kind} device(s)")
+    for source in (train, val):
+        manifest = source.manifest
+        print(f"{len(manifest)} images, {len(manifest.classes)} classes: {manifest.where}")
+        for name, reason in manifest.set_aside:
+            print(f"  set aside {name}: {reason}")
+    for note in notes:
+        print(f"chosen from the data: {note}")
+    plan = training_plan(config, train)(0)
+    print(
+        f"an epoch: {len(plan.image_ids)} rows of {config.data.packing.row_tokens} tokens, "
+        f"{(plan.image_ids >= 0).sum() / len(plan.image_ids):.2f} images a row, "
+        f"padding {plan.padding(config.data.packing.row_tokens):.3%}"
+    )
+    if plan.left_out:
+        index, reason = plan.left_out[0]
+        print(f"{len(plan.left_out)} images are left out; {train.manifest.name(index)}: {reason}")
+    share = len(plan.left_out) / len(train.manifest)
+    if share > config.data.max_unreadable:
+        raise DataError(
+            f"{len(plan.left_out)} of {len(train.manifest)} images fit no row; "
+            f"{train.manifest.name(plan.left_out[0][0])}: {plan.left_out[0][1]}"
+        )
+    print("compiling ...", flush=True)
+
+
+def picture(stream: Iterator[Row], config: Config, folder) -> tuple[Iterator[Row], Row]:
+    """Draw rows of the first batch, and give the stream back whole."""
+    import itertools
+
+    first = next(stream)
+    rows = [Row(*(leaf[r] for leaf in first)) for r in range(min(PICTURED_ROWS, len(first.labels)))]
+    pictures.draw_rows(rows, config.model.patch_size, folder / "packed_rows.png")
+    pictures.draw_mask(rows[0], folder / "attention_mask.png")
+    return itertools.chain([first], stream), first
+
+
+def set_aside(batch: Row, unreadable: set[int], source: Source, config: Config) -> None:
+    """Name images that could not be decoded.   Raises DataError when they are too many."""
+    new = set(batch.image_ids[(batch.image_ids >= 0) & (batch.labels < 0)].tolist()) - unreadable
+    for index in sorted(new):
+        print(f"set aside {source.manifest.name(index)}: it cannot be decoded", flush=True)
+    unreadable |= new
+    if new and len(unreadable) > config.data.max_unreadable * len(source.manifest):
+        raise DataError(
+            f"{len(unreadable)} of {len(source.manifest)} images cannot be decoded, more than the share "
+            f"data.max_unreadable={config.data.max_unreadable}: mend them, or raise the share"
+        )
+
+
+def about(config: Config, source: Source) -> dict:
+    """What a user of the saved model must know beside its shape."""
+    law = config.data.resolution.at(config.data.val_resolution)
+    packing = replace(config.data.packing, fill=False)
+    return {
+        "classes": list(source.manifest.classes),
+        "resolution": encode(law),
+        "packing": encode(packing),
+        "trained_on": source.manifest.where,
+    }
+
+
+if __name__ == "__main__":
+    run(main)
