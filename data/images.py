@@ -9,7 +9,7 @@ from reference.types import Row
 
 from .laws import Resolution
 from .plan import Packing, plan_evaluation
-from .rows import PlannedRows
+from .rows import Epochs, PlannedRows
 from .sources import Arrays
 
 
@@ -34,7 +34,7 @@ def pack_images(
         longest_side=longest_side,
     ).complete()
     count = len(plan.image_ids)
-    rows = PlannedRows(source, lambda epoch: plan, count, patch_size, packing.row_tokens, 0, None)
+    rows = PlannedRows(source, Epochs(lambda epoch: plan), count, patch_size, packing.row_tokens, 0, None)
     return Row(*(np.stack(leaf) for leaf in zip(*(rows[r] for r in range(count)))))
 
 

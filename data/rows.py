@@ -1,7 +1,9 @@
 """Packed rows by index: what the plan says, turned into pixels."""
 
+import bisect
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
@@ -18,48 +20,59 @@ from .plan import Plan
 from .sources import Source
 
 
+class Epochs:
+    """The rows of all epochs in one line. Plans are made when needed, by one thread at a time; two are kept."""
+
+    def __init__(self, plan: Callable[[int], Plan]):
+        self.plan = plan
+        self.ends: list[int] = []  # first row after each epoch planned so far
+        self.kept: dict[int, Plan] = {}
+        self.lock = threading.Lock()
+
+    def __getstate__(self) -> Callable[[int], Plan]:
+        return self.plan
+
+    def __setstate__(self, plan: Callable[[int], Plan]) -> None:
+        self.__init__(plan)
+
+    def locate(self, index: int) -> tuple[int, Plan, int]:
+        """Epoch, its plan, and the row in it, of row `index` of the stream."""
+        with self.lock:
+            while not self.ends or self.ends[-1] <= index:
+                rows = len(self._planned(len(self.ends)).image_ids)
+                self.ends.append(self.ends[-1] + rows if self.ends else rows)
+            epoch = bisect.bisect_right(self.ends, index)
+            return epoch, self._planned(epoch), index - (self.ends[epoch - 1] if epoch else 0)
+
+    def _planned(self, epoch: int) -> Plan:
+        if epoch not in self.kept:
+            self.kept = dict([*self.kept.items()][-1:])
+            self.kept[epoch] = self.plan(epoch)
+        return self.kept[epoch]
+
+
 @dataclass
 class PlannedRows:
-    """Row g of the stream of all epochs, any g at any time; at most one plan is kept in memory.
+    """Row g of the stream of all epochs, any g at any time, from any thread or process.
 
     An image that cannot be decoded leaves its room as padding: its id stands in an empty slot (label −1).
     """
 
     source: Source
-    plan: Callable[[int], Plan]
-    """Epoch → plan."""
+    epochs: Epochs
     count: int
     """Rows in the stream."""
     patch_size: int
     row_tokens: int
     seed: int
     augment: Augment | None
-    ends: list[int] = field(default_factory=list)
-    """First row after each epoch planned so far."""
-    current: tuple[int, Plan] | None = None
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Row:
-        epoch, plan, r = self.locate(int(index))
+        epoch, plan, r = self.epochs.locate(int(index))
         return self.load(epoch, plan.image_ids[r], plan.grids[r], plan.kept[r])
-
-    def locate(self, index: int) -> tuple[int, Plan, int]:
-        """Epoch, its plan, and the row in it."""
-        while not self.ends or self.ends[-1] <= index:
-            plan = self.planned(len(self.ends))
-            self.ends.append((self.ends[-1] if self.ends else 0) + len(plan.image_ids))
-        epoch = int(np.searchsorted(self.ends, index, side="right"))
-        return epoch, self.planned(epoch), index - (self.ends[epoch - 1] if epoch else 0)
-
-    def planned(self, epoch: int) -> Plan:
-        if self.current is None or self.current[0] != epoch:
-            self.current = epoch, self.plan(epoch)
-        return self.current[1]
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "current": None}
 
     def load(
         self,

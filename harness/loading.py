@@ -9,7 +9,7 @@ import numpy as np
 from data.laws import Resolution
 from data.pipeline import batches
 from data.plan import Packing, Plan, plan_epoch, plan_evaluation
-from data.rows import PlannedRows
+from data.rows import Epochs, PlannedRows
 from data.sources import Source
 from reference.types import Row
 
@@ -53,7 +53,7 @@ def training_rows(config: Config, source: Source) -> PlannedRows:
     """The stream of rows of the whole run."""
     return PlannedRows(
         source,
-        training_plan(config, source),
+        Epochs(training_plan(config, source)),
         config.steps * config.rows,
         config.model.patch_size,
         config.data.packing.row_tokens,
@@ -78,7 +78,8 @@ def evaluation_batches(config: Config, source: Source, resolution: Resolution) -
     )
     padded = fill_last_batch(plan, config.rows)
     count = len(padded.image_ids)
-    rows = PlannedRows(source, lambda epoch: padded, count, patch_size, packing.row_tokens, config.seed, None)
+    epochs = Epochs(lambda epoch: padded)
+    rows = PlannedRows(source, epochs, count, patch_size, packing.row_tokens, config.seed, None)
     return list(batches(rows, config.rows)), plan
 
 

@@ -34,10 +34,14 @@ def image_of(row: Row, slot: int, patch_size: int) -> np.ndarray:
 
 def draw_rows(rows: list[Row], patch_size: int, path: Path) -> None:
     """Each row twice: its images side by side, and below them its tokens in order, padding hatched."""
-    tall = [max(1, int(row.grids[:, 0].max())) for row in rows]
+    inches = [float(np.clip(0.3 * row.grids[:, 0].max(), 0.8, 2.0)) for row in rows]
     figure, axes = plt.subplots(
-        2 * len(rows), 1, figsize=(13, 1.2 + 0.30 * sum(tall) + 0.5 * len(rows)), squeeze=False,
-        gridspec_kw={"height_ratios": [h for t in tall for h in (max(t, 2), 1.1)]}, layout="constrained",
+        2 * len(rows),
+        1,
+        figsize=(12, 1.2 + sum(inches) + 0.45 * len(rows)),
+        squeeze=False,
+        gridspec_kw={"height_ratios": [h for t in inches for h in (t, 0.3)]},
+        layout="constrained",
     )
     for r, row in enumerate(rows):
         _draw_images(axes[2 * r, 0], row, patch_size, r)

@@ -19,7 +19,7 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Arra
 
 def full(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """x in at least float32, for sums that must not round."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def matmul(x: Float[Array, "*n In"], w: Float[Array, "In *out"]) -> Float[Array, "..."]:
@@ -42,8 +42,7 @@ class Linear(eqx.Module):
         self.b = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, "*n In"]) -> Float[Array, "*n Out"]:
-        y = matmul(x, self.w)
-        return y + jnp.broadcast_to(self.b.astype(y.dtype), y.shape)
+        return matmul(x, self.w) + self.b.astype(x.dtype)
 
 
 class LayerNorm(eqx.Module):
@@ -58,8 +57,7 @@ class LayerNorm(eqx.Module):
         y = full(x)
         centred = y - y.mean(-1, keepdims=True)
         variance = (centred**2).mean(-1, keepdims=True)
-        scale = jnp.broadcast_to(self.scale.astype(y.dtype), y.shape)
-        return (scale * centred * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
+        return (self.scale.astype(y.dtype) * centred * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
 
 
 class Mlp(eqx.Module):

@@ -13,4 +13,5 @@ def same_image(segment_ids: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
 
 def slot_tokens(segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B I T"]:
     """The tokens that image slot i pools.   [NaViT, §2.1, "masked pooling"]"""
-    return jnp.arange(1, slots + 1)[:, None] == segment_ids[..., None, :]
+    slot = jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
+    return slot[:, None] == segment_ids[..., None, :]

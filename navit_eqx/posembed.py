@@ -10,15 +10,14 @@ from . import config
 
 def absolute(coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
     """The patch index itself.   [NaViT, §2.1]"""
-    return coords.astype(jnp.float32)
+    return coords.astype(float)
 
 
 def fractional(
     coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int
 ) -> Float[Array, "*B T A"]:
     """Centre of the patch as a fraction of its side, in table units: (x + ½)/n · M − ½.   [NaViT, §2.1]"""
-    sides = jnp.maximum(grids, 1).astype(float)
-    return (coords.astype(float) + 0.5) / sides * size - 0.5
+    return (coords + 0.5) / jnp.maximum(grids, 1).astype(float) * size - 0.5
 
 
 def learned(table: Float[Array, "M D"], u: Float[Array, "*B T"]) -> Float[Array, "*B T D"]:
@@ -29,7 +28,7 @@ def learned(table: Float[Array, "M D"], u: Float[Array, "*B T"]) -> Float[Array,
     last = len(table) - 1
     inside = (u >= -0.5) & (u <= last + 0.5)
     entries = jnp.arange(last + 1, dtype=u.dtype)
-    distance = jnp.abs(jnp.clip(u, 0, last)[..., None] - entries.reshape((1,) * u.ndim + (-1,)))
+    distance = jnp.abs(jnp.clip(u, 0, last)[..., None] - entries)
     weights = jnp.maximum(0, 1 - distance).astype(table.dtype)
     return jnp.where(inside[..., None], weights @ table, jnp.nan)
 

@@ -1,0 +1,93 @@
+"""Print the top classes of image files, of any size and format, packed together.
+
+    python predict.py runs/caltech101 photo.jpg drawing.png
+    python predict.py runs/caltech101 *.jpg --top 3 --resolution 160
+"""
+
+from harness.command import parse, run, tune_allocator
+
+if __name__ == "__main__":
+    tune_allocator()
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+
+from data.decode import decode
+from data.errors import BadImage, DataError, DataMissing
+from data.images import pack_images, unpack_images
+from data.laws import Resolution
+from data.plan import Packing
+from harness.loading import packing_at
+from navit_eqx import NaViT, Row, load_model
+from navit_eqx.config_json import decode as decode_config
+from navit_eqx.evaluate import forward
+
+
+@dataclass(frozen=True)
+class Options:
+    """Top classes of image files."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of a run, or of a saved model."""
+    images: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Image files."""
+    top: int = 5
+    """Classes to print for each."""
+    resolution: float = 0
+    """Size at which the images are seen; 0 takes the one of the run."""
+
+
+def main() -> None:
+    options = parse(Options, prog="predict.py")
+    model, config, about = load_model(options.run)
+    law = decode_config(Resolution, about["resolution"], "about.resolution")
+    law = law.at(options.resolution) if options.resolution else law
+    packing = decode_config(Packing, about["packing"], "about.packing")
+    names, images = read(options.images)
+    probabilities = predict(model, config.patch_size, config.posembed.size, images, law, packing)
+    for name, p in zip(names, probabilities):
+        best = np.argsort(-p)[: options.top]
+        print(f"{name}: " + ", ".join(f"{about['classes'][c]} {p[c]:.1%}" for c in best))
+
+
+def read(paths: tuple[str, ...]) -> tuple[list[str], list[np.ndarray]]:
+    """The images that can be read; the others are named.   Raises DataError where none can."""
+    names, images = [], []
+    for path in paths:
+        try:
+            images.append(decode(Path(path).read_bytes()))
+            names.append(path)
+        except (BadImage, OSError) as error:
+            print(f"set aside {path}: {error}", file=sys.stderr)
+    if not paths:
+        raise DataMissing("no image given: name one or more image files")
+    if not images:
+        raise DataError(f"none of {len(paths)} files is an image that can be read")
+    return names, images
+
+
+def predict(
+    model: NaViT,
+    patch_size: int,
+    longest_side: int,
+    images: list[np.ndarray],
+    law: Resolution,
+    packing: Packing,
+) -> np.ndarray:
+    """Class probabilities, one line per image; all images share packed rows."""
+    sizes = np.array([image.shape[:2] for image in images], np.int32)
+    packing = packing_at(packing, law, sizes, patch_size)
+    batch = pack_images(
+        images, patch_size=patch_size, resolution=law, packing=packing, longest_side=longest_side
+    )
+    return unpack_images(batch, np.asarray(jax.nn.softmax(forward(model, Row(*batch)))))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,33 @@
+"""Strict settings for every test: float64, no silent change of dtype, eight CPU devices, Hypothesis profiles."""
+
+import os
+import tempfile
+
+os.environ["JAX_PLATFORMS"] = os.environ.get("NAVIT_TEST_PLATFORM", "cpu")
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="navit-cache-"))
+
+import jax
+import pytest
+from hypothesis import settings
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# No deadlines: the first example compiles.
+settings.register_profile("dev", max_examples=25, deadline=None)
+settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("deep", max_examples=2000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+DATASETS = os.environ.get("NAVIT_DATASETS", "")
+
+
+@pytest.fixture
+def datasets():
+    """Folder of real images; without it the test is skipped."""
+    from pathlib import Path
+
+    if not DATASETS:
+        pytest.skip("NAVIT_DATASETS is not set: no real images to test on")
+    return Path(DATASETS)

@@ -1,0 +1,99 @@
+"""The laws of the method, as functions that raise AssertionError on an implementation that breaks them.
+
+`test_*.py` hold the real code to them; `test_meta.py` checks that sabotaged code is caught.
+A `forward` is a function row → logits `I Y`, in NumPy terms.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from reference.model import forward_image
+from reference.packing import pack
+from reference.types import Row, Tokens
+from tests.strategies import I, T, Packed
+from tests.tolerances import FLOAT64, assert_close
+
+Forward = Callable[[Row], np.ndarray]
+
+
+def gives_each_image_its_meaning(forward: Forward, params: dict, packed: Packed) -> None:
+    """The central law: a packed row gives each image what a plain ViT gives it alone."""
+    logits = forward(packed.row)
+    for slot, image in enumerate(packed.images):
+        assert_close(logits[slot], forward_image(params, image), FLOAT64)
+
+
+def does_not_see_order(forward: Forward, packed: Packed, order: Sequence[int]) -> None:
+    """Images may stand in any order, their tokens too."""
+    rng = np.random.default_rng(len(order))
+    images = []
+    for k in order:
+        image = packed.images[k]
+        mixed = rng.permutation(len(image.patches))
+        images.append(Tokens(image.patches[mixed], image.coords[mixed], image.grid))
+    moved = forward(pack(images, [0] * len(order), order, T, I))
+    if len(order):
+        assert_close(moved[: len(order)], forward(packed.row)[list(order)], FLOAT64)
+
+
+def ignores_padding(forward: Forward, packed: Packed, rubbish: float) -> None:
+    """Whatever stands in padding, NaN and positions beyond the table included, changes no bit."""
+    pad = packed.row.segment_ids == 0
+    row = packed.row._replace(
+        patches=np.where(pad[:, None], rubbish, packed.row.patches),
+        coords=np.where(pad[:, None], 10_000, packed.row.coords).astype(np.int32),
+    )
+    count = len(packed.images)
+    np.testing.assert_array_equal(forward(row)[:count], forward(packed.row)[:count])
+
+
+def empty_slots_are_finite(forward: Forward, packed: Packed) -> None:
+    """Slots without an image, and rows without one, hold finite numbers."""
+    assert np.isfinite(forward(packed.row)).all()
+
+
+def keeps_gradients_apart(pixel_gradient: Callable[[Row, int], np.ndarray], packed: Packed) -> None:
+    """d (loss of image i) / d (pixels of image j) is exactly 0 for i ≠ j, and not 0 for i = j."""
+    for slot in range(len(packed.images)):
+        gradient = pixel_gradient(packed.row, slot)
+        own = packed.row.segment_ids == slot + 1
+        assert np.abs(gradient[own]).max() > 0, f"no gradient within image {slot}"
+        assert (gradient[~own] == 0).all(), f"image {slot} sees {np.abs(gradient[~own]).max():.3g} of others"
+
+
+def packs_everything_once(
+    rows: Sequence[Sequence[int]], lengths: Sequence[int], row_tokens: int, row_images: int
+) -> None:
+    """Every image in exactly one row; no row over T or I; none empty."""
+    assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
+    for row in rows:
+        assert 1 <= len(row) <= row_images
+        assert sum(lengths[i] for i in row) <= row_tokens
+
+
+def is_divided_once(
+    mean_loss: Callable[[np.ndarray, np.ndarray], float], logits: np.ndarray, labels: np.ndarray
+) -> None:
+    """The loss of a batch is the mean over its images, however they are spread over rows."""
+    flat, known = logits.reshape(1, -1, logits.shape[-1]), labels.reshape(1, -1)
+    together = mean_loss(flat, known)
+    assert_close(mean_loss(logits, labels), together, FLOAT64)
+    real = known[0] >= 0
+    assert_close(mean_loss(flat[:, real], known[:, real]), together, FLOAT64)
+
+
+def gives_slots_their_labels(row: Row, labels_of: dict[int, int]) -> None:
+    """Slot s holds label and id of the image whose tokens carry segment s + 1."""
+    for slot, image_id in enumerate(row.image_ids):
+        has_tokens = (row.segment_ids == slot + 1).any()
+        assert has_tokens == (row.labels[slot] >= 0)
+        if has_tokens:
+            assert row.labels[slot] == labels_of[int(image_id)]
+
+
+def layers_differ(stacked: np.ndarray) -> None:
+    """No two layers share their first weights."""
+    for a in range(len(stacked)):
+        for b in range(a):
+            assert not np.array_equal(stacked[a], stacked[b]), f"layers {b} and {a} start alike"

@@ -1,0 +1,92 @@
+"""The domain of the tests: images, packed rows, models. Structure by Hypothesis, numbers by a drawn seed.
+
+Row shapes are fixed, contents are free: that is how the model is used, and nothing recompiles.
+"""
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+from hypothesis import strategies as st
+
+from navit_eqx.bridge import from_reference, to_reference
+from navit_eqx.config import Factorised, ModelConfig
+from navit_eqx.model import NaViT
+from reference.packing import pack
+from reference.patches import raster
+from reference.types import Row, Tokens
+
+T, I, PATCH = 24, 5, 2
+P = 3 * PATCH**2
+SIDE = 5  # longest grid side drawn; positions end at 6
+CONFIG = ModelConfig(
+    PATCH, width=16, depth=2, heads=2, mlp_width=24, classes=7, posembed=Factorised(6), dtype="float64"
+)
+
+seeds = st.integers(0, 2**32 - 1)
+grids = st.tuples(st.integers(1, SIDE), st.integers(1, SIDE)).filter(lambda g: g[0] * g[1] <= T)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A row, and the images in it."""
+
+    row: Row
+    images: list[Tokens]
+
+
+def tokens_of(rng: np.random.Generator, grid: tuple[int, int], keep: int | None = None) -> Tokens:
+    """An image of random tokens; `keep` of them, if given, in raster order."""
+    count = grid[0] * grid[1]
+    stay = np.sort(rng.permutation(count)[: keep or count])
+    patches = rng.normal(size=(count, P))
+    return Tokens(patches[stay], raster(grid)[stay], np.array(grid, np.int32))
+
+
+@st.composite
+def rows(draw, least: int = 0) -> Packed:
+    """A row of T tokens with up to I images, some of which have dropped tokens; often with padding."""
+    rng = np.random.default_rng(draw(seeds))
+    images: list[Tokens] = []
+    room = T
+    for grid in draw(st.lists(grids, min_size=max(least, 1), max_size=I)):
+        keep = draw(st.integers(1, grid[0] * grid[1]))
+        if keep <= room:
+            images.append(tokens_of(rng, grid, keep))
+            room -= keep
+    if len(images) < least:
+        images = [tokens_of(rng, (1, 2)) for _ in range(least)]
+    if draw(st.booleans()) and draw(st.booleans()) and not least:
+        return Packed(empty_row(), [])
+    labels = rng.integers(0, CONFIG.classes, len(images)).tolist()
+    return Packed(pack(images, labels, range(len(images)), T, I), images)
+
+
+def empty_row() -> Row:
+    """Padding alone."""
+    return Row(
+        np.zeros((T, P)),
+        np.zeros((T, 2), np.int32),
+        np.zeros(T, np.int32),
+        np.zeros((I, 2), np.int32),
+        np.full(I, -1, np.int32),
+        np.full(I, -1, np.int32),
+    )
+
+
+def model(seed: int = 0, config: ModelConfig = CONFIG) -> NaViT:
+    """A float64 model in which every parameter matters: none is zero or one."""
+    fresh = to_reference(NaViT(config, key=jr.key(seed)))
+    rng = np.random.default_rng(seed)
+
+    def disturb(node):
+        if isinstance(node, dict):
+            return {k: disturb(v) for k, v in node.items()}
+        return node + 0.2 * rng.normal(size=node.shape) if isinstance(node, np.ndarray) else node
+
+    like = jax.tree.map(
+        lambda x: x.astype("float64") if eqx.is_inexact_array(x) else x, NaViT(config, key=jr.key(seed))
+    )
+    return from_reference(disturb(fresh), like)

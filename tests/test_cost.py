@@ -1,0 +1,59 @@
+"""Cost formulas against what is really there."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from navit_eqx import NaViT, Row
+from navit_eqx.config import Factorised, ModelConfig, b, l, s, ti
+from reference.cost import image_flops, parameters, row_flops
+
+SIZES = {"patch_dim": 768, "width": 96, "depth": 3, "mlp_width": 256, "classes": 50}
+SHAPE = ModelConfig(16, width=96, depth=3, heads=3, mlp_width=256, classes=50, posembed=Factorised(20))
+
+
+def test_parameters_are_counted():
+    model = eqx.filter_eval_shape(NaViT, SHAPE, key=jax.random.key(0))
+    count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array_like)))
+    assert count == parameters(**SIZES, heads=3, positions=20)
+
+
+def test_presets_have_their_known_sizes():
+    """Millions of parameters of the standard variants, as published for 1,000 classes; the pool adds its own."""
+    for make, published in ((ti, 5.7), (s, 22.1), (b, 86.6), (l, 304.3)):
+        c = make()
+        count = parameters(
+            patch_dim=c.patch_dim, width=c.width, depth=c.depth, heads=c.heads,
+            mlp_width=c.mlp_width, classes=1000, positions=0,
+        )  # fmt: skip
+        pool = 12 * c.width**2
+        assert abs((count - pool) / 1e6 - published) < 0.02 * published
+
+
+def test_flops_are_those_that_xla_counts():
+    """One image that fills its row, against the compiler's count of the whole forward pass."""
+    tokens, slots = 128, 1
+    row = Row(
+        jnp.zeros((tokens, 768)), jnp.zeros((tokens, 2), jnp.int32), jnp.ones(tokens, jnp.int32),
+        jnp.full((slots, 2), 8), jnp.zeros(slots, jnp.int32), jnp.zeros(slots, jnp.int32),
+    )  # fmt: skip
+    model = NaViT(eqx.tree_at(lambda c: c, SHAPE, SHAPE), key=jax.random.key(0))
+    unrolled = eqx.tree_at(lambda m: m.encoder, model, model.encoder)
+    compiled = jax.jit(lambda row: unrolled(row)).lower(row).compile()
+    counted = compiled.cost_analysis()["flops"]
+    body = image_flops(tokens, **SIZES)
+    # XLA counts the body of the scan once, and norms, softmax and positions, which the formula leaves out.
+    once = body - 2 * (image_flops(tokens, **SIZES) - image_flops(tokens, **{**SIZES, "depth": 2}))
+    assert 0.97 * once < counted < 1.25 * once
+
+
+@given(lengths=st.lists(st.integers(1, 64), min_size=1, max_size=6))
+def test_a_row_needs_what_its_images_need(lengths):
+    needed, spent = row_flops(lengths, 400, 8, **SIZES)
+    assert needed == sum(image_flops(n, **SIZES) for n in lengths)
+    assert spent >= needed
+    assert row_flops([64], 64, 1, **SIZES) == (image_flops(64, **SIZES),) * 2
+    assert np.isclose(image_flops(64.0, **SIZES), image_flops(64, **SIZES))
