@@ -1,7 +1,7 @@
 """Print the top classes of image files, of any size and format, packed together.
 
-    python predict.py runs/caltech101 photo.jpg drawing.png
-    python predict.py runs/caltech101 *.jpg --top 3 --resolution 160
+python predict.py runs/caltech101 photo.jpg drawing.png
+python predict.py runs/caltech101 *.jpg --top 3 --resolution 160
 """
 
 from harness.command import parse, run, tune_allocator
@@ -24,7 +24,7 @@ from data.images import pack_images, unpack_images
 from data.laws import Resolution
 from data.plan import Packing
 from harness.loading import packing_at
-from navit_eqx import NaViT, Row, load_model
+from navit_eqx import NaViT, load_model, to_device
 from navit_eqx.config_json import decode as decode_config
 from navit_eqx.evaluate import forward
 
@@ -83,10 +83,8 @@ def predict(
     """Class probabilities, one line per image; all images share packed rows."""
     sizes = np.array([image.shape[:2] for image in images], np.int32)
     packing = packing_at(packing, law, sizes, patch_size)
-    batch = pack_images(
-        images, patch_size=patch_size, resolution=law, packing=packing, longest_side=longest_side
-    )
-    return unpack_images(batch, np.asarray(jax.nn.softmax(forward(model, Row(*batch)))))
+    batch = pack_images(images, patch_size=patch_size, resolution=law, packing=packing, longest_side=longest_side)
+    return unpack_images(batch, np.asarray(jax.nn.softmax(forward(model, to_device(batch)))))
 
 
 if __name__ == "__main__":

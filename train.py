@@ -13,10 +13,11 @@ from harness.command import parse, run, tune_allocator
 if __name__ == "__main__":
     tune_allocator()
 
+import difflib
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -25,6 +26,7 @@ import numpy as np
 
 from data.errors import DataError
 from data.pipeline import batches
+from data.rows import PlannedRows
 from data.sources import Source
 from harness import choose, pictures, report
 from harness.config import PRESETS, Config
@@ -49,14 +51,10 @@ def main() -> None:
     folder = report.new_folder(config.out, config.name or preset)
     report.write_config(folder, config, preset)
     introduce(config, train, val, folder, notes)
-    stream = batches(
-        training_rows(config, train),
-        config.rows,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-        workers=config.data.workers,
-    )
-    stream, first = picture(stream, config, folder)
+    rows = training_rows(config, train)
+    host = {"host": jax.process_index(), "hosts": jax.process_count()}
+    stream = batches(rows, config.rows, workers=config.data.workers, **host)
+    picture(rows, config, folder)
 
     # model, optimiser, step -----------------------------------------------------------------------
     mesh = data_mesh()
@@ -67,9 +65,8 @@ def main() -> None:
     def fresh(key) -> State:
         return init(NaViT(config.model, key=key), tx)
 
-    static = eqx.filter(
-        eqx.filter_eval_shape(NaViT, config.model, key=jr.key(0)), eqx.is_inexact_array_like, inverse=True
-    )
+    shape = eqx.filter_eval_shape(NaViT, config.model, key=jr.key(0))
+    static = eqx.filter(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
     state = jax.jit(fresh, out_shardings=everywhere(mesh))(jr.key(config.seed))
     step = jax.jit(partial(train_step, static=static, loss=config.loss, optimiser=tx), donate_argnums=0)
 
@@ -94,17 +91,18 @@ def main() -> None:
             print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
 
     # what it came to ------------------------------------------------------------------------------
+    stream.close()
     model = eqx.combine(jax.device_get(state.model), static)
     save_model(folder / "model", model, config.model, about(config, train))
     at = config.data.val_resolution
-    rows = sweep(model, config, val, [*config.data.eval_resolutions, at], folder)
+    entries = sweep(model, config, val, [*config.data.eval_resolutions, at], folder)
     summary = {
-        "val_accuracy": next(e["accuracy"] for e in rows if e["resolution"] == at),
+        "val_accuracy": next(e["accuracy"] for e in entries if e["resolution"] == at),
         "val_resolution": at,
         **progress.summary(),
-        "compiles": step._cache_size(),
+        "compiles": step._cache_size(),  # pyright: ignore[reportAttributeAccessIssue]
         "unreadable": sorted(train.manifest.name(i) for i in unreadable),
-        "sweep": rows,
+        "sweep": entries,
     }
     report.write_json(folder / "summary.json", summary)
     print(
@@ -117,26 +115,22 @@ def main() -> None:
 def command_line(arguments: list[str]) -> tuple[str, Config]:
     """The preset's name and the configuration; without a preset, `digits`."""
     if arguments and arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:14} {make.__doc__.splitlines()[0]}" for name, make in PRESETS.items())
+        lines = "\n".join(f"  {name:14} {(make.__doc__ or '').splitlines()[0]}" for name, make in PRESETS.items())
         print(f"{__doc__}\npresets\n{lines}")
         sys.exit(0)
     if not arguments or arguments[0].startswith("-"):
         arguments = ["digits", *arguments]
     preset, *rest = arguments
     if preset not in PRESETS:
-        import difflib
-
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f", did you mean {near[0]}?" if near else ""
         print(f"error: no preset {preset!r}{hint} Presets: {', '.join(PRESETS)}", file=sys.stderr)
         sys.exit(2)
     make = PRESETS[preset]
-    return preset, parse(
-        Config, default=make(), args=rest, prog=f"train.py {preset}", description=make.__doc__
-    )
+    return preset, parse(Config, default=make(), args=rest, prog=f"train.py {preset}", description=make.__doc__)
 
 
-def introduce(config: Config, train: Source, val: Source, folder, notes: list[str]) -> None:
+def introduce(config: Config, train: Source, val: Source, folder: Path, notes: list[str]) -> None:
     """What is about to happen, with every choice that the data made."""
     print(f"run {folder} on {jax.device_count()} {jax.devices()[0].device_kind} device(s)")
     for source in (train, val):
@@ -164,15 +158,11 @@ def introduce(config: Config, train: Source, val: Source, folder, notes: list[st
     print("compiling ...", flush=True)
 
 
-def picture(stream: Iterator[Row], config: Config, folder) -> tuple[Iterator[Row], Row]:
-    """Draw rows of the first batch, and give the stream back whole."""
-    import itertools
-
-    first = next(stream)
-    rows = [Row(*(leaf[r] for leaf in first)) for r in range(min(PICTURED_ROWS, len(first.labels)))]
-    pictures.draw_rows(rows, config.model.patch_size, folder / "packed_rows.png")
-    pictures.draw_mask(rows[0], folder / "attention_mask.png")
-    return itertools.chain([first], stream), first
+def picture(rows: PlannedRows, config: Config, folder: Path) -> None:
+    """Draw rows of the first batch."""
+    first = [rows[r] for r in range(min(PICTURED_ROWS, config.rows))]
+    pictures.draw_rows(first, config.model.patch_size, folder / "packed_rows.png")
+    pictures.draw_mask(first[0], folder / "attention_mask.png")
 
 
 def set_aside(batch: Row, unreadable: set[int], source: Source, config: Config) -> None:

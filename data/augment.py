@@ -15,7 +15,7 @@ def resize(
     box: tuple[float, float, float, float] | None = None,
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """`box` (left, top, right, bottom) of the image at `size` (height, width): bilinear, antialiased."""
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box))
 
 
 def augmented(
@@ -31,9 +31,7 @@ def augmented(
     return jitter(rng, out, law.jitter) if law.jitter else out
 
 
-def crop_box(
-    rng: np.random.Generator, size: tuple[int, int], law: Augment
-) -> tuple[float, float, float, float]:
+def crop_box(rng: np.random.Generator, size: tuple[int, int], law: Augment) -> tuple[float, float, float, float]:
     """A box with a share ~ U(crop, 1) of the area, anywhere; its aspect ratio moves by at most `stretch`."""
     share = np.sqrt(rng.uniform(law.crop, 1.0))
     tilt = np.exp(rng.uniform(-1, 1) * np.log1p(law.stretch) / 2)
@@ -42,9 +40,7 @@ def crop_box(
     return left, top, left + width, top + height
 
 
-def jitter(
-    rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], amount: float
-) -> UInt8[np.ndarray, "h w 3"]:
+def jitter(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], amount: float) -> UInt8[np.ndarray, "h w 3"]:
     """Brightness, contrast and saturation, each times 1 ± amount."""
     brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3).astype(np.float32)
     x = image.astype(np.float32)

@@ -11,12 +11,12 @@ from .errors import BadImage
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 32_768
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "MPO", "JPEG2000", "TGA", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 exchange height and width
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
-# Pillow's own limit is a warning; ours is checked on the header, before anything is unpacked.
-Image.MAX_IMAGE_PIXELS = None
+# Pillow warns above this and raises above twice this, also where a decoder or a frame would allocate more.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
 
 def _open(data: bytes) -> Image.Image:
@@ -24,6 +24,8 @@ def _open(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise BadImage(str(error)) from error
     except Exception as error:  # Pillow's parsers raise whatever they meet
         raise BadImage("not an image" if data else "empty file") from error
     width, height = image.size
@@ -45,7 +47,8 @@ def read_size(data: bytes) -> tuple[int, int]:
     """Upright height and width, from the header alone.   Raises BadImage."""
     image = _open(data)
     width, height = image.size
-    return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+    turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow turns a TIFF's itself
+    return (width, height) if turned else (height, width)
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
@@ -70,7 +73,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I"):  # convert() would clip 16-bit grey to white
         values = np.asarray(image).astype(np.int64)

@@ -70,9 +70,7 @@ class DigitStrips:
         return np.repeat((255 * grey).round().astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def draw_glyphs(
-    rng: np.random.Generator, ink: Float[np.ndarray, "N 8 8"]
-) -> Float[np.ndarray, "N cell cell"]:
+def draw_glyphs(rng: np.random.Generator, ink: Float[np.ndarray, "N 8 8"]) -> Float[np.ndarray, "N cell cell"]:
     """Each glyph in a cell of its own, resized, turned, sheared and shifted at random; bilinear."""
     n = len(ink)
     height, breadth = rng.uniform(*GLYPH_HEIGHT, (2, n, 1, 1))

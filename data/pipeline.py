@@ -4,7 +4,6 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import grain
@@ -38,10 +37,10 @@ class HostShare:
 
 def batches(
     rows: PlannedRows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0
-) -> Iterator[Row]:
+) -> grain.DatasetIterator[Row]:
     """Batches from number `start` on, each leaf with a leading axis of batch / hosts.
 
-    The stream is the same for any number of workers; its position is one integer.
+    The stream is the same for any number of workers; its position is one integer. `close()` it: workers end.
     Raises ValueError where hosts do not divide the batch.
     """
     if batch % hosts:

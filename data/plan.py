@@ -79,7 +79,7 @@ def plan_epoch(
     order = rng(ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
     fits = (kept <= packing.row_tokens) & (grids.max(-1) <= longest_side)
     order, misfits = order[fits[order]], np.flatnonzero(~fits)
-    left_out = tuple((int(i), _why(grids[i], kept[i], packing, longest_side)) for i in misfits)
+    left_out = tuple((int(i), _why(grids[i], int(kept[i]), packing, longest_side)) for i in misfits)
     if not len(order):
         raise DataError(f"none of {len(sizes)} images fits a row; the first: {left_out[0][1]}")
 
@@ -99,7 +99,12 @@ def plan_epoch(
 
 
 def plan_evaluation(
-    sizes: Int[np.ndarray, "N 2"], *, patch_size: int, resolution: Resolution, packing: Packing, longest_side: int
+    sizes: Int[np.ndarray, "N 2"],
+    *,
+    patch_size: int,
+    resolution: Resolution,
+    packing: Packing,
+    longest_side: int,
 ) -> Plan:
     """Every image once, nothing dropped, in the order of the manifest as far as packing allows."""
     return plan_epoch(
@@ -122,6 +127,4 @@ def _why(grid: np.ndarray, kept: int, packing: Packing, longest_side: int) -> st
             f"{shape} keep {kept} tokens, a row holds {packing.row_tokens}: lower data.resolution, "
             "raise data.packing.row-tokens or drop more"
         )
-    return (
-        f"{shape}, but positions end at {longest_side} a side: lower data.resolution or raise model.posembed.size"
-    )
+    return f"{shape}, but positions end at {longest_side} a side: lower data.resolution or raise model.posembed.size"

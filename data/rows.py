@@ -90,10 +90,10 @@ class PlannedRows:
             except BadImage:
                 bad.append(int(image_ids[i]))
         if not tokens:
-            tokens = [Tokens(np.zeros((0, 3 * self.patch_size**2), np.uint8), np.zeros((0, 2), np.int32), grids[0])]
-            good = [-1]
-        labels = [int(self.source.manifest.labels[i]) if i >= 0 else -1 for i in good]
-        row = pack(tokens, labels, good, self.row_tokens, len(image_ids))
+            none, at = np.zeros((0, 3 * self.patch_size**2), np.uint8), np.zeros((0, 2), np.int32)
+            tokens = [Tokens(none, at, np.zeros(2, np.int32))]
+        labels = [int(self.source.manifest.labels[i]) for i in good]
+        row = pack(tokens, labels or [-1], good or [-1], self.row_tokens, len(image_ids))
         row.image_ids[len(good) : len(good) + len(bad)] = bad
         return row
 

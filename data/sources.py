@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -20,11 +20,25 @@ from .digits import DigitStrips
 from .errors import BadImage, DataError, DataMissing
 from .manifest import Manifest, as_names
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2", ".tga"}
+SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".avif",
+    ".jp2",
+    ".tga",
+}
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid", "test")}
 HELD_OUT = 10  # without a validation folder, one file in ten by the hash of its name is held out
 
 
+@runtime_checkable
 class Source(Protocol):
     """Images with known sizes and labels."""
 
@@ -107,11 +121,8 @@ class ImageFolder:
         if unknown:
             raise DataError(f"{self.folder}: class {unknown[0]!r} has no folder among the training classes")
         labels = [label_of[n.split("/")[0]] for n in names]
-        stats = [os.stat(self.folder / n) for n in names]
-        key = [str(self.folder.resolve()), *zip(names, ((s.st_size, s.st_mtime_ns) for s in stats))]
-        self.manifest = cached_manifest(
-            key, names, labels, classes, str(self.folder), lambda: map(self._bytes, names)
-        )
+        key = [str(self.folder.resolve()), *((n, _stamp(self.folder / n)) for n in names)]
+        self.manifest = cached_manifest(key, names, labels, classes, str(self.folder), lambda: map(self._bytes, names))
 
     def _bytes(self, name: str) -> bytes:
         try:
@@ -139,11 +150,17 @@ def _listing(folder: Path) -> list[str]:
         inside = os.path.relpath(path, folder)
         if inside != ".":
             found += [
-                f"{inside}/{f}"
-                for f in files
-                if not f.startswith(".") and os.path.splitext(f)[1].lower() in SUFFIXES
+                f"{inside}/{f}" for f in files if not f.startswith(".") and os.path.splitext(f)[1].lower() in SUFFIXES
             ]
     return sorted(found)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of change; None where there is no file, as behind a broken link."""
+    try:
+        return (stat := path.stat()).st_size, stat.st_mtime_ns
+    except OSError:
+        return None
 
 
 def _held_out(name: str) -> bool:
@@ -162,7 +179,8 @@ class ParquetImages:
         self.manifest = cached_manifest(
             [stats, image, label], names, labels, classes, f"{root} ({split})", lambda: self.encoded
         )
-        self.places = np.array([names.index(n.decode()) for n in self.manifest.names], np.int64)
+        place = {name: i for i, name in enumerate(names)}
+        self.places = np.array([place[n.decode()] for n in self.manifest.names], np.int64)
 
     def _labels(self, training: list[Path], label: str) -> tuple[list[int], tuple[str, ...]]:
         known, values = _read(training, label), _read(self.files, label)
@@ -179,7 +197,7 @@ class ParquetImages:
     @cached_property
     def encoded(self) -> list[bytes]:
         values = _read(self.files, self.column)
-        return [v["bytes"] if isinstance(v, dict) else v for v in values]
+        return [(v["bytes"] if isinstance(v, dict) else v) or b"" for v in values]
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k != "encoded"}
@@ -236,7 +254,7 @@ def cached_manifest(
     try:
         with np.load(file, allow_pickle=False) as stored:
             sizes, reasons = stored["sizes"], stored["reasons"].tolist()
-    except (OSError, ValueError, KeyError):
+    except Exception:  # not there, or damaged in whatever way
         sizes, reasons = measure(names, contents)
         _store(file, sizes=sizes, reasons=np.array(reasons, dtype=str))
     good = np.flatnonzero(np.array([not r for r in reasons], bool))
@@ -266,12 +284,12 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit"
 
 
-def _store(file: Path, **arrays: np.ndarray) -> None:
+def _store(file: Path, sizes: np.ndarray, reasons: np.ndarray) -> None:
     """Write beside and rename, so that no reader meets half a file; without a cache the run goes on."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f"{file.stem}-{os.getpid()}.npz")
-        np.savez(beside, **arrays)
+        np.savez(beside, sizes=sizes, reasons=reasons)
         beside.rename(file)
     except OSError:
         pass

@@ -1,9 +1,9 @@
 """What `train.py`, `evaluate.py` and `predict.py` share.
 
-    config.py     one frozen dataclass for a run, and the presets
-    choose.py     what the data decide: sizes, row length, steps
-    loading.py    sources and rows as configured
-    report.py     run folder, progress, tables
-    pictures.py   what a run looks like
-    command.py    command lines, errors and exit codes
+config.py     one frozen dataclass for a run, and the presets
+choose.py     what the data decide: sizes, row length, steps
+loading.py    sources and rows as configured
+report.py     run folder, progress, tables
+pictures.py   what a run looks like
+command.py    command lines, errors and exit codes
 """

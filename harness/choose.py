@@ -28,9 +28,7 @@ def resolve(config: Config, manifest: Manifest) -> tuple[Config, list[str]]:
     law = sides_from(data.resolution, manifest, patch)
     if law != data.resolution:
         data = replace(data, resolution=law)
-        notes.append(
-            f"data.resolution = {law}: up to the median image side, at most 16 patches; down to half of it"
-        )
+        notes.append(f"data.resolution = {law}: up to the median image side, at most 16 patches; down to half of it")
 
     lengths = expected_lengths(replace(config, data=data), manifest)
     packing = packing_for(data.packing, lengths)
@@ -67,7 +65,7 @@ def spread(law: Resolution) -> tuple[float, float]:
 def sides_from(law: Resolution, manifest: Manifest, patch: int) -> Resolution:
     """The law with sides of 0 replaced."""
     if isinstance(law, Square):
-        return Square(sides_from(law.law, manifest, patch))
+        return replace(law, law=sides_from(law.law, manifest, patch))
     if not isinstance(law, Sides) or law.hi:
         return law
     median = float(np.median(np.sqrt(manifest.sizes.prod(-1, dtype=float))))

@@ -65,14 +65,14 @@ def digits() -> Config:
         model=ModelConfig(8, width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
         data=DataConfig(
             source=Digits(),
-            resolution=Native(1.0, 1.4),
-            packing=Packing(row_tokens=96, row_images=24),
-            val_resolution=1.2,
-            eval_resolutions=(0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0),
+            resolution=Native(0.8, 1.2),
+            packing=Packing(row_tokens=64, row_images=16),
+            val_resolution=1.0,
+            eval_resolutions=(0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.6),
         ),
         optim=OptimConfig(lr=2e-3, schedule=Cosine(), weight_decay=0.05),
-        rows=16,
-        steps=4000,
+        rows=24,
+        steps=3000,
         log_every=100,
     )
 
@@ -80,7 +80,7 @@ def digits() -> Config:
 def digits_square() -> Config:
     """The same strips squeezed to squares of equal tokens: what a model with square inputs would see."""
     native = digits()
-    return replace(native, data=replace(native.data, resolution=Square(Native(1.0, 1.4))))
+    return replace(native, data=replace(native.data, resolution=Square(Native(0.8, 1.2))))
 
 
 def folder() -> Config:
@@ -91,7 +91,7 @@ def folder() -> Config:
             dropping=Beta(0.3, 0.7),
             augment=Augment(flip=True, crop=0.4, stretch=0.3, jitter=0.3),
         ),
-        optim=OptimConfig(lr=1e-3, schedule=Cosine(), weight_decay=0.1),
+        optim=OptimConfig(lr=2e-3, schedule=Cosine(), weight_decay=0.1),
         loss=Softmax(0.1),
     )
 
@@ -101,15 +101,17 @@ def caltech101() -> Config:
     base = folder()
     return replace(
         base,
-        model=ModelConfig(16, width=192, depth=6, heads=6, mlp_width=768, unroll=6),
+        model=replace(base.model, patch_size=8),
         data=replace(
             base.data,
-            resolution=Sides(64, 144),
-            packing=Packing(row_tokens=128, row_images=24),
+            resolution=Sides(32, 72),
+            packing=Packing(row_tokens=96, row_images=16),
+            val_resolution=72,
+            eval_resolutions=(32, 40, 48, 56, 64, 72, 80, 96),
             workers=1,
         ),
-        rows=16,
-        steps=4000,
+        rows=22,
+        steps=6000,
     )
 
 
@@ -118,13 +120,18 @@ def grocery() -> Config:
     base = caltech101()
     return replace(
         base,
-        data=replace(base.data, source=Parquet(label="coarse"), resolution=Sides(64, 128)),
-        steps=2400,
+        data=replace(base.data, source=Parquet(label="coarse")),
+        steps=3600,
     )
 
 
 def imagenet_s16() -> Config:
-    """S/16 on an ImageNet-1k folder, 300 M images seen; see `docs/presets.md` for memory and hours."""
+    """S/16 on an ImageNet-1k folder: `python train.py imagenet-s16 --data.root DIR`. Computed, not measured:
+
+    24 M parameters, 311 M images seen in 240,000 steps of 65,536 tokens, 2.3e18 FLOPs. Memory 0.4 GiB for parameters
+    and optimiser, about 17 GiB for activations. 2 hours on an H200 at 40 % of 790 TFLOP/s if fed 43,000 images/s;
+    12 workers that read 700 images/s each make it 10 hours.
+    """
     return Config(
         model=replace(sizes.s(16)),
         data=DataConfig(
@@ -145,7 +152,12 @@ def imagenet_s16() -> Config:
 
 
 def imagenet_b16() -> Config:
-    """B/16 on an ImageNet-1k folder, 300 M images seen; see `docs/presets.md` for memory and hours."""
+    """B/16 on an ImageNet-1k folder: `python train.py imagenet-b16 --data.root DIR`. Computed, not measured:
+
+    94 M parameters, 314 M images seen in 240,000 steps of 65,536 tokens, 8.7e18 FLOPs. Memory 1.4 GiB for parameters
+    and optimiser, about 35 GiB for activations. 8 hours on an H200 at 40 % of 790 TFLOP/s if fed 11,400 images/s;
+    12 workers that read 700 images/s each make it 10 hours.
+    """
     return replace(imagenet_s16(), model=sizes.b(16))
 
 

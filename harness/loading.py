@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from data.laws import Resolution
+from data.laws import Augment, Resolution
 from data.pipeline import batches
 from data.plan import Packing, Plan, plan_epoch, plan_evaluation
 from data.rows import Epochs, PlannedRows
@@ -58,7 +58,7 @@ def training_rows(config: Config, source: Source) -> PlannedRows:
         config.model.patch_size,
         config.data.packing.row_tokens,
         config.seed,
-        config.data.augment,
+        None if config.data.augment == Augment() else config.data.augment,
     )
 
 

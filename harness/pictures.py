@@ -1,6 +1,7 @@
 """Pictures that explain a run: packed rows, their attention mask, accuracy against tokens."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -13,12 +14,12 @@ from reference.masks import same_image
 from reference.patches import unpatchify
 from reference.types import Row
 
-COLOURS = plt.get_cmap("tab10").colors
+COLOURS = matplotlib.color_sequences["tab10"]
 DROPPED = 235  # grey level where a dropped token was
 GAP = 0.35  # of a patch, between images
 
 
-def colour(slot: int) -> tuple[float, ...]:
+def colour(slot: int) -> Any:
     return COLOURS[(slot - 1) % len(COLOURS)]
 
 
@@ -110,8 +111,11 @@ def draw_mask(row: Row, path: Path) -> None:
             style = {"facecolor": "none", "edgecolor": "lightgrey", "hatch": "////", "linewidth": 0}
             axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, **style))
     axis.set(xlabel="token looked at", ylabel="token that looks")
-    axis.set_title(f"Attention mask of row 0: {mask.mean():.0%} of the pairs, one block per image\n"
-                   f"(white: other images{', hatched: padding' if real < tokens else ''})", fontsize=11)
+    axis.set_title(
+        f"Attention mask of row 0: {mask.mean():.0%} of the pairs, one block per image\n"
+        f"(white: other images{', hatched: padding' if real < tokens else ''})",
+        fontsize=11,
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -123,8 +127,14 @@ def draw_accuracy(sweep: list[dict], path: Path) -> None:
     accuracy = [e["accuracy"] for e in sweep]
     axis.plot(tokens, accuracy, "o-", color=colour(1))
     for e in sweep:
-        axis.annotate(f"{e['resolution']:g}", (e["mean_tokens"], e["accuracy"]), xytext=(0, 7),
-                      textcoords="offset points", ha="center", fontsize=9)
+        axis.annotate(
+            f"{e['resolution']:g}",
+            (e["mean_tokens"], e["accuracy"]),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
     axis.set(xlabel="tokens per image (mean)", ylabel="accuracy", ylim=(0, min(1.05, 1.15 * max(accuracy) + 0.02)))
     axis.set_xscale("log", base=2)
     axis.set_xticks(tokens, [f"{t:.0f}" for t in tokens])

@@ -8,7 +8,7 @@ import equinox as eqx
 from data.sources import Source
 from navit_eqx.evaluate import predict
 from navit_eqx.model import NaViT
-from navit_eqx.types import Row
+from navit_eqx.types import to_device
 from reference.cost import image_flops
 
 from .config import Config
@@ -20,7 +20,7 @@ from .report import by_group, groups, table, write_json
 def evaluate_at(model: NaViT, config: Config, source: Source, resolution: float) -> dict:
     """Every image once at one resolution: accuracy, tokens, FLOPs, and accuracy within groups."""
     batches, plan = evaluation_batches(config, source, config.data.resolution.at(resolution))
-    predictions = predict(model, (Row(*batch) for batch in batches))
+    predictions = predict(model, map(to_device, batches))
     tokens = plan.kept[plan.image_ids >= 0]
     shape = config.model
     flops = image_flops(
@@ -43,9 +43,7 @@ def evaluate_at(model: NaViT, config: Config, source: Source, resolution: float)
     }
 
 
-def sweep(
-    model: NaViT, config: Config, source: Source, resolutions: Sequence[float], folder: Path
-) -> list[dict]:
+def sweep(model: NaViT, config: Config, source: Source, resolutions: Sequence[float], folder: Path) -> list[dict]:
     """Evaluate at each resolution; print the table, write `sweep.json`, `sweep.csv` and the picture."""
     model = eqx.nn.inference_mode(model)
     rows = [evaluate_at(model, config, source, r) for r in sorted(set(resolutions))]

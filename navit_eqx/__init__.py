@@ -9,3 +9,4 @@ from .checkpoint import save_model as save_model
 from .config import ModelConfig as ModelConfig
 from .model import NaViT as NaViT
 from .types import Row as Row
+from .types import to_device as to_device

@@ -34,9 +34,7 @@ def from_reference(params: dict, like: M) -> M:
                 raise ValueError(f"parameter {jax.tree_util.keystr(path)} is missing")
             node = node[key.name]
         if node.shape != leaf.shape:
-            raise ValueError(
-                f"parameter {jax.tree_util.keystr(path)} has shape {node.shape}, expected {leaf.shape}"
-            )
+            raise ValueError(f"parameter {jax.tree_util.keystr(path)} has shape {node.shape}, expected {leaf.shape}")
         return jax.numpy.asarray(node, leaf.dtype)
 
     arrays, static = eqx.partition(like, eqx.is_array)

@@ -32,7 +32,7 @@ def decode(kind: Any, value: Any, where: str = "config") -> Any:
     Raises ConfigError on unknown or missing keys and on values of another type.
     """
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    classes = {c.__name__: c for c in options if dataclasses.is_dataclass(c)}
+    classes = {c.__name__: c for c in options if isinstance(c, type) and dataclasses.is_dataclass(c)}
     if isinstance(value, dict):
         name = value.get("kind", next(iter(classes), None))
         check(name in classes, f"{where}: kind {name!r} is none of {sorted(classes)}")

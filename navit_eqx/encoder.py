@@ -25,9 +25,7 @@ class Block(eqx.Module):
         self.mlp_norm = LayerNorm(config.width)
         self.mlp = Mlp(config.width, config.mlp_width, key=mlp)
 
-    def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B T T"] | None
-    ) -> Float[Array, "*B T D"]:
+    def __call__(self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B T T"] | None) -> Float[Array, "*B T D"]:
         y = self.attention_norm(x)
         x = x + self.attention(y, y, mask)
         return x + self.mlp(self.mlp_norm(x))
@@ -48,9 +46,7 @@ class Encoder(eqx.Module):
         self.unroll = config.unroll
         self.remat = config.remat
 
-    def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B T T"] | None
-    ) -> Float[Array, "*B T D"]:
+    def __call__(self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B T T"] | None) -> Float[Array, "*B T D"]:
         stacked, static = eqx.partition(self.blocks, eqx.is_array)
 
         def step(x, arrays):

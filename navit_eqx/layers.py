@@ -75,9 +75,7 @@ class Mlp(eqx.Module):
         return self.shrink(jax.nn.gelu(self.grow(x), approximate=True))
 
 
-def masked_softmax(
-    logits: Float[Array, "*n S"], mask: Bool[Array, "*#n S"] | None
-) -> Float[Array, "*n S"]:
+def masked_softmax(logits: Float[Array, "*n S"], mask: Bool[Array, "*#n S"] | None) -> Float[Array, "*n S"]:
     """Softmax over the keys that the mask allows; where it allows none, zeros.   None allows all.
 
     The lowest finite number stands in for what is masked, so that neither value nor gradient meets ∞ − ∞.

@@ -26,9 +26,7 @@ def sigmoid_cross_entropy(
     return _over_real(-jax.nn.log_sigmoid(sign * logits).sum(-1), labels)
 
 
-def _over_real(
-    loss: Float[Array, "*B I"], labels: Int[Array, "*B I"]
-) -> tuple[Float[Array, ""], Int[Array, ""]]:
+def _over_real(loss: Float[Array, "*B I"], labels: Int[Array, "*B I"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
     real = labels >= 0
     return jnp.where(real, loss, 0).sum(), real.sum(dtype=jnp.int32)
 

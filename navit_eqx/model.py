@@ -68,7 +68,7 @@ class NaViT(eqx.Module):
 
 
 def compute_dtype(dtype: str) -> str:
-    """"auto" is float32 on a CPU, where bfloat16 is slower, and bfloat16 on accelerators."""
+    """ "auto" is float32 on a CPU, where bfloat16 is slower, and bfloat16 on accelerators."""
     if dtype != "auto":
         return dtype
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"

@@ -1,5 +1,8 @@
 """AdamW, its schedule, and which parameters decay."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import optax
@@ -10,7 +13,7 @@ from .model import NaViT
 DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position tables or the probe
 
 
-def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
+def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
     """Learning rate as a function of the step alone, so that a resumed run continues it."""
     warmup = max(1, round(config.warmup * steps))
     match config.schedule:
@@ -36,7 +39,5 @@ def decay_mask(model: NaViT) -> NaViT:
 
 def optimiser(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     """Clip by the global norm, then AdamW."""
-    adamw = optax.adamw(
-        schedule(config, steps), b2=config.b2, weight_decay=config.weight_decay, mask=decay_mask
-    )
+    adamw = optax.adamw(schedule(config, steps), b2=config.b2, weight_decay=config.weight_decay, mask=decay_mask)
     return optax.chain(optax.clip_by_global_norm(config.clip), adamw)

@@ -13,11 +13,9 @@ def absolute(coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: in
     return coords.astype(float)
 
 
-def fractional(
-    coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int
-) -> Float[Array, "*B T A"]:
+def fractional(coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
     """Centre of the patch as a fraction of its side, in table units: (x + ½)/n · M − ½.   [NaViT, §2.1]"""
-    return (coords + 0.5) / jnp.maximum(grids, 1).astype(float) * size - 0.5
+    return (coords.astype(float) + 0.5) / jnp.maximum(grids, 1).astype(float) * size - 0.5
 
 
 def learned(table: Float[Array, "M D"], u: Float[Array, "*B T"]) -> Float[Array, "*B T D"]:
@@ -33,9 +31,14 @@ def learned(table: Float[Array, "M D"], u: Float[Array, "*B T"]) -> Float[Array,
     return jnp.where(inside[..., None], weights @ table, jnp.nan)
 
 
+def add(parts: list[Float[Array, "*B T D"]]) -> Float[Array, "*B T D"]:
+    """Sum over the axes: the best of the paper's table 3."""
+    return sum(parts[1:], start=parts[0])
+
+
 COORDINATES = {"absolute": absolute, "fractional": fractional}
 FEATURES = {"learned": learned}
-COMBINE = {"sum": sum}
+COMBINE = {"sum": add}
 
 
 class Factorised(eqx.Module):
@@ -52,9 +55,7 @@ class Factorised(eqx.Module):
         self.feature = config.feature
         self.combine = config.combine
 
-    def __call__(
-        self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]
-    ) -> Float[Array, "*B T D"]:
+    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
         u = COORDINATES[self.coordinate](coords, grids, self.tables.shape[1])
         feature = FEATURES[self.feature]
         return COMBINE[self.combine]([feature(table, u[..., a]) for a, table in enumerate(self.tables)])

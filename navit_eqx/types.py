@@ -1,7 +1,10 @@
 """What the model reads."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, Num
 
 
@@ -17,3 +20,8 @@ class Row(NamedTuple):
     grids: Int[Array, "*B I A"]
     labels: Int[Array, "*B I"]
     image_ids: Int[Array, "*B I"]
+
+
+def to_device(leaves: Iterable[np.ndarray]) -> Row:
+    """The fields of a row or batch, in order, as arrays on the default device."""
+    return Row(*map(jnp.asarray, leaves))

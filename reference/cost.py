@@ -39,8 +39,8 @@ def pool_flops(*, width: int, mlp_width: int, classes: int) -> int:
 
 
 def image_flops(
-    tokens: int, *, patch_dim: int, width: int, depth: int, mlp_width: int, classes: int
-) -> int:
+    tokens: float, *, patch_dim: int, width: int, depth: int, mlp_width: int, classes: int
+) -> float:
     """Forward FLOPs that one image of n tokens needs: linear terms · n + pair term · n² + pool."""
     return (
         tokens * (token_flops(patch_dim=patch_dim, width=width, depth=depth, mlp_width=mlp_width) + 4 * width)
@@ -59,7 +59,7 @@ def row_flops(
     depth: int,
     mlp_width: int,
     classes: int,
-) -> tuple[int, int]:
+) -> tuple[float, float]:
     """(needed, spent) forward FLOPs of a packed row with a dense mask.
 
     Needed: the sum over its images. Spent: as if all T places were one image and all I slots were pooled over

@@ -4,9 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def sample_beta_rate(
-    rng: np.random.Generator, mean: float, highest: float, count: int
-) -> Float[np.ndarray, " N"]:
+def sample_beta_rate(rng: np.random.Generator, mean: float, highest: float, count: int) -> Float[np.ndarray, " N"]:
     """Drop rates d = d_max · u with u ~ Beta(7/3 μ, 7/3 (1 − μ)), μ = mean / d_max.   [NaViT, app. B.2 / fig. 14]
 
     The variance is 0.3 μ (1 − μ): three tenths of the largest that a law on [0, 1] with this mean can have.

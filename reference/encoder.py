@@ -7,9 +7,7 @@ from .attention import attention
 from .layers import layer_norm, mlp
 
 
-def block(
-    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "T T"] | None
-) -> Float[np.ndarray, "T D"]:
+def block(params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "T T"] | None) -> Float[np.ndarray, "T D"]:
     """x + attention(norm x), then x + mlp(norm x).   [ViT, eq. 2-3]"""
     y = layer_norm(params["attention_norm"], x)
     x = x + attention(params["attention"], y, y, mask)

@@ -20,9 +20,7 @@ def softmax_cross_entropy(
     return float((-(target * log_probability).sum(-1))[real].sum()), int(real.sum())
 
 
-def sigmoid_cross_entropy(
-    logits: Float[np.ndarray, "I Y"], labels: Int[np.ndarray, " I"]
-) -> tuple[float, int]:
+def sigmoid_cross_entropy(logits: Float[np.ndarray, "I Y"], labels: Int[np.ndarray, " I"]) -> tuple[float, int]:
     """Σ over classes of −log σ(±logit), + at the label, over slots with a label ≥ 0, and their number.
 
     [NaViT, §3.1: classification is trained with sigmoid cross-entropy]

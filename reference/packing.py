@@ -116,9 +116,7 @@ def check_lengths(lengths: Sequence[int], row_tokens: int) -> None:
         )
 
 
-def close_row(
-    kept: Int[np.ndarray, " I"], tokens: Int[np.ndarray, " I"], row_tokens: int
-) -> Int[np.ndarray, " I"]:
+def close_row(kept: Int[np.ndarray, " I"], tokens: Int[np.ndarray, " I"], row_tokens: int) -> Int[np.ndarray, " I"]:
     """Token counts after the images of a row, the last first, took back dropped tokens until the row is full.
 
     Choice: the paper names this and does without ("could be made to fit exactly"); it moves the mean drop

@@ -7,9 +7,7 @@ from .attention import attention
 from .layers import layer_norm, mlp
 
 
-def map_pool(
-    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"]
-) -> Float[np.ndarray, "I D"]:
+def map_pool(params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"]) -> Float[np.ndarray, "I D"]:
     """Masked attention pooling: a learned probe looks at the tokens of each slot; an empty slot gives zeros.
 
     a = attention(probe, x);  a + mlp(norm a)

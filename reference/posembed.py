@@ -8,16 +8,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def absolute(
-    coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int
-) -> Float[np.ndarray, "T A"]:
+def absolute(coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
     """The patch index itself.   [NaViT, §2.1]"""
     return coords.astype(float)
 
 
-def fractional(
-    coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int
-) -> Float[np.ndarray, "T A"]:
+def fractional(coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
     """Centre of the patch as a fraction of its side, in table units: (x + ½)/n · M − ½.   [NaViT, §2.1]
 
     Choice: half-pixel centres, so that an image of M patches a side reads the table as it stands.
@@ -37,14 +33,17 @@ def learned(table: Float[np.ndarray, "M D"], u: Float[np.ndarray, " T"]) -> Floa
     return np.where(inside[:, None], weights @ table, np.nan)
 
 
+def add(parts: list[Float[np.ndarray, "T D"]]) -> Float[np.ndarray, "T D"]:
+    """Sum over the axes: the best of the paper's table 3."""
+    return sum(parts[1:], start=parts[0])
+
+
 COORDINATES = {"absolute": absolute, "fractional": fractional}
 FEATURES = {"learned": learned}
-COMBINE = {"sum": sum}
+COMBINE = {"sum": add}
 
 
-def factorised(
-    params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]
-) -> Float[np.ndarray, "T D"]:
+def factorised(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
     """combine_a feature(table_a, coordinate_a); `grids` is the grid of each token's image.   [NaViT, §2.1]
 
     Tables are A M D: one per axis. The default (absolute, learned, sum) is the best of the paper's table 3.

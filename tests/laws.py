@@ -11,7 +11,7 @@ import numpy as np
 from reference.model import forward_image
 from reference.packing import pack
 from reference.types import Row, Tokens
-from tests.strategies import I, T, Packed
+from tests.strategies import I, Packed, T
 from tests.tolerances import FLOAT64, assert_close
 
 Forward = Callable[[Row], np.ndarray]

@@ -17,6 +17,7 @@ from navit_eqx import masks as fast_masks
 from navit_eqx import posembed as fast_posembed
 from navit_eqx.bridge import from_reference, to_reference
 from navit_eqx.losses import softmax_cross_entropy as fast_loss
+from navit_eqx.types import to_device
 from reference import attention, encoder, layers, masks, model, patches, pooling, posembed
 from reference.losses import softmax_cross_entropy as slow_loss
 from tests.strategies import CONFIG, I, T, rows, seeds
@@ -36,9 +37,7 @@ def numbers(seed, *shape):
 @given(ids=segments)
 def test_masks(ids):
     np.testing.assert_array_equal(call(fast_masks.same_image, jnp.asarray(ids)), masks.same_image(ids))
-    np.testing.assert_array_equal(
-        call(fast_masks.slot_tokens, jnp.asarray(ids), I), masks.slot_tokens(ids, I)
-    )
+    np.testing.assert_array_equal(call(fast_masks.slot_tokens, jnp.asarray(ids), I), masks.slot_tokens(ids, I))
 
 
 def test_mask_is_this_picture():
@@ -149,7 +148,7 @@ def test_learned_is_nan_beyond_the_table():
 
 @given(packed=rows())
 def test_model(packed):
-    got = call(FAST, navit_eqx.Row(*map(jnp.asarray, packed.row)))
+    got = call(FAST, to_device(packed.row))
     assert_close(got, model.forward(PARAMS, packed.row), FLOAT64)
 
 
@@ -178,7 +177,7 @@ def test_gradient_is_that_of_the_numpy_model(packed, seed):
     """jax.grad of the backend, along a random direction, against central differences of the reference."""
     rng = np.random.default_rng(seed)
     direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), eqx.filter(FAST, eqx.is_array))
-    gradient = fast_gradient(FAST, navit_eqx.Row(*map(jnp.asarray, packed.row)))
+    gradient = fast_gradient(FAST, to_device(packed.row))
     slope = sum(float((g * d).sum()) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction)))
 
     def at(step):
@@ -198,9 +197,9 @@ def test_gradient_of_a_row_is_the_sum_over_its_images(packed):
     total = jax.tree.map(jnp.zeros_like, eqx.filter(FAST, eqx.is_array))
     for slot, image in enumerate(packed.images):
         alone = pack([image], [packed.row.labels[slot]], [slot], T, I)
-        gradient = fast_gradient(FAST, navit_eqx.Row(*map(jnp.asarray, alone)))
+        gradient = fast_gradient(FAST, to_device(alone))
         total = jax.tree.map(jnp.add, total, gradient)
-    together = fast_gradient(FAST, navit_eqx.Row(*map(jnp.asarray, packed.row)))
+    together = fast_gradient(FAST, to_device(packed.row))
     scale = max(len(packed.images), 1)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(together))
     for got, want in zip(jax.tree.leaves(together), jax.tree.leaves(total)):
@@ -219,7 +218,7 @@ def test_rounding(dtype, limit, packed):
     )
     rounded = from_reference(PARAMS, like)
     row = packed.row._replace(patches=packed.row.patches.astype(np.float32))
-    got = call(rounded, navit_eqx.Row(*map(jnp.asarray, row)))
+    got = call(rounded, to_device(row))
     assert got.dtype == jnp.float32
     exact = jax.tree.map(lambda a: a.astype(np.float64) if isinstance(a, np.ndarray) else a, to_reference(rounded))
     want = model.forward(exact, row._replace(patches=row.patches.astype(np.float64)))
@@ -247,7 +246,7 @@ def test_reference_init_has_the_tree_of_the_backend():
     )  # fmt: skip
     like = from_reference(fresh, FAST)
     assert to_reference(like).keys() >= fresh.keys()
-    got = call(like, navit_eqx.Row(*map(jnp.asarray, _some_row())))
+    got = call(like, to_device(_some_row()))
     np.testing.assert_array_equal(got, model.forward(fresh, _some_row()))
 
 

@@ -1,5 +1,7 @@
 """Cost formulas against what is really there."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ SHAPE = ModelConfig(16, width=96, depth=3, heads=3, mlp_width=256, classes=50, p
 
 def test_parameters_are_counted():
     model = eqx.filter_eval_shape(NaViT, SHAPE, key=jax.random.key(0))
-    count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array_like)))
+    count = sum(leaf.size for leaf in jax.tree.leaves(model))
     assert count == parameters(**SIZES, heads=3, positions=20)
 
 
@@ -40,14 +42,11 @@ def test_flops_are_those_that_xla_counts():
         jnp.zeros((tokens, 768)), jnp.zeros((tokens, 2), jnp.int32), jnp.ones(tokens, jnp.int32),
         jnp.full((slots, 2), 8), jnp.zeros(slots, jnp.int32), jnp.zeros(slots, jnp.int32),
     )  # fmt: skip
-    model = NaViT(eqx.tree_at(lambda c: c, SHAPE, SHAPE), key=jax.random.key(0))
-    unrolled = eqx.tree_at(lambda m: m.encoder, model, model.encoder)
-    compiled = jax.jit(lambda row: unrolled(row)).lower(row).compile()
-    counted = compiled.cost_analysis()["flops"]
-    body = image_flops(tokens, **SIZES)
-    # XLA counts the body of the scan once, and norms, softmax and positions, which the formula leaves out.
-    once = body - 2 * (image_flops(tokens, **SIZES) - image_flops(tokens, **{**SIZES, "depth": 2}))
-    assert 0.97 * once < counted < 1.25 * once
+    # Unrolled, since XLA counts the body of a loop once.
+    model = NaViT(dataclasses.replace(SHAPE, unroll=SHAPE.depth), key=jax.random.key(0))
+    counted = jax.jit(lambda row: model(row)).lower(row).compile().cost_analysis()["flops"]
+    formula = image_flops(tokens, **SIZES)
+    assert formula < counted < 1.15 * formula  # XLA counts norms, softmax and positions too
 
 
 @given(lengths=st.lists(st.integers(1, 64), min_size=1, max_size=6))

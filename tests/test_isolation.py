@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import navit_eqx
 from navit_eqx.bridge import to_reference
+from navit_eqx.types import to_device
 from reference import model as slow
 from tests import laws
 from tests.strategies import CONFIG, I, Packed, empty_row, model, rows, seeds
@@ -17,13 +18,11 @@ from tests.strategies import CONFIG, I, Packed, empty_row, model, rows, seeds
 FAST = model()
 PARAMS = to_reference(FAST)
 jitted = eqx.filter_jit(lambda model, row: model(row))
-gradient = eqx.filter_jit(
-    jax.grad(lambda patches, row, slot: FAST(row._replace(patches=patches))[slot].sum())
-)
+gradient = eqx.filter_jit(jax.grad(lambda patches, row, slot: FAST(row._replace(patches=patches))[slot].sum()))
 
 
 def fast_forward(row):
-    return np.asarray(jitted(FAST, navit_eqx.Row(*map(jnp.asarray, row))))
+    return np.asarray(jitted(FAST, to_device(row)))
 
 
 def slow_forward(row):
@@ -31,7 +30,7 @@ def slow_forward(row):
 
 
 def pixel_gradient(row, slot):
-    row = navit_eqx.Row(*map(jnp.asarray, row))
+    row = to_device(row)
     return np.asarray(gradient(row.patches, row, jnp.asarray(slot)))
 
 
@@ -73,8 +72,8 @@ def test_no_gradient_between_images(packed):
 def test_nan_in_padding_leaves_gradients_finite(packed):
     pad = packed.row.segment_ids == 0
     rubbish = np.where(pad[:, None], np.nan, packed.row.patches)
-    row = navit_eqx.Row(*map(jnp.asarray, packed.row._replace(patches=rubbish)))
-    clean = navit_eqx.Row(*map(jnp.asarray, packed.row))
+    row = to_device(packed.row._replace(patches=rubbish))
+    clean = to_device(packed.row)
     loss = eqx.filter_jit(eqx.filter_grad(lambda model, row: (model(row) ** 2).sum()))
     jax.tree.map(np.testing.assert_array_equal, loss(FAST, row), loss(FAST, clean))
 
@@ -82,7 +81,7 @@ def test_nan_in_padding_leaves_gradients_finite(packed):
 def test_a_row_without_images():
     laws.empty_slots_are_finite(fast_forward, Packed(empty_row(), []))
     np.testing.assert_array_equal(slow.features(PARAMS, empty_row()), 0)
-    fast = FAST.features(navit_eqx.Row(*map(jnp.asarray, empty_row())))
+    fast = FAST.features(to_device(empty_row()))
     np.testing.assert_array_equal(fast, np.zeros((I, CONFIG.width)))
 
 
@@ -94,7 +93,7 @@ def test_a_batch_is_its_rows(packed):
 
 
 def test_a_position_beyond_the_table_is_loud():
-    row = navit_eqx.Row(*map(jnp.asarray, _far_row()))
+    row = to_device(_far_row())
     assert np.isnan(np.asarray(FAST(row))[0]).all()
 
 

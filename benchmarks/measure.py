@@ -1,0 +1,54 @@
+"""What all benchmarks share: a clock, and a line of JSON."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from harness.report import commit
+
+
+class Seconds(NamedTuple):
+    """Wall time of several calls of the same work."""
+
+    seconds: float
+    """The median."""
+    seconds_min: float
+    seconds_max: float
+    repeats: int
+
+
+def arguments(doc: str | None, quick: str, repeats: int = 5) -> argparse.ArgumentParser:
+    """The command line that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    return parser
+
+
+def median_seconds(f: Callable[[], Any], repeats: int) -> Seconds:
+    """Time `repeats` calls of `f`; warming up and waiting for a device are the business of `f`'s owner."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - start)
+    return Seconds(statistics.median(times), min(times), max(times), repeats)
+
+
+def report(**fields: Any) -> None:
+    """Print one measurement as a line of JSON, with what it ran on; floats to six digits."""
+    line = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in fields.items()}
+    print(json.dumps(line | machine()), flush=True)
+
+
+@cache
+def machine() -> dict[str, Any]:
+    versions = {name: metadata.version(name) for name in ("jax", "numpy")}
+    return {**versions, "python": platform.python_version(), "cpus": os.cpu_count(), "commit": commit()}

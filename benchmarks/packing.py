@@ -1,0 +1,102 @@
+"""How fast each packing rule is and what it wastes; then a whole epoch's plan.
+
+    python benchmarks/packing.py [--quick]
+
+Token counts of the paper's setting: photographs of common shapes, R ~ U(64, 256), patches of 16 pixels, with
+Beta(0.5, 0.9) dropping or none.
+"""
+
+import numpy as np
+from measure import arguments, median_seconds, report
+from settings import SEED, photo_sizes
+
+from data.laws import Beta, Constant, Dropping, Sides
+from data.plan import Packing, Plan, plan_epoch
+from reference.dropping import kept_tokens
+from reference.packing import RULES, padding
+
+LAW, PATCH = Sides(64, 256), 16
+SETTINGS: list[tuple[Dropping, int]] = [(Beta(0.5, 0.9), 256), (Constant(0.0), 256), (Constant(0.0), 512)]
+ROW_IMAGES, WINDOW = 16, 64
+
+
+def main() -> None:
+    args = arguments(__doc__, "2,000 images alone").parse_args()
+
+    for count in (2_000,) if args.quick else (10_000, 100_000, 1_000_000):
+        for dropping, row_tokens in SETTINGS:
+            for rule in RULES if count < 1_000_000 else ("exact_fit",):
+                measure_rule(rule, count, dropping, row_tokens, args.repeats)
+    for count in (2_000,) if args.quick else (10_000, 100_000):
+        for fill in (False, True):
+            measure_plan(count, fill, args.repeats)
+
+
+def measure_rule(rule: str, count: int, dropping: Dropping, row_tokens: int, repeats: int) -> None:
+    lengths = token_counts(count, dropping)
+    pack = lambda: RULES[rule](lengths, row_tokens, ROW_IMAGES, WINDOW)
+    rows = pack()
+    check_rows(rows, lengths, row_tokens)
+    seconds = median_seconds(pack, repeats)
+    report(
+        name="packing",
+        rule=rule,
+        dropping=str(dropping),
+        row_tokens=row_tokens,
+        row_images=ROW_IMAGES,
+        window=WINDOW,
+        images=count,
+        images_per_second=count / seconds.seconds,
+        padding=padding(lengths, rows, row_tokens),
+        images_per_row=count / len(rows),
+        **seconds._asdict(),
+    )
+
+
+def measure_plan(count: int, fill: bool, repeats: int) -> None:
+    (dropping, row_tokens), shapes = SETTINGS[0], photo_sizes(count)
+    packing = Packing(row_tokens, ROW_IMAGES, window=WINDOW, fill=fill)
+    options = {"patch_size": PATCH, "resolution": LAW, "dropping": dropping, "packing": packing}
+    make = lambda: plan_epoch(shapes, seed=SEED, epoch=0, longest_side=64, **options)
+    plan = make()
+    check_plan(plan, count, row_tokens)
+    seconds = median_seconds(make, repeats)
+    report(
+        name="plan_epoch",
+        rule=packing.rule,
+        fill=fill,
+        dropping=str(dropping),
+        row_tokens=row_tokens,
+        row_images=ROW_IMAGES,
+        window=WINDOW,
+        images=count,
+        images_per_second=count / seconds.seconds,
+        padding=float(plan.padding(row_tokens)),
+        images_per_row=count / len(plan.image_ids),
+        **seconds._asdict(),
+    )
+
+
+def token_counts(count: int, dropping: Dropping) -> list[int]:
+    rng = np.random.default_rng(SEED + 1)
+    tokens = LAW.grids(rng, photo_sizes(count), PATCH).prod(-1)
+    return kept_tokens(tokens, dropping.rates(rng, count)).tolist()
+
+
+def check_rows(rows: list[list[int]], lengths: list[int], row_tokens: int) -> None:
+    """Every image once; no row empty, or over its tokens or images."""
+    assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
+    assert all(1 <= len(row) <= ROW_IMAGES for row in rows)
+    assert all(sum(lengths[i] for i in row) <= row_tokens for row in rows)
+
+
+def check_plan(plan: Plan, count: int, row_tokens: int) -> None:
+    """Every image once, none left out, none with more tokens than its grid has; no row over its tokens."""
+    used = plan.image_ids >= 0
+    assert not plan.left_out and np.array_equal(np.sort(plan.image_ids[used]), np.arange(count))
+    assert used.any(-1).all() and (plan.kept.sum(-1) <= row_tokens).all()
+    assert ((plan.kept >= 1) == used).all() and (plan.kept <= plan.grids.prod(-1)).all()
+
+
+if __name__ == "__main__":
+    main()

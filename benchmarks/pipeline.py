@@ -1,0 +1,117 @@
+"""How fast pixels become packed rows: one thread alone, then the batch pipeline with 0, 1, 2 workers.
+
+    python benchmarks/pipeline.py [--root DIR] [--quick]
+
+Digit strips always; with --root also a folder of images, ROOT/train/<class>/* or ROOT/<class>/*.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from measure import arguments, median_seconds, report
+
+from data.pipeline import batches
+from data.rows import PlannedRows
+from data.sources import Digits
+from harness import choose
+from harness.config import Config, digits, folder
+from harness.loading import open_source, training_rows
+from reference.types import Row
+
+WORKERS = (0, 1, 2)
+CHECKED = 4  # batches compared before timing
+READ_AHEAD = 24  # more batches than one process holds ready: reading so many empties the buffers
+STEPS = 1_000_000  # more than any measurement reads
+
+
+def main() -> None:
+    parser = arguments(__doc__, "few digit strips, small batches")
+    parser.add_argument("--root", default="", help="folder of images")
+    args = parser.parse_args()
+
+    strips = Digits(train_images=2_000) if args.quick else Digits()
+    configs = {"digits": replace(digits(), data=replace(digits().data, source=strips))}
+    if args.root:
+        configs["folder"] = replace(folder(), data=replace(folder().data, root=args.root))
+    for name, config in configs.items():
+        config = replace(config, rows=4) if args.quick else config
+        measure_source(name, config, 12 if args.quick else 60, args.repeats)
+
+
+def measure_source(name: str, config: Config, per_repeat: int, repeats: int) -> None:
+    """`per_repeat` batches make one repeat."""
+    source = open_source(config.data, "train")
+    config, _ = choose.resolve(replace(config, steps=STEPS), source.manifest)
+    rows = training_rows(config, source)
+    packing = config.data.packing
+    about = {
+        **{"source": name, "source_images": len(source.manifest)},
+        "row_tokens": packing.row_tokens,
+        "row_images": packing.row_images,
+        "batch_rows": config.rows,
+        "padding": float(rows.epochs.locate(0)[1].padding(packing.row_tokens)),
+    }
+    load = lambda: sum(images(rows[i]) for i in range(per_repeat * config.rows))
+    load()
+    report(name="planned_rows", **about, **measure(load, repeats))
+
+    for workers in WORKERS:
+        measure_batches(rows, config.rows, workers, per_repeat, repeats, about)
+
+
+def measure_batches(rows: PlannedRows, size: int, workers: int, per_repeat: int, repeats: int, about: dict) -> None:
+    start = time.perf_counter()
+    stream = batches(rows, size, workers=workers)
+    first = next(stream)
+    first_seconds = time.perf_counter() - start  # workers start, and each plans the epoch
+    for s in range(CHECKED):
+        check_batch(next(stream) if s else first, rows, s, size)
+    for _ in range(READ_AHEAD * max(1, workers)):
+        next(stream)
+    load = lambda: sum(images(next(stream)) for _ in range(per_repeat))
+    report(name="batches", workers=workers, **about, first_batch_seconds=first_seconds, **measure(load, repeats))
+    stream.close()
+
+
+def check_batch(batch: Row, rows: PlannedRows, step: int, size: int) -> None:
+    """Batch `step` is rows step · size … of the plan, to the bit, whichever process made it."""
+    for r in range(size):
+        for got, want in zip(batch, rows[step * size + r]):
+            np.testing.assert_array_equal(got[r], want)
+
+
+def measure(load: Callable[[], int], repeats: int) -> dict:
+    """`load` gives the number of images that it made."""
+    counts: list[int] = []
+    before = cpu_seconds()
+    seconds = median_seconds(lambda: counts.append(load()), repeats)
+    after = cpu_seconds()
+    mean = sum(counts) / repeats
+    cpu = None if before is None or after is None else (after - before) / sum(counts)
+    rate = {"images": mean, "images_per_second": mean / seconds.seconds, "cpu_seconds_per_image": cpu}
+    return rate | seconds._asdict()
+
+
+def images(row: Row) -> int:
+    return int((row.labels >= 0).sum())
+
+
+def cpu_seconds() -> float | None:
+    """CPU time of this process and its living children; None where children cannot be read."""
+    children, ticks = multiprocessing.active_children(), 0
+    if children and sys.platform != "linux":
+        return None
+    for child in children:
+        after_name = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])  # utime, stime: proc(5)
+    return time.process_time() + (ticks / os.sysconf("SC_CLK_TCK") if children else 0)
+
+
+if __name__ == "__main__":
+    main()

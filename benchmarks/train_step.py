@@ -1,0 +1,119 @@
+"""How fast one training step is: batched or vmapped over rows, the scan over blocks rolled or unrolled.
+
+    python benchmarks/train_step.py [--presets digits ti16 s16] [--rows N] [--allocator off] [--quick]
+
+Images are noise: digits has the shapes, sizes and packing of its preset, ti16 and s16 those of imagenet-s16.
+--allocator off leaves out the settings that train.py runs with: they hold for a whole process.
+"""
+
+import os
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from time import perf_counter
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+from measure import arguments, median_seconds, report
+from settings import preset_on_noise
+
+from harness.command import ALLOCATOR, tune_allocator
+from harness.config import Config
+from harness.loading import training_rows
+from navit_eqx import ModelConfig, NaViT, Row
+from navit_eqx.bridge import to_reference
+from navit_eqx.optim import optimiser
+from navit_eqx.sharding import data_mesh, split_rows
+from navit_eqx.train import init, train_step
+from reference.cost import image_flops
+from reference.model import forward
+
+ROWS = {"digits": 24, "ti16": 4, "s16": 2}  # in a batch
+FLOAT32 = 1e-5  # largest relative error of float32 logits against the reference
+
+
+class PerRow(eqx.Module):
+    """The model, vmapped over the rows of a batch."""
+
+    model: NaViT
+
+    def __call__(self, batch: Row) -> jax.Array:
+        return jax.vmap(self.model)(batch)
+
+
+def main() -> None:
+    parser = arguments(__doc__, "digits with 2 rows, 2 blocks, 3 repeats", repeats=10)
+    parser.add_argument("--presets", nargs="+", choices=ROWS)
+    parser.add_argument("--rows", type=int, help=f"in a batch; default {ROWS}")
+    parser.add_argument("--allocator", choices=("on", "off"), default="on")
+    args = parser.parse_args()
+    if args.allocator == "on":
+        tune_allocator()
+    elif ALLOCATOR.keys() & os.environ.keys():
+        parser.error(f"--allocator off: unset {', '.join(ALLOCATOR)} first")
+
+    for preset in args.presets or (["digits"] if args.quick else ROWS):
+        config, source = preset_on_noise(preset, args.rows or (2 if args.quick else ROWS[preset]))
+        shape = replace(config.model, depth=2) if args.quick else config.model
+        for variant, unroll in product(("batched", "vmap"), (1, shape.depth)):
+            config = replace(config, model=replace(shape, unroll=unroll))
+            measure(preset, config, source, variant, 3 if args.quick else args.repeats)
+
+
+def build(config: ModelConfig) -> NaViT:
+    """A model whose classifier is not zero, so that its logits say something."""
+    model = NaViT(config, key=jr.key(0))
+    return eqx.tree_at(lambda m: m.head.w, model, 0.02 * jr.normal(jr.key(1), model.head.w.shape))
+
+
+def relative_error(config: ModelConfig, wrap, batch: Row, first) -> float:
+    """Of the compiled float32 model's logits for the first row, against the reference."""
+    model = build(replace(config, dtype="float32"))
+    with jax.default_matmul_precision("highest"):
+        got = np.asarray(eqx.filter_jit(wrap(model))(batch)[0])
+    want, real = forward(to_reference(model), first), first.labels >= 0
+    return float(np.abs(got - want)[real].max() / np.abs(want[real]).max())
+
+
+def measure(preset: str, config: Config, source, variant: str, repeats: int) -> None:
+    stream, wrap = training_rows(config, source), PerRow if variant == "vmap" else lambda model: model
+    rows = [stream[i] for i in range(config.rows)]
+    lengths = [n for row in rows for n in np.bincount(row.segment_ids)[1:].tolist()]
+    batch = split_rows(tuple(map(np.stack, zip(*rows))), data_mesh())
+    error = relative_error(config.model, wrap, batch, rows[0])
+    assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
+
+    model, tx = build(config.model), optimiser(config.optim, config.steps)
+    static = eqx.filter(wrap(model), eqx.is_inexact_array, inverse=True)
+    step = jax.jit(partial(train_step, static=static, loss=config.loss, optimiser=tx), donate_argnums=0)
+    state, start = init(wrap(model), tx), perf_counter()
+    compiled, stop = step.lower(state, batch).compile(), perf_counter()
+
+    def once():
+        nonlocal state
+        state, metrics = jax.block_until_ready(compiled(state, batch))
+        return metrics
+
+    metrics = once()  # warms up
+    assert (int(metrics.images), int(metrics.tokens)) == (len(lengths), sum(lengths)) and np.isfinite(metrics.loss)
+    seconds = median_seconds(once, repeats)
+    sizes = {k: getattr(config.model, k) for k in ("patch_dim", "width", "depth", "mlp_width", "classes")}
+    useful = 3 * sum(image_flops(n, **sizes) for n in lengths)  # the backward pass costs twice the forward pass
+    packing = config.data.packing
+    report(
+        **{"name": "train_step", "preset": preset, "variant": variant, "unroll": config.model.unroll},
+        **{"allocator": "on" if ALLOCATOR.items() <= os.environ.items() else "off", "dtype": model.dtype},
+        **{"device": jax.devices()[0].device_kind, **sizes, "images": len(lengths), "rows": len(rows)},
+        **{"row_tokens": packing.row_tokens, "row_images": packing.row_images},
+        images_per_second=len(lengths) / seconds.seconds,
+        tokens_per_second=sum(lengths) / seconds.seconds,
+        useful_gflops_per_second=useful / seconds.seconds / 1e9,
+        padding=1 - sum(lengths) / (len(rows) * packing.row_tokens),
+        **{"compile_seconds": stop - start, "relative_error": error, **seconds._asdict()},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Decoding: every image comes out upright, RGB, 8 bits; whatever is wrong becomes a BadImage, nothing else."""
+
+import csv
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from data.decode import MAX_PIXELS, MAX_SIDE, ORIENTATION, decode, read_size
+from data.errors import BadImage
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)  # h w 3
+
+# How an upright image is stored, so that a viewer who obeys the tag sees it upright.
+STORED = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x, -1),
+}
+LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
+
+
+def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def decoded_or_refused(data: bytes) -> np.ndarray | None:
+    """The image, of the size its header promised; None where it was refused. Anything else propagates."""
+    try:
+        image = decode(data)
+    except BadImage as error:
+        assert str(error)
+        return None
+    assert image.dtype == np.uint8 and image.shape == (*read_size(data), 3)
+    return image
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "JPEG2000", "TGA", "BMP", "PPM"])
+def test_pixels_survive_a_lossless_format(kind):
+    data = encoded(PICTURE, kind, **LOSSLESS.get(kind, {}))
+    assert read_size(data) == (4, 6)
+    np.testing.assert_array_equal(decode(data), PICTURE)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF", "AVIF"])
+def test_size_survives_a_lossy_format(kind):
+    assert decoded_or_refused(encoded(PICTURE, kind)).shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+@pytest.mark.parametrize("orientation", STORED)
+def test_what_exif_turned_stands_upright(kind, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encoded(STORED[orientation](PICTURE), kind, exif=exif, **LOSSLESS[kind])
+    assert read_size(data) == (4, 6)
+    np.testing.assert_array_equal(decode(data), PICTURE)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    np.testing.assert_array_equal(decode(encoded(PICTURE, exif=exif)), PICTURE)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(kind):
+    values = np.array([[0, 255, 256, 40_000, 65_535]], np.uint16)
+    np.testing.assert_array_equal(decode(encoded(values, kind))[0, :, 1], [0, 0, 1, 156, 255])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_laid_on_white(mode):
+    image = Image.new(mode, (3, 1), (0,) * len(mode))
+    image.putalpha(Image.fromarray(np.array([[0, 128, 255]], np.uint8)))
+    np.testing.assert_array_equal(decode(encoded(image))[0], [[255] * 3, [127] * 3, [0] * 3])
+
+
+@pytest.mark.parametrize("mode, key", [("RGB", (9, 9, 9)), ("L", 9), ("P", 9)])
+def test_a_transparent_colour_is_white(mode, key):
+    image = Image.new(mode, (2, 1), key)
+    if mode == "P":
+        image.putpalette(bytes(range(256)) * 3)
+    image.putpixel((1, 0), (1, 2, 3) if mode == "RGB" else 7)
+    opaque = np.asarray(image.convert("RGB"))[0, 1]
+    np.testing.assert_array_equal(decode(encoded(image, transparency=key))[0], [[255] * 3, opaque])
+
+
+def test_a_palette_gives_its_colours():
+    image = Image.fromarray(PICTURE).quantize(24)
+    np.testing.assert_array_equal(decode(encoded(image)), PICTURE)
+
+
+def test_cmyk_is_ink_on_white():
+    ink = np.array([[[0, 0, 0, 0], [0, 0, 0, 255], [255, 0, 0, 0]]], np.uint8)
+    data = encoded(Image.frombytes("CMYK", (3, 1), ink.tobytes()), "TIFF")
+    np.testing.assert_array_equal(decode(data)[0], [[255] * 3, [0] * 3, [0, 255, 255]])
+
+
+def test_grey_is_three_equal_channels():
+    grey = PICTURE[..., 0]
+    np.testing.assert_array_equal(decode(encoded(grey)), np.stack([grey] * 3, -1))
+    np.testing.assert_array_equal(decode(encoded(grey > 99)), np.stack([255 * (grey > 99)] * 3, -1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+def test_thin_images_are_images(size):
+    image = np.full((*size, 3), 7, np.uint8)
+    np.testing.assert_array_equal(decode(encoded(image)), image)
+
+
+def test_of_several_frames_the_first():
+    first, second = (Image.new("RGB", (3, 2), colour) for colour in ("red", "blue"))
+    for kind in ("GIF", "TIFF", "WEBP"):
+        data = encoded(first, kind, save_all=True, append_images=[second], **LOSSLESS.get(kind, {}))
+        assert (decoded_or_refused(data) == [255, 0, 0]).all()
+
+
+def test_floating_point_pixels_are_refused():
+    with pytest.raises(BadImage, match="no known range"):
+        decode(encoded(np.ones((2, 2), np.float32), "TIFF"))
+
+
+@pytest.mark.parametrize("data, why", [(b"", "empty file"), (b"<html>404</html>", "not an image")])
+def test_what_is_no_image_is_refused_with_a_reason(data, why):
+    for read in (read_size, decode):
+        with pytest.raises(BadImage, match=why):
+            read(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000"])
+def test_half_a_file_is_refused(kind):
+    data = encoded(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8), kind)
+    with pytest.raises(BadImage):
+        decode(data[: len(data) // 2])
+
+
+@given(data=st.binary(max_size=200))
+@example(b"\0" * 18)
+def test_random_bytes_do_no_more_than_be_refused(data):
+    decoded_or_refused(data)
+
+
+@given(kind=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP"]), share=st.floats(0, 1))
+def test_a_file_cut_anywhere_is_whole_or_refused(kind, share):
+    data = encoded(PICTURE, kind)
+    decoded_or_refused(data[: int(share * len(data))])
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds nothing."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "size", [(2**31 - 1,) * 2, (16_000, 16_000), (8_001, 8_000), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1)]
+)
+def test_bombs_are_refused_by_their_header(size):
+    for read in (read_size, decode):
+        with pytest.raises(BadImage, match=f"limit of {MAX_PIXELS}"):
+            read(png(*size))
+
+
+def test_the_limit_itself_is_allowed():
+    assert 8_000 * 8_000 == MAX_PIXELS
+    assert read_size(png(MAX_SIDE, 1)) == (1, MAX_SIDE)
+
+
+def test_a_canvas_too_large_is_refused_before_a_decoder_is_made():
+    """30 bytes of WebP that declare 16 million x 4 pixels."""
+    canvas = b"VP8X" + struct.pack("<IB3x", 10, 0) + b"\xff\xff\xff" + b"\x03\0\0"
+    data = b"RIFF" + struct.pack("<I", 4 + len(canvas)) + b"WEBP" + canvas
+    for read in (read_size, decode):
+        with pytest.raises(BadImage, match=f"limit of {MAX_PIXELS}"):
+            read(data)
+
+
+def test_odd_images(datasets):
+    """Each is decoded or refused as its manifest expects, and nothing but BadImage is ever raised."""
+    folder = datasets / "odd_images"
+    with open(folder / "manifest.csv", encoding="utf-8") as file:
+        expected = {row["file"]: row["expect"] for row in csv.DictReader(file)}
+    assert len(expected) == 203
+    for name, expect in expected.items():
+        came_out = decoded_or_refused((folder / name).read_bytes()) is not None
+        assert expect == "either" or came_out == (expect == "decode"), f"{name}: {expect}"

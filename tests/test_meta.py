@@ -1,0 +1,241 @@
+"""The tests can fail: each sabotage must be caught by the law that guards against it."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import navit_eqx
+from navit_eqx import encoder as fast_encoder
+from navit_eqx import layers as fast_layers
+from navit_eqx import model as fast_model
+from navit_eqx import posembed as fast_posembed
+from navit_eqx.bridge import to_reference
+from navit_eqx.losses import softmax_cross_entropy
+from navit_eqx.types import to_device
+from reference.packing import exact_fit, pack
+from reference.types import Row
+from tests import laws
+from tests.strategies import CONFIG, I, Packed, T, model, tokens_of
+from tests.tolerances import FLOAT64, assert_close
+
+FAST = model()
+PARAMS = to_reference(FAST)
+
+
+@pytest.fixture
+def packed():
+    """Three images, one with dropped tokens, and padding."""
+    rng = np.random.default_rng(7)
+    images = [tokens_of(rng, (2, 3)), tokens_of(rng, (3, 4), keep=5), tokens_of(rng, (1, 4))]
+    return Packed(pack(images, [1, 2, 3], [0, 1, 2], T, I), images)
+
+
+@pytest.fixture
+def forward():
+    """Compiled anew for each test, since sabotage happens before tracing."""
+    compiled = jax.jit(lambda row: FAST(row))
+    return lambda row: np.asarray(compiled(to_device(row)))
+
+
+@pytest.fixture
+def pixel_gradient():
+    compiled = jax.jit(jax.grad(lambda patches, row, slot: FAST(row._replace(patches=patches))[slot].sum()))
+    return lambda row, slot: np.asarray(compiled(to_device(row).patches, to_device(row), slot))
+
+
+def caught(law, *args):
+    with pytest.raises(AssertionError):
+        law(*args)
+
+
+def test_the_real_model_passes(forward, pixel_gradient, packed):
+    laws.gives_each_image_its_meaning(forward, PARAMS, packed)
+    laws.does_not_see_order(forward, packed, [2, 0, 1])
+    laws.ignores_padding(forward, packed, np.nan)
+    laws.keeps_gradients_apart(pixel_gradient, packed)
+
+
+def everybody(segment_ids):
+    real = segment_ids > 0
+    return real[..., :, None] & real[..., None, :]
+
+
+def padding_is_image_one(segment_ids):
+    return _same(jnp.maximum(segment_ids, 1))
+
+
+def off_by_one(segment_ids):
+    return _same(jnp.roll(segment_ids, 1, axis=-1))
+
+
+def causal(segment_ids):
+    return _same(segment_ids) & jnp.tril(jnp.ones((segment_ids.shape[-1],) * 2, bool))
+
+
+def _same(segment_ids):
+    return (segment_ids[..., :, None] == segment_ids[..., None, :]) & (segment_ids > 0)[..., None]
+
+
+@pytest.mark.parametrize("mask", [everybody, padding_is_image_one, off_by_one, causal])
+def test_a_wrong_attention_mask(forward, monkeypatch, packed, mask):
+    monkeypatch.setattr(fast_model, "same_image", mask)
+    caught(laws.gives_each_image_its_meaning, forward, PARAMS, packed)
+
+
+def test_a_leak_shows_in_the_gradient(pixel_gradient, monkeypatch, packed):
+    monkeypatch.setattr(fast_model, "same_image", everybody)
+    caught(laws.keeps_gradients_apart, pixel_gradient, packed)
+
+
+def test_pooling_over_the_whole_row(forward, monkeypatch, packed):
+    def all_real(segment_ids, slots):
+        return jnp.broadcast_to(segment_ids > 0, (slots, len(segment_ids)))
+
+    monkeypatch.setattr(fast_model, "slot_tokens", all_real)
+    caught(laws.gives_each_image_its_meaning, forward, PARAMS, packed)
+
+
+def test_pooling_includes_padding(forward, monkeypatch, packed):
+    real = fast_model.slot_tokens
+    monkeypatch.setattr(fast_model, "slot_tokens", lambda ids, slots: real(jnp.maximum(ids, 1), slots))
+    caught(laws.gives_each_image_its_meaning, forward, PARAMS, packed)
+
+
+def test_coordinates_exchanged(forward, monkeypatch, packed):
+    monkeypatch.setattr(fast_posembed.Factorised, "__call__", _exchanged(fast_posembed.Factorised.__call__))
+    caught(laws.gives_each_image_its_meaning, forward, PARAMS, packed)
+
+
+def _exchanged(call):
+    return lambda self, coords, grids: call(self, coords[..., ::-1], grids[..., ::-1])
+
+
+def test_positions_from_the_place_in_the_row(forward, packed):
+    def shifted(row):
+        place = np.stack([np.arange(T) // 6, np.arange(T) % 6], -1).astype(np.int32)
+        return forward(row._replace(coords=place))
+
+    caught(laws.gives_each_image_its_meaning, shifted, PARAMS, packed)
+    caught(laws.does_not_see_order, shifted, packed, [2, 1, 0])
+
+
+def test_padding_not_zeroed_at_the_door(packed):
+    class Careless(navit_eqx.NaViT):
+        def features(self, row):
+            slot = jnp.maximum(row.segment_ids, 1) - 1
+            grids = jnp.take_along_axis(row.grids, slot[..., None], axis=-2)
+            x = self.encoder(self.tokens(row.patches, row.coords, grids), fast_model.same_image(row.segment_ids))
+            return self.pool(x, fast_model.slot_tokens(row.segment_ids, row.grids.shape[-2]))
+
+    fields = {f.name: getattr(FAST, f.name) for f in dataclasses.fields(FAST)}
+    careless = object.__new__(Careless)
+    for name, value in fields.items():
+        object.__setattr__(careless, name, value)
+    run = jax.jit(lambda row: careless(row))
+    caught(laws.ignores_padding, lambda row: np.asarray(run(to_device(row))), packed, np.nan)
+
+
+def test_softmax_with_minus_infinity(forward, monkeypatch, packed):
+    def careless(logits, mask):
+        return jax.nn.softmax(jnp.where(mask, logits, -jnp.inf), axis=-1)
+
+    monkeypatch.setattr("navit_eqx.attention.masked_softmax", careless)
+    caught(laws.empty_slots_are_finite, forward, packed)
+
+
+def test_no_norm_of_queries(forward, monkeypatch, packed):
+    monkeypatch.setattr(fast_layers.LayerNorm, "__call__", lambda self, x: x)
+    caught(laws.gives_each_image_its_meaning, forward, PARAMS, packed)
+
+
+@pytest.mark.parametrize("sabotage", ["shifted", "exchanged", "lost"])
+def test_labels_off_their_slots(packed, sabotage):
+    labels = packed.row.labels.copy()
+    if sabotage == "shifted":
+        labels = np.roll(labels, 1)
+    elif sabotage == "exchanged":
+        labels[[0, 1]] = labels[[1, 0]]
+    else:
+        labels[1] = -1
+    laws.gives_slots_their_labels(packed.row, {0: 1, 1: 2, 2: 3})
+    caught(laws.gives_slots_their_labels, packed.row._replace(labels=labels), {0: 1, 1: 2, 2: 3})
+
+
+def test_a_mean_of_means():
+    def mean_of_rows(logits, labels):
+        parts = [softmax_cross_entropy(x, y, 0.0) for x, y in zip(jnp.asarray(logits), jnp.asarray(labels))]
+        return float(np.mean([float(s) / max(int(n), 1) for s, n in parts]))
+
+    def mean_over_slots(logits, labels):
+        return float(softmax_cross_entropy(jnp.asarray(logits), jnp.asarray(labels), 0.0)[0]) / labels.size
+
+    logits = np.random.default_rng(0).normal(size=(2, 3, 4))
+    labels = np.array([[1, 2, 3], [0, -1, -1]])
+    for wrong in (mean_of_rows, mean_over_slots):
+        caught(laws.is_divided_once, wrong, logits, labels)
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        lambda rows: rows[:-1],
+        lambda rows: [*rows, rows[0]],
+        lambda rows: [rows[0] + rows[1], *rows[2:]],
+        lambda rows: [*rows, []],
+    ],
+    ids=["loses the last row", "packs a row twice", "overfills", "empty row"],
+)
+def test_a_careless_packer(sabotage):
+    lengths = [5, 9, 12, 3, 20, 7, 7, 18, 2]
+    rows = exact_fit(lengths, T, I, 4)
+    laws.packs_everything_once(rows, lengths, T, I)
+    caught(laws.packs_everything_once, sabotage(rows), lengths, T, I)
+
+
+def test_shared_keys_between_layers(monkeypatch):
+    fresh = navit_eqx.NaViT(CONFIG, key=jr.key(0))
+    laws.layers_differ(np.asarray(fresh.encoder.blocks.attention.q))
+    monkeypatch.setattr(fast_encoder.jr, "split", lambda key, n=2: jnp.stack([key] * n))
+    alike = fast_encoder.Encoder(CONFIG, key=jr.key(0))
+    caught(laws.layers_differ, np.asarray(alike.blocks.attention.q))
+
+
+def test_assert_close_can_fail():
+    caught(assert_close, np.ones(3), np.ones(3) + 1e-6, FLOAT64)
+    caught(assert_close, np.ones(3), np.ones((3, 1)), FLOAT64)
+    caught(assert_close, np.array([np.nan]), np.array([np.nan]), FLOAT64)
+    caught(assert_close, np.array([1e-9]), np.array([0.0]), FLOAT64)
+
+
+def test_annotations_are_checked():
+    """The shapes in the annotations are assertions in every test."""
+    from jaxtyping import TypeCheckError
+
+    from reference.layers import linear
+
+    with pytest.raises(TypeCheckError):
+        linear({"w": np.ones((3, 2)), "b": np.zeros(2)}, np.ones((2, 3, 3)))
+    with pytest.raises(TypeCheckError):
+        eqx.filter_jit(fast_layers.matmul)(jnp.ones((2, 3), int), jnp.ones((3, 2)))
+
+
+def test_rows_strategy_reaches_the_corners():
+    """Full rows, empty rows, single-token images, all slots used: the strategy produces each."""
+    from hypothesis import find, settings
+
+    from tests.strategies import rows
+
+    quick = settings(max_examples=5000, database=None, deadline=None)
+    for corner in (
+        lambda p: (p.row.segment_ids > 0).all(),
+        lambda p: not p.images,
+        lambda p: any(len(i.patches) == 1 for i in p.images),
+        lambda p: len(p.images) == I,
+        lambda p: any(len(i.patches) < i.grid.prod() for i in p.images),
+    ):
+        assert isinstance(find(rows(), corner, settings=quick).row, Row)

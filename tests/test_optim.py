@@ -1,0 +1,101 @@
+"""Initialisation and optimiser: layers differ, scales are sane, decay goes where it belongs."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+from navit_eqx import NaViT, Row
+from navit_eqx.config import Cosine, Factorised, ModelConfig, OptimConfig, Rsqrt
+from navit_eqx.optim import decay_mask, optimiser, schedule
+from tests import laws
+
+CONFIG = ModelConfig(4, width=64, depth=4, heads=4, mlp_width=256, classes=10, posembed=Factorised(8), dtype="float32")
+MODEL = NaViT(CONFIG, key=jr.key(0))
+
+DECAYED = {
+    "embed.w", "head.w",
+    *(f"encoder.blocks.attention.{n}" for n in "qkvo"), "encoder.blocks.mlp.grow.w", "encoder.blocks.mlp.shrink.w",
+    *(f"pool.attention.{n}" for n in "qkvo"), "pool.mlp.grow.w", "pool.mlp.shrink.w",
+}  # fmt: skip
+FREE = {
+    "embed.b", "head.b", "posembed.tables", "pool.probe", "encoder.norm.scale", "pool.norm.scale",
+    "encoder.blocks.attention_norm.scale", "encoder.blocks.mlp_norm.scale",
+    "encoder.blocks.attention.q_norm.scale", "encoder.blocks.attention.k_norm.scale",
+    "encoder.blocks.mlp.grow.b", "encoder.blocks.mlp.shrink.b",
+    "pool.attention.q_norm.scale", "pool.attention.k_norm.scale", "pool.mlp.grow.b", "pool.mlp.shrink.b",
+}  # fmt: skip
+
+
+def test_every_parameter_and_its_group():
+    mask = jax.tree_util.tree_leaves_with_path(decay_mask(MODEL))
+    groups = {".".join(k.name for k in path): decays for path, decays in mask}
+    assert {name for name, decays in groups.items() if decays} == DECAYED
+    assert {name for name, decays in groups.items() if not decays} == FREE
+
+
+def test_layers_start_different():
+    for leaf in (MODEL.encoder.blocks.attention.q, MODEL.encoder.blocks.mlp.grow.w):
+        laws.layers_differ(np.asarray(leaf))
+    attention = MODEL.encoder.blocks.attention
+    laws.layers_differ(np.stack([attention.q[0], attention.k[0], attention.v[0]]))
+
+
+def test_scale_at_the_start():
+    """Tokens, block outputs and features have a scale near one; logits are zero."""
+    rng = np.random.default_rng(0)
+    ids = np.repeat([1, 2], 16).astype(np.int32)
+    row = Row(
+        jnp.asarray(rng.integers(0, 256, (32, 48)).astype(np.uint8)),
+        jnp.asarray(rng.integers(0, 8, (32, 2)).astype(np.int32)),
+        jnp.asarray(ids), jnp.full((4, 2), 8, jnp.int32), jnp.zeros(4, jnp.int32), jnp.zeros(4, jnp.int32),
+    )  # fmt: skip
+    embedded = MODEL.embed(MODEL.dtype and jnp.asarray(rng.normal(size=(32, 48)), jnp.float32))
+    assert 0.8 < float(embedded.std()) < 1.2
+    features = MODEL.features(row)
+    assert 0.3 < float(features[:2].std()) < 3
+    assert np.abs(np.asarray(MODEL(row))).max() == 0
+
+
+@pytest.mark.parametrize("shape", [Cosine(), Rsqrt(100, 0.2)])
+def test_schedule(shape):
+    config = OptimConfig(lr=2.0, schedule=shape, warmup=0.1)
+    rate = np.array([float(schedule(config, 1000)(n)) for n in range(1001)])
+    assert rate[0] == 0 and abs(rate[100] - 2.0) < 1e-6 and rate.argmax() == 100
+    assert (np.diff(rate[:101]) > 0).all() and (np.diff(rate[100:]) < 0).all()
+    assert abs(rate[1000]) < 1e-6
+    np.testing.assert_allclose(rate[:101], np.linspace(0, 2, 101), atol=1e-6)
+    if shape == Rsqrt(100, 0.2):
+        np.testing.assert_allclose(rate[400], 2 / np.sqrt(1 + 300 / 100), rtol=1e-6)
+
+
+def test_the_update_is_clipped_before_adam():
+    """A gradient a thousand times larger gives the same update once both exceed the clip."""
+    tx = optimiser(OptimConfig(clip=1.0, weight_decay=0.0), 10)
+    arrays = eqx.filter(MODEL, eqx.is_inexact_array)
+    gradient = jax.tree.map(jnp.ones_like, arrays)
+
+    def momentum(scale):
+        _, after = tx.update(jax.tree.map(lambda g: scale * g, gradient), tx.init(arrays), arrays)
+        return optax.global_norm(optax.tree.get(after, "mu"))
+
+    np.testing.assert_allclose(momentum(1.0), momentum(1e3), rtol=1e-5)
+
+
+def test_scan_unroll_and_remat_change_nothing():
+    import dataclasses
+
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(8, 64)), jnp.float32)
+    for change in ({"unroll": 4}, {"remat": True}):
+        other = NaViT(dataclasses.replace(CONFIG, **change), key=jr.key(0))
+
+        def loss(encoder, x):
+            return (encoder(x, None) ** 2).sum()
+
+        a, b = (eqx.filter_grad(loss)(m.encoder, x) for m in (MODEL, other))
+        for g, h in zip(jax.tree.leaves(eqx.filter(a, eqx.is_array)), jax.tree.leaves(eqx.filter(b, eqx.is_array))):
+            np.testing.assert_allclose(g, h, rtol=2e-4, atol=1e-4 * float(jnp.abs(g).max()))

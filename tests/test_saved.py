@@ -1,0 +1,95 @@
+"""Configurations and models on disk: what was saved comes back, what is damaged is refused by name."""
+
+import json
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.config import PRESETS, Config
+from navit_eqx import NaViT, load_model, save_model
+from navit_eqx.bridge import flatten
+from navit_eqx.config import Factorised, ModelConfig
+from navit_eqx.config_json import ConfigError, decode, encode
+
+SMALL = ModelConfig(4, width=8, depth=2, heads=2, mlp_width=8, classes=3, posembed=Factorised(4), dtype="float32")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = NaViT(SMALL, key=jr.key(0))
+    save_model(tmp_path, model, SMALL, {"classes": ["a", "b", "c"]})
+    return tmp_path, model
+
+
+@pytest.mark.parametrize("make", PRESETS.values(), ids=PRESETS)
+def test_a_preset_survives_json(make):
+    config = make()
+    assert decode(Config, json.loads(json.dumps(encode(config)))) == config
+
+
+def test_a_model_survives_the_disk(saved):
+    folder, model = saved
+    again, config, about = load_model(folder)
+    assert config == SMALL and about["classes"] == ["a", "b", "c"]
+    jax.tree.map(np.testing.assert_array_equal, eqx.filter(again, eqx.is_array), eqx.filter(model, eqx.is_array))
+
+
+def test_unknown_keys_name_their_nearest():
+    value = encode(SMALL) | {"depht": 3}
+    with pytest.raises(ConfigError, match="unknown key 'depht', did you mean 'depth'"):
+        decode(ModelConfig, value)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("width", "wide", "width: 'wide' is not a int"),
+        ("width", 7, "multiple of heads"),
+        ("depth", 0, "depth must be at least 1"),
+        ("depth", True, "depth: True"),
+        ("posembed", {"kind": "Nothing"}, "kind 'Nothing' is none of"),
+        ("dtype", "float8", "dtype: 'float8'"),
+    ],
+)
+def test_wrong_values_are_named(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        decode(ModelConfig, encode(SMALL) | {key: value})
+
+
+@given(text=st.text(max_size=40))
+def test_any_text_as_configuration_is_refused_politely(tmp_path_factory, text):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "config.json").write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(ConfigError):
+        load_model(folder)
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="no model in"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip the header", "other shape", "missing", "extra"])
+def test_a_damaged_model_is_refused(saved, damage):
+    from safetensors.numpy import save_file
+
+    folder, model = saved
+    file = folder / "model.safetensors"
+    data, tensors = file.read_bytes(), flatten(model)
+    if damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif damage == "flip the header":
+        file.write_bytes(b"\xff" + data[1:])
+    elif damage == "other shape":
+        save_file(tensors | {"head.b": np.zeros(4, np.float32)}, file)
+    elif damage == "missing":
+        save_file({k: v for k, v in tensors.items() if k != "head.b"}, file)
+    else:
+        save_file(tensors | {"tail.b": np.zeros(4, np.float32)}, file)
+    with pytest.raises(ConfigError, match="head.b|tail.b|damaged"):
+        load_model(folder)

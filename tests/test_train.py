@@ -1,0 +1,170 @@
+"""Training: the command lines as a user types them, one compiled program, one device equals many."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.images import pack_images, unpack_images
+from data.laws import Native
+from data.plan import Packing
+from navit_eqx import NaViT, Row
+from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Softmax
+from navit_eqx.evaluate import predict
+from navit_eqx.optim import optimiser
+from navit_eqx.sharding import everywhere, split_rows
+from navit_eqx.train import init, train_step
+from navit_eqx.types import to_device
+from tests.tolerances import FLOAT64, assert_close
+
+ROOT = Path(__file__).parent.parent
+SMALL = ModelConfig(4, width=16, depth=2, heads=2, mlp_width=32, classes=2, posembed=Factorised(16), dtype="float64")
+TINY = [
+    "--model.width", "16", "--model.depth", "1", "--model.mlp-width", "16", "--model.unroll", "1",
+    "--rows", "2", "--log-every", "2",
+]  # fmt: skip
+
+
+def command(*arguments, cwd=ROOT, code=0):
+    """Run one of the programs; return what it printed."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+def photos(folder: Path, per_class: int) -> Path:
+    """Three easy classes of noisy photos, of many sizes; one file is no image."""
+    rng = np.random.default_rng(0)
+    for name, colour in {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 40, 50)}.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            size = (*rng.integers(24, 90, 2), 3)
+            noise = rng.normal(colour, 40, size).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(folder / name / f"{i}.png")
+    return folder
+
+
+def two_classes(count, seed):
+    """Images that are darker (0) or brighter (1) than the middle."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    images = [rng.normal(90 + 70 * k, 30, (*rng.integers(8, 30, 2), 3)).clip(0, 255).astype(np.uint8) for k in labels]
+    return images, labels
+
+
+def packed_batch(count, seed):
+    images, labels = two_classes(count, seed)
+    batch = pack_images(images, patch_size=4, resolution=Native(), packing=Packing(56, 8), longest_side=16)
+    used = batch.image_ids >= 0
+    batch.labels[used] = labels[batch.image_ids[used]]
+    rows = -len(batch.labels) % 8
+    return Row(
+        *(np.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1), constant_values=-(i > 3)) for i, x in enumerate(batch))
+    )
+
+
+def trainer(config=SMALL, steps=30):
+    tx = optimiser(OptimConfig(lr=1e-2, weight_decay=0.0), steps)
+    model = NaViT(config, key=jr.key(0))
+    model = jax.tree.map(lambda a: a.astype("float64") if eqx.is_inexact_array(a) else a, model)
+    static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
+    step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx))
+    return init(model, tx), step, static
+
+
+def test_loss_falls_in_one_program():
+    state, step, static = trainer()
+    losses = []
+    for n in range(30):
+        state, metrics = step(state, to_device(packed_batch(24, n % 5)))
+        losses.append(float(metrics.loss) / int(metrics.images))
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    test = packed_batch(24, 99)
+    assert predict(eqx.combine(state.model, static), [test]).accuracy > 0.9
+    shapes = {x.shape for x in test[0:1]} | {x.shape for n in range(5) for x in packed_batch(24, n)[0:1]}
+    assert step._cache_size() <= len(shapes)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_one_device_is_many(count):
+    """The same loss and gradient on any number of devices, rows without images included."""
+    state, step, _ = trainer()
+    batch = packed_batch(9, 3)
+    _, alone = step(state, to_device(batch))
+    mesh = jax.make_mesh((count,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count])
+    spread = jax.device_put(state, everywhere(mesh))
+    after, metrics = step(spread, split_rows(batch, mesh))
+    assert int(metrics.images) == int(alone.images) == 9
+    assert_close(metrics.loss, alone.loss, FLOAT64)
+    assert_close(metrics.grad_norm, alone.grad_norm, FLOAT64)
+
+
+def test_the_library_in_a_few_lines():
+    """Any images in, one vector per image out, as each would get alone."""
+    images, _ = two_classes(7, 0)
+    model = NaViT(SMALL, key=jr.key(0))
+    pack = partial(pack_images, patch_size=4, resolution=Native(), packing=Packing(56, 8), longest_side=16)
+    batch = pack(images)
+    vectors = unpack_images(batch, np.asarray(eqx.filter_jit(NaViT.features)(model, Row(*batch))))
+    assert vectors.shape == (7, 16)
+    for image, vector in zip(images, vectors):
+        alone = pack([image])
+        assert_close(unpack_images(alone, np.asarray(model.features(Row(*alone))))[0], vector, 1e-4)
+
+
+def test_from_folder_to_prediction(tmp_path):
+    """train, evaluate and predict on a folder of photos with one broken file, as a user would."""
+    photos(tmp_path / "photos", 20)
+    (tmp_path / "photos" / "red" / "broken.png").write_bytes(b"not an image")
+    said = command(
+        "train.py", "folder", "--data.root", tmp_path / "photos", "--out", tmp_path, "--name", "mine", *TINY,
+        "--steps", "12", "--data.max-unreadable", "0.1", "--data.workers", "0",
+    )  # fmt: skip
+    assert "set aside red/broken.png: not an image" in said
+    assert "chosen from the data" in said and "test accuracy" in said
+    run = tmp_path / "mine"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["compiles"] == 1 and summary["sweep"] and 0 <= summary["val_accuracy"] <= 1
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
+    for picture in ("packed_rows", "attention_mask", "accuracy_tokens"):
+        assert Image.open(run / f"{picture}.png").size[0] > 300
+
+    said = command("evaluate.py", run, "--resolutions", "48", "64", "--out", tmp_path / "sweep")
+    assert "resolution" in said
+    sweep = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert [entry["resolution"] for entry in sweep] == [48, 64]
+
+    said = command("predict.py", run, tmp_path / "photos/red/0.png", tmp_path / "photos/red/broken.png")
+    assert "red/0.png: " in said and "set aside" in said
+
+
+@pytest.mark.parametrize(
+    "arguments, code, words",
+    [
+        (["digitz"], 2, "did you mean digits"),
+        (["digits", "--model.dept", "3"], 2, "--model.depth"),
+        (["folder"], 66, "data.root is not set"),
+        (["folder", "--data.root", "/nowhere/at/all"], 66, "/nowhere/at/all is not a folder"),
+        (["digits", "--model.width", "65"], 2, "multiple of heads"),
+    ],
+)
+def test_mistakes_are_explained(arguments, code, words, tmp_path):
+    said = command("train.py", *arguments, *(["--out", tmp_path] if len(arguments) > 1 else []), code=code)
+    assert words in said
+
+
+def test_help_is_there():
+    assert "digits-square" in command("train.py", "--help")
+    assert "--data.root" in command("train.py", "folder", "--help")
+    assert "resolutions" in command("evaluate.py", "--help")
+    assert "--top" in command("predict.py", "--help")
