@@ -91,6 +91,7 @@ def main() -> None:
             print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
 
     # what it came to ------------------------------------------------------------------------------
+    del batch  # it may lie in memory shared with a worker, which Grain frees with its last user
     stream.close()
     model = eqx.combine(jax.device_get(state.model), static)
     save_model(folder / "model", model, config.model, about(config, train))

@@ -48,4 +48,4 @@ def jitter(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], amount: 
     x = grey + saturation * (x - grey)
     mean = grey.mean()
     x = brightness * (mean + contrast * (x - mean))
-    return x.clip(0, 255).astype(np.uint8)
+    return x.round().clip(0, 255).astype(np.uint8)

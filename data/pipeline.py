@@ -13,8 +13,8 @@ from reference.types import Row
 
 from .rows import PlannedRows
 
-THREADS = 2  # that read rows, in each process; Grain's default of 16 holds gigabytes of images
-AHEAD = 16  # rows read ahead by these threads
+THREADS = 2  # that read batches, in each process; Grain's default of 16 holds gigabytes of images
+AHEAD = 3  # batches read ahead by these threads
 
 
 @dataclass

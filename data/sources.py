@@ -63,7 +63,8 @@ class Digits:
 
 @dataclass(frozen=True)
 class Folder:
-    """ROOT/train/<class>/* and ROOT/val/<class>/*, or ROOT/<class>/* with one file in ten held out."""
+    """ROOT/train/<class>/* and ROOT/val/<class>/*; without val/ one file in ten is held out; without train/
+    the classes are the folders of ROOT."""
 
     def open(self, root: str, split: str) -> Source:
         return ImageFolder(existing(root), split)
@@ -112,10 +113,13 @@ class ImageFolder:
     """One class per folder; see `Folder`."""
 
     def __init__(self, root: Path, split: str):
-        folder = next((root / name for name in SPLITS[split] if (root / name).is_dir()), None)
-        self.folder = folder or root
-        classes = tuple(sorted(p.name for p in (_class_root(root)).iterdir() if _is_class(p)))
-        names = [n for n in _listing(self.folder) if folder or (split == "val") == _held_out(n)]
+        training, validation = (_sub_folder(root, name) for name in ("train", "val"))
+        if validation and not training:
+            raise DataMissing(f"{root} has {validation.name}/ but no train/: put the training classes there")
+        training = training or root
+        self.folder = training if split == "train" else validation or training
+        classes = tuple(sorted(p.name for p in training.iterdir() if _is_class(p)))
+        names = [n for n in _listing(self.folder) if validation or (split == "val") == _held_out(n)]
         label_of = {name: i for i, name in enumerate(classes)}
         unknown = sorted({n.split("/")[0] for n in names} - label_of.keys())
         if unknown:
@@ -134,8 +138,8 @@ class ImageFolder:
         return decode(self._bytes(os.fsdecode(self.manifest.names[index])))
 
 
-def _class_root(root: Path) -> Path:
-    return next((root / n for n in SPLITS["train"] if (root / n).is_dir()), root)
+def _sub_folder(root: Path, split: str) -> Path | None:
+    return next((root / name for name in SPLITS[split] if (root / name).is_dir()), None)
 
 
 def _is_class(path: Path) -> bool:

@@ -34,8 +34,8 @@ ALLOCATOR = {
 
 def tune_allocator() -> None:
     """Start this program anew with the settings above, which the C library reads only at start; Linux alone."""
-    if sys.platform == "linux" and not ALLOCATOR.keys() & os.environ.keys():
-        os.execve(sys.executable, sys.orig_argv, os.environ | ALLOCATOR)
+    if sys.platform == "linux" and ALLOCATOR.keys() - os.environ.keys():
+        os.execve(sys.executable, sys.orig_argv, ALLOCATOR | os.environ)
 
 
 def run(main: Callable[[], Any]) -> None:

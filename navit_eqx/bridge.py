@@ -22,7 +22,7 @@ def to_reference(module: eqx.Module) -> dict:
 
 
 def from_reference(params: dict, like: M) -> M:
-    """A module shaped as `like` holding the arrays of `params`.
+    """A module shaped as `like`, of arrays or of their shapes alone, holding the arrays of `params`.
 
     Raises ValueError naming a parameter that is missing or has another shape.
     """
@@ -37,7 +37,7 @@ def from_reference(params: dict, like: M) -> M:
             raise ValueError(f"parameter {jax.tree_util.keystr(path)} has shape {node.shape}, expected {leaf.shape}")
         return jax.numpy.asarray(node, leaf.dtype)
 
-    arrays, static = eqx.partition(like, eqx.is_array)
+    arrays, static = eqx.partition(like, lambda x: eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct))
     return eqx.combine(jax.tree_util.tree_map_with_path(fill, arrays), static)
 
 

@@ -38,9 +38,7 @@ def pool_flops(*, width: int, mlp_width: int, classes: int) -> int:
     return 4 * width**2 + 4 * width * mlp_width + 2 * width * classes
 
 
-def image_flops(
-    tokens: float, *, patch_dim: int, width: int, depth: int, mlp_width: int, classes: int
-) -> float:
+def image_flops(tokens: float, *, patch_dim: int, width: int, depth: int, mlp_width: int, classes: int) -> float:
     """Forward FLOPs that one image of n tokens needs: linear terms · n + pair term · n² + pool."""
     return (
         tokens * (token_flops(patch_dim=patch_dim, width=width, depth=depth, mlp_width=mlp_width) + 4 * width)

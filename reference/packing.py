@@ -36,7 +36,8 @@ def _fit_in_order(lengths, row_tokens, row_images, window, prefer) -> list[list[
         open_to_i = [r for r in range(len(rows)) if room[r] >= n and len(rows[r]) < row_images]
         if not open_to_i:
             if len(rows) == window:
-                done, rows, room = done + rows, [], []
+                done += rows
+                rows, room = [], []
             open_to_i = [len(rows)]
             rows.append([])
             room.append(row_tokens)

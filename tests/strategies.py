@@ -4,6 +4,7 @@ Row shapes are fixed, contents are free: that is how the model is used, and noth
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import equinox as eqx
 import jax
@@ -76,9 +77,16 @@ def empty_row() -> Row:
     )
 
 
+@eqx.filter_jit
+def initialise(config: ModelConfig, seed: int) -> NaViT:
+    """A fresh model; compiled, since one operation at a time takes seconds."""
+    return NaViT(config, key=jr.key(seed))
+
+
+@lru_cache
 def model(seed: int = 0, config: ModelConfig = CONFIG) -> NaViT:
     """A float64 model in which every parameter matters: none is zero or one."""
-    fresh = to_reference(NaViT(config, key=jr.key(seed)))
+    fresh = to_reference(initialise(config, seed))
     rng = np.random.default_rng(seed)
 
     def disturb(node):
@@ -86,7 +94,9 @@ def model(seed: int = 0, config: ModelConfig = CONFIG) -> NaViT:
             return {k: disturb(v) for k, v in node.items()}
         return node + 0.2 * rng.normal(size=node.shape) if isinstance(node, np.ndarray) else node
 
-    like = jax.tree.map(
-        lambda x: x.astype("float64") if eqx.is_inexact_array(x) else x, NaViT(config, key=jr.key(seed))
-    )
-    return from_reference(disturb(fresh), like)
+    return from_reference(disturb(fresh), as_float64(initialise(config, seed)))
+
+
+def as_float64(module: NaViT) -> NaViT:
+    """The same with parameters in float64."""
+    return jax.tree.map(lambda x: x.astype("float64") if eqx.is_inexact_array(x) else x, module)

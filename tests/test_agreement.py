@@ -1,6 +1,7 @@
 """Reference and backend agree: each layer, the whole model, its gradient."""
 
 import dataclasses
+from functools import lru_cache
 
 import equinox as eqx
 import jax
@@ -20,7 +21,7 @@ from navit_eqx.losses import softmax_cross_entropy as fast_loss
 from navit_eqx.types import to_device
 from reference import attention, encoder, layers, masks, model, patches, pooling, posembed
 from reference.losses import softmax_cross_entropy as slow_loss
-from tests.strategies import CONFIG, I, T, rows, seeds
+from tests.strategies import CONFIG, I, T, initialise, rows, seeds
 from tests.strategies import model as make_model
 from tests.tolerances import BFLOAT16, FINITE_DIFFERENCE, FLOAT32, FLOAT64, GRADIENT64, assert_close
 
@@ -196,7 +197,7 @@ def test_gradient_of_a_row_is_the_sum_over_its_images(packed):
 
     total = jax.tree.map(jnp.zeros_like, eqx.filter(FAST, eqx.is_array))
     for slot, image in enumerate(packed.images):
-        alone = pack([image], [packed.row.labels[slot]], [slot], T, I)
+        alone = pack([image], [int(packed.row.labels[slot])], [slot], T, I)
         gradient = fast_gradient(FAST, to_device(alone))
         total = jax.tree.map(jnp.add, total, gradient)
     together = fast_gradient(FAST, to_device(packed.row))
@@ -211,20 +212,24 @@ def test_gradient_of_a_row_is_the_sum_over_its_images(packed):
 @given(packed=rows())
 def test_rounding(dtype, limit, packed):
     """Low precision against the float64 reference on the very same parameters and pixels."""
-    config = dataclasses.replace(CONFIG, dtype=dtype)
-    like = jax.tree.map(
-        lambda a: a.astype("float32") if eqx.is_inexact_array(a) else a,
-        navit_eqx.NaViT(config, key=jax.random.key(0)),
-    )
-    rounded = from_reference(PARAMS, like)
+    model_at, exact = rounded(dtype)
     row = packed.row._replace(patches=packed.row.patches.astype(np.float32))
-    got = call(rounded, to_device(row))
+    got = call(model_at, to_device(row))
     assert got.dtype == jnp.float32
-    exact = jax.tree.map(lambda a: a.astype(np.float64) if isinstance(a, np.ndarray) else a, to_reference(rounded))
     want = model.forward(exact, row._replace(patches=row.patches.astype(np.float64)))
     count = len(packed.images)
     if count:
         assert_close(got[:count], want[:count], limit)
+
+
+@lru_cache
+def rounded(dtype):
+    """The model with float32 parameters that computes in `dtype`, and those parameters for the reference."""
+    like = initialise(dataclasses.replace(CONFIG, dtype=dtype), 0)
+    like = jax.tree.map(lambda a: a.astype("float32") if eqx.is_inexact_array(a) else a, like)
+    at = from_reference(PARAMS, like)
+    as64 = jax.tree.map(lambda a: a.astype(np.float64) if isinstance(a, np.ndarray) else a, to_reference(at))
+    return at, as64
 
 
 def test_bridge_goes_both_ways():

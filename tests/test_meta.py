@@ -20,7 +20,7 @@ from navit_eqx.types import to_device
 from reference.packing import exact_fit, pack
 from reference.types import Row
 from tests import laws
-from tests.strategies import CONFIG, I, Packed, T, model, tokens_of
+from tests.strategies import CONFIG, I, Packed, T, initialise, model, tokens_of
 from tests.tolerances import FLOAT64, assert_close
 
 FAST = model()
@@ -198,7 +198,7 @@ def test_a_careless_packer(sabotage):
 
 
 def test_shared_keys_between_layers(monkeypatch):
-    fresh = navit_eqx.NaViT(CONFIG, key=jr.key(0))
+    fresh = initialise(CONFIG, 0)
     laws.layers_differ(np.asarray(fresh.encoder.blocks.attention.q))
     monkeypatch.setattr(fast_encoder.jr, "split", lambda key, n=2: jnp.stack([key] * n))
     alike = fast_encoder.Encoder(CONFIG, key=jr.key(0))

@@ -4,24 +4,24 @@ import json
 
 import equinox as eqx
 import jax
-import jax.random as jr
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.config import PRESETS, Config
-from navit_eqx import NaViT, load_model, save_model
+from navit_eqx import load_model, save_model
 from navit_eqx.bridge import flatten
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.config_json import ConfigError, decode, encode
+from tests.strategies import initialise
 
 SMALL = ModelConfig(4, width=8, depth=2, heads=2, mlp_width=8, classes=3, posembed=Factorised(4), dtype="float32")
 
 
 @pytest.fixture
 def saved(tmp_path):
-    model = NaViT(SMALL, key=jr.key(0))
+    model = initialise(SMALL, 0)
     save_model(tmp_path, model, SMALL, {"classes": ["a", "b", "c"]})
     return tmp_path, model
 

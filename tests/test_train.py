@@ -8,7 +8,6 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.random as jr
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +22,7 @@ from navit_eqx.optim import optimiser
 from navit_eqx.sharding import everywhere, split_rows
 from navit_eqx.train import init, train_step
 from navit_eqx.types import to_device
+from tests.strategies import as_float64, initialise
 from tests.tolerances import FLOAT64, assert_close
 
 ROOT = Path(__file__).parent.parent
@@ -74,8 +74,7 @@ def packed_batch(count, seed):
 
 def trainer(config=SMALL, steps=30):
     tx = optimiser(OptimConfig(lr=1e-2, weight_decay=0.0), steps)
-    model = NaViT(config, key=jr.key(0))
-    model = jax.tree.map(lambda a: a.astype("float64") if eqx.is_inexact_array(a) else a, model)
+    model = as_float64(initialise(config, 0))
     static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
     step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx))
     return init(model, tx), step, static
@@ -111,7 +110,7 @@ def test_one_device_is_many(count):
 def test_the_library_in_a_few_lines():
     """Any images in, one vector per image out, as each would get alone."""
     images, _ = two_classes(7, 0)
-    model = NaViT(SMALL, key=jr.key(0))
+    model = initialise(SMALL, 0)
     pack = partial(pack_images, patch_size=4, resolution=Native(), packing=Packing(56, 8), longest_side=16)
     batch = pack(images)
     vectors = unpack_images(batch, np.asarray(eqx.filter_jit(NaViT.features)(model, Row(*batch))))
