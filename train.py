@@ -44,6 +44,8 @@ PICTURED_ROWS = 5
 
 def main() -> None:
     preset, config = command_line(sys.argv[1:])
+    mesh = data_mesh()
+    check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
     # data -----------------------------------------------------------------------------------------
     train, val = open_source(config.data, "train"), open_source(config.data, "val")
@@ -57,8 +59,6 @@ def main() -> None:
     picture(rows, config, folder)
 
     # model, optimiser, step -----------------------------------------------------------------------
-    mesh = data_mesh()
-    check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
     tx = optimiser(config.optim, config.steps)
     rate = schedule(config.optim, config.steps)
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from .laws import Augment
 
+CORNER = (128, 128, 128)
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
 
 
@@ -28,7 +29,15 @@ def augmented(
     out = resize(image, size, crop_box(rng, image.shape[:2], law))
     if law.flip and rng.random() < 0.5:
         out = out[:, ::-1]
+    if law.turn:
+        out = turned(out, law.turn * rng.uniform(-1, 1))
     return jitter(rng, out, law.jitter) if law.jitter else out
+
+
+def turned(image: UInt8[np.ndarray, "h w 3"], angle: float) -> UInt8[np.ndarray, "h w 3"]:
+    """Turned about its centre by `angle` radians, bilinear; the corners that come into view are grey."""
+    degrees, bilinear = float(np.rad2deg(angle)), Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).rotate(degrees, bilinear, fillcolor=CORNER))
 
 
 def crop_box(rng: np.random.Generator, size: tuple[int, int], law: Augment) -> tuple[float, float, float, float]:

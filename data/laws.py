@@ -86,6 +86,8 @@ class Augment:
     """Smallest share of the area that a random crop keeps; 1 keeps all."""
     stretch: float = 0.0
     """The crop's aspect ratio moves by up to this factor: ± ln(1 + stretch)."""
+    turn: float = 0.0
+    """Turned by up to this angle either way, in radians; what comes into view is grey."""
     jitter: float = 0.0
     """Brightness, contrast and saturation move by up to this share."""
 

@@ -65,13 +65,13 @@ def digits() -> Config:
         model=ModelConfig(8, width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
         data=DataConfig(
             source=Digits(),
-            resolution=Native(0.8, 1.2),
-            packing=Packing(row_tokens=64, row_images=16),
-            val_resolution=1.0,
-            eval_resolutions=(0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.6),
+            resolution=Native(0.8, 1.4),
+            packing=Packing(row_tokens=96, row_images=16),
+            val_resolution=1.2,
+            eval_resolutions=(0.8, 1.0, 1.2, 1.4, 1.6),
         ),
         optim=OptimConfig(lr=2e-3, schedule=Cosine(), weight_decay=0.05),
-        rows=24,
+        rows=16,
         steps=3000,
         log_every=100,
     )
@@ -80,7 +80,7 @@ def digits() -> Config:
 def digits_square() -> Config:
     """The same strips squeezed to squares of equal tokens: what a model with square inputs would see."""
     native = digits()
-    return replace(native, data=replace(native.data, resolution=Square(Native(0.8, 1.2))))
+    return replace(native, data=replace(native.data, resolution=Square(Native(0.8, 1.4))))
 
 
 def folder() -> Config:
@@ -88,10 +88,10 @@ def folder() -> Config:
     return Config(
         model=ModelConfig(16, width=128, depth=5, heads=4, mlp_width=512, unroll=5),
         data=DataConfig(
-            dropping=Beta(0.3, 0.7),
-            augment=Augment(flip=True, crop=0.4, stretch=0.3, jitter=0.3),
+            dropping=Beta(0.5, 0.9),
+            augment=Augment(flip=True, crop=0.25, stretch=0.4, turn=0.25, jitter=0.4),
         ),
-        optim=OptimConfig(lr=2e-3, schedule=Cosine(), weight_decay=0.1),
+        optim=OptimConfig(lr=1.5e-3, schedule=Cosine(), weight_decay=0.5),
         loss=Softmax(0.1),
     )
 
@@ -101,17 +101,17 @@ def caltech101() -> Config:
     base = folder()
     return replace(
         base,
-        model=replace(base.model, patch_size=8),
         data=replace(
             base.data,
-            resolution=Sides(32, 72),
-            packing=Packing(row_tokens=96, row_images=16),
-            val_resolution=72,
-            eval_resolutions=(32, 40, 48, 56, 64, 72, 80, 96),
+            resolution=Sides(64, 136),
+            packing=Packing(row_tokens=80, row_images=16),
+            val_resolution=136,
+            eval_resolutions=(64, 80, 96, 112, 128, 136, 144, 160),
             workers=1,
         ),
-        rows=22,
-        steps=6000,
+        rows=26,
+        steps=6400,
+        eval_every=1600,
     )
 
 
@@ -122,6 +122,7 @@ def grocery() -> Config:
         base,
         data=replace(base.data, source=Parquet(label="coarse")),
         steps=3600,
+        eval_every=900,
     )
 
 

@@ -26,12 +26,12 @@ def save_model(folder: Path | str, model: NaViT, config: ModelConfig, about: dic
 
 
 def load_model(folder: Path | str) -> tuple[NaViT, ModelConfig, dict[str, Any]]:
-    """The model, its configuration and `about`.
+    """The model in a folder, or in the folder of a run; its configuration and `about`.
 
     Raises ConfigError where a file is missing, damaged, or does not match the configuration.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
+    if (folder / "model").is_dir():
         folder = folder / "model"
     try:
         saved = json.loads((folder / "config.json").read_text())

@@ -32,6 +32,13 @@ FREE = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def promotion():
+    """Optax multiplies floats by integer step counts."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def test_every_parameter_and_its_group():
     mask = jax.tree_util.tree_leaves_with_path(decay_mask(MODEL))
     groups = {".".join(k.name for k in path): decays for path, decays in mask}

@@ -1,6 +1,7 @@
 """Training: the command lines as a user types them, one compiled program, one device equals many."""
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -33,9 +34,23 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def promotion():
+    """Optax multiplies floats by integer step counts."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def command(*arguments, cwd=ROOT, code=0):
     """Run one of the programs; return what it printed."""
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout + done.stderr
@@ -113,11 +128,11 @@ def test_the_library_in_a_few_lines():
     model = initialise(SMALL, 0)
     pack = partial(pack_images, patch_size=4, resolution=Native(), packing=Packing(56, 8), longest_side=16)
     batch = pack(images)
-    vectors = unpack_images(batch, np.asarray(eqx.filter_jit(NaViT.features)(model, Row(*batch))))
+    vectors = unpack_images(batch, np.asarray(eqx.filter_jit(NaViT.features)(model, to_device(batch))))
     assert vectors.shape == (7, 16)
     for image, vector in zip(images, vectors):
         alone = pack([image])
-        assert_close(unpack_images(alone, np.asarray(model.features(Row(*alone))))[0], vector, 1e-4)
+        assert_close(unpack_images(alone, np.asarray(model.features(to_device(alone))))[0], vector, 1e-4)
 
 
 def test_from_folder_to_prediction(tmp_path):
