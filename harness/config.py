@@ -88,7 +88,7 @@ def folder() -> Config:
     return Config(
         model=ModelConfig(16, width=128, depth=5, heads=4, mlp_width=512, unroll=5),
         data=DataConfig(
-            dropping=Beta(0.5, 0.9),
+            dropping=Beta(0.35, 0.7),
             augment=Augment(flip=True, crop=0.25, stretch=0.4, turn=0.25, jitter=0.4),
         ),
         optim=OptimConfig(lr=1.5e-3, schedule=Cosine(), weight_decay=0.5),
@@ -110,8 +110,8 @@ def caltech101() -> Config:
             workers=1,
         ),
         rows=26,
-        steps=6400,
-        eval_every=1600,
+        steps=5400,
+        eval_every=900,
     )
 
 

@@ -69,7 +69,8 @@ def _draw_images(axis, row: Row, patch_size: int, number: int) -> None:
         axis.add_patch(Rectangle((left, 0), width, height, fill=False, edgecolor=colour(slot), linewidth=2.5))
         left += width + GAP
     axis.set(xlim=(-GAP, max(left, 1)), ylim=(row.grids[:, 0].max() + GAP, -GAP))
-    axis.set_ylabel(f"row {number}", rotation=0, ha="right", va="center")
+    axis.set_anchor("W")
+    axis.set_title(f"row {number}", loc="left", fontsize=9)
     _bare(axis)
 
 
