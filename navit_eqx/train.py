@@ -73,6 +73,6 @@ def train_step(
         correct=correct(logits, batch.labels),
         tokens=(batch.segment_ids > 0).sum(dtype=jnp.int32),
         places=jnp.asarray(batch.segment_ids.size, jnp.int32),
-        grad_norm=optax.global_norm(grads),
+        grad_norm=optax.tree.norm(grads),
     )
     return State(optax.apply_updates(state.model, updates), opt, state.step + 1), metrics

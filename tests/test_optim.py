@@ -89,7 +89,7 @@ def test_the_update_is_clipped_before_adam():
 
     def momentum(scale):
         _, after = tx.update(jax.tree.map(lambda g: scale * g, gradient), tx.init(arrays), arrays)
-        return optax.global_norm(optax.tree.get(after, "mu"))
+        return optax.tree.norm(optax.tree.get(after, "mu"))
 
     np.testing.assert_allclose(momentum(1.0), momentum(1e3), rtol=1e-5)
 

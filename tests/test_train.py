@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import equinox as eqx
@@ -87,6 +87,7 @@ def packed_batch(count, seed):
     )
 
 
+@lru_cache
 def trainer(config=SMALL, steps=30):
     tx = optimiser(OptimConfig(lr=1e-2, weight_decay=0.0), steps)
     model = as_float64(initialise(config, 0))
