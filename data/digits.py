@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from .manifest import Manifest, as_names
+from .randomness import Purpose, generator
 
 CELL = 20  # pixels, side of the square in which a digit is drawn
 MOST = 8  # digits in a strip
@@ -42,12 +43,13 @@ class DigitStrips:
         self.pool = np.arange(len(glyphs()[1]))
         self.pool = self.pool[:FIRST_TEST_GLYPH] if training else self.pool[FIRST_TEST_GLYPH:]
         # One stream per property keeps a strip the same for any count.
-        draw = [np.random.default_rng([*self.key, 1, p]).random(count) for p in range(3)]
+        purposes = (Purpose.STRIP_DIGITS, Purpose.STRIP_DIRECTION, Purpose.STRIP_LIT)
+        draw = [generator(p, *self.key).random(count) for p in purposes]
         odds = TRAIN_ODDS if training else (1 / MOST,) * MOST
         self.digits = 1 + np.searchsorted(np.cumsum(odds)[:-1], draw[0], side="right")
         self.horizontal = draw[1] < HORIZONTAL
         self.lit = (draw[2] * self.digits).astype(int)
-        self.chosen = np.random.default_rng([*self.key, 2]).integers(len(self.pool), size=(count, MOST))
+        self.chosen = generator(Purpose.STRIP_GLYPHS, *self.key).integers(len(self.pool), size=(count, MOST))
         long, short = self.digits * CELL, np.full(count, CELL)
         sizes = np.where(self.horizontal[:, None], np.stack([short, long], -1), np.stack([long, short], -1))
         label_of = glyphs()[1][self.pool]
@@ -62,7 +64,7 @@ class DigitStrips:
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Strip `index`, drawn."""
         count = self.digits[index]
-        rng = np.random.default_rng([*self.key, 3, index])
+        rng = generator(Purpose.STRIP_STROKES, *self.key, index)
         cells = draw_glyphs(rng, glyphs()[0][self.pool[self.chosen[index, :count]]])
         paper = np.where(np.arange(count) == self.lit[index], LIT, PAPER)[:, None, None]
         cells = paper + (1 - paper) * cells

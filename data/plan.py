@@ -15,8 +15,7 @@ from reference.packing import RULES, close_row
 
 from .errors import DataError
 from .laws import Constant, Dropping, Resolution
-
-ORDER, RESOLUTION, DROPPING = range(3)  # purposes of randomness: each has its own stream
+from .randomness import Purpose, generator
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,13 @@ def plan_epoch(
     `longest_side` is the largest grid side that has a position. Raises DataError where no image fits.
     """
 
-    def rng(purpose: int) -> np.random.Generator:
-        return np.random.default_rng([seed, epoch, purpose])
+    def rng(purpose: Purpose) -> np.random.Generator:
+        return generator(purpose, seed, epoch)
 
-    grids = resolution.grids(rng(RESOLUTION), sizes, patch_size)
+    grids = resolution.grids(rng(Purpose.RESOLUTION), sizes, patch_size)
     tokens = grids.prod(-1)
-    kept = kept_tokens(tokens, dropping.rates(rng(DROPPING), len(sizes)))
-    order = rng(ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
+    kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), len(sizes)))
+    order = rng(Purpose.ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
     fits = (kept <= packing.row_tokens) & (grids.max(-1) <= longest_side)
     order, misfits = order[fits[order]], np.flatnonzero(~fits)
     left_out = tuple((int(i), _why(grids[i], int(kept[i]), packing, longest_side)) for i in misfits)

@@ -17,6 +17,7 @@ from .augment import augmented, resize
 from .errors import BadImage
 from .laws import Augment
 from .plan import Plan
+from .randomness import Purpose, generator
 from .sources import Source
 
 
@@ -99,7 +100,7 @@ class PlannedRows:
 
     def tokens(self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int) -> Tokens:
         """Tokens of one image, the same whatever row it stands in.   Raises BadImage."""
-        rng = np.random.default_rng([self.seed, epoch, image_id])
+        rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
         image = self.source.image(image_id)
         size = (int(grid[0]) * self.patch_size, int(grid[1]) * self.patch_size)
         image = resize(image, size) if self.augment is None else augmented(rng, image, size, self.augment)

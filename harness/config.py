@@ -121,8 +121,8 @@ def grocery() -> Config:
     return replace(
         base,
         data=replace(base.data, source=Parquet(label="coarse")),
-        steps=3000,
-        eval_every=1000,
+        steps=2000,
+        eval_every=500,
     )
 
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.digits import DigitStrips
 from data.errors import DataError
 from data.laws import Beta, Constant, Native, Sides, Square
-from data.plan import DROPPING, Packing, Plan, plan_epoch, plan_evaluation
+from data.plan import Packing, Plan, plan_epoch, plan_evaluation
+from data.randomness import Purpose, generator
 from harness.loading import fill_last_batch, packing_at
 from reference.dropping import kept_tokens
 from reference.packing import RULES
@@ -114,7 +116,7 @@ def test_without_fill_the_rule_of_the_reference_says_what_stays(seed, dropping):
     plan = paper_plan(sizes, seed=seed, epoch=3, dropping=dropping)
     assert not plan.left_out
     tokens = per_image(plan, plan.grids, 40).prod(-1)
-    rates = dropping.rates(np.random.default_rng([seed, 3, DROPPING]), 40)
+    rates = dropping.rates(generator(Purpose.DROPPING, seed, 3), 40)
     np.testing.assert_array_equal(per_image(plan, plan.kept, 40), kept_tokens(tokens, rates))
 
 
@@ -239,3 +241,29 @@ def test_sides_stay_within_their_range(seed, lo, hi):
     squares = np.full((200, 2), 77, np.int32)
     seen = Sides(lo, hi).grids(np.random.default_rng(seed), squares, 1)
     assert np.floor(lo) <= seen.min() and seen.max() <= hi
+
+
+def test_no_two_purposes_share_a_stream():
+    """NumPy takes [1, 1] and [1, 1, 0] for the same seed; purposes keep streams apart all the same."""
+    assert np.random.default_rng([1, 1]).random() == np.random.default_rng([1, 1, 0]).random()
+    places = [(purpose, a, b) for purpose in Purpose for a in range(3) for b in range(3)]
+    first = {generator(*place).random() for place in places}
+    first |= {generator(purpose, 0, 0, 1).random() for purpose in Purpose}
+    assert len(first) == len(places) + len(Purpose)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_epochs_of_digit_strips_are_alike(seed):
+    """Sizes are drawn apart from contents: every epoch has about the same mean length and next to no padding."""
+    sizes = DigitStrips("train", 20_000, 0).manifest.sizes
+    packing = Packing(96, 16)
+    plans = [
+        plan_epoch(
+            sizes, seed=seed, epoch=e, patch_size=8, resolution=Native(0.8, 1.4), dropping=Constant(0.0),
+            packing=packing, longest_side=40,
+        )
+        for e in range(3)
+    ]  # fmt: skip
+    rows = [len(plan.kept) for plan in plans]
+    assert max(rows) < 1.02 * min(rows)
+    assert max(plan.padding(96) for plan in plans) < 0.002
