@@ -6,6 +6,9 @@
     laws.py       at which resolution, with which share of tokens
     plan.py       (manifest, seed, epoch, laws) → which image stands in which row. Pure
     rows.py       random-access packed rows: decode, resize, patchify, drop, place
+    augment.py    random changes of a training image that keep the plan valid
+    randomness.py one stream of random numbers per purpose
+    images.py     the short way for images in memory
     pipeline.py   rows → host slice → batch → workers, by Grain
 
 Host code: NumPy only, never a jax array. Vocabulary and axis letters: `reference/__init__.py`.
