@@ -26,11 +26,12 @@ import numpy as np
 
 from data.errors import DataError
 from data.pipeline import batches
+from data.plan import Plan
 from data.rows import PlannedRows
 from data.sources import Source
 from harness import choose, pictures, report
 from harness.config import PRESETS, Config
-from harness.loading import open_source, training_plan, training_rows
+from harness.loading import open_source, training_rows
 from harness.sweep import evaluate_at, sweep
 from navit_eqx import NaViT, save_model
 from navit_eqx.config_json import check, encode
@@ -52,8 +53,8 @@ def main() -> None:
     config, notes = choose.resolve(config, train.manifest)
     folder = report.new_folder(config.out, config.name or preset)
     report.write_config(folder, config, preset)
-    introduce(config, train, val, folder, notes)
     rows = training_rows(config, train)
+    introduce(config, train, val, folder, notes, rows.epochs.locate(0)[1])
     host = {"host": jax.process_index(), "hosts": jax.process_count()}
     stream = batches(rows, config.rows, workers=config.data.workers, **host)
     picture(rows, config, folder)
@@ -131,7 +132,7 @@ def command_line(arguments: list[str]) -> tuple[str, Config]:
     return preset, parse(Config, default=make(), args=rest, prog=f"train.py {preset}", description=make.__doc__)
 
 
-def introduce(config: Config, train: Source, val: Source, folder: Path, notes: list[str]) -> None:
+def introduce(config: Config, train: Source, val: Source, folder: Path, notes: list[str], plan: Plan) -> None:
     """What is about to happen, with every choice that the data made."""
     print(f"run {folder} on {jax.device_count()} {jax.devices()[0].device_kind} device(s)")
     for source in (train, val):
@@ -141,7 +142,6 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
             print(f"  set aside {name}: {reason}")
     for note in notes:
         print(f"chosen from the data: {note}")
-    plan = training_plan(config, train)(0)
     print(
         f"an epoch: {len(plan.image_ids)} rows of {config.data.packing.row_tokens} tokens, "
         f"{(plan.image_ids >= 0).sum() / len(plan.image_ids):.2f} images a row, "

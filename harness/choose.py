@@ -7,6 +7,7 @@ import numpy as np
 from data.laws import Resolution, Sides, Square
 from data.manifest import Manifest
 from data.plan import Packing
+from reference.dropping import kept_tokens
 
 from .config import Config
 
@@ -75,8 +76,6 @@ def sides_from(law: Resolution, manifest: Manifest, patch: int) -> Resolution:
 
 def expected_lengths(config: Config, manifest: Manifest) -> np.ndarray:
     """Token counts of one draw of the laws over the whole set."""
-    from reference.dropping import kept_tokens
-
     rng = np.random.default_rng(config.seed)
     grids = config.data.resolution.grids(rng, manifest.sizes, config.model.patch_size)
     return kept_tokens(grids.prod(-1), config.data.dropping.rates(rng, len(grids)))

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import equinox as eqx
-
 from data.sources import Source
 from navit_eqx.evaluate import predict
 from navit_eqx.model import NaViT
@@ -45,7 +43,6 @@ def evaluate_at(model: NaViT, config: Config, source: Source, resolution: float)
 
 def sweep(model: NaViT, config: Config, source: Source, resolutions: Sequence[float], folder: Path) -> list[dict]:
     """Evaluate at each resolution; print the table, write `sweep.json`, `sweep.csv` and the picture."""
-    model = eqx.nn.inference_mode(model)
     rows = [evaluate_at(model, config, source, r) for r in sorted(set(resolutions))]
     title, masks = groups(config, source.manifest)
     print(f"\ntest accuracy on {rows[0]['images']} images of {source.manifest.where}, by {title} and resolution\n")
