@@ -5,42 +5,77 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from .layers import LayerNorm, masked_softmax, matmul, normal
+from .config import ModelConfig
+from .layers import AbstractNorm, make_norm, masked_softmax, matmul, normal
+from .rope import turn
 
 
 class Attention(eqx.Module):
-    """Σ_heads softmax(norm(q) norm(k)ᵀ / √K) v · o: tokens of `x` look at those of `context` the mask allows."""
+    """Σ_heads softmax(norm(q) norm(k)ᵀ · scale) v · o: tokens of `x` look at those of `context` the mask allows.
+
+    Queries and keys turn by `angles`, if any (self-attention alone).
+    """
 
     q: Float[Array, "*L D H K"]
     k: Float[Array, "*L D H K"]
     v: Float[Array, "*L D H K"]
     o: Float[Array, "*L H K D"]
-    q_norm: LayerNorm
-    k_norm: LayerNorm
+    q_bias: Float[Array, "*L H K"] | None
+    k_bias: Float[Array, "*L H K"] | None
+    v_bias: Float[Array, "*L H K"] | None
+    o_bias: Float[Array, "*L D"] | None
+    q_norm: AbstractNorm | None
+    k_norm: AbstractNorm | None
+    logit_scale: float = eqx.field(static=True)
 
-    def __init__(self, width: int, heads: int, *, key: PRNGKeyArray):
+    def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         q, k, v, o = jr.split(key, 4)
+        width, heads = config.width, config.heads
         size = width // heads
         self.q = normal(q, (width, heads, size), width)
         self.k = normal(k, (width, heads, size), width)
         self.v = normal(v, (width, heads, size), width)
         self.o = normal(o, (heads, size, width), width)
-        self.q_norm = LayerNorm(size)
-        self.k_norm = LayerNorm(size)
+        self.q_bias = self.k_bias = self.v_bias = jnp.zeros((heads, size)) if config.biases else None
+        self.o_bias = jnp.zeros(width) if config.biases else None
+        self.q_norm, self.k_norm = (
+            None if config.qk_norm == "none" else make_norm(config.qk_norm, size, config.biases) for _ in "qk"
+        )
+        self.logit_scale = size**-0.5 if config.logit_scale == "sqrt" else 1.0
 
     def __call__(
         self,
         x: Float[Array, "*B T D"],
         context: Float[Array, "*B S D"],
         mask: Bool[Array, "*B T S"] | None,
+        angles: Float[Array, "*B T half"] | None = None,
     ) -> Float[Array, "*B T D"]:
-        q, k, v = matmul(x, self.q), matmul(context, self.k), matmul(context, self.v)
-        q, k, v = heads_first(self.q_norm(q)), heads_first(self.k_norm(k)), heads_first(v)
-        logits = jnp.einsum("...htk,...hsk->...hts", q, k) * q.shape[-1] ** -0.5
+        q = project(x, self.q, self.q_bias, self.q_norm)
+        k = project(context, self.k, self.k_bias, self.k_norm)
+        v = project(context, self.v, self.v_bias, None)
+        if angles is not None:
+            q, k = turn(q, angles), turn(k, angles)
+        logits = jnp.einsum("...htk,...hsk->...hts", q, k) * self.logit_scale
         weights = masked_softmax(logits, None if mask is None else mask[..., None, :, :])
         mixed = jnp.einsum("...hts,...hsk->...htk", weights, v)
         flat = heads_first(mixed).reshape(*x.shape[:-1], -1)
-        return matmul(flat, self.o.reshape(flat.shape[-1], -1))
+        return plus(matmul(flat, self.o.reshape(flat.shape[-1], -1)), self.o_bias)
+
+
+def project(
+    x: Float[Array, "*B T D"],
+    w: Float[Array, "D H K"],
+    bias: Float[Array, "H K"] | None,
+    norm: AbstractNorm | None,
+) -> Float[Array, "*B H T K"]:
+    """Queries, keys or values of all heads, normalised if there is a norm."""
+    y = plus(matmul(x, w), bias)
+    return heads_first(y if norm is None else norm(y))
+
+
+def plus(x: Float[Array, "*n"], bias: Float[Array, "*#n"] | None) -> Float[Array, "*n"]:
+    """x + bias, where there is one."""
+    return x if bias is None else x + bias.astype(x.dtype)
 
 
 def heads_first(x: Float[Array, "*B T H K"]) -> Float[Array, "*B H T K"]:

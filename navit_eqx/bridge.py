@@ -11,11 +11,15 @@ M = TypeVar("M", bound=eqx.Module)
 
 
 def to_reference(module: eqx.Module) -> dict:
-    """The parameters as the reference reads them: field names are keys, arrays are NumPy arrays."""
+    """The parameters as the reference reads them: field names are keys, arrays are NumPy arrays.
+
+    The name of a module's class stands under "kind": where there are several to choose from, it says which.
+    """
 
     def convert(node: Any) -> Any:
         if isinstance(node, eqx.Module):
-            return {f.name: convert(getattr(node, f.name)) for f in dataclasses.fields(node)}
+            fields = {f.name: convert(getattr(node, f.name)) for f in dataclasses.fields(node)}
+            return {"kind": type(node).__name__, **fields}
         return np.asarray(node) if eqx.is_array(node) else node
 
     return convert(module)

@@ -19,6 +19,43 @@ class Factorised:
 
 
 @dataclass(frozen=True)
+class Rope:
+    """Rotary positions: queries and keys turn with the patch coordinates, each axis its share of a head."""
+
+    theta: float = 100.0
+    """Ratio of the fastest turn to the slowest."""
+    axes: int = 2
+
+
+@dataclass(frozen=True)
+class Map:
+    """Masked attention pooling with an MLP: the paper's."""
+
+
+@dataclass(frozen=True)
+class ResidualMap:
+    """Masked attention pooling with the probe as residual and no MLP."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of an image's tokens."""
+
+
+@dataclass(frozen=True)
+class Max:
+    """The maximum over an image's tokens, channel by channel."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """The first register is a class token, and is the result."""
+
+
+Pool = Map | ResidualMap | Mean | Max | Token
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Shape of a NaViT."""
 
@@ -31,6 +68,22 @@ class ModelConfig:
     classes: int = 0
     """Number of classes; 0 takes it from the data."""
     posembed: Factorised = field(default_factory=Factorised)
+    rope: Rope | None = None
+    """Rotary positions, instead of or beside the added ones."""
+    registers: int = 0
+    """Learned tokens that join every image."""
+    pool: Pool = Map()
+    norm: Literal["layer", "rms"] = "layer"
+    qk_norm: Literal["layer", "rms", "none"] = "layer"
+    logit_scale: Literal["sqrt", "one"] = "sqrt"
+    """Of attention: 1/√(size of a head), or 1 as in some public code with QK-norm."""
+    biases: bool = False
+    """Also in attention and norms, as in ViT; the MLP, the embedding and the classifier always have them."""
+    gelu: Literal["tanh", "exact"] = "tanh"
+    layer_scale: float = 0.0
+    """First value of a learned gain per channel on what each block adds; 0 has no such gain."""
+    stochastic_depth: float = 0.0
+    """Chance that an image skips the last block in training; it grows linearly from 0 at the first."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Of activations; parameters stay float32. auto: float32 on a CPU, bfloat16 on accelerators."""
     remat: bool = False
@@ -42,6 +95,20 @@ class ModelConfig:
         check(self.width % self.heads == 0, f"model.width={self.width} must be a multiple of heads={self.heads}")
         for name in ("patch_size", "width", "depth", "heads", "mlp_width", "unroll"):
             check(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
+        check(self.registers >= 0, f"model.registers must not be negative, got {self.registers}")
+        check(
+            not isinstance(self.pool, Token) or self.registers >= 1,
+            "model.pool=Token reads the first register: set model.registers to at least 1",
+        )
+        check(
+            0 <= self.stochastic_depth < 1,
+            f"model.stochastic_depth={self.stochastic_depth} is a chance: at least 0 and below 1",
+        )
+        size = self.width // self.heads
+        check(
+            self.rope is None or size % (2 * self.rope.axes) == 0,
+            f"model.rope turns pairs on each axis: the head size {size} = width / heads must be a multiple of 4",
+        )
 
     @property
     def patch_dim(self) -> int:

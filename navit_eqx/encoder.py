@@ -2,56 +2,91 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .attention import Attention
 from .config import ModelConfig
-from .layers import LayerNorm, Mlp
+from .layers import AbstractNorm, Mlp, make_norm
 
 
 class Block(eqx.Module):
-    """x + attention(norm x), then x + mlp(norm x).   [ViT, eq. 2-3]"""
+    """x + attention(norm x), then x + mlp(norm x).   [ViT, eq. 2-3]
 
-    attention_norm: LayerNorm
+    What is added is first multiplied by LayerScale and by `gate`, where they are used.
+    """
+
+    attention_norm: AbstractNorm
     attention: Attention
-    mlp_norm: LayerNorm
+    attention_scale: Float[Array, "*L D"] | None
+    mlp_norm: AbstractNorm
     mlp: Mlp
+    mlp_scale: Float[Array, "*L D"] | None
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         attention, mlp = jr.split(key)
-        self.attention_norm = LayerNorm(config.width)
-        self.attention = Attention(config.width, config.heads, key=attention)
-        self.mlp_norm = LayerNorm(config.width)
-        self.mlp = Mlp(config.width, config.mlp_width, key=mlp)
+        gain = jnp.full(config.width, config.layer_scale) if config.layer_scale else None
+        self.attention_norm = make_norm(config.norm, config.width, config.biases)
+        self.attention = Attention(config, key=attention)
+        self.attention_scale = gain
+        self.mlp_norm = make_norm(config.norm, config.width, config.biases)
+        self.mlp = Mlp(config, key=mlp)
+        self.mlp_scale = gain
 
-    def __call__(self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B T T"] | None) -> Float[Array, "*B T D"]:
+    def __call__(
+        self,
+        x: Float[Array, "*B T D"],
+        mask: Bool[Array, "*B T T"] | None,
+        angles: Float[Array, "*B T half"] | None = None,
+        gate: Float[Array, "*B T"] | None = None,
+    ) -> Float[Array, "*B T D"]:
         y = self.attention_norm(x)
-        x = x + self.attention(y, y, mask)
-        return x + self.mlp(self.mlp_norm(x))
+        x = add(x, self.attention(y, y, mask, angles), self.attention_scale, gate)
+        return add(x, self.mlp(self.mlp_norm(x)), self.mlp_scale, gate)
+
+
+def add(
+    x: Float[Array, "*B T D"],
+    branch: Float[Array, "*B T D"],
+    scale: Float[Array, " D"] | None,
+    gate: Float[Array, "*B T"] | None,
+) -> Float[Array, "*B T D"]:
+    """x + gate · scale · branch; None is 1."""
+    branch = branch if scale is None else branch * scale.astype(x.dtype)
+    return x + (branch if gate is None else branch * gate[..., None].astype(x.dtype))
 
 
 class Encoder(eqx.Module):
     """All blocks in turn and a last norm.   [ViT, eq. 2-4]"""
 
     blocks: Block
-    norm: LayerNorm
+    norm: AbstractNorm
+    depth: int = eqx.field(static=True)
     unroll: int = eqx.field(static=True)
     remat: bool = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         keys = jr.split(key, config.depth)
         self.blocks = eqx.filter_vmap(lambda key: Block(config, key=key))(keys)
-        self.norm = LayerNorm(config.width)
+        self.norm = make_norm(config.norm, config.width, config.biases)
+        self.depth = config.depth
         self.unroll = config.unroll
         self.remat = config.remat
 
-    def __call__(self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B T T"] | None) -> Float[Array, "*B T D"]:
+    def __call__(
+        self,
+        x: Float[Array, "*B T D"],
+        mask: Bool[Array, "*B T T"] | None,
+        angles: Float[Array, "*B T half"] | None = None,
+        gates: Float[Array, "L *B T"] | None = None,
+    ) -> Float[Array, "*B T D"]:
         stacked, static = eqx.partition(self.blocks, eqx.is_array)
 
-        def step(x, arrays):
-            return eqx.combine(arrays, static)(x, mask), None
+        def step(x, layer):
+            arrays, gate = layer
+            return eqx.combine(arrays, static)(x, mask, angles, gate), None
 
         step = jax.checkpoint(step) if self.remat else step
-        x, _ = jax.lax.scan(step, x, stacked, unroll=self.unroll)
+        x, _ = jax.lax.scan(step, x, (stacked, gates), unroll=self.unroll)
         return self.norm(x)

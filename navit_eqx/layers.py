@@ -3,13 +3,17 @@
 Precision: a layer casts its weights to the dtype of its input; norms and softmax compute in float32 or better.
 """
 
+import abc
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-EPSILON = 1e-6  # of layer norm, as in big_vision
+from .config import ModelConfig
+
+EPSILON = 1e-6  # of norms, as in big_vision
 
 
 def normal(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
@@ -45,34 +49,66 @@ class Linear(eqx.Module):
         return matmul(x, self.w) + self.b.astype(x.dtype)
 
 
-class LayerNorm(eqx.Module):
-    """scale · (x − mean) / √(variance + ε), over the last axis."""
+class AbstractNorm(eqx.Module):
+    """A norm over the last axis with a scale and perhaps a bias."""
+
+    scale: eqx.AbstractVar[Float[Array, "*L D"]]
+    bias: eqx.AbstractVar[Float[Array, "*L D"] | None]
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]: ...
+
+
+class LayerNorm(AbstractNorm):
+    """scale · (x − mean) / √(variance + ε) + bias"""
 
     scale: Float[Array, "*L D"]
-
-    def __init__(self, width: int):
-        self.scale = jnp.ones(width)
+    bias: Float[Array, "*L D"] | None
 
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
         y = full(x)
-        centred = y - y.mean(-1, keepdims=True)
-        variance = (centred**2).mean(-1, keepdims=True)
-        return (self.scale.astype(y.dtype) * centred * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
+        return scaled(self, y - y.mean(-1, keepdims=True)).astype(x.dtype)
+
+
+class RmsNorm(AbstractNorm):
+    """scale · x / √(mean x² + ε) + bias   [Zhang & Sennrich, arXiv:1910.07467]"""
+
+    scale: Float[Array, "*L D"]
+    bias: Float[Array, "*L D"] | None
+
+    def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
+        return scaled(self, full(x)).astype(x.dtype)
+
+
+def scaled(norm: AbstractNorm, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
+    """x over its root mean square, times the scale of the norm, plus its bias."""
+    y = norm.scale.astype(x.dtype) * x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + EPSILON)
+    return y if norm.bias is None else y + norm.bias.astype(x.dtype)
+
+
+NORMS = {"layer": LayerNorm, "rms": RmsNorm}
+
+
+def make_norm(kind: str, width: int, biases: bool) -> AbstractNorm:
+    """A fresh norm by its name in the configuration."""
+    return NORMS[kind](jnp.ones(width), jnp.zeros(width) if biases else None)
 
 
 class Mlp(eqx.Module):
-    """gelu(x w₁ + b₁) w₂ + b₂, with the tanh form of GELU."""
+    """gelu(x w₁ + b₁) w₂ + b₂"""
 
     grow: Linear
     shrink: Linear
+    gelu: str = eqx.field(static=True)
 
-    def __init__(self, width: int, mlp_width: int, *, key: PRNGKeyArray):
+    def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         grow, shrink = jr.split(key)
-        self.grow = Linear(width, mlp_width, key=grow)
-        self.shrink = Linear(mlp_width, width, key=shrink)
+        self.grow = Linear(config.width, config.mlp_width, key=grow)
+        self.shrink = Linear(config.mlp_width, config.width, key=shrink)
+        self.gelu = config.gelu
 
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
-        return self.shrink(jax.nn.gelu(self.grow(x), approximate=True))
+        return self.shrink(jax.nn.gelu(self.grow(x), approximate=self.gelu == "tanh"))
 
 
 def masked_softmax(logits: Float[Array, "*n S"], mask: Bool[Array, "*#n S"] | None) -> Float[Array, "*n S"]:

@@ -15,3 +15,10 @@ def slot_tokens(segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B 
     """The tokens that image slot i pools.   [NaViT, §2.1, "masked pooling"]"""
     slot = jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
     return slot[:, None] == segment_ids[..., None, :]
+
+
+def register_ids(segment_ids: Int[Array, "*B T"], slots: int, registers: int) -> Int[Array, "*B registers_of_all"]:
+    """Segment ids of the registers of all slots, slot by slot; those of an empty slot are padding."""
+    used = slot_tokens(segment_ids, slots).any(-1)
+    ids = jnp.where(used, jnp.arange(1, slots + 1, dtype=segment_ids.dtype), 0)
+    return jnp.repeat(ids, registers, axis=-1)

@@ -7,12 +7,14 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .config import ModelConfig
+from .depth import sample_gates, skip_rates, token_gates
 from .encoder import Encoder
 from .layers import Linear, full
-from .masks import same_image, slot_tokens
+from .masks import register_ids, same_image, slot_tokens
 from .patches import normalise
-from .pooling import MapPool
+from .pooling import AbstractPool, pool
 from .posembed import Factorised
+from .rope import Rope, rope_of
 from .types import Row
 
 
@@ -24,19 +26,25 @@ class NaViT(eqx.Module):
 
     embed: Linear
     posembed: Factorised
+    rope: Rope | None
+    registers: Float[Array, "R D"] | None
     encoder: Encoder
-    pool: MapPool
+    pool: AbstractPool
     head: Linear
+    stochastic_depth: float = eqx.field(static=True)
     dtype: str = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
-        embed, posembed, encoder, pool, head = jr.split(key, 5)
+        embed, posembed, registers, encoder, pooling, head = jr.split(key, 6)
         self.embed = Linear(config.patch_dim, config.width, key=embed)
         self.posembed = Factorised(config.posembed, config.width, key=posembed)
+        self.rope = rope_of(config)
+        self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
         self.encoder = Encoder(config, key=encoder)
-        self.pool = MapPool(config, key=pool)
+        self.pool = pool(config, key=pooling)
         # A zero classifier starts every class at equal logits, as in big_vision.
         self.head = jax.tree.map(jnp.zeros_like, Linear(config.width, config.classes, key=head))
+        self.stochastic_depth = config.stochastic_depth
         self.dtype = compute_dtype(config.dtype)
 
     def tokens(
@@ -49,8 +57,8 @@ class NaViT(eqx.Module):
         x = self.embed(normalise(patches).astype(self.dtype))
         return x + self.posembed(coords, grids).astype(self.dtype)
 
-    def features(self, row: Row) -> Float[Array, "*B I D"]:
-        """One vector for each image slot.
+    def features(self, row: Row, gates: Float[Array, "L *B I"] | None = None) -> Float[Array, "*B I D"]:
+        """One vector for each image slot. `gates` are those of stochastic depth.
 
         Padding is zeroed before and after the embedding: 0 · NaN = NaN, in the value and in the gradient.
         """
@@ -60,11 +68,38 @@ class NaViT(eqx.Module):
         patches = jnp.where(real, row.patches, 0)
         coords = jnp.where(real, row.coords, 0)
         x = jnp.where(real, self.tokens(patches, coords, token_grids), 0)
-        x = self.encoder(x, same_image(row.segment_ids))
-        return self.pool(x, slot_tokens(row.segment_ids, row.grids.shape[-2]))
+        x, registers = self.encode(x, coords, row.segment_ids, row.grids.shape[-2], gates)
+        return self.pool(x, slot_tokens(row.segment_ids, row.grids.shape[-2]), registers)
 
-    def __call__(self, row: Row) -> Float[Array, "*B I Y"]:
-        return self.head(full(self.features(row)))
+    def encode(
+        self,
+        x: Float[Array, "*B T D"],
+        coords: Int[Array, "*B T A"],
+        segment_ids: Int[Array, "*B T"],
+        slots: int,
+        gates: Float[Array, "L *B I"] | None,
+    ) -> tuple[Float[Array, "*B T D"], Float[Array, "*B I R D"]]:
+        """Tokens and registers after the encoder; the registers of all slots follow the row, slot by slot."""
+        length, count = x.shape[-2], 0 if self.registers is None else len(self.registers)
+        angles = None if self.rope is None else self.rope(coords)
+        ids = segment_ids
+        if self.registers is not None:
+            after = jnp.tile(self.registers.astype(x.dtype), (slots, 1))
+            x = jnp.concatenate([x, jnp.broadcast_to(after, (*x.shape[:-2], *after.shape))], axis=-2)
+            ids = jnp.concatenate([ids, register_ids(ids, slots, count)], axis=-1)
+            # Registers have no place: they are not turned.
+            angles = None if angles is None else jnp.pad(angles, [*[(0, 0)] * (x.ndim - 2), (0, slots * count), (0, 0)])
+        x = self.encoder(x, same_image(ids), angles, None if gates is None else token_gates(gates, ids))
+        return x[..., :length, :], x[..., length:, :].reshape(*x.shape[:-2], slots, count, x.shape[-1])
+
+    def gates(self, key: PRNGKeyArray, image_ids: Int[Array, "*B I"]) -> Float[Array, "L *B I"] | None:
+        """What training draws for stochastic depth; None where the model has none."""
+        if not self.stochastic_depth:
+            return None
+        return sample_gates(key, skip_rates(self.stochastic_depth, self.encoder.depth), image_ids)
+
+    def __call__(self, row: Row, gates: Float[Array, "L *B I"] | None = None) -> Float[Array, "*B I Y"]:
+        return self.head(full(self.features(row, gates)))
 
 
 def compute_dtype(dtype: str) -> str:

@@ -1,35 +1,119 @@
-"""One vector per image."""
+"""One vector per image. Pools see the tokens of each slot; an empty slot gives zeros."""
+
+import abc
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from . import config
 from .attention import Attention
 from .config import ModelConfig
-from .layers import LayerNorm, Mlp, normal
+from .layers import AbstractNorm, Mlp, make_norm, normal
 
 
-class MapPool(eqx.Module):
-    """Masked attention pooling: a learned probe looks at the tokens of each slot; an empty slot gives zeros.
+class AbstractPool(eqx.Module):
+    """Tokens of a row, who belongs to which slot, and the registers of each slot → one vector per slot."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+    ) -> Float[Array, "*B I D"]: ...
+
+
+class MapPool(AbstractPool):
+    """Masked attention pooling: a learned probe looks at the tokens.
 
     a = attention(probe, x);  a + mlp(norm a)   [NaViT, §2.1 "masked pooling"; Scaling ViT]
     """
 
     probe: Float[Array, " D"]
     attention: Attention
-    norm: LayerNorm
+    norm: AbstractNorm
     mlp: Mlp
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         probe, attention, mlp = jr.split(key, 3)
         self.probe = normal(probe, (config.width,), config.width)
-        self.attention = Attention(config.width, config.heads, key=attention)
-        self.norm = LayerNorm(config.width)
-        self.mlp = Mlp(config.width, config.mlp_width, key=mlp)
+        self.attention = Attention(config, key=attention)
+        self.norm = make_norm(config.norm, config.width, config.biases)
+        self.mlp = Mlp(config, key=mlp)
 
-    def __call__(self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"]) -> Float[Array, "*B I D"]:
-        probes = jnp.broadcast_to(self.probe.astype(x.dtype), (*mask.shape[:-1], x.shape[-1]))
-        pooled = self.attention(probes, x, mask)
-        pooled = pooled + self.mlp(self.norm(pooled))
-        return jnp.where(mask.any(-1, keepdims=True), pooled, 0)
+    def __call__(
+        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+    ) -> Float[Array, "*B I D"]:
+        pooled = self.attention(probes(self.probe, x, mask), x, mask)
+        return blank(pooled + self.mlp(self.norm(pooled)), mask)
+
+
+class ResidualMapPool(AbstractPool):
+    """probe + attention(probe, x), without an MLP."""
+
+    probe: Float[Array, " D"]
+    attention: Attention
+
+    def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
+        probe, attention = jr.split(key)
+        self.probe = normal(probe, (config.width,), config.width)
+        self.attention = Attention(config, key=attention)
+
+    def __call__(
+        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+    ) -> Float[Array, "*B I D"]:
+        queries = probes(self.probe, x, mask)
+        return blank(queries + self.attention(queries, x, mask), mask)
+
+
+class MeanPool(AbstractPool):
+    """The mean of the tokens."""
+
+    def __call__(
+        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+    ) -> Float[Array, "*B I D"]:
+        count = jnp.maximum(mask.sum(-1, keepdims=True), 1)
+        return mask.astype(x.dtype) @ x / count.astype(x.dtype)
+
+
+class MaxPool(AbstractPool):
+    """The largest value of each channel among the tokens."""
+
+    def __call__(
+        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+    ) -> Float[Array, "*B I D"]:
+        lowest = jnp.finfo(x.dtype).min
+        return blank(jnp.where(mask[..., None], x[..., None, :, :], lowest).max(-2), mask)
+
+
+class TokenPool(AbstractPool):
+    """The first register, which is then a class token.   [ViT, §3.1]"""
+
+    def __call__(
+        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+    ) -> Float[Array, "*B I D"]:
+        return blank(registers[..., 0, :], mask)
+
+
+def pool(model: ModelConfig, *, key: PRNGKeyArray) -> AbstractPool:
+    """A fresh pool as configured."""
+    match model.pool:
+        case config.Map():
+            return MapPool(model, key=key)
+        case config.ResidualMap():
+            return ResidualMapPool(model, key=key)
+        case config.Mean():
+            return MeanPool()
+        case config.Max():
+            return MaxPool()
+        case config.Token():
+            return TokenPool()
+
+
+def probes(probe: Float[Array, " D"], x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"]) -> Float[Array, "*B I D"]:
+    """The probe, once for each slot."""
+    return jnp.broadcast_to(probe.astype(x.dtype), (*mask.shape[:-1], x.shape[-1]))
+
+
+def blank(pooled: Float[Array, "*B I D"], mask: Bool[Array, "*B I T"]) -> Float[Array, "*B I D"]:
+    """Zeros for slots without tokens."""
+    return jnp.where(mask.any(-1, keepdims=True), pooled, 0)

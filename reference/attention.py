@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .layers import layer_norm, masked_softmax
+from .layers import masked_softmax, norm
+from .rope import turn
 
 
 def attention(
@@ -11,16 +12,26 @@ def attention(
     x: Float[np.ndarray, "T D"],
     context: Float[np.ndarray, "S D"],
     mask: Bool[np.ndarray, "T S"] | None,
+    angles: Float[np.ndarray, "T half"] | None = None,
 ) -> Float[np.ndarray, "T D"]:
-    """Σ_heads softmax(norm(q) norm(k)ᵀ / √K) v · o: tokens of `x` look at those of `context` that the mask allows.
+    """Σ_heads softmax(norm(q) norm(k)ᵀ · scale) v · o: tokens of `x` look at those of `context` the mask allows.
 
-    Queries and keys are normalised over the head, with one scale shared by all heads.
-    [ViT, app. A; QK-norm and no biases: NaViT, §2.1, after ViT-22B]
+    Queries and keys are normalised over the head, with one scale shared by all heads, and then turned by
+    `angles`, if any (self-attention alone).   [ViT, app. A; QK-norm and no biases: NaViT, §2.1, after ViT-22B]
     Choice: layer norm, followed by the usual 1/√K (the paper only names the technique).
     """
-    q = layer_norm(params["q_norm"], np.einsum("td,dhk->thk", x, params["q"]))
-    k = layer_norm(params["k_norm"], np.einsum("sd,dhk->shk", context, params["k"]))
-    v = np.einsum("sd,dhk->shk", context, params["v"])
-    logits = np.einsum("thk,shk->hts", q, k) / np.sqrt(q.shape[-1])
+    q = norm(params["q_norm"], project(params, "q", x))
+    k = norm(params["k_norm"], project(params, "k", context))
+    v = project(params, "v", context)
+    if angles is not None:
+        q, k = turn(q, angles), turn(k, angles)
+    logits = np.einsum("thk,shk->hts", q, k) * params["logit_scale"]
     mixed = np.einsum("hts,shk->thk", masked_softmax(logits, mask), v)
-    return np.einsum("thk,hkd->td", mixed, params["o"])
+    y = np.einsum("thk,hkd->td", mixed, params["o"])
+    return y if params["o_bias"] is None else y + params["o_bias"]
+
+
+def project(params: dict, name: str, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T H K"]:
+    """Queries, keys or values of all heads."""
+    y = np.einsum("td,dhk->thk", x, params[name])
+    return y if params[f"{name}_bias"] is None else y + params[f"{name}_bias"]

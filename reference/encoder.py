@@ -4,25 +4,51 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .attention import attention
-from .layers import layer_norm, mlp
+from .layers import mlp, norm
 
 
-def block(params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "T T"] | None) -> Float[np.ndarray, "T D"]:
-    """x + attention(norm x), then x + mlp(norm x).   [ViT, eq. 2-3]"""
-    y = layer_norm(params["attention_norm"], x)
-    x = x + attention(params["attention"], y, y, mask)
-    return x + mlp(params["mlp"], layer_norm(params["mlp_norm"], x))
+def block(
+    params: dict,
+    x: Float[np.ndarray, "T D"],
+    mask: Bool[np.ndarray, "T T"] | None,
+    angles: Float[np.ndarray, "T half"] | None = None,
+    gate: Float[np.ndarray, " T"] | None = None,
+) -> Float[np.ndarray, "T D"]:
+    """x + attention(norm x), then x + mlp(norm x).   [ViT, eq. 2-3]
+
+    What is added is first multiplied by LayerScale (a gain per channel; arXiv:2103.17239) and by `gate`
+    (stochastic depth, see depth.py), where they are used.
+    """
+
+    def add(x, branch, scale):
+        branch = branch if scale is None else scale * branch
+        return x + (branch if gate is None else gate[:, None] * branch)
+
+    y = norm(params["attention_norm"], x)
+    x = add(x, attention(params["attention"], y, y, mask, angles), params["attention_scale"])
+    return add(x, mlp(params["mlp"], norm(params["mlp_norm"], x)), params["mlp_scale"])
 
 
 def encoder(
-    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "T T"] | None
+    params: dict,
+    x: Float[np.ndarray, "T D"],
+    mask: Bool[np.ndarray, "T T"] | None,
+    angles: Float[np.ndarray, "T half"] | None = None,
+    gates: Float[np.ndarray, "L T"] | None = None,
 ) -> Float[np.ndarray, "T D"]:
     """All blocks in turn and a last norm.   [ViT, eq. 2-4]"""
-    for layer in range(len(params["blocks"]["attention_norm"]["scale"])):
-        x = block(take(params["blocks"], layer), x, mask)
-    return layer_norm(params["norm"], x)
+    for layer in range(len(params["blocks"]["attention"]["q"])):
+        gate = None if gates is None else gates[layer]
+        x = block(take(params["blocks"], layer), x, mask, angles, gate)
+    return norm(params["norm"], x)
 
 
 def take(params: dict, layer: int) -> dict:
     """The parameters of one block out of the stack."""
-    return {k: take(v, layer) if isinstance(v, dict) else v[layer] for k, v in params.items()}
+
+    def pick(node):
+        if isinstance(node, dict):
+            return take(node, layer)
+        return node[layer] if isinstance(node, np.ndarray) else node
+
+    return {name: pick(node) for name, node in params.items()}

@@ -1,9 +1,11 @@
 """The small layers. Each acts on the last axis; `params` holds arrays under the names used here."""
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float
 
-EPSILON = 1e-6  # of layer norm, as in big_vision
+EPSILON = 1e-6  # of norms, as in big_vision
 
 
 def linear(params: dict, x: Float[np.ndarray, "T In"]) -> Float[np.ndarray, "T Out"]:
@@ -12,23 +14,43 @@ def linear(params: dict, x: Float[np.ndarray, "T In"]) -> Float[np.ndarray, "T O
 
 
 def layer_norm(params: dict, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
-    """scale · (x − mean) / √(variance + ε), over the last axis.
+    """rms_norm(x − mean), over the last axis.
 
     Choice: centred, with a scale and no bias ("omission of biases", [NaViT, §2.1]).
     """
-    centred = x - x.mean(-1, keepdims=True)
-    variance = (centred**2).mean(-1, keepdims=True)
-    return params["scale"] * centred / np.sqrt(variance + EPSILON)
+    return rms_norm(params, x - x.mean(-1, keepdims=True))
 
 
-def gelu(x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
-    """x Φ(x), with the tanh form of Φ.   Choice: tanh, as in big_vision."""
+def rms_norm(params: dict, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
+    """scale · x / √(mean x² + ε) + bias, over the last axis.   [Zhang & Sennrich, arXiv:1910.07467]"""
+    y = params["scale"] * x / np.sqrt((x**2).mean(-1, keepdims=True) + EPSILON)
+    return y if params["bias"] is None else y + params["bias"]
+
+
+def norm(params: dict | None, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
+    """The norm that `params` names; x itself where there is none."""
+    return x if params is None else NORMS[params["kind"]](params, x)
+
+
+NORMS = {"LayerNorm": layer_norm, "RmsNorm": rms_norm}
+
+
+def gelu_tanh(x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
+    """x Φ(x), with the tanh form of Φ.   Choice of default: tanh, as in big_vision."""
     return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def gelu_exact(x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
+    """x Φ(x), with Φ the normal distribution.   [Hendrycks & Gimpel, arXiv:1606.08415]"""
+    return 0.5 * x * (1.0 + np.vectorize(math.erf, otypes=[float])(x / np.sqrt(2.0)))
+
+
+GELUS = {"tanh": gelu_tanh, "exact": gelu_exact}
 
 
 def mlp(params: dict, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T D"]:
     """gelu(x w₁ + b₁) w₂ + b₂   [ViT, §3.1]"""
-    return linear(params["shrink"], gelu(linear(params["grow"], x)))
+    return linear(params["shrink"], GELUS[params["gelu"]](linear(params["grow"], x)))
 
 
 def masked_softmax(

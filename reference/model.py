@@ -1,14 +1,16 @@
 """NaViT: first its meaning (one image), then its mechanism (a packed row)."""
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
+from .depth import token_gates
 from .encoder import encoder
 from .layers import linear
-from .masks import same_image, slot_tokens
+from .masks import register_ids, same_image, slot_tokens
 from .patches import normalise
-from .pooling import map_pool
+from .pooling import POOLS
 from .posembed import factorised
+from .rope import rope
 from .types import Row, Tokens
 
 
@@ -22,16 +24,41 @@ def embed(
     return linear(params["embed"], normalise(patches)) + factorised(params["posembed"], coords, grids)
 
 
-def forward_image(params: dict, image: Tokens) -> Float[np.ndarray, " Y"]:
+def turns(params: dict, coords: Int[np.ndarray, "T A"], registers: int) -> Float[np.ndarray, "S half"] | None:
+    """Angles of all tokens, if the model uses rotary positions; registers have no place and are not turned."""
+    if params["rope"] is None:
+        return None
+    return np.pad(rope(params["rope"], coords), ((0, registers), (0, 0)))
+
+
+def registers_of(params: dict) -> Float[np.ndarray, "R D"]:
+    """Learned tokens that join every image: room for what belongs to no patch.   [arXiv:2309.16588]"""
+    registers = params["registers"]
+    return np.zeros((0, len(params["embed"]["b"]))) if registers is None else registers
+
+
+def pool(
+    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
+) -> Float[np.ndarray, "I D"]:
+    """One vector per slot, by the pool that the model has."""
+    return POOLS[params["kind"]](params, x, mask, registers)
+
+
+def forward_image(
+    params: dict, image: Tokens, gates: Float[np.ndarray, "L 1"] | None = None
+) -> Float[np.ndarray, " Y"]:
     """The meaning: a plain Vision Transformer on one image, no mask, no padding, no packing."""
+    registers = registers_of(params)
     grids = np.broadcast_to(image.grid, image.coords.shape)
-    x = embed(params, image.patches, image.coords, grids)
-    x = encoder(params["encoder"], x, None)
-    pooled = map_pool(params["pool"], x, np.ones((1, len(x)), bool))
+    x = np.concatenate([embed(params, image.patches, image.coords, grids), registers])
+    angles = turns(params, image.coords, len(registers))
+    gates = None if gates is None else np.broadcast_to(gates, (len(gates), len(x)))
+    x, after = np.split(encoder(params["encoder"], x, None, angles, gates), [len(image.coords)])
+    pooled = pool(params["pool"], x, np.ones((1, len(x)), bool), after[None])
     return linear(params["head"], pooled)[0]
 
 
-def features(params: dict, row: Row) -> Float[np.ndarray, "I D"]:
+def features(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I D"]:
     """The mechanism, up to the classifier: one vector for each image slot of a packed row.   [NaViT, §2.1]
 
     Padding is zeroed at the door, since 0 · NaN = NaN: masks alone do not stop rubbish.
@@ -41,13 +68,22 @@ def features(params: dict, row: Row) -> Float[np.ndarray, "I D"]:
     coords = np.where(real, row.coords, 0)
     grids = np.where(real, row.grids[np.maximum(row.segment_ids, 1) - 1], 1)
     x = np.where(real, embed(params, patches, coords, grids), 0.0)
-    x = encoder(params["encoder"], x, same_image(row.segment_ids))
-    return map_pool(params["pool"], x, slot_tokens(row.segment_ids, len(row.grids)))
+
+    # The registers of all slots follow the row, in the order of the slots.
+    slots, registers = len(row.grids), registers_of(params)
+    x = np.concatenate([x, np.tile(registers, (slots, 1))])
+    ids = np.concatenate([row.segment_ids, register_ids(row.segment_ids, slots, len(registers))])
+    angles = turns(params, coords, slots * len(registers))
+    gates = None if gates is None else token_gates(gates, ids)
+
+    x, after = np.split(encoder(params["encoder"], x, same_image(ids), angles, gates), [len(coords)])
+    after = after.reshape(slots, len(registers), x.shape[-1])
+    return pool(params["pool"], x, slot_tokens(row.segment_ids, slots), after)
 
 
-def forward(params: dict, row: Row) -> Float[np.ndarray, "I Y"]:
+def forward(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I Y"]:
     """Class logits for each image slot of a packed row; those of an empty slot mean nothing."""
-    return linear(params["head"], features(params, row))
+    return linear(params["head"], features(params, row, gates))
 
 
 def init(
@@ -70,25 +106,32 @@ def init(
     def normal(*shape: int, fan_in: int) -> Float[np.ndarray, "..."]:
         return rng.normal(size=shape) / np.sqrt(fan_in)
 
+    def norm(*shape: int) -> dict:
+        return {"kind": "LayerNorm", "scale": np.ones(shape), "bias": None}
+
     def attention(*stack: int) -> dict:
         size = width // heads
         return {
             **{name: normal(*stack, width, heads, size, fan_in=width) for name in "qkv"},
             "o": normal(*stack, heads, size, width, fan_in=width),
-            "q_norm": {"scale": np.ones((*stack, size))},
-            "k_norm": {"scale": np.ones((*stack, size))},
+            **{f"{name}_bias": None for name in "qkvo"},
+            "q_norm": norm(*stack, size),
+            "k_norm": norm(*stack, size),
+            "logit_scale": size**-0.5,
         }
 
     def mlp(*stack: int) -> dict:
         grow = {"w": normal(*stack, width, mlp_width, fan_in=width), "b": np.zeros((*stack, mlp_width))}
         shrink = {"w": normal(*stack, mlp_width, width, fan_in=mlp_width), "b": np.zeros((*stack, width))}
-        return {"grow": grow, "shrink": shrink}
+        return {"grow": grow, "shrink": shrink, "gelu": "tanh"}
 
     blocks = {
-        "attention_norm": {"scale": np.ones((depth, width))},
+        "attention_norm": norm(depth, width),
         "attention": attention(depth),
-        "mlp_norm": {"scale": np.ones((depth, width))},
+        "attention_scale": None,
+        "mlp_norm": norm(depth, width),
         "mlp": mlp(depth),
+        "mlp_scale": None,
     }
     return {
         "embed": {"w": normal(patch_dim, width, fan_in=patch_dim), "b": np.zeros(width)},
@@ -98,11 +141,14 @@ def init(
             "feature": "learned",
             "combine": "sum",
         },
-        "encoder": {"blocks": blocks, "norm": {"scale": np.ones(width)}},
+        "rope": None,
+        "registers": None,
+        "encoder": {"blocks": blocks, "norm": norm(width)},
         "pool": {
+            "kind": "MapPool",
             "probe": normal(width, fan_in=width),
             "attention": attention(),
-            "norm": {"scale": np.ones(width)},
+            "norm": norm(width),
             "mlp": mlp(),
         },
         "head": {"w": np.zeros((width, classes)), "b": np.zeros(classes)},

@@ -1,14 +1,16 @@
-"""One vector per image."""
+"""One vector per image. Pools see the tokens of each slot; an empty slot gives zeros."""
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from .attention import attention
-from .layers import layer_norm, mlp
+from .layers import mlp, norm
 
 
-def map_pool(params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"]) -> Float[np.ndarray, "I D"]:
-    """Masked attention pooling: a learned probe looks at the tokens of each slot; an empty slot gives zeros.
+def map_pool(
+    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
+) -> Float[np.ndarray, "I D"]:
+    """Masked attention pooling: a learned probe looks at the tokens.
 
     a = attention(probe, x);  a + mlp(norm a)
     [NaViT, §2.1 "masked pooling"; form of the head: Scaling ViT (Zhai et al. 2021)]
@@ -16,5 +18,47 @@ def map_pool(params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "
     """
     probes = np.broadcast_to(params["probe"], (len(mask), x.shape[-1]))
     pooled = attention(params["attention"], probes, x, mask)
-    pooled = pooled + mlp(params["mlp"], layer_norm(params["norm"], pooled))
+    return blank(pooled + mlp(params["mlp"], norm(params["norm"], pooled)), mask)
+
+
+def residual_map_pool(
+    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
+) -> Float[np.ndarray, "I D"]:
+    """probe + attention(probe, x), without an MLP: the form of several public implementations."""
+    probes = np.broadcast_to(params["probe"], (len(mask), x.shape[-1]))
+    return blank(probes + attention(params["attention"], probes, x, mask), mask)
+
+
+def mean_pool(
+    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
+) -> Float[np.ndarray, "I D"]:
+    """The mean of the tokens."""
+    return mask.astype(x.dtype) @ x / np.maximum(mask.sum(-1, keepdims=True), 1)
+
+
+def max_pool(
+    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
+) -> Float[np.ndarray, "I D"]:
+    """The largest value of each channel among the tokens."""
+    return blank(np.where(mask[..., None], x, -np.inf).max(1), mask)
+
+
+def token_pool(
+    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
+) -> Float[np.ndarray, "I D"]:
+    """The first register, which is then a class token.   [ViT, §3.1]"""
+    return blank(registers[:, 0], mask)
+
+
+def blank(pooled: Float[np.ndarray, "I D"], mask: Bool[np.ndarray, "I T"]) -> Float[np.ndarray, "I D"]:
+    """Zeros for slots without tokens."""
     return np.where(mask.any(-1, keepdims=True), pooled, 0.0)
+
+
+POOLS = {
+    "MapPool": map_pool,
+    "ResidualMapPool": residual_map_pool,
+    "MeanPool": mean_pool,
+    "MaxPool": max_pool,
+    "TokenPool": token_pool,
+}

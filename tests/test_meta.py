@@ -126,11 +126,12 @@ def test_positions_from_the_place_in_the_row(forward, packed):
 
 def test_padding_not_zeroed_at_the_door(packed):
     class Careless(navit_eqx.NaViT):
-        def features(self, row):
+        def features(self, row, gates=None):
             slot = jnp.maximum(row.segment_ids, 1) - 1
             grids = jnp.take_along_axis(row.grids, slot[..., None], axis=-2)
             x = self.encoder(self.tokens(row.patches, row.coords, grids), fast_model.same_image(row.segment_ids))
-            return self.pool(x, fast_model.slot_tokens(row.segment_ids, row.grids.shape[-2]))
+            none = jnp.zeros((len(row.grids), 0, x.shape[-1]))
+            return self.pool(x, fast_model.slot_tokens(row.segment_ids, row.grids.shape[-2]), none)
 
     fields = {f.name: getattr(FAST, f.name) for f in dataclasses.fields(FAST)}
     careless = object.__new__(Careless)

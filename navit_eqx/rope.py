@@ -1,0 +1,37 @@
+"""Rotary position embedding: queries and keys are turned by angles that grow with the coordinates."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from .config import ModelConfig
+
+
+class Rope(eqx.Module):
+    """Angles coord_a · θ^(−j / J), j < J = K / 2A: each axis turns its own share of the pairs of a head.
+
+    [RoFormer, arXiv:2104.09864; axial form for images: arXiv:2403.13298]
+    """
+
+    size: int = eqx.field(static=True)
+    theta: float = eqx.field(static=True)
+
+    def __call__(self, coords: Num[Array, "*B T A"]) -> Float[Array, "*B T half"]:
+        axes = coords.shape[-1]
+        share = self.size // (2 * axes)
+        frequency = self.theta ** -(np.arange(share) / share)
+        angles = coords.astype(float)[..., None] * jnp.asarray(frequency, jnp.result_type(float))
+        return angles.reshape(*coords.shape[:-1], axes * share)
+
+
+def rope_of(config: ModelConfig) -> Rope | None:
+    """The rotary positions that the configuration asks for."""
+    return None if config.rope is None else Rope(config.width // config.heads, config.rope.theta)
+
+
+def turn(x: Float[Array, "*B H T K"], angles: Float[Array, "*B T half"]) -> Float[Array, "*B H T K"]:
+    """Turn each pair (x_j, x_{j + K/2}) by its angle, the same in all heads."""
+    cos, sin = (f(angles)[..., None, :, :].astype(x.dtype) for f in (jnp.cos, jnp.sin))
+    a, b = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)

@@ -1,0 +1,26 @@
+"""Rotary position embedding: queries and keys are turned by angles that grow with the coordinates.
+
+Added positions tell a token where it is; turning tells two tokens how far apart they are.   [RoFormer,
+arXiv:2104.09864; axial form for images: arXiv:2403.13298]
+"""
+
+import numpy as np
+from jaxtyping import Float, Num
+
+
+def rope(params: dict, coords: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T half"]:
+    """Angles coord_a · θ^(−j / J), j < J = K / 2A: each axis turns its own share of the pairs of a head.
+
+    Choice: absolute patch coordinates, so that a pair of tokens turns alike in images of any size.
+    """
+    axes = coords.shape[-1]
+    share = params["size"] // (2 * axes)
+    frequency = params["theta"] ** -(np.arange(share) / share)
+    return (coords[:, :, None] * frequency).reshape(len(coords), axes * share)
+
+
+def turn(x: Float[np.ndarray, "T H K"], angles: Float[np.ndarray, "T half"]) -> Float[np.ndarray, "T H K"]:
+    """Turn each pair (x_j, x_{j + K/2}) by its angle, the same in all heads."""
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
