@@ -32,6 +32,7 @@ from data.sources import Source
 from harness import choose, pictures, report
 from harness.config import PRESETS, Config
 from harness.loading import open_source, training_rows
+from harness.start import begin, shape_from
 from harness.sweep import evaluate_at, sweep
 from navit_eqx import NaViT, save_model
 from navit_eqx.config_json import check, encode
@@ -50,7 +51,9 @@ def main() -> None:
 
     # data -----------------------------------------------------------------------------------------
     train, val = open_source(config.data, "train"), open_source(config.data, "val")
-    config, notes = choose.resolve(config, train.manifest)
+    config, notes = shape_from(config)
+    config, more = choose.resolve(config, train.manifest)
+    notes += more
     folder = report.new_folder(config.out, config.name or preset)
     report.write_config(folder, config, preset)
     rows = training_rows(config, train)
@@ -64,12 +67,18 @@ def main() -> None:
     rate = schedule(config.optim, config.steps)
 
     def fresh(key) -> State:
-        return init(NaViT(config.model, key=key), tx)
+        return init(NaViT(config.model, key=key), tx, config.optim)
 
     shape = eqx.filter_eval_shape(NaViT, config.model, key=jr.key(0))
     static = eqx.filter(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
     state = jax.jit(fresh, out_shardings=everywhere(mesh))(jr.key(config.seed))
-    step = jax.jit(partial(train_step, static=static, loss=config.loss, optimiser=tx), donate_argnums=0)
+    if config.start:
+        begun = begin(eqx.combine(state.model, static), config, train.manifest.classes)
+        state = jax.jit(partial(init, optimiser=tx, config=config.optim), out_shardings=everywhere(mesh))(
+            eqx.filter(begun, eqx.is_inexact_array)
+        )
+    step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
+    step = jax.jit(step, donate_argnums=0)
 
     # the loop -------------------------------------------------------------------------------------
     progress = report.Progress(folder, config.steps)
@@ -88,13 +97,13 @@ def main() -> None:
                     f"loss {row['loss']}, gradient norm {row['grad_norm']} at step {n}: lower --optim.lr"
                 )
         if config.eval_every and n % config.eval_every == 0 and n < config.steps:
-            entry = evaluate_at(eqx.combine(state.model, static), config, val, config.data.val_resolution)
+            entry = evaluate_at(eqx.combine(state.best, static), config, val, config.data.val_resolution)
             print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
 
     # what it came to ------------------------------------------------------------------------------
     del batch  # it may lie in memory shared with a worker, which Grain frees with its last user
     stream.close()
-    model = eqx.combine(jax.device_get(state.model), static)
+    model = eqx.combine(jax.device_get(state.best), static)
     save_model(folder / "model", model, config.model, about(config, train))
     at = config.data.val_resolution
     entries = sweep(model, config, val, [*config.data.eval_resolutions, at], folder)

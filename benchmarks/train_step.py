@@ -39,7 +39,10 @@ class PerRow(eqx.Module):
 
     model: NaViT
 
-    def __call__(self, batch: Row) -> jax.Array:
+    def gates(self, key: jax.Array, image_ids: jax.Array) -> None:
+        """No preset timed here uses stochastic depth."""
+
+    def __call__(self, batch: Row, gates: None) -> jax.Array:
         return jax.vmap(self.model)(batch)
 
 
@@ -87,8 +90,11 @@ def measure(preset: str, config: Config, source, variant: str, repeats: int) -> 
 
     model, tx = build(config.model), optimiser(config.optim, config.steps)
     static = eqx.filter(wrap(model), eqx.is_inexact_array, inverse=True)
-    step = jax.jit(partial(train_step, static=static, loss=config.loss, optimiser=tx), donate_argnums=0)
-    state, start = init(wrap(model), tx), perf_counter()
+    step = jax.jit(
+        partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=0),
+        donate_argnums=0,
+    )
+    state, start = init(wrap(model), tx, config.optim), perf_counter()
     compiled, stop = step.lower(state, batch).compile(), perf_counter()
 
     def once():

@@ -4,7 +4,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from .laws import Augment
+from reference.mixing import cutmix, mixup, sample_box
+
+from .laws import Augment, Mix
 
 CORNER = (128, 128, 128)
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
@@ -24,14 +26,40 @@ def augmented(
     image: UInt8[np.ndarray, "h w 3"],
     size: tuple[int, int],
     law: Augment,
+    fit: bool = False,
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """A random crop of the image at `size`, perhaps mirrored, its colours moved a little."""
+    """A random crop of the image at `size`, perhaps mirrored, its colours moved a little.
+
+    The planned size has the image's own aspect ratio; `fit` first crops another image to that of `size`.
+    """
+    if fit:
+        image = fitting(rng, image, size)
     out = resize(image, size, crop_box(rng, image.shape[:2], law))
     if law.flip and rng.random() < 0.5:
         out = out[:, ::-1]
     if law.turn:
         out = turned(out, law.turn * rng.uniform(-1, 1))
     return jitter(rng, out, law.jitter) if law.jitter else out
+
+
+def fitting(
+    rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The largest part of the image with the aspect ratio of `size`, at a random place."""
+    scale = min(n / m for n, m in zip(image.shape, size))
+    sides = [max(1, min(n, round(m * scale))) for n, m in zip(image.shape, size)]
+    top, left = (int(rng.integers(0, n - side + 1)) for n, side in zip(image.shape, sides))
+    return image[top : top + sides[0], left : left + sides[1]]
+
+
+def mixed(
+    rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], partner: UInt8[np.ndarray, "h w 3"], law: Mix
+) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+    """A picture of both, and the partner's weight in it."""
+    weight = float(rng.beta(law.alpha, law.alpha))
+    if rng.random() < law.cut:
+        return cutmix(image, partner, sample_box(rng, (image.shape[0], image.shape[1]), weight))
+    return mixup(image, partner, weight), weight
 
 
 def turned(image: UInt8[np.ndarray, "h w 3"], angle: float) -> UInt8[np.ndarray, "h w 3"]:

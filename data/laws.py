@@ -77,6 +77,18 @@ class Beta:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """A share of the training images is mixed with another image of the set, drawn for each one."""
+
+    share: float = 0.5
+    """Of the images that are mixed."""
+    alpha: float = 0.8
+    """The partner's weight is Beta(alpha, alpha)."""
+    cut: float = 0.5
+    """Of the mixed images, those that get a box of the partner (CutMix) and not a blend (mixup)."""
+
+
+@dataclass(frozen=True)
 class Augment:
     """Random changes of a training image that keep its aspect ratio, so that the plan stays valid."""
 
@@ -90,6 +102,8 @@ class Augment:
     """Turned by up to this angle either way, in radians; what comes into view is grey."""
     jitter: float = 0.0
     """Brightness, contrast and saturation move by up to this share."""
+    mix: Mix | None = None
+    """Mixing with another image; none by default."""
 
 
 Resolution = Sides | Native | Square

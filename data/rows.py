@@ -4,18 +4,19 @@ import bisect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from reference.dropping import sample_tokens
 from reference.packing import pack
 from reference.patches import patchify
 from reference.types import Row, Tokens
 
-from .augment import augmented, resize
+from .augment import augmented, mixed, resize
 from .errors import BadImage
-from .laws import Augment
+from .laws import Augment, Mix
 from .plan import Plan
 from .randomness import Purpose, generator
 from .sources import Source
@@ -52,6 +53,15 @@ class Epochs:
         return self.kept[epoch]
 
 
+class Picture(NamedTuple):
+    """Pixels at their planned size, and whose they are beside the image's own."""
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    partner: int = -1
+    """Label of the image it was mixed with."""
+    weight: float = 0.0
+
+
 @dataclass
 class PlannedRows:
     """Row g of the stream of all epochs, any g at any time, from any thread or process.
@@ -83,10 +93,12 @@ class PlannedRows:
         kept: Int[np.ndarray, " I"],
     ) -> Row:
         """Read, resize, cut, drop and place the images of one row."""
-        good, bad, tokens = [], [], []
+        good, bad, tokens, pictures = [], [], [], []
         for i in np.flatnonzero(image_ids >= 0):
             try:
-                tokens.append(self.tokens(epoch, int(image_ids[i]), grids[i], int(kept[i])))
+                seen, picture = self.see(epoch, int(image_ids[i]), grids[i], int(kept[i]))
+                tokens.append(seen)
+                pictures.append(picture)
                 good.append(int(image_ids[i]))
             except BadImage:
                 bad.append(int(image_ids[i]))
@@ -96,16 +108,37 @@ class PlannedRows:
         labels = [int(self.source.manifest.labels[i]) for i in good]
         row = pack(tokens, labels or [-1], good or [-1], self.row_tokens, len(image_ids))
         row.image_ids[len(good) : len(good) + len(bad)] = bad
+        row.partners[: len(good)] = [picture.partner for picture in pictures]
+        row.weights[: len(good)] = [picture.weight for picture in pictures]
         return row
 
-    def tokens(self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int) -> Tokens:
-        """Tokens of one image, the same whatever row it stands in.   Raises BadImage."""
+    def see(self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int) -> tuple[Tokens, Picture]:
+        """One image as tokens, the same whatever row it stands in, and its picture.   Raises BadImage."""
         rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
-        image = self.source.image(image_id)
-        size = (int(grid[0]) * self.patch_size, int(grid[1]) * self.patch_size)
-        image = resize(image, size) if self.augment is None else augmented(rng, image, size, self.augment)
-        whole = patchify(image, (self.patch_size, self.patch_size))
+        picture = self.picture(rng, image_id, grid)
+        whole = patchify(picture.pixels, (self.patch_size, self.patch_size))
         if kept == len(whole.patches):
-            return whole
+            return whole, picture
         stay = sample_tokens(rng, len(whole.patches), kept)
-        return Tokens(whole.patches[stay], whole.coords[stay], whole.grid)
+        return Tokens(whole.patches[stay], whole.coords[stay], whole.grid), picture
+
+    def picture(self, rng: np.random.Generator, image_id: int, grid: Int[np.ndarray, " 2"]) -> Picture:
+        """One image at its planned size, perhaps with another one in it."""
+        size = (int(grid[0]) * self.patch_size, int(grid[1]) * self.patch_size)
+        image = self.source.image(image_id)
+        if self.augment is None:
+            return Picture(resize(image, size))
+        pixels, mix = augmented(rng, image, size, self.augment), self.augment.mix
+        if mix is None or rng.random() >= mix.share:
+            return Picture(pixels)
+        return self.with_partner(rng, pixels, mix, self.augment)
+
+    def with_partner(self, rng: np.random.Generator, pixels: np.ndarray, mix: Mix, augment: Augment) -> Picture:
+        """Mixed with a random image of the set; as it is where that one cannot be read."""
+        partner = int(rng.integers(len(self.source.manifest)))
+        try:
+            other = augmented(rng, self.source.image(partner), pixels.shape[:2], augment, fit=True)
+        except BadImage:
+            return Picture(pixels)
+        pixels, weight = mixed(rng, pixels, other, mix)
+        return Picture(pixels, int(self.source.manifest.labels[partner]), weight)

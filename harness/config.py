@@ -29,6 +29,8 @@ class DataConfig:
     """Sizes of the final sweep; empty chooses five around those seen in training."""
     max_unreadable: float = 0.01
     """Share of images that may be unreadable before the run stops."""
+    memory: float = 0.0
+    """GiB of decoded training images that each process keeps; a set that fits is decoded once."""
     workers: int = 0
     """Processes that read images; 0 reads them in threads of the main one."""
 
@@ -45,6 +47,9 @@ class Config:
     """Rows in a batch, B, over all devices."""
     steps: int = 0
     """Training steps; 0 chooses from the number of images."""
+    start: str = ""
+    """A run, or a folder with a model, to start from: its shape and parameters; a classifier of other classes starts
+    anew. Empty starts from scratch."""
     seed: int = 0
     log_every: int = 50
     eval_every: int = 0
@@ -83,6 +88,23 @@ def digits_square() -> Config:
     return replace(native, data=replace(native.data, resolution=Square(Native(0.8, 1.4))))
 
 
+def digits_vit() -> Config:
+    """The baseline: a plain ViT on square strips of one size, one image a row, nothing packed."""
+    square = digits_square()
+    side = 8 * 6  # about the mean tokens of the digit strips
+    return replace(
+        square,
+        data=replace(
+            square.data,
+            resolution=Square(Sides(side, side)),
+            packing=Packing(row_tokens=36, row_images=1),
+            val_resolution=side,
+            eval_resolutions=(32, 40, 48, 56, 64),
+        ),
+        rows=42,
+    )
+
+
 def folder() -> Config:
     """Any folder of images, one class per sub-folder; sizes, row length and steps are chosen from the data."""
     return Config(
@@ -107,11 +129,30 @@ def caltech101() -> Config:
             packing=Packing(row_tokens=80, row_images=16),
             val_resolution=136,
             eval_resolutions=(64, 80, 96, 112, 128, 136, 144, 160),
+            memory=2,
             workers=1,
         ),
         rows=26,
         steps=5400,
         eval_every=900,
+    )
+
+
+def caltech101_vit() -> Config:
+    """The baseline on Caltech-101: a plain ViT at 112 x 112, inception crops and flips, one image a row."""
+    base = caltech101()
+    return replace(
+        base,
+        data=replace(
+            base.data,
+            resolution=Square(Sides(112, 112)),
+            dropping=Constant(0.0),
+            augment=replace(base.data.augment, crop=0.08, stretch=0.33),
+            packing=Packing(row_tokens=49, row_images=1),
+            val_resolution=112,
+            eval_resolutions=(64, 80, 96, 112, 128, 144),
+        ),
+        rows=42,
     )
 
 
@@ -165,8 +206,10 @@ def imagenet_b16() -> Config:
 PRESETS = {
     "digits": digits,
     "digits-square": digits_square,
+    "digits-vit": digits_vit,
     "folder": folder,
     "caltech101": caltech101,
+    "caltech101-vit": caltech101_vit,
     "grocery": grocery,
     "imagenet-s16": imagenet_s16,
     "imagenet-b16": imagenet_b16,

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from data.laws import Augment, Resolution
+from data.memory import Remembered
 from data.pipeline import batches
 from data.plan import Packing, Plan, plan_epoch, plan_evaluation
 from data.rows import Epochs, PlannedRows
@@ -21,7 +22,7 @@ def open_source(data: DataConfig, split: str) -> Source:
     """The images of a split, checked.   Raises DataError or DataMissing."""
     source = data.source.open(data.root, split)
     source.manifest.check_unreadable(data.max_unreadable)
-    return source
+    return Remembered(source, int(data.memory * 2**30)) if split == "train" and data.memory else source
 
 
 def training_plan(config: Config, source: Source) -> Callable[[int], Plan]:

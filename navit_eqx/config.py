@@ -162,8 +162,25 @@ class Rsqrt:
 
 
 @dataclass(frozen=True)
+class AdamW:
+    """Adam with decay apart from the gradient."""
+
+    b1: float = 0.9
+    b2: float = 0.99
+
+
+@dataclass(frozen=True)
+class Adafactor:
+    """Factored second moments and a first moment in bfloat16: an optimiser state of half the parameters' bytes."""
+
+    b1: float = 0.9
+
+
+@dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with warm-up, a schedule, and clipping by the global norm."""
+    """An optimiser with warm-up, a schedule, decay, and clipping by the global norm."""
+
+    rule: AdamW | Adafactor = AdamW()
 
     lr: float = 1e-3
     """Peak learning rate."""
@@ -172,6 +189,15 @@ class OptimConfig:
     """Share of the run over which the rate rises from 0."""
     weight_decay: float = 0.05
     """Per step, lr · weight_decay · parameter, on matrices alone."""
-    b2: float = 0.99
+    head_decay: float | None = None
+    """The same for the classifier; none takes weight_decay."""
     clip: float = 1.0
     """Largest global norm of the gradient."""
+    accumulate: int = 1
+    """Parts into which a batch is cut, one after the other: less memory, the same gradient."""
+    ema: float = 0.0
+    """Decay of a moving average of the parameters, which is then evaluated and saved; 0 keeps none."""
+
+    def __post_init__(self):
+        check(self.accumulate >= 1, f"optim.accumulate must be at least 1, got {self.accumulate}")
+        check(0 <= self.ema < 1, f"optim.ema={self.ema} is a decay: at least 0 and below 1")

@@ -5,25 +5,31 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def softmax_cross_entropy(
-    logits: Float[Array, "*B I Y"], labels: Int[Array, "*B I"], smoothing: float
-) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """Σ −⟨target, log softmax⟩ over slots with a label ≥ 0, and their number.
+def targets(
+    labels: Int[Array, "*B I"],
+    partners: Int[Array, "*B I"],
+    weights: Float[Array, "*B I"],
+    classes: int,
+    smoothing: float,
+) -> Float[Array, "*B I Y"]:
+    """(1 − ε) [(1 − w) onehot(label) + w onehot(partner)] + ε / Y: w of the picture is of the partner's class."""
+    own, other = (jax.nn.one_hot(y, classes, dtype=weights.dtype) for y in (labels, partners))
+    mixed = own + weights[..., None] * (other - own)
+    return (1 - smoothing) * mixed + smoothing / classes
 
-    target = (1 − ε) onehot + ε / Y
-    """
-    classes = logits.shape[-1]
-    onehot = jax.nn.one_hot(labels, classes, dtype=logits.dtype)
-    target = (1 - smoothing) * onehot + smoothing / classes
-    return _over_real(-(target * jax.nn.log_softmax(logits)).sum(-1), labels)
+
+def softmax_cross_entropy(
+    logits: Float[Array, "*B I Y"], target: Float[Array, "*B I Y"], labels: Int[Array, "*B I"]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Σ −⟨target, log softmax⟩ over slots with a label ≥ 0, and their number."""
+    return _over_real(-(target.astype(logits.dtype) * jax.nn.log_softmax(logits)).sum(-1), labels)
 
 
 def sigmoid_cross_entropy(
-    logits: Float[Array, "*B I Y"], labels: Int[Array, "*B I"]
+    logits: Float[Array, "*B I Y"], target: Float[Array, "*B I Y"], labels: Int[Array, "*B I"]
 ) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """Σ over classes of −log σ(±logit), + at the label, over slots with a label ≥ 0, and their number."""
-    sign = 2 * jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype) - 1
-    return _over_real(-jax.nn.log_sigmoid(sign * logits).sum(-1), labels)
+    """Σ over classes of log(1 + eˣ) − t x, over slots with a label ≥ 0, and their number."""
+    return _over_real((jax.nn.softplus(logits) - target.astype(logits.dtype) * logits).sum(-1), labels)
 
 
 def _over_real(loss: Float[Array, "*B I"], labels: Int[Array, "*B I"]) -> tuple[Float[Array, ""], Int[Array, ""]]:

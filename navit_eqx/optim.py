@@ -1,4 +1,4 @@
-"""AdamW, its schedule, and which parameters decay."""
+"""The optimiser, its schedule, and which parameters decay."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import optax
 
-from .config import Cosine, OptimConfig, Rsqrt
+from .config import Adafactor, AdamW, Cosine, OptimConfig, Rsqrt
 from .model import NaViT
 
 DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position tables or the probe
@@ -30,14 +30,40 @@ def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
             return rate
 
 
-def decay_mask(model: NaViT) -> NaViT:
-    """True for the parameters that decay."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: path[-1].name in DECAYED, eqx.filter(model, eqx.is_inexact_array)
-    )
+def decay_groups(model: NaViT) -> NaViT:
+    """For each parameter "head", "body", or "none" if it does not decay."""
+
+    def group(path, leaf):
+        if path[-1].name not in DECAYED:
+            return "none"
+        return "head" if path[0].name == "head" else "body"
+
+    return jax.tree_util.tree_map_with_path(group, eqx.filter(model, eqx.is_inexact_array))
+
+
+def direction(rule: AdamW | Adafactor) -> optax.GradientTransformation:
+    """The update before decay and learning rate."""
+    match rule:
+        case AdamW(b1, b2):
+            return optax.scale_by_adam(b1, b2)
+        case Adafactor(b1):
+            # Scaling ViT (arXiv:2106.04560), whose cap of the second moment's decay optax does not have.
+            second = optax.scale_by_factored_rms(min_dim_size_to_factor=32)
+            return optax.chain(second, optax.ema(b1, debias=False, accumulator_dtype="bfloat16"))
 
 
 def optimiser(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by the global norm, then AdamW."""
-    adamw = optax.adamw(schedule(config, steps), b2=config.b2, weight_decay=config.weight_decay, mask=decay_mask)
-    return optax.chain(optax.clip_by_global_norm(config.clip), adamw)
+    """Clip by the global norm, find the direction, add decay, scale by the learning rate."""
+
+    def decay(group: str, rate: float) -> optax.GradientTransformation:
+        mask = lambda model: jax.tree.map(lambda g: g == group, decay_groups(model))
+        return optax.add_decayed_weights(rate, mask)
+
+    head = config.weight_decay if config.head_decay is None else config.head_decay
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        direction(config.rule),
+        decay("body", config.weight_decay),
+        decay("head", head),
+        optax.scale_by_learning_rate(schedule(config, steps)),
+    )

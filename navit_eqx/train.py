@@ -1,15 +1,17 @@
 """One training step as a pure function of (state, batch)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int
 
-from .config import Sigmoid, Softmax
-from .losses import correct, sigmoid_cross_entropy, softmax_cross_entropy
+from .config import OptimConfig, Sigmoid, Softmax
+from .losses import correct, sigmoid_cross_entropy, softmax_cross_entropy, targets
 from .model import NaViT
 from .types import Row
 
@@ -19,8 +21,15 @@ class State(NamedTuple):
 
     model: Any
     """Arrays of the model; the rest of it is static."""
+    average: Any
+    """Moving average of the model; None where none is kept."""
     optimiser: Any
     step: Int[Array, ""]
+
+    @property
+    def best(self) -> Any:
+        """The parameters to evaluate and to save."""
+        return self.model if self.average is None else self.average
 
 
 class Metrics(NamedTuple):
@@ -36,18 +45,19 @@ class Metrics(NamedTuple):
     grad_norm: Float[Array, ""]
 
 
-def loss_sum(loss: Softmax | Sigmoid, logits: Array, labels: Array) -> tuple[Array, Array]:
+def loss_sum(loss: Softmax | Sigmoid, logits: Array, batch: Row) -> tuple[Array, Array]:
     """(sum, count) of the configured loss."""
-    match loss:
-        case Softmax(smoothing):
-            return softmax_cross_entropy(logits, labels, smoothing)
-        case Sigmoid():
-            return sigmoid_cross_entropy(logits, labels)
+    smoothing = loss.smoothing if isinstance(loss, Softmax) else 0.0
+    target = targets(batch.labels, batch.partners, batch.weights, logits.shape[-1], smoothing)
+    cross_entropy = softmax_cross_entropy if isinstance(loss, Softmax) else sigmoid_cross_entropy
+    return cross_entropy(logits, target, batch.labels)
 
 
-def init(model: NaViT, optimiser: optax.GradientTransformation) -> State:
+def init(model: NaViT, optimiser: optax.GradientTransformation, config: OptimConfig) -> State:
+    """The state before the first step."""
     arrays = eqx.filter(model, eqx.is_inexact_array)
-    return State(arrays, optimiser.init(arrays), jnp.zeros((), jnp.int32))
+    average = jax.tree.map(jnp.copy, arrays) if config.ema else None
+    return State(arrays, average, optimiser.init(arrays), jnp.zeros((), jnp.int32))
 
 
 def train_step(
@@ -57,22 +67,63 @@ def train_step(
     static: Any,
     loss: Softmax | Sigmoid,
     optimiser: optax.GradientTransformation,
+    config: OptimConfig,
+    seed: int,
 ) -> tuple[State, Metrics]:
     """Gradient of the mean loss over the real images of all rows on all devices, and one update."""
+    key = jr.fold_in(jr.key(seed), state.step)
+    images = (batch.labels >= 0).sum(dtype=jnp.int32)
 
-    def mean_loss(arrays):
-        logits = eqx.combine(arrays, static)(batch)
-        total, count = loss_sum(loss, logits, batch.labels)
-        return total / jnp.maximum(count, 1).astype(total.dtype), (total, count, logits)
+    def share(arrays, part: Row):
+        """What some rows add to the mean loss; and (loss, right answers) as sums."""
+        model = eqx.combine(arrays, static)
+        logits = model(part, model.gates(key, part.image_ids))
+        total, _ = loss_sum(loss, logits, part)
+        return total / jnp.maximum(images, 1).astype(total.dtype), (total, correct(logits, part.labels))
 
-    (_, (total, count, logits)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.model)
+    def gradient(part: Row):
+        (_, sums), grads = jax.value_and_grad(share, has_aux=True)(state.model, part)
+        return grads, sums
+
+    grads, (total, right) = accumulated(gradient, batch, config.accumulate)
     updates, opt = optimiser.update(grads, state.optimiser, state.model)
+    model = optax.apply_updates(state.model, updates)
+    average = None if state.average is None else moved(state.average, model, config.ema, state.step)
     metrics = Metrics(
         loss=total,
-        images=count,
-        correct=correct(logits, batch.labels),
+        images=images,
+        correct=right,
         tokens=(batch.segment_ids > 0).sum(dtype=jnp.int32),
         places=jnp.asarray(batch.segment_ids.size, jnp.int32),
         grad_norm=optax.tree.norm(grads),
     )
-    return State(optax.apply_updates(state.model, updates), opt, state.step + 1), metrics
+    return State(model, average, opt, state.step + 1), metrics
+
+
+def accumulated(sums: Callable[[Row], Any], batch: Row, parts: int) -> Any:
+    """Σ sums(part) over `parts` equal parts of the rows, one after the other.   Raises ValueError if unequal.
+
+    Part j holds rows j, j + parts, …: each device then finds its share of every part at home.
+    """
+    if parts == 1:
+        return sums(batch)
+    rows = len(batch.labels)
+    if rows % parts:
+        raise ValueError(f"{rows} rows cannot be cut into {parts} equal parts: change rows or optim.accumulate")
+    cut = jax.tree.map(lambda leaf: leaf.reshape(rows // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(sums, jax.tree.map(lambda x: x[0], cut)))
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, sums(part)), None
+
+    return jax.lax.scan(add, zeros, cut)[0]
+
+
+def moved(average: Any, model: Any, decay: float, step: Int[Array, ""]) -> Any:
+    """decay · average + (1 − decay) · model.
+
+    Choice: the decay is at most (1 + t) / (10 + t) at step t, so that the start is soon forgotten.
+    """
+    t = step.astype(jnp.float32)
+    keep = jnp.minimum(decay, (1 + t) / (10 + t))
+    return jax.tree.map(lambda a, m: a + (1 - keep).astype(a.dtype) * (m - a), average, model)

@@ -5,26 +5,38 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def softmax_cross_entropy(
-    logits: Float[np.ndarray, "I Y"], labels: Int[np.ndarray, " I"], smoothing: float
-) -> tuple[float, int]:
-    """Σ −⟨target, log softmax⟩ over slots with a label ≥ 0, and their number.
+def targets(
+    labels: Int[np.ndarray, " I"],
+    partners: Int[np.ndarray, " I"],
+    weights: Float[np.ndarray, " I"],
+    classes: int,
+    smoothing: float,
+) -> Float[np.ndarray, "I Y"]:
+    """(1 − ε) [(1 − w) onehot(label) + w onehot(partner)] + ε / Y: w of the picture is of the partner's class.
 
-    target = (1 − ε) onehot + ε / Y
+    [mixup: arXiv:1710.09412; label smoothing: arXiv:1512.00567]
     """
+    own, other = (np.equal.outer(y, np.arange(classes)).astype(float) for y in (labels, partners))
+    mixed = (1 - weights[:, None]) * own + weights[:, None] * other
+    return (1 - smoothing) * mixed + smoothing / classes
+
+
+def softmax_cross_entropy(
+    logits: Float[np.ndarray, "I Y"], target: Float[np.ndarray, "I Y"], labels: Int[np.ndarray, " I"]
+) -> tuple[float, int]:
+    """Σ −⟨target, log softmax⟩ over slots with a label ≥ 0, and their number."""
     shifted = logits - logits.max(-1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    classes = logits.shape[-1]
-    target = (1 - smoothing) * (labels[:, None] == np.arange(classes)) + smoothing / classes
     real = labels >= 0
     return float((-(target * log_probability).sum(-1))[real].sum()), int(real.sum())
 
 
-def sigmoid_cross_entropy(logits: Float[np.ndarray, "I Y"], labels: Int[np.ndarray, " I"]) -> tuple[float, int]:
-    """Σ over classes of −log σ(±logit), + at the label, over slots with a label ≥ 0, and their number.
+def sigmoid_cross_entropy(
+    logits: Float[np.ndarray, "I Y"], target: Float[np.ndarray, "I Y"], labels: Int[np.ndarray, " I"]
+) -> tuple[float, int]:
+    """Σ over classes of −t log σ(x) − (1 − t) log σ(−x) = log(1 + eˣ) − t x, over slots with a label ≥ 0.
 
     [NaViT, §3.1: classification is trained with sigmoid cross-entropy]
     """
-    sign = np.where(labels[:, None] == np.arange(logits.shape[-1]), 1.0, -1.0)
     real = labels >= 0
-    return float(np.logaddexp(0.0, -sign * logits).sum(-1)[real].sum()), int(real.sum())
+    return float((np.logaddexp(0.0, logits) - target * logits).sum(-1)[real].sum()), int(real.sum())

@@ -150,6 +150,8 @@ def pack(
         grids=np.zeros((row_images, axes), np.int32),
         labels=np.full(row_images, -1, np.int32),
         image_ids=np.full(row_images, -1, np.int32),
+        partners=np.full(row_images, -1, np.int32),
+        weights=np.zeros(row_images, np.float32),
     )
     start = 0
     for slot, image in enumerate(images):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 
 
 class Tokens(NamedTuple):
@@ -17,7 +17,8 @@ class Tokens(NamedTuple):
 class Row(NamedTuple):
     """Several images in one sequence of fixed length T, with room for I of them.   [NaViT, §2.1, fig. 2]
 
-    Tokens of an image are contiguous, images stand in slot order, padding is at the end.
+    Tokens of an image are contiguous, images stand in slot order, padding is at the end. Where an image was mixed
+    with another one, `partners` is the label of that one and `weights` its share of the picture; else −1 and 0.
     """
 
     patches: Num[np.ndarray, "T P"]
@@ -26,3 +27,5 @@ class Row(NamedTuple):
     grids: Int[np.ndarray, "I A"]
     labels: Int[np.ndarray, " I"]
     image_ids: Int[np.ndarray, " I"]
+    partners: Int[np.ndarray, " I"]
+    weights: Float[np.ndarray, " I"]

@@ -8,10 +8,12 @@ from functools import lru_cache
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from hypothesis import strategies as st
 
+from navit_eqx import types as fast_types
 from navit_eqx.bridge import from_reference, to_reference
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.model import NaViT
@@ -67,14 +69,26 @@ def rows(draw, least: int = 0) -> Packed:
 
 def empty_row() -> Row:
     """Padding alone."""
+    nobody = np.full(I, -1, np.int32)
     return Row(
-        np.zeros((T, P)),
-        np.zeros((T, 2), np.int32),
-        np.zeros(T, np.int32),
-        np.zeros((I, 2), np.int32),
-        np.full(I, -1, np.int32),
-        np.full(I, -1, np.int32),
+        patches=np.zeros((T, P)),
+        coords=np.zeros((T, 2), np.int32),
+        segment_ids=np.zeros(T, np.int32),
+        grids=np.zeros((I, 2), np.int32),
+        labels=nobody,
+        image_ids=nobody,
+        partners=nobody,
+        weights=np.zeros(I, np.float32),
     )
+
+
+def labelled(labels, partners=None, weights=None) -> Row:
+    """A batch of which only the labels matter."""
+    labels = jnp.asarray(labels)
+    nothing = jnp.zeros(())
+    partners = jnp.full_like(labels, -1) if partners is None else jnp.asarray(partners)
+    weights = jnp.zeros(labels.shape, jnp.float32) if weights is None else jnp.asarray(weights)
+    return fast_types.Row(nothing, nothing, nothing, nothing, labels, labels, partners, weights)
 
 
 @eqx.filter_jit

@@ -40,7 +40,7 @@ def test_flops_are_those_that_xla_counts():
     tokens, slots = 128, 1
     row = Row(
         jnp.zeros((tokens, 768)), jnp.zeros((tokens, 2), jnp.int32), jnp.ones(tokens, jnp.int32),
-        jnp.full((slots, 2), 8), jnp.zeros(slots, jnp.int32), jnp.zeros(slots, jnp.int32),
+        jnp.full((slots, 2), 8), *[jnp.zeros(slots, jnp.int32)] * 3, jnp.zeros(slots),
     )  # fmt: skip
     # Unrolled, since XLA counts the body of a loop once.
     model = NaViT(dataclasses.replace(SHAPE, unroll=SHAPE.depth), key=jax.random.key(0))

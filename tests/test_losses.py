@@ -13,7 +13,7 @@ from navit_eqx.config import Sigmoid, Softmax
 from navit_eqx.train import loss_sum
 from reference import losses as slow
 from tests import laws
-from tests.strategies import I, seeds
+from tests.strategies import I, labelled, seeds
 from tests.tolerances import FLOAT64, assert_close
 
 B, Y = 3, 7
@@ -25,18 +25,21 @@ labels = st.lists(st.integers(-1, Y - 1), min_size=B * I, max_size=B * I).map(
 total = eqx.filter_jit(loss_sum)
 
 
-def reference_sum(kind, logits, labels):
-    if isinstance(kind, Sigmoid):
-        return slow.sigmoid_cross_entropy(logits, labels)
-    return slow.softmax_cross_entropy(logits, labels, kind.smoothing)
+def reference_sum(kind, logits, labels, partners, weights):
+    smoothing = getattr(kind, "smoothing", 0.0)
+    target = slow.targets(labels, partners, weights, Y, smoothing)
+    loss = slow.sigmoid_cross_entropy if isinstance(kind, Sigmoid) else slow.softmax_cross_entropy
+    return loss(logits, target, labels)
 
 
 @kinds
-@given(labels=labels, seed=seeds, scale=st.sampled_from([1.0, 1e3]))
-def test_agrees_row_by_row(kind, labels, seed, scale):
-    logits = scale * np.random.default_rng(seed).normal(size=(B, I, Y))
-    want = np.sum([reference_sum(kind, *row) for row in zip(logits, labels)], axis=0)
-    got = total(kind, jnp.asarray(logits), jnp.asarray(labels))
+@given(labels=labels, partners=labels, seed=seeds, scale=st.sampled_from([1.0, 1e3]))
+def test_agrees_row_by_row(kind, labels, partners, seed, scale):
+    rng = np.random.default_rng(seed)
+    logits = scale * rng.normal(size=(B, I, Y))
+    weights = np.where(partners >= 0, rng.random((B, I)), 0.0)
+    want = np.sum([reference_sum(kind, *row) for row in zip(logits, labels, partners, weights)], axis=0)
+    got = total(kind, jnp.asarray(logits), labelled(labels, partners, weights))
     assert int(got[1]) == int(want[1])
     assert_close(got[0], want[0], FLOAT64)
 
@@ -47,7 +50,7 @@ def test_is_divided_once(kind, labels, seed):
     logits = np.random.default_rng(seed).normal(size=(B, I, Y))
 
     def mean(logits, labels):
-        loss, count = loss_sum(kind, jnp.asarray(logits), jnp.asarray(labels))
+        loss, count = loss_sum(kind, jnp.asarray(logits), labelled(labels))
         return float(loss) / max(int(count), 1)
 
     laws.is_divided_once(mean, logits, labels)
@@ -56,15 +59,33 @@ def test_is_divided_once(kind, labels, seed):
 @kinds
 def test_nothing_to_learn_from_gives_zero(kind):
     logits, none = jnp.ones((B, I, Y)), jnp.full((B, I), -1)
-    loss, count = total(kind, logits, none)
+    loss, count = total(kind, logits, labelled(none))
     assert (float(loss), int(count)) == (0.0, 0)
-    gradient = jax.grad(lambda x: loss_sum(kind, x, none)[0])(logits)
+    gradient = jax.grad(lambda x: loss_sum(kind, x, labelled(none))[0])(logits)
     np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
 
 
 def test_equal_logits_cost_log_of_classes():
-    loss, _ = slow.softmax_cross_entropy(np.zeros((1, Y)), np.array([2]), 0.0)
+    loss, _ = reference_sum(Softmax(), np.zeros((1, Y)), *one_label(2))
     assert_close(loss, np.log(Y), FLOAT64)
+
+
+def one_label(label, partner=-1, weight=0.0):
+    return np.array([label]), np.array([partner]), np.array([weight])
+
+
+@kinds
+@given(seed=seeds, weight=st.floats(0, 1))
+def test_a_mixed_label_costs_the_mean_of_both(kind, seed, weight):
+    """Losses are linear in the target; and mixing an image with its own class changes nothing."""
+    logits = np.random.default_rng(seed).normal(size=(1, Y))
+
+    def loss(*labels):
+        return reference_sum(kind, logits, *one_label(*labels))[0]
+
+    assert_close(loss(2, 5, weight), (1 - weight) * loss(2) + weight * loss(5), FLOAT64)
+    assert_close(loss(2, 2, weight), loss(2), FLOAT64)
+    assert_close(loss(2, 5, weight), loss(5, 2, 1 - weight), FLOAT64)
 
 
 def test_correct_counts_real_images():

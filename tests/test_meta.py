@@ -15,12 +15,13 @@ from navit_eqx import layers as fast_layers
 from navit_eqx import model as fast_model
 from navit_eqx import posembed as fast_posembed
 from navit_eqx.bridge import to_reference
-from navit_eqx.losses import softmax_cross_entropy
+from navit_eqx.config import Softmax
+from navit_eqx.train import loss_sum
 from navit_eqx.types import to_device
 from reference.packing import exact_fit, pack
 from reference.types import Row
 from tests import laws
-from tests.strategies import CONFIG, I, Packed, T, initialise, model, tokens_of
+from tests.strategies import CONFIG, I, Packed, T, initialise, labelled, model, tokens_of
 from tests.tolerances import FLOAT64, assert_close
 
 FAST = model()
@@ -169,11 +170,11 @@ def test_labels_off_their_slots(packed, sabotage):
 
 def test_a_mean_of_means():
     def mean_of_rows(logits, labels):
-        parts = [softmax_cross_entropy(x, y, 0.0) for x, y in zip(jnp.asarray(logits), jnp.asarray(labels))]
+        parts = [loss_sum(Softmax(), jnp.asarray(x), labelled(y)) for x, y in zip(logits, labels)]
         return float(np.mean([float(s) / max(int(n), 1) for s, n in parts]))
 
     def mean_over_slots(logits, labels):
-        return float(softmax_cross_entropy(jnp.asarray(logits), jnp.asarray(labels), 0.0)[0]) / labels.size
+        return float(loss_sum(Softmax(), jnp.asarray(logits), labelled(labels))[0]) / labels.size
 
     logits = np.random.default_rng(0).normal(size=(2, 3, 4))
     labels = np.array([[1, 2, 3], [0, -1, -1]])

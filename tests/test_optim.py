@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from navit_eqx import Row
-from navit_eqx.config import Cosine, Factorised, ModelConfig, OptimConfig, Rsqrt
-from navit_eqx.optim import decay_mask, optimiser, schedule
+from navit_eqx.config import Adafactor, AdamW, Cosine, Factorised, ModelConfig, OptimConfig, Rsqrt
+from navit_eqx.optim import decay_groups, direction, optimiser, schedule
 from tests import laws
 from tests.strategies import initialise
 
@@ -40,10 +40,39 @@ def promotion():
 
 
 def test_every_parameter_and_its_group():
-    mask = jax.tree_util.tree_leaves_with_path(decay_mask(MODEL))
-    groups = {".".join(k.name for k in path): decays for path, decays in mask}
-    assert {name for name, decays in groups.items() if decays} == DECAYED
-    assert {name for name, decays in groups.items() if not decays} == FREE
+    leaves = jax.tree_util.tree_leaves_with_path(decay_groups(MODEL))
+    groups = {".".join(k.name for k in path): group for path, group in leaves}
+    assert {name for name, group in groups.items() if group != "none"} == DECAYED
+    assert {name for name, group in groups.items() if group == "none"} == FREE
+    assert {name for name, group in groups.items() if group == "head"} == {"head.w"}
+
+
+@pytest.mark.parametrize("rule", [AdamW(), Adafactor()])
+def test_body_and_head_decay_apart(rule):
+    """Without a gradient, only decay moves a parameter: by lr times its group's rate."""
+    arrays = jax.tree.map(jnp.ones_like, eqx.filter(MODEL, eqx.is_inexact_array))
+    config = OptimConfig(rule=rule, lr=0.1, schedule=Cosine(), warmup=0.0, weight_decay=0.5, head_decay=0.25)
+    tx = optimiser(config, 10)
+    zeros = jax.tree.map(jnp.zeros_like, arrays)
+    state = tx.update(zeros, tx.init(arrays), arrays)[1]  # the rate is 0 at step 0 and at its peak at step 1
+    updates, _ = tx.update(zeros, state, arrays)
+    moved = {
+        ".".join(k.name for k in path): float(u.mean()) for path, u in jax.tree_util.tree_leaves_with_path(updates)
+    }
+    for name, change in moved.items():
+        rate = 0.0 if name in FREE else 0.25 if name == "head.w" else 0.5
+        np.testing.assert_allclose(change, -0.1 * rate, rtol=1e-5, atol=1e-9, err_msg=name)
+
+
+def test_adafactor_keeps_half_the_bytes():
+    stacked = {"w": jnp.zeros((4, 64, 64), jnp.float32)}
+    size = {rule: bytes_of(direction(rule).init(stacked)) for rule in (AdamW(), Adafactor())}
+    assert size[AdamW()] >= 2 * bytes_of(stacked)
+    assert size[Adafactor()] < 0.6 * bytes_of(stacked)
+
+
+def bytes_of(tree):
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def test_layers_start_different():
@@ -60,7 +89,7 @@ def test_scale_at_the_start():
     row = Row(
         jnp.asarray(rng.integers(0, 256, (32, 48)).astype(np.uint8)),
         jnp.asarray(rng.integers(0, 8, (32, 2)).astype(np.int32)),
-        jnp.asarray(ids), jnp.full((4, 2), 8, jnp.int32), jnp.zeros(4, jnp.int32), jnp.zeros(4, jnp.int32),
+        jnp.asarray(ids), jnp.full((4, 2), 8, jnp.int32), *[jnp.zeros(4, jnp.int32)] * 3, jnp.zeros(4, jnp.float32),
     )  # fmt: skip
     embedded = MODEL.embed(MODEL.dtype and jnp.asarray(rng.normal(size=(32, 48)), jnp.float32))
     assert 0.8 < float(embedded.std()) < 1.2

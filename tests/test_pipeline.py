@@ -260,11 +260,11 @@ def test_dropped_tokens_are_those_of_the_whole_image():
     image, grid = IMAGES[3], np.array([3, 4], np.int32)
     rows = stream(augment=None)
     whole = patchify(resize(image, (3 * PATCH, 4 * PATCH)), (PATCH, PATCH))
-    some = rows.tokens(0, 3, grid, 5)
+    some = rows.see(0, 3, grid, 5)[0]
     stay = some.coords @ [4, 1]
     assert len(set(stay)) == 5 and (np.diff(stay) > 0).all()
     np.testing.assert_array_equal(some.patches, whole.patches[stay])
-    np.testing.assert_array_equal(rows.tokens(0, 3, grid, 12).patches, whole.patches)
+    np.testing.assert_array_equal(rows.see(0, 3, grid, 12)[0].patches, whole.patches)
 
 
 @given(seed=seeds, crop=st.floats(0.01, 1), stretch=st.floats(0, 1))
@@ -302,7 +302,7 @@ def test_the_identity_changes_nothing_but_the_size(seed, size):
 
 def test_pixels_depend_on_seed_epoch_and_image_alone():
     def pixels(seed: int, epoch: int, image_id: int) -> np.ndarray:
-        return stream(seed=seed).tokens(epoch, image_id, np.array([4, 4], np.int32), 16).patches
+        return stream(seed=seed).see(epoch, image_id, np.array([4, 4], np.int32), 16)[0].patches
 
     np.testing.assert_array_equal(pixels(1, 2, 3), pixels(1, 2, 3))
     for other in [(0, 2, 3), (1, 1, 3), (1, 2, 4)]:

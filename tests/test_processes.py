@@ -37,11 +37,12 @@ def train(host: int, hosts: int) -> list[float]:
     data = DataConfig(source=Digits(400, 10), resolution=Native(0.8, 1.2), packing=Packing(64, 12))
     config = Config(model=model, data=data, rows=ROWS, steps=STEPS)
     source = data.source.open("", "train")
-    mesh, tx = data_mesh(), optimiser(OptimConfig(), STEPS)
+    mesh, optim = data_mesh(), OptimConfig()
+    tx = optimiser(optim, STEPS)
     shape = eqx.filter_eval_shape(NaViT, model, key=jr.key(0))
     static = eqx.filter(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
-    state = jax.jit(lambda key: init(NaViT(model, key=key), tx), out_shardings=everywhere(mesh))(jr.key(0))
-    step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx))
+    state = jax.jit(lambda key: init(NaViT(model, key=key), tx, optim), out_shardings=everywhere(mesh))(jr.key(0))
+    step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx, config=optim, seed=0))
     losses = []
     for batch in batches(training_rows(config, source), ROWS, host=host, hosts=hosts):
         state, metrics = step(state, split_rows(batch, mesh))

@@ -1,6 +1,7 @@
 """Configurations and models on disk: what was saved comes back, what is damaged is refused by name."""
 
 import json
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.config import PRESETS, Config
+from harness.start import begin, shape_from
 from navit_eqx import load_model, save_model
 from navit_eqx.bridge import flatten
 from navit_eqx.config import Factorised, ModelConfig
@@ -37,6 +39,22 @@ def test_a_model_survives_the_disk(saved):
     again, config, about = load_model(folder)
     assert config == SMALL and about["classes"] == ["a", "b", "c"]
     jax.tree.map(np.testing.assert_array_equal, eqx.filter(again, eqx.is_array), eqx.filter(model, eqx.is_array))
+
+
+def test_a_run_can_start_from_a_saved_model(saved):
+    """The body is that of the saved model; the classifier too if the classes are the same, else it is fresh."""
+    folder, model = saved
+    config, notes = shape_from(Config(model=ModelConfig(classes=5, stochastic_depth=0.1), start=str(folder)))
+    assert config.model == replace(SMALL, classes=5, stochastic_depth=0.1, dtype="auto") and str(folder) in notes[0]
+    fresh = initialise(config.model, 1)
+    other = begin(fresh, config, ("d", "e", "f", "g", "h"))
+    same = begin(initialise(SMALL, 1), replace(config, model=SMALL), ("a", "b", "c"))
+    jax.tree.map(np.testing.assert_array_equal, *(eqx.filter(m, eqx.is_array) for m in (same, model)))
+    jax.tree.map(np.testing.assert_array_equal, *(eqx.filter(m.encoder, eqx.is_array) for m in (other, model)))
+    np.testing.assert_array_equal(other.head.w, fresh.head.w)
+    assert begin(fresh, replace(config, start=""), ()) is fresh
+    with pytest.raises(ConfigError, match="does not fit the model of this run: parameter"):
+        begin(initialise(replace(SMALL, width=16), 0), config, ("d",))
 
 
 def test_unknown_keys_name_their_nearest():

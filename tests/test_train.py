@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Softmax
 from navit_eqx.evaluate import predict
 from navit_eqx.optim import optimiser
 from navit_eqx.sharding import everywhere, split_rows
-from navit_eqx.train import init, train_step
+from navit_eqx.train import accumulated, init, moved, train_step
 from navit_eqx.types import to_device
 from tests.strategies import as_float64, initialise
 from tests.tolerances import FLOAT64, assert_close
@@ -82,18 +83,25 @@ def packed_batch(count, seed):
     used = batch.image_ids >= 0
     batch.labels[used] = labels[batch.image_ids[used]]
     rows = -len(batch.labels) % 8
+    empty = {"labels": -1, "image_ids": -1, "partners": -1}
     return Row(
-        *(np.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1), constant_values=-(i > 3)) for i, x in enumerate(batch))
+        *(
+            np.pad(leaf, [(0, rows)] + [(0, 0)] * (leaf.ndim - 1), constant_values=empty.get(name, 0))
+            for name, leaf in batch._asdict().items()
+        )
     )
 
 
+OPTIM = OptimConfig(lr=1e-2, weight_decay=0.0)
+
+
 @lru_cache
-def trainer(config=SMALL, steps=30):
-    tx = optimiser(OptimConfig(lr=1e-2, weight_decay=0.0), steps)
+def trainer(config=SMALL, steps=30, optim=OPTIM):
+    tx = optimiser(optim, steps)
     model = as_float64(initialise(config, 0))
     static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
-    step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx))
-    return init(model, tx), step, static
+    step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx, config=optim, seed=0))
+    return init(model, tx, optim), step, static
 
 
 def test_loss_falls_in_one_program():
@@ -121,6 +129,31 @@ def test_one_device_is_many(count):
     assert int(metrics.images) == int(alone.images) == 9
     assert_close(metrics.loss, alone.loss, FLOAT64)
     assert_close(metrics.grad_norm, alone.grad_norm, FLOAT64)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulation_changes_nothing(parts):
+    """A batch in parts gives the loss and the gradient of the whole, though its rows hold different counts."""
+    state, step, _ = trainer()
+    _, in_parts, _ = trainer(optim=replace(OPTIM, accumulate=parts))
+    batch = to_device(packed_batch(9, 3))
+    (whole, want), (after, got) = step(state, batch), in_parts(state, batch)
+    assert int(got.images) == int(want.images) and int(got.correct) == int(want.correct)
+    assert_close(got.loss, want.loss, FLOAT64)
+    assert_close(got.grad_norm, want.grad_norm, FLOAT64)
+    for a, b in zip(jax.tree.leaves(after.model), jax.tree.leaves(whole.model)):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+    with pytest.raises(ValueError, match="optim.accumulate"):
+        accumulated(lambda part: part.labels.sum(), batch, 3)
+
+
+def test_a_moving_average_follows_the_model():
+    average, model = {"w": jnp.zeros(3)}, {"w": jnp.ones(3)}
+    early = moved(average, model, 0.99, jnp.asarray(0))
+    np.testing.assert_allclose(early["w"], 0.9)
+    late = moved(average, model, 0.99, jnp.asarray(10_000))
+    np.testing.assert_allclose(late["w"], 0.01, rtol=1e-6)
+    np.testing.assert_array_equal(moved(model, model, 0.5, jnp.asarray(7))["w"], 1)
 
 
 def test_the_library_in_a_few_lines():

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from navit_eqx import depth as fast_depth
 from navit_eqx import layers as fast_layers
+from navit_eqx import masks as fast_masks
+from navit_eqx import model as fast_model
 from navit_eqx import rope as fast_rope
 from navit_eqx.bridge import to_reference
 from navit_eqx.config import Map, Max, Mean, ModelConfig, ResidualMap, Rope, Token
@@ -215,3 +217,47 @@ def test_what_cannot_be_is_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(CONFIG, **fields)
     assert isinstance(CONFIG.pool, Map)
+
+
+# the laws can fail -----------------------------------------------------------------------------------------
+
+
+def register_ids_shared(segment_ids, slots, registers):
+    """All registers belong to the first image."""
+    return jnp.ones((*segment_ids.shape[:-1], slots * registers), segment_ids.dtype)
+
+
+def register_ids_shifted(segment_ids, slots, registers):
+    """Registers belong to the next slot."""
+    return jnp.roll(fast_masks.register_ids(segment_ids, slots, registers), registers, axis=-1)
+
+
+@pytest.mark.parametrize("wrong", [register_ids_shared, register_ids_shifted])
+def test_registers_of_other_images_are_caught(monkeypatch, wrong):
+    monkeypatch.setattr(fast_model, "register_ids", wrong)
+    fails(CONFIGS["class token, no qk norm"])
+
+
+def test_turning_by_the_wrong_axis_is_caught(monkeypatch):
+    call = fast_rope.Rope.__call__
+    monkeypatch.setattr(fast_rope.Rope, "__call__", lambda self, coords: call(self, coords[..., ::-1]))
+    fails(CONFIGS["rope, registers, rms, biases"])
+
+
+def test_gates_of_other_images_are_caught(monkeypatch):
+    def by_place(gates, segment_ids):
+        return fast_depth.token_gates(jnp.roll(gates, 1, axis=-1), segment_ids)
+
+    monkeypatch.setattr(fast_model, "token_gates", by_place)
+    fails(CONFIGS["mean, layer scale, stochastic depth"])
+
+
+def fails(config):
+    """The central law does not hold for what was sabotaged."""
+    packed, fast = some_row(), model(config=config)
+    gate = gates_of(fast, jr.key(3), jnp.asarray(packed.row.image_ids))
+    logits = jax.jit(lambda row, gate: fast(row, gate))(to_device(packed.row), gate)
+    with pytest.raises(AssertionError):
+        for slot, image in enumerate(packed.images):
+            own = None if gate is None else np.asarray(gate, float)[:, slot, None]
+            assert_close(logits[slot], slow.forward_image(to_reference(fast), image, own), FLOAT64)
