@@ -36,10 +36,13 @@ Reading order (★ = the core path, one sitting):
     ★ packing.py     which images share a row; pack and unpack
       resolution.py  the size at which an image is seen
       dropping.py    which tokens stay
+      resize.py      any patch size with one kernel: resize matrix, PI-resize, its adjoint
+      patch_sizes.py which base size serves a set of patch sizes
       losses.py      sums over real images, and their count
       cost.py        FLOPs and parameters as formulas
 
 [NaViT] is Dehghani et al., "Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and
 Resolution", 2023, arXiv:2307.06304.  [ViT] is Dosovitskiy et al., arXiv:2010.11929.
+[FlexiViT] is Beyer et al., "FlexiViT: One Model for All Patch Sizes", 2023, arXiv:2212.08013.
 "Choice:" marks what the papers leave open and what was chosen here.
 """

@@ -16,7 +16,7 @@ ALLOWED = {
     "data": {"numpy", "jaxtyping", "grain", "absl", "PIL", "pyarrow", "sklearn", "reference"},
     "navit_eqx": {"numpy", "jaxtyping", "jax", "equinox", "optax", "safetensors"},
 }
-MIRRORED = ("attention", "encoder", "layers", "losses", "masks", "patches", "pooling", "posembed", "rope")
+MIRRORED = ("attention", "encoder", "layers", "losses", "masks", "patches", "pooling", "posembed", "resize", "rope")
 
 
 def imports(path: Path) -> set[str]:
@@ -64,7 +64,8 @@ def camel(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-ON_HOST = {"patchify", "unpatchify", "raster"}  # NumPy in both worlds
+# NumPy in both worlds
+ON_HOST = {"patchify", "unpatchify", "raster", "base_patches", "vanilla_resize", "area_resize", "norm_resize"}
 HELPERS = {"take", "norm", "project"}  # done otherwise in the backend: by scan, by choice of a class
 
 

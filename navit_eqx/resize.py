@@ -1,0 +1,111 @@
+"""Any patch size with one set of weights: PI-resize of the kernel, and its adjoint for patches.   [FlexiViT, §3.4]
+
+Sizes are static: their matrices are made on the host in float64, once for each pair of sizes, and enter a compiled
+program as constants.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, floor
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """How a sample between samples is read: method "linear", "cubic" or "cubic75", edges "clamp" or "renormalise"."""
+
+    method: str = "linear"
+    antialias: bool = False
+    edges: str = "clamp"
+
+
+FLEXIVIT = Interpolation()
+TIMM = Interpolation("cubic", antialias=True, edges="renormalise")
+
+
+def triangle(x: float) -> float:
+    """Linear interpolation."""
+    return max(0.0, 1.0 - abs(x))
+
+
+def keys(x: float, a: float) -> float:
+    """Cubic convolution; a is the slope at |x| = 1.   [Keys 1981, eq. 4]"""
+    x = abs(x)
+    if x < 1:
+        return float(np.polyval([a + 2, -(a + 3), 0, 1], x))
+    return float(np.polyval([a, -5 * a, 8 * a, -4 * a], x)) if x < 2 else 0.0
+
+
+METHODS = {"linear": triangle, "cubic": lambda x: keys(x, -0.5), "cubic75": lambda x: keys(x, -0.75)}
+RADIUS = {"linear": 1, "cubic": 2, "cubic75": 2}
+
+
+@lru_cache(maxsize=None)
+def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:
+    """R: new samples of one axis from old ones, half-pixel centres; tap by tap."""
+    width = max(old / new, 1.0) if interpolation.antialias else 1.0
+    radius = RADIUS[interpolation.method] * width
+    matrix = np.zeros((new, old))
+    for i in range(new):
+        centre = (i + 0.5) * old / new - 0.5
+        for tap in range(floor(centre - radius), ceil(centre + radius) + 1):
+            weight = METHODS[interpolation.method]((tap - centre) / width)
+            if interpolation.edges == "clamp":
+                matrix[i, min(max(tap, 0), old - 1)] += weight
+            elif 0 <= tap < old:
+                matrix[i, tap] += weight
+    return read_only(matrix / matrix.sum(axis=1, keepdims=True))
+
+
+@lru_cache(maxsize=None)
+def pi_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:
+    """K = (Rᵀ)⁺ by the normal equations: R (RᵀR)⁻¹ when enlarging, (RRᵀ)⁻¹ R when shrinking."""
+    r = resize_matrix(old, new, interpolation)
+    return read_only(np.linalg.solve(r.T @ r, r.T).T if new >= old else np.linalg.solve(r @ r.T, r))
+
+
+def read_only(array: Float[np.ndarray, "q p"]) -> Float[np.ndarray, "q p"]:
+    """The same array, so that a cached result cannot be changed by a caller."""
+    array.setflags(write=False)
+    return array
+
+
+def along_axes(matrices: Sequence[Float[np.ndarray, "_ _"]], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """One matrix for each leading axis, at full precision: accelerators else round the operands."""
+    for axis, matrix in enumerate(matrices):
+        y = jnp.tensordot(jnp.asarray(matrix, x.dtype), x, (1, axis), precision="highest")
+        x = jnp.moveaxis(y, 0, axis)
+    return x
+
+
+def map_columns(
+    columns: Float[Array, "P N"], size: Sequence[int], matrices: Sequence[Float[np.ndarray, "_ _"]]
+) -> Float[Array, "Q N"]:
+    """`along_axes` for flattened kernels or patches standing in columns: each channel by itself."""
+    count = columns.shape[1]
+    return along_axes(matrices, columns.reshape(*size, -1, count)).reshape(-1, count)
+
+
+def resize_image(
+    image: Float[Array, "*space C"], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
+) -> Float[Array, "*new C"]:
+    """R x Rᵀ for each channel."""
+    return along_axes([resize_matrix(old, new, interpolation) for old, new in zip(image.shape, size)], image)
+
+
+def pi_resize(
+    w: Float[Array, "P D"], base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
+) -> Float[Array, "Q D"]:
+    """ŵ = K w Kᵀ, the kernel for patches of `size`. Always from the stored base kernel."""
+    return map_columns(w, base, [pi_matrix(old, new, interpolation) for old, new in zip(base, size)])
+
+
+def adjoint_patches(
+    patches: Float[Array, "T Q"], base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
+) -> Float[Array, "T P"]:
+    """Kᵀ x K: normalised patches of `size` as base-size patches, on which w gives the tokens that ŵ gives on x."""
+    return map_columns(patches.T, size, [pi_matrix(old, new, interpolation).T for old, new in zip(base, size)]).T
