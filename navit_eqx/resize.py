@@ -1,4 +1,4 @@
-"""Any patch size with one set of weights: PI-resize of the kernel, and its adjoint for patches.   [FlexiViT, §3.4]
+"""Any patch size with one set of weights: PI-resize of the kernel, and its adjoint for patches.   [FlexiViT, PI-resize]
 
 Sizes are static: their matrices are made on the host in float64, once for each pair of sizes, and enter a compiled
 program as constants.
@@ -6,7 +6,7 @@ program as constants.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import ceil, floor
 
 import jax.numpy as jnp
@@ -44,7 +44,6 @@ METHODS = {"linear": triangle, "cubic": lambda x: keys(x, -0.5), "cubic75": lamb
 RADIUS = {"linear": 1, "cubic": 2, "cubic75": 2}
 
 
-@lru_cache(maxsize=None)
 def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:
     """R: new samples of one axis from old ones, half-pixel centres; tap by tap."""
     width = max(old / new, 1.0) if interpolation.antialias else 1.0
@@ -58,20 +57,16 @@ def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -
                 matrix[i, min(max(tap, 0), old - 1)] += weight
             elif 0 <= tap < old:
                 matrix[i, tap] += weight
-    return read_only(matrix / matrix.sum(axis=1, keepdims=True))
+    return matrix / matrix.sum(axis=1, keepdims=True)
 
 
-@lru_cache(maxsize=None)
+@cache
 def pi_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:
     """K = (Rᵀ)⁺ by the normal equations: R (RᵀR)⁻¹ when enlarging, (RRᵀ)⁻¹ R when shrinking."""
     r = resize_matrix(old, new, interpolation)
-    return read_only(np.linalg.solve(r.T @ r, r.T).T if new >= old else np.linalg.solve(r @ r.T, r))
-
-
-def read_only(array: Float[np.ndarray, "q p"]) -> Float[np.ndarray, "q p"]:
-    """The same array, so that a cached result cannot be changed by a caller."""
-    array.setflags(write=False)
-    return array
+    matrix = np.linalg.solve(r.T @ r, r.T).T if new >= old else np.linalg.solve(r @ r.T, r)
+    matrix.setflags(write=False)
+    return matrix
 
 
 def along_axes(matrices: Sequence[Float[np.ndarray, "_ _"]], x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -13,7 +13,7 @@ Always resize from the stored base kernel: PI-resizes do not compose when one of
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -57,12 +57,11 @@ METHODS = {"linear": triangle, "cubic": lambda x: keys(x, -0.5), "cubic75": lamb
 EDGES = {"clamp": lambda taps, old: np.clip(taps, 0, old - 1), "renormalise": lambda taps, old: taps}
 
 
-@lru_cache(maxsize=None)
 def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:
     """R: new samples of one axis from old ones.   R_ij = k((c_i − j) / s) / Σ_j,   c_i = (i + ½) old/new − ½
 
     k is the method's kernel, s its width: old/new if that is above 1 and antialias is on, else 1.
-    Half-pixel centres. The result is shared between calls and read-only.
+    Half-pixel centres.
     """
     width = max(old / new, 1.0) if interpolation.antialias else 1.0
     beyond = int(np.ceil(2 * width)) + 1  # no kernel reaches further
@@ -71,19 +70,18 @@ def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -
     weights = METHODS[interpolation.method]((centres[:, None] - taps) / width)
     landing = EDGES[interpolation.edges](taps, old)
     matrix = weights @ (landing[:, None] == np.arange(old)).astype(float)
-    return read_only(matrix / matrix.sum(axis=1, keepdims=True))
+    return matrix / matrix.sum(axis=1, keepdims=True)
 
 
-@lru_cache(maxsize=None)
+@cache
 def pi_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:
-    """K = (Rᵀ)⁺ of one axis; that of an image is the Kronecker product over its axes.   [FlexiViT, §3.4]"""
-    return read_only(np.linalg.pinv(resize_matrix(old, new, interpolation).T))
+    """K = (Rᵀ)⁺ of one axis; that of a patch is the Kronecker product over its axes.   [FlexiViT, PI-resize]
 
-
-def read_only(array: Float[np.ndarray, "q p"]) -> Float[np.ndarray, "q p"]:
-    """The same array, so that a cached result cannot be changed by a caller."""
-    array.setflags(write=False)
-    return array
+    Computed once for each pair of sizes; the result is shared between calls, hence read-only.
+    """
+    matrix = np.linalg.pinv(resize_matrix(old, new, interpolation).T)
+    matrix.setflags(write=False)
+    return matrix
 
 
 def along_axes(matrices: Sequence[Float[np.ndarray, "_ _"]], x: Num[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -111,7 +109,7 @@ def resize_image(
 def pi_resize(
     w: Float[np.ndarray, "P D"], base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
 ) -> Float[np.ndarray, "Q D"]:
-    """ŵ = K w Kᵀ, the kernel for patches of `size`: ⟨R x Rᵀ, ŵ⟩ = ⟨x, w⟩.   [FlexiViT, §3.4]
+    """ŵ = K w Kᵀ, the kernel for patches of `size`: ⟨R x Rᵀ, ŵ⟩ = ⟨x, w⟩.   [FlexiViT, PI-resize]
 
     Exact for every x when enlarging; when shrinking the least-squares best for white x. The bias stays as it is.
     """

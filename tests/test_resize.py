@@ -26,7 +26,7 @@ from reference.patch_sizes import best_base, check_gains, gain, reach
 from reference.patches import normalise, patchify, raster
 from reference.resize import FLEXIVIT, RESIZES, TIMM, Interpolation
 from reference.types import Tokens
-from tests.strategies import I, PATCH, T, model, seeds
+from tests.strategies import PATCH, I, T, model, seeds
 from tests.tolerances import FLOAT64, assert_close
 
 EXACT = 1e-12  # the same sums in another order
@@ -34,11 +34,14 @@ HALF = 5e-4  # logits from patches rounded to float16
 PAPER = (8, 10, 12, 15, 16, 20, 24, 30, 40, 48)
 SQUARES = [((p, p), (q, q)) for p, q in product(PAPER, PAPER)]
 RECTANGLES = [((8, 10), (10, 12)), ((8, 6), (9, 15)), ((8, 6), (15, 9)), ((3, 2), (5, 7)), ((1, 4), (3, 5))]
-PAIRS = SQUARES + RECTANGLES + [(new, old) for old, new in RECTANGLES]
-ENLARGE = [(old, new) for old, new in PAIRS if old[0] <= new[0] and old[1] <= new[1]]
-SHRINK = [(old, new) for old, new in PAIRS if old[0] > new[0] and old[1] > new[1]]
+OBLONG = RECTANGLES + [(new, old) for old, new in RECTANGLES]
 EVERY = [Interpolation(*fields) for fields in product(slow.METHODS, (False, True), slow.EDGES)]
 every = pytest.mark.parametrize("how", EVERY, ids=lambda how: f"{how.method}-{how.antialias}-{how.edges}")
+
+
+def pairs(how: Interpolation):
+    """All sizes for the interpolations of published weights, a few rectangles for the others."""
+    return OBLONG + SQUARES if how in (FLEXIVIT, TIMM) else OBLONG
 
 
 def on_device(how: Interpolation) -> fast.Interpolation:
@@ -93,11 +96,11 @@ def caught(law, *args):
 
 
 def test_the_matrix_keeps_constants_and_mirrors_and_is_the_identity_at_its_own_size():
-    for how, old, new in product(EVERY, (1, 2, 5, 16), (1, 3, 5, 16, 21)):
+    for how, old, new in product(EVERY, (1, 5, 16), (1, 3, 7, 21)):
         r = slow.resize_matrix(old, new, how)
         np.testing.assert_allclose(r.sum(1), 1, atol=EXACT)
         np.testing.assert_allclose(r[::-1, ::-1], r, atol=EXACT)
-    for how, n in product(EVERY, PAPER):
+    for how, n in product(EVERY, (1, 8, 15)):
         np.testing.assert_array_equal(slow.resize_matrix(n, n, how), np.eye(n))
         np.testing.assert_array_equal(slow.pi_matrix(n, n, how), np.eye(n))
 
@@ -110,7 +113,7 @@ def test_linear_interpolation_is_this_matrix():
 
 
 @pytest.mark.parametrize("method, antialias", [*product(["linear", "cubic"], [False, True])])
-@pytest.mark.parametrize("old, new", [((5, 7), (8, 12)), ((12, 16), (5, 7)), ((6, 9), (11, 4)), ((3, 8), (3, 3))])
+@pytest.mark.parametrize("old, new", [((6, 9), (11, 4)), ((11, 4), (6, 9))])
 def test_images_are_resized_as_by_jax(old, new, method, antialias):
     x = numbers(0, *old, 2)
     got = slow.resize_image(x, new, Interpolation(method, antialias, "renormalise"))
@@ -144,14 +147,16 @@ def test_images_are_resized_as_by_torch(mode, antialias):
 
 @every
 def test_pi_resized_kernels_look_the_same_at_enlarged_patches(how):
-    for base, size in ENLARGE:
-        looks_the_same_enlarged(slow.pi_resize, base, size, how)
+    for base, size in pairs(how):
+        if base[0] <= size[0] and base[1] <= size[1]:
+            looks_the_same_enlarged(slow.pi_resize, base, size, how)
 
 
 @every
 def test_pi_resize_is_least_squares_when_shrinking(how):
-    for base, size in SHRINK:
-        is_least_squares(slow.pi_resize, base, size, how)
+    for base, size in pairs(how):
+        if base[0] > size[0] and base[1] > size[1]:
+            is_least_squares(slow.pi_resize, base, size, how)
 
 
 @given(seed=seeds, base=st.tuples(st.integers(2, 6), st.integers(2, 6)), scale=st.sampled_from([1e-3, 0.1, 1.0]))
@@ -167,11 +172,11 @@ def test_no_other_kernel_is_better(seed, base, scale):
 
 @every
 def test_mapped_patches_give_the_tokens_of_the_resized_kernel(how):
-    for base, size in PAIRS:
+    for base, size in pairs(how):
         is_its_adjoint(slow.adjoint_patches, slow.pi_resize, base, size, how)
 
 
-@pytest.mark.parametrize("base, size", RECTANGLES + [(new, old) for old, new in RECTANGLES])
+@pytest.mark.parametrize("base, size", OBLONG)
 def test_pi_resize_is_the_dense_pseudo_inverse(base, size):
     """(Bᵀ)⁺ of the whole patch, B the Kronecker product over rows, columns and channels."""
     b = np.kron(np.kron(*(slow.resize_matrix(p, q) for p, q in zip(base, size))), np.eye(2))
@@ -290,7 +295,7 @@ def test_a_high_gain_is_warned_of():
 
 @every
 def test_both_sides_have_the_same_matrices(how):
-    for old, new in product((1, 2, 7, 8, 16), (1, 3, 7, 8, 15, 17, 30)):
+    for old, new in product((1, 2, 7, 16), (1, 3, 7, 15, 17)):
         for name in ("resize_matrix", "pi_matrix"):
             assert_close(getattr(fast, name)(old, new, on_device(how)), getattr(slow, name)(old, new, how), EXACT)
 
