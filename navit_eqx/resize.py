@@ -22,9 +22,9 @@ class Interpolation:
     antialias: bool = False
     edges: str = "clamp"
 
-
-FLEXIVIT = Interpolation()
-TIMM = Interpolation("cubic", antialias=True, edges="renormalise")
+    def __post_init__(self):
+        if self.method not in METHODS or self.edges not in EDGES:
+            raise ValueError(f"{self}: method is one of {', '.join(METHODS)}, edges one of {', '.join(EDGES)}")
 
 
 def triangle(x: float) -> float:
@@ -42,6 +42,10 @@ def keys(x: float, a: float) -> float:
 
 METHODS = {"linear": triangle, "cubic": lambda x: keys(x, -0.5), "cubic75": lambda x: keys(x, -0.75)}
 RADIUS = {"linear": 1, "cubic": 2, "cubic75": 2}
+EDGES = ("clamp", "renormalise")
+
+FLEXIVIT = Interpolation()
+TIMM = Interpolation("cubic", antialias=True, edges="renormalise")
 
 
 def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:

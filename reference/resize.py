@@ -35,9 +35,9 @@ class Interpolation:
     antialias: bool = False
     edges: str = "clamp"
 
-
-FLEXIVIT = Interpolation()  # big_vision's, hence that of published FlexiViT weights
-TIMM = Interpolation("cubic", antialias=True, edges="renormalise")
+    def __post_init__(self):
+        if self.method not in METHODS or self.edges not in EDGES:
+            raise ValueError(f"{self}: method is one of {', '.join(METHODS)}, edges one of {', '.join(EDGES)}")
 
 
 def triangle(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -55,6 +55,9 @@ def keys(x: Float[np.ndarray, "..."], a: float) -> Float[np.ndarray, "..."]:
 
 METHODS = {"linear": triangle, "cubic": lambda x: keys(x, -0.5), "cubic75": lambda x: keys(x, -0.75)}
 EDGES = {"clamp": lambda taps, old: np.clip(taps, 0, old - 1), "renormalise": lambda taps, old: taps}
+
+FLEXIVIT = Interpolation()  # big_vision's, hence that of published FlexiViT weights
+TIMM = Interpolation("cubic", antialias=True, edges="renormalise")
 
 
 def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:

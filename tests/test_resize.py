@@ -322,6 +322,15 @@ def test_both_sides_agree(how):
     assert_close(picture, slow.resize_image(image, size, how), EXACT)
 
 
+@pytest.mark.parametrize("wrong", [{"method": "lanczos"}, {"edges": "wrap"}])
+def test_unknown_interpolations_are_refused(wrong):
+    for side in (slow, fast):
+        with pytest.raises(
+            ValueError, match="method is one of linear, cubic, cubic75, edges one of clamp, renormalise"
+        ):
+            side.Interpolation(**wrong)
+
+
 def test_matrices_are_shared_but_safe():
     for pi_matrix in (slow.pi_matrix, fast.pi_matrix):
         assert pi_matrix(4, 6) is pi_matrix(4, 6)
