@@ -50,7 +50,7 @@ def main() -> None:
     law = law.at(options.resolution) if options.resolution else law
     packing = decode_config(Packing, about["packing"], "about.packing")
     names, images = read(options.images)
-    probabilities = predict(model, config.patch_size, config.posembed.size, images, law, packing)
+    probabilities = predict(model, config.patch_size, config.posembed.longest_side, images, law, packing)
     for name, p in zip(names, probabilities):
         best = np.argsort(-p)[: options.top]
         print(f"{name}: " + ", ".join(f"{about['classes'][c]} {p[c]:.1%}" for c in best))

@@ -33,7 +33,7 @@ def training_plan(config: Config, source: Source) -> Callable[[int], Plan]:
         config.seed,
         config.model.patch_size,
         config.data,
-        config.model.posembed.size,
+        config.model.posembed.longest_side,
     )
 
 
@@ -75,7 +75,7 @@ def evaluation_batches(config: Config, source: Source, resolution: Resolution) -
         patch_size=patch_size,
         resolution=resolution,
         packing=packing,
-        longest_side=config.model.posembed.size,
+        longest_side=config.model.posembed.longest_side,
     )
     padded = fill_last_batch(plan, config.rows)
     count = len(padded.image_ids)

@@ -5,17 +5,101 @@ from typing import Literal
 
 from .config_json import check
 
+Coordinate = Literal["absolute", "fractional", "fractional_aspect"]
+EVERYWHERE = 2**31 - 1  # longest side of an embedding without an end: grids are int32
+
 
 @dataclass(frozen=True)
 class Factorised:
-    """Position embedding: combine over axes of a feature of a coordinate."""
+    """Positions from a learned table per axis; as it stands, the best of [NaViT, table 3]."""
 
     size: int = 64
-    """Entries per axis: the longest side in patches that has a position (coordinate=absolute)."""
-    coordinate: Literal["absolute", "fractional"] = "absolute"
-    feature: Literal["learned"] = "learned"
-    combine: Literal["sum"] = "sum"
+    """Entries per axis, M; with absolute coordinates the longest side, in patches, that has a position."""
+    coordinate: Coordinate = "absolute"
+    """absolute: the patch index; fractional: its share of each side; fractional_aspect: of the longest side."""
+    feature: Literal["learned", "resized"] = "learned"
+    """learned: linear between entries; resized: antialiased too where patches are further apart than entries."""
+    combine: Literal["sum", "stack", "product"] = "sum"
     axes: int = 2
+
+    @property
+    def longest_side(self) -> int:
+        """The largest grid side, in patches, at which every patch has a position."""
+        return self.size if self.coordinate == "absolute" else EVERYWHERE
+
+    @property
+    def pieces(self) -> int:
+        """Equal pieces that make up the width."""
+        return self.axes if self.combine == "stack" else 1
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Positions from one learned table over all axes: as it stands the table of a ViT, resized to each image;
+    absolute and learned, the 2-D table of Pix2Struct.
+    """
+
+    size: int = 16
+    """Entries per axis, M; with absolute coordinates the longest side, in patches, that has a position."""
+    coordinate: Coordinate = "fractional"
+    """absolute: the patch index; fractional: its share of each side; fractional_aspect: of the longest side."""
+    feature: Literal["learned", "resized"] = "resized"
+    """learned: linear between entries; resized: antialiased too where patches are further apart than entries."""
+    axes: int = 2
+    pieces = 1
+
+    @property
+    def longest_side(self) -> int:
+        """The largest grid side, in patches, at which every patch has a position."""
+        return self.size if self.coordinate == "absolute" else EVERYWHERE
+
+
+@dataclass(frozen=True)
+class Sinusoidal:
+    """Positions from fixed sines and cosines of each axis; nothing to learn, defined everywhere."""
+
+    size: int = 64
+    """Units that a side spans in fractional coordinates; absolute ones count patches."""
+    coordinate: Coordinate = "absolute"
+    """absolute: the patch index; fractional: its share of each side; fractional_aspect: of the longest side."""
+    combine: Literal["stack", "sum", "product"] = "stack"
+    axes: int = 2
+    longest_side = EVERYWHERE
+
+    @property
+    def pieces(self) -> int:
+        """Equal pieces that make up the width: a sine and a cosine, of every axis if stacked."""
+        return 2 * self.axes if self.combine == "stack" else 2
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Positions from sines and cosines of learned mixtures of all axes; defined everywhere."""
+
+    size: int = 64
+    """Units that a side spans in fractional coordinates; absolute ones count patches."""
+    coordinate: Coordinate = "absolute"
+    """absolute: the patch index; fractional: its share of each side; fractional_aspect: of the longest side."""
+    scale: float = 0.2
+    """Standard deviation of fresh frequencies, in radians per unit."""
+    axes: int = 2
+    pieces = 2
+    longest_side = EVERYWHERE
+
+
+PosEmbed = Factorised | Joint | Sinusoidal | Fourier
+
+
+def check_posembed(posembed: PosEmbed, width: int) -> None:
+    """Raises ConfigError where sizes make no sense or the width does not split."""
+    for name in ("size", "axes"):
+        value = getattr(posembed, name)
+        check(value >= 1, f"model.posembed.{name} must be at least 1, got {value}")
+    check(
+        width % posembed.pieces == 0,
+        f"model.width={width} must be a multiple of {posembed.pieces}: of so many equal pieces are the positions "
+        f"of {type(posembed).__name__} made",
+    )
 
 
 @dataclass(frozen=True)
@@ -67,7 +151,7 @@ class ModelConfig:
     mlp_width: int = 768
     classes: int = 0
     """Number of classes; 0 takes it from the data."""
-    posembed: Factorised = field(default_factory=Factorised)
+    posembed: PosEmbed = field(default_factory=Factorised)
     rope: Rope | None = None
     """Rotary positions, instead of or beside the added ones."""
     registers: int = 0
@@ -95,6 +179,7 @@ class ModelConfig:
         check(self.width % self.heads == 0, f"model.width={self.width} must be a multiple of heads={self.heads}")
         for name in ("patch_size", "width", "depth", "heads", "mlp_width", "unroll"):
             check(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
+        check_posembed(self.posembed, self.width)
         check(self.registers >= 0, f"model.registers must not be negative, got {self.registers}")
         check(
             not isinstance(self.pool, Token) or self.registers >= 1,

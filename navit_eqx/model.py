@@ -13,7 +13,7 @@ from .layers import Linear, full
 from .masks import register_ids, same_image, slot_tokens
 from .patches import normalise
 from .pooling import AbstractPool, pool
-from .posembed import Factorised
+from .posembed import PosEmbed, build
 from .rope import Rope, rope_of
 from .types import Row
 
@@ -25,7 +25,7 @@ class NaViT(eqx.Module):
     """
 
     embed: Linear
-    posembed: Factorised
+    posembed: PosEmbed
     rope: Rope | None
     registers: Float[Array, "R D"] | None
     encoder: Encoder
@@ -37,7 +37,7 @@ class NaViT(eqx.Module):
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         embed, posembed, registers, encoder, pooling, head = jr.split(key, 6)
         self.embed = Linear(config.patch_dim, config.width, key=embed)
-        self.posembed = Factorised(config.posembed, config.width, key=posembed)
+        self.posembed = build(config.posembed, config.width, key=posembed)
         self.rope = rope_of(config)
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
         self.encoder = Encoder(config, key=encoder)

@@ -1,4 +1,12 @@
-"""Position embedding as one sentence: a *coordinate*, a *feature* of it, and a way to *combine* the axes."""
+"""Position embedding as one sentence: a *coordinate*, a *feature* of it, and a way to *combine* the axes.
+
+                       each axis by itself, combined     all axes at once
+    a learned table    Factorised                        Joint
+    waves              Sinusoidal (fixed)                Fourier (learned frequencies)
+
+All from a token's own (coords, grids), inside one compiled program: tables are read by small matrix products
+instead of gathers, so that their gradients are matrix products too, not scatters.
+"""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -7,28 +15,78 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from . import config
 
-
-def absolute(coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
-    """The patch index itself.   [NaViT, §2.1]"""
-    return coords.astype(float)
+WAVELENGTHS = 10_000  # slowest over fastest sinusoid
+SPREAD = 0.02  # of fresh tables
 
 
-def fractional(coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
-    """Centre of the patch as a fraction of its side, in table units: (x + ½)/n · M − ½.   [NaViT, §2.1]"""
-    return (coords.astype(float) + 0.5) / jnp.maximum(grids, 1).astype(float) * size - 0.5
+def absolute(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
+    """Step 1: u is the patch index itself.   [NaViT, §2.1]"""
+    return jnp.ones(grids.shape)
 
 
-def learned(table: Float[Array, "M D"], u: Float[Array, "*B T"]) -> Float[Array, "*B T D"]:
-    """The table at u, linear between entries: Σ_m max(0, 1 − |u − m|) table_m.   NaN beyond the table.
+def fractional(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
+    """Step M/n: each side of the image, whatever its length n, spans the table.   [NaViT, §2.1]"""
+    return size / jnp.maximum(grids, 1).astype(float)
 
-    A small matrix product instead of a gather: its gradient is one too, not a scatter.
+
+def fractional_aspect(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
+    """Step M/max n: the longest side spans the table, the others their share of it.   [NaViT, fig. 16]"""
+    return jnp.broadcast_to(size / jnp.maximum(grids, 1).max(-1, keepdims=True).astype(float), grids.shape)
+
+
+def locate(
+    coordinate: str, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int
+) -> tuple[Float[Array, "*B T A"], Float[Array, "*B T A"]]:
+    """(u, step) with u = (x + ½) · step − ½."""
+    step = COORDINATES[coordinate](grids, size)
+    return (coords.astype(float) + 0.5) * step - 0.5, step
+
+
+def tent(u: Float[Array, "*B T"], size: int, radius: Float[Array, "*B T"]) -> Float[Array, "*B T M"]:
+    """Weights of the entries m around u, Σ_m = 1: max(0, 1 − |u − m| / radius), normalised."""
+    distance = jnp.abs(jnp.clip(u, 0, size - 1)[..., None] - jnp.arange(size, dtype=u.dtype))
+    weights = jnp.maximum(0, 1 - distance / radius[..., None])
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def read(
+    table: Float[Array, "*M W"], u: Float[Array, "*B T A"], radius: Float[Array, "*B T A"]
+) -> Float[Array, "*B T W"]:
+    """The table around u: Σ_m Π_a tent(u_a)_m table_m, over all entries m = (m₁, …, m_A).   NaN beyond the table."""
+    *sizes, width = table.shape
+    weights = jnp.ones_like(u[..., :1])
+    for size, u_a, radius_a in zip(sizes, by_axis(u), by_axis(radius), strict=True):
+        entries = tent(u_a[..., 0], size, radius_a[..., 0])
+        weights = jnp.einsum("...tn,...tm->...tnm", weights, entries).reshape(*u.shape[:-1], -1)
+    inside = ((u >= -0.5) & (u <= jnp.asarray(sizes, u.dtype) - 0.5)).all(-1)
+    return jnp.where(inside[..., None], weights.astype(table.dtype) @ table.reshape(-1, width), jnp.nan)
+
+
+def learned(
+    table: Float[Array, "*M W"], u: Float[Array, "*B T A"], step: Float[Array, "*B T A"]
+) -> Float[Array, "*B T W"]:
+    """The table at the point u, linear between entries.   [NaViT, §2.1]"""
+    return read(table, u, jnp.ones_like(step))
+
+
+def resized(
+    table: Float[Array, "*M W"], u: Float[Array, "*B T A"], step: Float[Array, "*B T A"]
+) -> Float[Array, "*B T W"]:
+    """The table as if resized to the grid of the image: linear, antialiased where patches are further apart
+    than entries.   [ViT, §3.2]
     """
-    last = len(table) - 1
-    inside = (u >= -0.5) & (u <= last + 0.5)
-    entries = jnp.arange(last + 1, dtype=u.dtype)
-    distance = jnp.abs(jnp.clip(u, 0, last)[..., None] - entries)
-    weights = jnp.maximum(0, 1 - distance).astype(table.dtype)
-    return jnp.where(inside[..., None], weights @ table, jnp.nan)
+    return read(table, u, jnp.maximum(1, step))
+
+
+def waves(frequencies: Float[Array, "A K"], u: Float[Array, "*B T A"]) -> Float[Array, "*B T 2*K"]:
+    """sin z and cos z of z = u · frequencies, sines first; defined for every u.   [Tancik et al., arXiv:2006.10739]"""
+    z = jnp.einsum("...ta,ak->...tk", u.astype(frequencies.dtype), frequencies)
+    return jnp.concatenate([jnp.sin(z), jnp.cos(z)], axis=-1)
+
+
+def geometric(width: int) -> Float[Array, "1 K"]:
+    """The frequencies 10000^(−k/K), k < K = W/2, that give one axis W numbers.   [Vaswani et al., §3.5]"""
+    return WAVELENGTHS ** (-jnp.arange(0, width, 2, dtype=float)[None] / width)
 
 
 def add(parts: list[Float[Array, "*B T D"]]) -> Float[Array, "*B T D"]:
@@ -36,26 +94,106 @@ def add(parts: list[Float[Array, "*B T D"]]) -> Float[Array, "*B T D"]:
     return sum(parts[1:], start=parts[0])
 
 
-COORDINATES = {"absolute": absolute, "fractional": fractional}
-FEATURES = {"learned": learned}
-COMBINE = {"sum": add}
+def stack(parts: list[Float[Array, "*B T W"]]) -> Float[Array, "*B T D"]:
+    """The axes side by side, W = D/A numbers each."""
+    return jnp.concatenate(parts, axis=-1)
+
+
+def multiply(parts: list[Float[Array, "*B T D"]]) -> Float[Array, "*B T D"]:
+    """Product over the axes, entry by entry."""
+    return jnp.prod(jnp.stack(parts), axis=0)
+
+
+COORDINATES = {"absolute": absolute, "fractional": fractional, "fractional_aspect": fractional_aspect}
+FEATURES = {"learned": learned, "resized": resized}
+COMBINE = {"sum": add, "stack": stack, "product": multiply}
+
+
+def by_axis(x: Float[Array, "*B T A"]) -> list[Float[Array, "*B T 1"]]:
+    """The columns of x."""
+    return jnp.split(x, x.shape[-1], axis=-1)
 
 
 class Factorised(eqx.Module):
-    """combine_a feature(table_a, coordinate_a); `grids` is the grid of each token's image.   [NaViT, §2.1]"""
+    """combine_a feature(table_a, u_a).   [NaViT, §2.1]"""
 
-    tables: Float[Array, "A M D"]
+    tables: Float[Array, "A M W"]
     coordinate: str = eqx.field(static=True)
     feature: str = eqx.field(static=True)
     combine: str = eqx.field(static=True)
 
     def __init__(self, config: config.Factorised, width: int, *, key: PRNGKeyArray):
-        self.tables = 0.02 * jr.normal(key, (config.axes, config.size, width))
+        # Choice: a product of tables starts at one; of two tables near zero it would start at 0.02² and hardly learn.
+        centre = 1 if config.combine == "product" else 0
+        self.tables = centre + SPREAD * jr.normal(key, (config.axes, config.size, width // config.pieces))
         self.coordinate = config.coordinate
         self.feature = config.feature
         self.combine = config.combine
 
     def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
-        u = COORDINATES[self.coordinate](coords, grids, self.tables.shape[1])
+        u, step = locate(self.coordinate, coords, grids, self.tables.shape[1])
         feature = FEATURES[self.feature]
-        return COMBINE[self.combine]([feature(table, u[..., a]) for a, table in enumerate(self.tables)])
+        parts = [feature(*axis) for axis in zip(self.tables, by_axis(u), by_axis(step), strict=True)]
+        return COMBINE[self.combine](parts)
+
+
+class Joint(eqx.Module):
+    """feature(table, u) with one table of M^A entries.   [NaViT, table 3]"""
+
+    table: Float[Array, "*M D"]
+    coordinate: str = eqx.field(static=True)
+    feature: str = eqx.field(static=True)
+
+    def __init__(self, config: config.Joint, width: int, *, key: PRNGKeyArray):
+        self.table = SPREAD * jr.normal(key, (*(config.size,) * config.axes, width))
+        self.coordinate = config.coordinate
+        self.feature = config.feature
+
+    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
+        u, step = locate(self.coordinate, coords, grids, self.table.shape[0])
+        return FEATURES[self.feature](self.table, u, step)
+
+
+class Sinusoidal(eqx.Module):
+    """combine_a waves(geometric frequencies, u_a): nothing to learn.   [NaViT, table 3]"""
+
+    width: int = eqx.field(static=True)
+    size: int = eqx.field(static=True)
+    coordinate: str = eqx.field(static=True)
+    combine: str = eqx.field(static=True)
+
+    def __init__(self, config: config.Sinusoidal, width: int, *, key: PRNGKeyArray):
+        self.width = 2 * width // config.pieces
+        self.size = config.size
+        self.coordinate = config.coordinate
+        self.combine = config.combine
+
+    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
+        u, _ = locate(self.coordinate, coords, grids, self.size)
+        return COMBINE[self.combine]([waves(geometric(self.width), u_a) for u_a in by_axis(u)])
+
+
+class Fourier(eqx.Module):
+    """waves(learned frequencies A K, K = D/2, u): each wave runs in a direction of its own.   [NaViT, table 3]"""
+
+    frequencies: Float[Array, "A K"]
+    size: int = eqx.field(static=True)
+    coordinate: str = eqx.field(static=True)
+
+    def __init__(self, config: config.Fourier, width: int, *, key: PRNGKeyArray):
+        self.frequencies = config.scale * jr.normal(key, (config.axes, width // config.pieces))
+        self.size = config.size
+        self.coordinate = config.coordinate
+
+    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
+        u, _ = locate(self.coordinate, coords, grids, self.size)
+        return waves(self.frequencies, u)
+
+
+PosEmbed = Factorised | Joint | Sinusoidal | Fourier
+
+
+def build(config: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed:
+    """The module that a configuration describes: the class of the same name."""
+    kinds = {kind.__name__: kind for kind in (Factorised, Joint, Sinusoidal, Fourier)}
+    return kinds[type(config).__name__](config, width, key=key)

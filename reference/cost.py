@@ -12,15 +12,26 @@ def parameters(
     mlp_width: int,
     classes: int,
     positions: int,
-    axes: int = 2,
 ) -> int:
-    """Numbers in `params`."""
+    """Numbers in `params`; `positions` of them in the position embedding (`position_parameters`)."""
     attention = 4 * width**2 + 2 * (width // heads)
     mlp = 2 * width * mlp_width + mlp_width + width
     block = attention + mlp + 2 * width
-    embed = (patch_dim + 1) * width + axes * positions * width
+    embed = (patch_dim + 1) * width + positions
     pool = width + attention + width + mlp
     return embed + depth * block + width + pool + (width + 1) * classes
+
+
+def position_parameters(*, width: int, size: int, axes: int = 2) -> dict[str, int]:
+    """Numbers in a position embedding, by kind: `sum`, `product` and `stack` are factorised."""
+    return {
+        "sum": axes * size * width,
+        "product": axes * size * width,
+        "stack": size * width,
+        "joint": size**axes * width,
+        "sinusoidal": 0,
+        "fourier": axes * width // 2,
+    }
 
 
 def token_flops(*, patch_dim: int, width: int, depth: int, mlp_width: int) -> int:

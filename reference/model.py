@@ -9,7 +9,7 @@ from .layers import linear
 from .masks import register_ids, same_image, slot_tokens
 from .patches import normalise
 from .pooling import POOLS
-from .posembed import factorised
+from .posembed import posembed
 from .rope import rope
 from .types import Row, Tokens
 
@@ -21,7 +21,7 @@ def embed(
     grids: Int[np.ndarray, "T A"],
 ) -> Float[np.ndarray, "T D"]:
     """Patches to tokens: a linear map plus the position.   [ViT, eq. 1; NaViT, §2.1]"""
-    return linear(params["embed"], normalise(patches)) + factorised(params["posembed"], coords, grids)
+    return linear(params["embed"], normalise(patches)) + posembed(params["posembed"], coords, grids)
 
 
 def turns(params: dict, coords: Int[np.ndarray, "T A"], registers: int) -> Float[np.ndarray, "S half"] | None:

@@ -1,36 +1,102 @@
 """Position embedding as one sentence: a *coordinate*, a *feature* of it, and a way to *combine* the axes.
 
+                       each axis by itself, combined     all axes at once
+    a learned table    factorised                        joint
+    waves              sinusoidal (fixed)                fourier (learned frequencies)
+
+A coordinate is where the centre of a patch falls in a table of M entries, u = (x + ½) · step − ½; the three kinds
+differ in `step`, the entries from one patch to the next. Waves have no table: there u counts in the same units.
+
 Nothing is ever inferred from which tokens are present: a token's position comes from its place in the grid
-of its image, so packing, order and dropping cannot change it.
+of its image, so packing, order and dropping cannot change it. `grids` is the grid of each token's image.
 """
 
 import numpy as np
 from jaxtyping import Float, Int
 
-
-def absolute(coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
-    """The patch index itself.   [NaViT, §2.1]"""
-    return coords.astype(float)
+WAVELENGTHS = 10_000  # slowest over fastest sinusoid   [Vaswani et al., arXiv:1706.03762, §3.5]
 
 
-def fractional(coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
-    """Centre of the patch as a fraction of its side, in table units: (x + ½)/n · M − ½.   [NaViT, §2.1]
+def absolute(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
+    """Step 1: u is the patch index itself.   [NaViT, §2.1]"""
+    return np.ones(grids.shape)
+
+
+def fractional(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
+    """Step M/n: each side of the image, whatever its length n, spans the table.   [NaViT, §2.1]"""
+    return size / np.maximum(grids, 1)
+
+
+def fractional_aspect(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
+    """Step M/max n: the longest side spans the table, the others their share of it.   [NaViT, fig. 16]"""
+    return np.broadcast_to(size / np.maximum(grids, 1).max(-1, keepdims=True), grids.shape)
+
+
+def locate(
+    coordinate: str, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int
+) -> tuple[Float[np.ndarray, "T A"], Float[np.ndarray, "T A"]]:
+    """(u, step) with u = (x + ½) · step − ½.
 
     Choice: half-pixel centres, so that an image of M patches a side reads the table as it stands.
     """
-    return (coords + 0.5) / np.maximum(grids, 1) * size - 0.5
+    step = COORDINATES[coordinate](grids, size)
+    return (coords + 0.5) * step - 0.5, step
 
 
-def learned(table: Float[np.ndarray, "M D"], u: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T D"]:
-    """The table at u, linear between entries: Σ_m max(0, 1 − |u − m|) table_m.   [NaViT, §2.1]
+def tent(u: Float[np.ndarray, " T"], size: int, radius: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T M"]:
+    """Weights of the entries m around u, Σ_m = 1: max(0, 1 − |u − m| / radius), normalised.
 
-    Within half an entry beyond the ends the last entry holds. Further out there is no embedding:
-    the result is NaN, so that a position beyond the table can never pass unnoticed.
+    Within half an entry beyond the ends the last entry holds.
     """
-    last = len(table) - 1
-    inside = (u >= -0.5) & (u <= last + 0.5)
-    weights = np.maximum(0.0, 1.0 - np.abs(np.clip(u, 0, last)[:, None] - np.arange(last + 1)))
-    return np.where(inside[:, None], weights @ table, np.nan)
+    distance = np.abs(np.clip(u, 0, size - 1)[:, None] - np.arange(size))
+    weights = np.maximum(0.0, 1.0 - distance / radius[:, None])
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def read(
+    table: Float[np.ndarray, "*M W"], u: Float[np.ndarray, "T A"], radius: Float[np.ndarray, "T A"]
+) -> Float[np.ndarray, "T W"]:
+    """The table around u: Σ_m Π_a tent(u_a)_m table_m, over all entries m = (m₁, …, m_A).
+
+    More than half an entry beyond an end there is no embedding: the result is NaN, so that a position
+    beyond the table can never pass unnoticed.
+    """
+    sizes = table.shape[:-1]
+    weights = np.ones((len(u), 1))
+    for size, u_a, radius_a in zip(sizes, u.T, radius.T, strict=True):
+        weights = np.einsum("tn,tm->tnm", weights, tent(u_a, size, radius_a)).reshape(len(u), -1)
+    inside = ((u >= -0.5) & (u <= np.array(sizes) - 0.5)).all(-1)
+    return np.where(inside[:, None], weights @ table.reshape(-1, table.shape[-1]), np.nan)
+
+
+def learned(
+    table: Float[np.ndarray, "*M W"], u: Float[np.ndarray, "T A"], step: Float[np.ndarray, "T A"]
+) -> Float[np.ndarray, "T W"]:
+    """The table at the point u, linear between entries.   [NaViT, §2.1]"""
+    return read(table, u, np.ones_like(step))
+
+
+def resized(
+    table: Float[np.ndarray, "*M W"], u: Float[np.ndarray, "T A"], step: Float[np.ndarray, "T A"]
+) -> Float[np.ndarray, "T W"]:
+    """The table as if resized to the grid of the image: linear, antialiased where patches are further apart
+    than entries.   [ViT, §3.2]
+
+    With fractional coordinates this is exactly what resizing the whole table and picking (y, x) gives, but
+    from a token's own (coords, grids) alone.   Choice: linear and antialiased; the papers name no filter.
+    """
+    return read(table, u, np.maximum(1.0, step))
+
+
+def waves(frequencies: Float[np.ndarray, "A K"], u: Float[np.ndarray, "T A"]) -> Float[np.ndarray, "T 2*K"]:
+    """sin z and cos z of z = u · frequencies, sines first; defined for every u.   [Tancik et al., arXiv:2006.10739]"""
+    z = np.einsum("ta,ak->tk", u, frequencies)
+    return np.concatenate([np.sin(z), np.cos(z)], axis=-1)
+
+
+def geometric(width: int) -> Float[np.ndarray, "1 K"]:
+    """The frequencies 10000^(−k/K), k < K = W/2, that give one axis W numbers.   [Vaswani et al., §3.5]"""
+    return WAVELENGTHS ** (-np.arange(0, width, 2)[None] / width)
 
 
 def add(parts: list[Float[np.ndarray, "T D"]]) -> Float[np.ndarray, "T D"]:
@@ -38,17 +104,66 @@ def add(parts: list[Float[np.ndarray, "T D"]]) -> Float[np.ndarray, "T D"]:
     return sum(parts[1:], start=parts[0])
 
 
-COORDINATES = {"absolute": absolute, "fractional": fractional}
-FEATURES = {"learned": learned}
-COMBINE = {"sum": add}
+def stack(parts: list[Float[np.ndarray, "T W"]]) -> Float[np.ndarray, "T D"]:
+    """The axes side by side, W = D/A numbers each."""
+    return np.concatenate(parts, axis=-1)
+
+
+def multiply(parts: list[Float[np.ndarray, "T D"]]) -> Float[np.ndarray, "T D"]:
+    """Product over the axes, entry by entry."""
+    return np.prod(parts, axis=0)
+
+
+COORDINATES = {"absolute": absolute, "fractional": fractional, "fractional_aspect": fractional_aspect}
+FEATURES = {"learned": learned, "resized": resized}
+COMBINE = {"sum": add, "stack": stack, "product": multiply}
+
+
+def by_axis(x: Float[np.ndarray, "T A"]) -> list[Float[np.ndarray, "T 1"]]:
+    """The columns of x."""
+    return np.split(x, x.shape[-1], axis=-1)
 
 
 def factorised(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
-    """combine_a feature(table_a, coordinate_a); `grids` is the grid of each token's image.   [NaViT, §2.1]
+    """combine_a feature(table_a, u_a).   [NaViT, §2.1]
 
-    Tables are A M D: one per axis. The default (absolute, learned, sum) is the best of the paper's table 3.
+    Tables are A M W: one per axis. The default (absolute, learned, sum) is the best of the paper's table 3.
     """
-    tables = params["tables"]
-    u = COORDINATES[params["coordinate"]](coords, grids, tables.shape[1])
-    feature = FEATURES[params["feature"]]
-    return COMBINE[params["combine"]]([feature(table, u[:, a]) for a, table in enumerate(tables)])
+    tables, feature = params["tables"], FEATURES[params["feature"]]
+    u, step = locate(params["coordinate"], coords, grids, tables.shape[1])
+    parts = [feature(*axis) for axis in zip(tables, by_axis(u), by_axis(step), strict=True)]
+    return COMBINE[params["combine"]](parts)
+
+
+def joint(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+    """feature(table, u) with one table of M^A entries.
+
+    Absolute and learned: a vector for every pair (y, x), as in Pix2Struct. Fractional and resized: the square table
+    of a ViT, resized to each image; on a grid of M x M it is read by raster index, y M + x.   [NaViT, table 3]
+    """
+    table = params["table"]
+    u, step = locate(params["coordinate"], coords, grids, table.shape[0])
+    return FEATURES[params["feature"]](table, u, step)
+
+
+def sinusoidal(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+    """combine_a waves(geometric frequencies, u_a): nothing to learn.   [NaViT, table 3]
+
+    `width` is W, the numbers per axis; `size` is M, what a fractional side spans.
+    """
+    u, _ = locate(params["coordinate"], coords, grids, params["size"])
+    return COMBINE[params["combine"]]([waves(geometric(params["width"]), u_a) for u_a in by_axis(u)])
+
+
+def fourier(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+    """waves(learned frequencies A K, K = D/2, u): each wave runs in a direction of its own.   [NaViT, table 3]"""
+    u, _ = locate(params["coordinate"], coords, grids, params["size"])
+    return waves(params["frequencies"], u)
+
+
+KINDS = {"tables": factorised, "table": joint, "frequencies": fourier, "width": sinusoidal}
+
+
+def posembed(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+    """The kind of embedding that has these parameters, known by the one that only it has."""
+    return next(KINDS[name] for name in params if name in KINDS)(params, coords, grids)

@@ -15,12 +15,11 @@ import navit_eqx
 from navit_eqx import attention as fast_attention
 from navit_eqx import layers as fast_layers
 from navit_eqx import masks as fast_masks
-from navit_eqx import posembed as fast_posembed
 from navit_eqx.bridge import from_reference, to_reference
 from navit_eqx.config import Softmax
 from navit_eqx.train import loss_sum
 from navit_eqx.types import to_device
-from reference import attention, encoder, layers, masks, model, patches, pooling, posembed
+from reference import attention, encoder, layers, masks, model, patches, pooling
 from reference.losses import softmax_cross_entropy, targets
 from tests.strategies import CONFIG, I, T, initialise, rows, seeds
 from tests.strategies import model as make_model
@@ -109,45 +108,6 @@ def test_encoder_and_pool(seed, ids):
     pooled = call(FAST.pool, jnp.asarray(x), jnp.asarray(slots), jnp.asarray(none))
     assert_close(pooled, pooling.map_pool(PARAMS["pool"], x, slots, none), FLOAT64)
     assert (np.asarray(pooled)[~slots.any(-1)] == 0).all()
-
-
-@pytest.mark.parametrize("coordinate", ["absolute", "fractional"])
-@given(seed=seeds)
-def test_posembed(coordinate, seed):
-    rng = np.random.default_rng(seed)
-    grids = rng.integers(1, CONFIG.posembed.size + 1, (T, 2)).astype(np.int32)
-    coords = rng.integers(0, grids).astype(np.int32)
-    config = dataclasses.replace(CONFIG, posembed=dataclasses.replace(CONFIG.posembed, coordinate=coordinate))
-    layer = make_model(config=config).posembed
-    got = call(layer, jnp.asarray(coords), jnp.asarray(grids))
-    want = posembed.factorised(to_reference(layer), coords, grids)
-    assert_close(got, want, FLOAT64)
-
-
-def test_posembed_is_an_explicit_loop():
-    tables = PARAMS["posembed"]["tables"]
-    coords = patches.raster((4, 5))
-    want = [tables[0, y] + tables[1, x] for y, x in coords]
-    grids = np.full_like(coords, 5)
-    assert_close(posembed.factorised(PARAMS["posembed"], coords, grids), want, FLOAT64)
-
-
-def test_fractional_positions_do_not_see_scale():
-    table = numbers(0, 8, 3)
-    small, large = np.arange(4)[:, None], np.arange(12)[1::3, None]
-    u, v = (posembed.fractional(c, np.full_like(c, n), 8) for c, n in ((small, 4), (large, 12)))
-    assert_close(posembed.learned(table, u[:, 0]), posembed.learned(table, v[:, 0]), FLOAT64)
-    same = posembed.fractional(np.arange(8)[:, None], np.full((8, 1), 8), 8)[:, 0]
-    assert_close(posembed.learned(table, same), table, FLOAT64)
-
-
-def test_learned_is_nan_beyond_the_table():
-    u = np.array([-0.6, -0.5, 0.0, 7.5, 7.6])
-    for result in (
-        posembed.learned(numbers(0, 8, 3), u),
-        fast_posembed.learned(jnp.asarray(numbers(0, 8, 3)), jnp.asarray(u)),
-    ):
-        np.testing.assert_array_equal(np.isnan(result).all(-1), [True, False, False, False, True])
 
 
 @given(packed=rows())

@@ -6,21 +6,34 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from navit_eqx import NaViT, Row
-from navit_eqx.config import Factorised, ModelConfig, b, l, s, ti
-from reference.cost import image_flops, parameters, row_flops
+from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, Sinusoidal, b, l, s, ti
+from reference.cost import image_flops, parameters, position_parameters, row_flops
 
 SIZES = {"patch_dim": 768, "width": 96, "depth": 3, "mlp_width": 256, "classes": 50}
 SHAPE = ModelConfig(16, width=96, depth=3, heads=3, mlp_width=256, classes=50, posembed=Factorised(20))
 
 
-def test_parameters_are_counted():
-    model = eqx.filter_eval_shape(NaViT, SHAPE, key=jax.random.key(0))
+POSITIONS = {
+    "sum": Factorised(20),
+    "product": Factorised(20, combine="product"),
+    "stack": Factorised(20, "fractional", combine="stack"),
+    "joint": Joint(20),
+    "sinusoidal": Sinusoidal(),
+    "fourier": Fourier(),
+}
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_parameters_are_counted(kind):
+    shape = dataclasses.replace(SHAPE, posembed=POSITIONS[kind])
+    model = eqx.filter_eval_shape(NaViT, shape, key=jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(model))
-    assert count == parameters(**SIZES, heads=3, positions=20)
+    assert count == parameters(**SIZES, heads=3, positions=position_parameters(width=96, size=20)[kind])
 
 
 def test_presets_have_their_known_sizes():
