@@ -193,7 +193,14 @@ class Fourier(eqx.Module):
 PosEmbed = Factorised | Joint | Sinusoidal | Fourier
 
 
-def build(config: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed:
-    """The module that a configuration describes: the class of the same name."""
-    kinds = {kind.__name__: kind for kind in (Factorised, Joint, Sinusoidal, Fourier)}
-    return kinds[type(config).__name__](config, width, key=key)
+def build(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed:
+    """The module that a configuration describes."""
+    match posembed:
+        case config.Factorised():
+            return Factorised(posembed, width, key=key)
+        case config.Joint():
+            return Joint(posembed, width, key=key)
+        case config.Sinusoidal():
+            return Sinusoidal(posembed, width, key=key)
+        case config.Fourier():
+            return Fourier(posembed, width, key=key)

@@ -65,7 +65,7 @@ def read(
     weights = np.ones((len(u), 1))
     for size, u_a, radius_a in zip(sizes, u.T, radius.T, strict=True):
         weights = np.einsum("tn,tm->tnm", weights, tent(u_a, size, radius_a)).reshape(len(u), -1)
-    inside = ((u >= -0.5) & (u <= np.array(sizes) - 0.5)).all(-1)
+    inside = np.all((u >= -0.5) & (u <= np.array(sizes) - 0.5), axis=-1)
     return np.where(inside[:, None], weights @ table.reshape(-1, table.shape[-1]), np.nan)
 
 
