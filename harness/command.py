@@ -16,6 +16,7 @@ import tyro
 from data.errors import DataError, DataMissing
 from navit_eqx.config_json import ConfigError
 
+NONE = type(None)
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
 CODES: list[tuple[type[BaseException], int]] = [
     (DataMissing, 66),
@@ -77,21 +78,23 @@ def choose_classes(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
         if name not in classes:
             print(f"error: {word} {name or 'without a value'}: choose from {', '.join(classes)}", file=sys.stderr)
             sys.exit(2)
-        default = _put(default, word.removeprefix("--").replace("-", "_").split("."), classes[name]())
+        new = classes[name]
+        default = _put(default, word.removeprefix("--").replace("-", "_").split("."), new and new())
     return default, rest
 
 
-def unions(value: Any, path: str = "") -> dict[str, dict[str, type]]:
+def unions(value: Any, path: str = "") -> dict[str, dict[str, type | None]]:
     """Dotted names of the fields within a dataclass that may hold one of several, and those classes by name."""
     found = {}
     hints = typing.get_type_hints(type(value))
     for name in (field.name for field in dataclasses.fields(value)):
-        inner = getattr(value, name)
-        if not dataclasses.is_dataclass(inner):
-            continue
-        if classes := typing.get_args(hints[name]):
-            found[path + name] = {c.__name__.lower(): c for c in classes}
-        found |= unions(inner, f"{path}{name}.")
+        inner, classes = getattr(value, name), typing.get_args(hints[name])
+        if any(dataclasses.is_dataclass(c) for c in classes):
+            found[path + name] = {
+                "none" if c is NONE else c.__name__.lower(): None if c is NONE else c for c in classes
+            }
+        if dataclasses.is_dataclass(inner):
+            found |= unions(inner, f"{path}{name}.")
     return found
 
 

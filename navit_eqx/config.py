@@ -87,11 +87,20 @@ class Fourier:
     longest_side = EVERYWHERE
 
 
-PosEmbed = Factorised | Joint | Sinusoidal | Fourier
+@dataclass(frozen=True)
+class NoPositions:
+    """Nothing is added; for models that turn queries and keys instead (`rope`)."""
+
+    longest_side = EVERYWHERE
+
+
+PosEmbed = Factorised | Joint | Sinusoidal | Fourier | NoPositions
 
 
 def check_posembed(posembed: PosEmbed, width: int) -> None:
     """Raises ConfigError where sizes make no sense or the width does not split."""
+    if isinstance(posembed, NoPositions):
+        return
     for name in ("size", "axes"):
         value = getattr(posembed, name)
         check(value >= 1, f"model.posembed.{name} must be at least 1, got {value}")

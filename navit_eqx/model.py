@@ -25,7 +25,7 @@ class NaViT(eqx.Module):
     """
 
     embed: Linear
-    posembed: PosEmbed
+    posembed: PosEmbed | None
     rope: Rope | None
     registers: Float[Array, "R D"] | None
     encoder: Encoder
@@ -53,9 +53,9 @@ class NaViT(eqx.Module):
         coords: Int[Array, "*B T A"],
         grids: Int[Array, "*B T A"],
     ) -> Float[Array, "*B T D"]:
-        """Patches to tokens: a linear map plus the position.   [ViT, eq. 1; NaViT, §2.1]"""
+        """Patches to tokens: a linear map plus the position, if the model adds any.   [ViT, eq. 1; NaViT, §2.1]"""
         x = self.embed(normalise(patches).astype(self.dtype))
-        return x + self.posembed(coords, grids).astype(self.dtype)
+        return x if self.posembed is None else x + self.posembed(coords, grids).astype(self.dtype)
 
     def features(self, row: Row, gates: Float[Array, "L *B I"] | None = None) -> Float[Array, "*B I D"]:
         """One vector for each image slot. `gates` are those of stochastic depth.

@@ -193,7 +193,7 @@ class Fourier(eqx.Module):
 PosEmbed = Factorised | Joint | Sinusoidal | Fourier
 
 
-def build(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed:
+def build(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed | None:
     """The module that a configuration describes."""
     match posembed:
         case config.Factorised():
@@ -204,3 +204,5 @@ def build(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmb
             return Sinusoidal(posembed, width, key=key)
         case config.Fourier():
             return Fourier(posembed, width, key=key)
+        case config.NoPositions():
+            return None

@@ -20,8 +20,9 @@ def embed(
     coords: Int[np.ndarray, "T A"],
     grids: Int[np.ndarray, "T A"],
 ) -> Float[np.ndarray, "T D"]:
-    """Patches to tokens: a linear map plus the position.   [ViT, eq. 1; NaViT, §2.1]"""
-    return linear(params["embed"], normalise(patches)) + posembed(params["posembed"], coords, grids)
+    """Patches to tokens: a linear map plus the position, if the model adds any.   [ViT, eq. 1; NaViT, §2.1]"""
+    x = linear(params["embed"], normalise(patches))
+    return x if params["posembed"] is None else x + posembed(params["posembed"], coords, grids)
 
 
 def turns(params: dict, coords: Int[np.ndarray, "T A"], registers: int) -> Float[np.ndarray, "S half"] | None:
@@ -136,6 +137,7 @@ def init(
     return {
         "embed": {"w": normal(patch_dim, width, fan_in=patch_dim), "b": np.zeros(width)},
         "posembed": {
+            "kind": "Factorised",
             "tables": 0.02 * rng.normal(size=(2, positions, width)),
             "coordinate": "absolute",
             "feature": "learned",

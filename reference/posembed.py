@@ -161,9 +161,9 @@ def fourier(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray,
     return waves(params["frequencies"], u)
 
 
-KINDS = {"tables": factorised, "table": joint, "frequencies": fourier, "width": sinusoidal}
+KINDS = {"Factorised": factorised, "Joint": joint, "Fourier": fourier, "Sinusoidal": sinusoidal}
 
 
 def posembed(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
-    """The kind of embedding that has these parameters, known by the one that only it has."""
-    return next(KINDS[name] for name in params if name in KINDS)(params, coords, grids)
+    """The embedding that `params` names."""
+    return KINDS[params["kind"]](params, coords, grids)

@@ -21,7 +21,7 @@ from navit_eqx import posembed as fast
 from navit_eqx.bridge import to_reference
 from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, PosEmbed, Sinusoidal
 from navit_eqx.config_json import ConfigError, decode, encode
-from navit_eqx.optim import decay_mask
+from navit_eqx.optim import decay_groups
 from navit_eqx.types import to_device
 from reference import posembed as slow
 from reference.patches import raster
@@ -412,8 +412,8 @@ def test_wrong_sizes_are_named(posembed, message):
 
 def test_positions_do_not_decay():
     for layer in LAYERS:
-        assert not any(jax.tree.leaves(decay_mask(with_positions(layer)).posembed))
-    assert any(jax.tree.leaves(decay_mask(model())))
+        assert set(jax.tree.leaves(decay_groups(with_positions(layer)).posembed)) <= {"none"}
+    assert "body" in jax.tree.leaves(decay_groups(model()))
 
 
 def test_fresh_tables_are_near_their_neutral_value():

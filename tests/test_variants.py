@@ -17,7 +17,7 @@ from navit_eqx import masks as fast_masks
 from navit_eqx import model as fast_model
 from navit_eqx import rope as fast_rope
 from navit_eqx.bridge import to_reference
-from navit_eqx.config import Map, Max, Mean, ModelConfig, ResidualMap, Rope, Token
+from navit_eqx.config import Map, Max, Mean, ModelConfig, NoPositions, ResidualMap, Rope, Token
 from navit_eqx.config_json import ConfigError
 from navit_eqx.types import to_device
 from reference import depth, layers, rope
@@ -34,7 +34,7 @@ VARIANTS = {
     "mean, layer scale, stochastic depth": {"pool": Mean(), "layer_scale": 0.3, "stochastic_depth": 0.6},
     "class token, no qk norm": {"pool": Token(), "registers": 1, "qk_norm": "none", "logit_scale": "one"},
     "residual query, rope, stochastic depth": {
-        "pool": ResidualMap(), "rope": Rope(10.0), "logit_scale": "one", "stochastic_depth": 0.5, "registers": 1,
+        "pool": ResidualMap(), "posembed": NoPositions(), "rope": Rope(10.0), "logit_scale": "one", "stochastic_depth": 0.5, "registers": 1,
     },
     "max, biases": {"pool": Max(), "biases": True},
 }  # fmt: skip
