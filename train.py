@@ -191,7 +191,7 @@ def set_aside(batch: Row, unreadable: set[int], source: Source, config: Config) 
 def about(config: Config, source: Source) -> dict:
     """What a user of the saved model must know beside its shape."""
     law = config.data.resolution.at(config.data.val_resolution)
-    packing = replace(config.data.packing, fill=False)
+    packing = replace(config.data.packing, fill="none")
     return {
         "classes": list(source.manifest.classes),
         "resolution": encode(law),

@@ -6,12 +6,15 @@ Token counts of the paper's setting: photographs of common shapes, R ~ U(64, 256
 Beta(0.5, 0.9) dropping or none.
 """
 
+from typing import Literal
+
 import numpy as np
 from measure import arguments, median_seconds, report
 from settings import SEED, photo_sizes
 
 from data.laws import Beta, Constant, Dropping, Sides
 from data.plan import Packing, Plan, plan_epoch
+from data.rules import ExactFit
 from reference.dropping import kept_tokens
 from reference.packing import RULES, padding
 
@@ -28,7 +31,7 @@ def main() -> None:
             for rule in RULES if count < 1_000_000 else ("exact_fit",):
                 measure_rule(rule, count, dropping, row_tokens, args.repeats)
     for count in (2_000,) if args.quick else (10_000, 100_000):
-        for fill in (False, True):
+        for fill in ("none", "rate", "resolution"):
             measure_plan(count, fill, args.repeats)
 
 
@@ -53,9 +56,9 @@ def measure_rule(rule: str, count: int, dropping: Dropping, row_tokens: int, rep
     )
 
 
-def measure_plan(count: int, fill: bool, repeats: int) -> None:
+def measure_plan(count: int, fill: Literal["none", "rate", "resolution"], repeats: int) -> None:
     (dropping, row_tokens), shapes = SETTINGS[0], photo_sizes(count)
-    packing = Packing(row_tokens, ROW_IMAGES, window=WINDOW, fill=fill)
+    packing = Packing(row_tokens, ROW_IMAGES, ExactFit(WINDOW), fill)
     options = {"patch_size": PATCH, "resolution": LAW, "dropping": dropping, "packing": packing}
     make = lambda: plan_epoch(shapes, seed=SEED, epoch=0, longest_side=64, **options)
     plan = make()
@@ -63,7 +66,7 @@ def measure_plan(count: int, fill: bool, repeats: int) -> None:
     seconds = median_seconds(make, repeats)
     report(
         name="plan_epoch",
-        rule=packing.rule,
+        rule="exact_fit",
         fill=fill,
         dropping=str(dropping),
         row_tokens=row_tokens,
@@ -80,7 +83,7 @@ def measure_plan(count: int, fill: bool, repeats: int) -> None:
 def token_counts(count: int, dropping: Dropping) -> list[int]:
     rng = np.random.default_rng(SEED + 1)
     tokens = LAW.grids(rng, photo_sizes(count), PATCH).prod(-1)
-    return kept_tokens(tokens, dropping.rates(rng, count)).tolist()
+    return kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(count))).tolist()
 
 
 def check_rows(rows: list[list[int]], lengths: list[int], row_tokens: int) -> None:

@@ -4,6 +4,7 @@
     manifest.py   sizes and labels of a source, known without decoding
     decode.py     bytes → upright RGB uint8, or a reason
     laws.py       at which resolution, with which share of tokens
+    rules.py      which images share a row
     plan.py       (manifest, seed, epoch, laws) → which image stands in which row. Pure
     rows.py       random-access packed rows: decode, resize, patchify, drop, place
     augment.py    random changes of a training image that keep the plan valid

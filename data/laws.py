@@ -1,27 +1,81 @@
-"""Sampling laws as objects: at which size an image is seen, and which share of its tokens is dropped."""
+"""Sampling laws as objects: at which size an image is seen, and which share of its tokens is dropped.
+
+A law of resolutions has `grids` (patches per side of every image), `at` (the law that always gives one
+resolution, for evaluation) and `spread` (the smallest and largest it gives). What a resolution is depends on
+the law: a side in pixels, a factor, a number of tokens.
+
+A law of dropping has `rates`, a share for every image, from its tokens and the images seen before it, and
+`around`, the same with a mean for each image, which is what a `Schedule` moves.
+"""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from reference.dropping import sample_beta_rate
-from reference.resolution import sample_side, target_grid
+from reference.distributions import sample_truncated_normal
+from reference.dropping import move_range, sample_beta_rate, sample_rate_by_length, scheduled_rate
+from reference.resolution import fit_tokens, linear_in_area, linear_in_side, never_enlarged, target_grid
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """u ~ U(−1, 1)."""
+
+    def sample(self, rng: Rng, count: int) -> Float[np.ndarray, " N"]:
+        return rng.uniform(-1, 1, count)
+
+
+@dataclass(frozen=True)
+class TruncatedNormal:
+    """u ~ N(mean, 1) within [−1, 1]; a mean below 0 prefers small images.   [NaViT, fig. 7: −0.5, 0, 0.5]"""
+
+    mean: float = -0.5
+
+    def sample(self, rng: Rng, count: int) -> Float[np.ndarray, " N"]:
+        return sample_truncated_normal(rng, self.mean, 1.0, -1.0, 1.0, count)
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Every image at area R², aspect kept, with R ~ U(lo, hi) pixels: the paper's default."""
+    """Every image at area R², aspect kept, with the side R drawn from [lo, hi] pixels: the paper's default."""
 
     lo: float = 64
     hi: float = 256
+    draw: Uniform | TruncatedNormal = Uniform()
 
-    def grids(self, rng: np.random.Generator, sizes: Int[np.ndarray, "N 2"], patch_size: int):
-        return target_grid(sizes, sample_side(rng, self.lo, self.hi, len(sizes)), patch_size)
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+        return target_grid(sizes, linear_in_side(self.draw.sample(rng, len(sizes)), self.lo, self.hi), patch_size)
 
     def at(self, resolution: float) -> "Sides":
         """The law that always gives this resolution."""
         return Sides(resolution, resolution)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Smallest and largest resolution."""
+        return self.lo, self.hi
+
+
+@dataclass(frozen=True)
+class Areas:
+    """As `Sides`, with the area drawn from [lo², hi²]: more large images.   [NaViT, fig. 7]"""
+
+    lo: float = 64
+    hi: float = 256
+    draw: Uniform | TruncatedNormal = Uniform()
+
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+        return target_grid(sizes, linear_in_area(self.draw.sample(rng, len(sizes)), self.lo, self.hi), patch_size)
+
+    def at(self, resolution: float) -> "Areas":
+        return Areas(resolution, resolution)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        return self.lo, self.hi
 
 
 @dataclass(frozen=True)
@@ -31,22 +85,61 @@ class Native:
     lo: float = 1.0
     hi: float = 1.0
 
-    def grids(self, rng: np.random.Generator, sizes: Int[np.ndarray, "N 2"], patch_size: int):
-        side = np.sqrt(sizes.prod(-1, dtype=float))
-        return target_grid(sizes, side * sample_side(rng, self.lo, self.hi, len(sizes)), patch_size)
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+        factor = linear_in_side(Uniform().sample(rng, len(sizes)), self.lo, self.hi)
+        return target_grid(sizes, np.sqrt(sizes.prod(-1, dtype=float)) * factor, patch_size)
 
     def at(self, resolution: float) -> "Native":
         """The law that always gives this factor."""
         return Native(resolution, resolution)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        return self.lo, self.hi
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """Every image at the largest size, aspect kept, that has at most so many tokens.   [NaViT, app. C]"""
+
+    tokens: int = 256
+
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+        return fit_tokens(sizes, np.full(len(sizes), self.tokens))
+
+    def at(self, resolution: float) -> "TokenBudget":
+        """The law of another budget, rounded down to whole tokens."""
+        return TokenBudget(int(resolution))
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        return self.tokens, self.tokens
+
+
+@dataclass(frozen=True)
+class NeverEnlarged:
+    """As `law`, but no image beyond its own size; one below a patch is still seen as one patch."""
+
+    law: Sides | Areas | Native | TokenBudget = Sides()
+
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+        return never_enlarged(self.law.grids(rng, sizes, patch_size), sizes, patch_size)
+
+    def at(self, resolution: float) -> "NeverEnlarged":
+        return replace(self, law=self.law.at(resolution))
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        return self.law.spread
 
 
 @dataclass(frozen=True)
 class Square:
     """Every image squeezed to a square of about the tokens that `law` would give it: what NaViT does without."""
 
-    law: Sides | Native = Sides()
+    law: Sides | Areas | Native | TokenBudget | NeverEnlarged = Sides()
 
-    def grids(self, rng: np.random.Generator, sizes: Int[np.ndarray, "N 2"], patch_size: int):
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
         tokens = self.law.grids(rng, sizes, patch_size).prod(-1)
         side = np.maximum(1, np.rint(np.sqrt(tokens))).astype(np.int32)
         return np.stack([side, side], -1)
@@ -54,15 +147,23 @@ class Square:
     def at(self, resolution: float) -> "Square":
         return replace(self, law=self.law.at(resolution))
 
+    @property
+    def spread(self) -> tuple[float, float]:
+        return self.law.spread
+
 
 @dataclass(frozen=True)
 class Constant:
-    """The same share of tokens dropped from every image."""
+    """The same share of tokens dropped from every image; 0 drops none."""
 
     rate: float = 0.0
 
-    def rates(self, rng: np.random.Generator, count: int) -> Float[np.ndarray, " N"]:
-        return np.full(count, self.rate)
+    def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
+        return np.full(len(tokens), float(self.rate))
+
+    def around(self, mean: Float[np.ndarray, " N"], rng: Rng, tokens: Int[np.ndarray, " N"]):
+        """The mean itself."""
+        return mean
 
 
 @dataclass(frozen=True)
@@ -72,8 +173,57 @@ class Beta:
     mean: float = 0.5
     highest: float = 0.9
 
-    def rates(self, rng: np.random.Generator, count: int) -> Float[np.ndarray, " N"]:
-        return sample_beta_rate(rng, self.mean, self.highest, count)
+    def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
+        return self.around(np.full(len(tokens), float(self.mean)), rng, tokens)
+
+    def around(self, mean: Float[np.ndarray, " N"], rng: Rng, tokens: Int[np.ndarray, " N"]):
+        """Another mean, the same `highest`.   Choice: the paper schedules a constant rate alone."""
+        return sample_beta_rate(rng, mean, self.highest)
+
+
+@dataclass(frozen=True)
+class ByResolution:
+    """The more tokens an image has, the larger the share dropped: from `lo` at `shortest` to `hi` at `longest`,
+    give or take at most 0.04.   [NaViT, app. B.2: truncated normal]"""
+
+    lo: float = 0.1
+    hi: float = 0.9
+    shortest: int = 0
+    """Tokens of an image with mean rate `lo`."""
+    longest: int = 0
+    """Tokens of an image with mean rate `hi`. 0 chooses both from the data."""
+
+    def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
+        lo, hi = (np.full(len(tokens), float(end)) for end in (self.lo, self.hi))
+        return sample_rate_by_length(rng, tokens, lo, hi, self.shortest, self.longest)
+
+    def around(self, mean: Float[np.ndarray, " N"], rng: Rng, tokens: Int[np.ndarray, " N"]):
+        """The range [lo, hi] moved so that its middle is the mean, narrower where [0, 1] ends.   Choice."""
+        lo, hi = move_range(self.lo, self.hi, mean)
+        return sample_rate_by_length(rng, tokens, lo, hi, self.shortest, self.longest)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`law` with a mean that moves along a sigmoid of the images seen: lo + (hi − lo) · sigmoid((n − μ) / τ).
+
+    The paper's three: (middle, width) = (1/2, −1/10) falls fast, (2/3, −1/5) falls slowly, (1/2, 1/10) rises.
+    [NaViT, eq. 1, fig. 8]
+    """
+
+    law: Constant | Beta | ByResolution = Constant()
+    lo: float = 0.2
+    hi: float = 0.8
+    images: float = 0
+    """N, images of a whole run; 0 takes those of this one."""
+    middle: float = 0.5
+    """μ / N, where the mean is half way."""
+    width: float = -0.1
+    """τ / N; below 0 the rate falls."""
+
+    def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
+        middle, width = self.middle * self.images, self.width * self.images
+        return self.law.around(scheduled_rate(images_seen, self.lo, self.hi, middle, width), rng, tokens)
 
 
 @dataclass(frozen=True)
@@ -106,5 +256,5 @@ class Augment:
     """Mixing with another image; none by default."""
 
 
-Resolution = Sides | Native | Square
-Dropping = Constant | Beta
+Resolution = Sides | Areas | Native | TokenBudget | NeverEnlarged | Square
+Dropping = Constant | Beta | ByResolution | Schedule

@@ -11,11 +11,13 @@ import numpy as np
 from jaxtyping import Int
 
 from reference.dropping import kept_tokens
-from reference.packing import RULES, close_row
+from reference.packing import close_row
+from reference.resolution import grow
 
 from .errors import DataError
 from .laws import Constant, Dropping, Resolution
 from .randomness import Purpose, generator
+from .rules import ExactFit, Rule
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Packing:
     """T, tokens in a row; best a little above the longest image. 0 chooses from the data."""
     row_images: int = 0
     """I, most images in a row. 0 chooses from the data."""
-    rule: Literal["exact_fit", "best_fit", "first_fit"] = "exact_fit"
-    window: int = 64
-    """Images that may wait (exact_fit) or rows that stay open (first_fit, best_fit)."""
-    fill: bool = False
-    """Let the last images of a row keep more of their tokens until the row is full."""
+    rule: Rule = ExactFit()
+    fill: Literal["none", "rate", "resolution"] = "none"
+    """How a row is closed. rate: its last images drop fewer tokens. resolution: its last image is seen somewhat
+    larger, at the drop rate it has, and what then remains is closed by the rate."""
+
+
+MORE_SLOTS = "raise data.packing.row-images, or choose a rule that does not drop surplus images"
 
 
 class Plan(NamedTuple):
@@ -72,29 +76,64 @@ def plan_epoch(
     def rng(purpose: Purpose) -> np.random.Generator:
         return generator(purpose, seed, epoch)
 
+    order = rng(Purpose.ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
     grids = resolution.grids(rng(Purpose.RESOLUTION), sizes, patch_size)
     tokens = grids.prod(-1)
-    kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), len(sizes)))
-    order = rng(Purpose.ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
+    kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, images_seen(order, epoch)))
     fits = (kept <= packing.row_tokens) & (grids.max(-1) <= longest_side)
-    order, misfits = order[fits[order]], np.flatnonzero(~fits)
-    left_out = tuple((int(i), _why(grids[i], int(kept[i]), packing, longest_side)) for i in misfits)
+    left_out = [(int(i), _why(grids[i], int(kept[i]), packing, longest_side)) for i in np.flatnonzero(~fits)]
+    order = order[fits[order]]
     if not len(order):
         raise DataError(f"none of {len(sizes)} images fits a row; the first: {left_out[0][1]}")
 
-    lengths = kept[order].tolist()
-    rows = RULES[packing.rule](lengths, packing.row_tokens, packing.row_images, packing.window)
+    rows = packing.rule.rows(kept[order].tolist(), packing.row_tokens, packing.row_images)
     image_ids = np.full((len(rows), packing.row_images), -1, np.int32)
     for r, row in enumerate(rows):
         image_ids[r, : len(row)] = order[row]
     used = image_ids >= 0
-    plan_kept = np.where(used, kept[image_ids], 0).astype(np.int32)
-    if packing.fill:
-        plan_tokens = np.where(used, tokens[image_ids], 0)
-        for r in np.flatnonzero(plan_kept.sum(-1) < packing.row_tokens):
-            plan_kept[r] = close_row(plan_kept[r], plan_tokens[r], packing.row_tokens)
-    plan_grids = np.where(used[..., None], grids[image_ids], 0).astype(np.int32)
-    return Plan(image_ids, plan_grids, plan_kept, left_out)
+    surplus = fits.copy()
+    surplus[image_ids[used]] = False
+    reason = f"its row held {packing.row_images} images before it: {MORE_SLOTS}"
+    left_out += [(int(i), reason) for i in np.flatnonzero(surplus)]
+    plan = Plan(
+        image_ids,
+        np.where(used[..., None], grids[image_ids], 0).astype(np.int32),
+        np.where(used, kept[image_ids], 0).astype(np.int32),
+        tuple(left_out),
+    )
+    if packing.fill == "resolution":
+        _grow_last(plan, packing.row_tokens, longest_side)
+    if packing.fill != "none":
+        _drop_less(plan, packing.row_tokens)
+    return plan
+
+
+def images_seen(order: Int[np.ndarray, " N"], epoch: int) -> Int[np.ndarray, " N"]:
+    """For each image, how many came before it since the run began: epoch · N + its place in the epoch's order.
+
+    Choice: every image counts when its turn comes, whether or not it finds a place in a row, so that the
+    number follows from (seed, epoch) alone and a resumed run goes on exactly.
+    """
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return epoch * len(order) + place
+
+
+def _grow_last(plan: Plan, row_tokens: int, longest_side: int) -> None:
+    """Enlarge, in place, the last image of each row where the row has room and positions reach as far."""
+    rows = np.arange(len(plan.kept))
+    last = (plan.image_ids >= 0).sum(-1) - 1
+    grids, kept = plan.grids[rows, last], plan.kept[rows, last]
+    larger, more = grow(grids, kept, row_tokens - plan.kept.sum(-1))
+    legal = larger.max(-1) <= longest_side
+    plan.grids[rows, last] = np.where(legal[:, None], larger, grids)
+    plan.kept[rows, last] = np.where(legal, more, kept)
+
+
+def _drop_less(plan: Plan, row_tokens: int) -> None:
+    """Close rows, in place, with tokens that were to be dropped."""
+    for r in np.flatnonzero(plan.kept.sum(-1) < row_tokens):
+        plan.kept[r] = close_row(plan.kept[r], plan.grids[r].prod(-1), row_tokens)
 
 
 def plan_evaluation(

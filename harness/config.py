@@ -180,7 +180,7 @@ def imagenet_s16() -> Config:
             resolution=Sides(64, 256),
             dropping=Beta(0.5, 0.9),
             augment=Augment(flip=True, crop=0.25, stretch=0.33),
-            packing=Packing(row_tokens=256, row_images=16, fill=True),
+            packing=Packing(row_tokens=256, row_images=16, fill="rate"),
             val_resolution=224,
             eval_resolutions=(96, 128, 160, 192, 224, 256, 320, 384),
             workers=12,

@@ -11,6 +11,7 @@ from data.memory import Remembered
 from data.pipeline import batches
 from data.plan import Packing, Plan, plan_epoch, plan_evaluation
 from data.rows import Epochs, PlannedRows
+from data.rules import ExactFit
 from data.sources import Source
 from reference.types import Row
 
@@ -85,10 +86,10 @@ def evaluation_batches(config: Config, source: Source, resolution: Resolution) -
 
 
 def packing_at(packing: Packing, resolution: Resolution, sizes, patch_size: int) -> Packing:
-    """`packing` with rows long enough for every image at this resolution."""
+    """`packing` with rows long enough for every image at this resolution, and a rule that loses none."""
     longest = int(resolution.grids(np.random.default_rng(0), sizes, patch_size).prod(-1).max())
     tokens = packing.row_tokens if longest <= packing.row_tokens else round_up(longest)
-    return replace(packing, row_tokens=tokens, fill=False)
+    return replace(packing, row_tokens=tokens, rule=ExactFit(), fill="none")
 
 
 def fill_last_batch(plan: Plan, rows: int) -> Plan:

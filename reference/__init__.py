@@ -35,7 +35,7 @@ Reading order (★ = the core path, one sitting):
     ★ model.py       the meaning and the mechanism
     ★ packing.py     which images share a row; pack and unpack
       resolution.py  the size at which an image is seen
-      dropping.py    which tokens stay
+      dropping.py    which tokens stay; distributions.py, a truncated normal for both
       resize.py      any patch size with one kernel: resize matrix, PI-resize, its adjoint
       patch_sizes.py which base size serves a set of patch sizes
       losses.py      sums over real images, and their count

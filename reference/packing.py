@@ -1,6 +1,7 @@
 """Which images share a row.   Every rule: (lengths, row_tokens, row_images, window) → rows of image indices.
 
 Every image lands in exactly one row; no row holds more than `row_tokens` tokens or `row_images` images.
+Only `drop_surplus`, the paper's way with too many images, loses some.
 """
 
 from collections.abc import Sequence
@@ -13,38 +14,62 @@ from jaxtyping import Int, Num
 from .types import Row, Tokens
 
 
-def first_fit(lengths: Sequence[int], row_tokens: int, row_images: int, window: int) -> list[list[int]]:
+def first_fit(
+    lengths: Sequence[int], row_tokens: int, row_images: int, window: int, misfits: int = 0
+) -> list[list[int]]:
     """The paper's greedy rule: `window` open rows; each image goes into the first with room.
 
-    The first image that fits nowhere closes all of them.   [NaViT, §2.2 and app. B.3]
-    Choice: a row that is full in images has no room; the paper drops the surplus images afterwards.
+    An image that fits nowhere waits. When more than `misfits` wait, all open rows close, and those who wait are
+    the first in the next ones.   [NaViT, §2.2 and app. B.3]
+    Choice: nobody is lost between two groups of rows, and a row that is full in images has no room; the paper
+    drops the surplus images afterwards (`drop_surplus`).
     """
-    return _fit_in_order(lengths, row_tokens, row_images, window, prefer=lambda room: 0)
+    return _fit_in_order(lengths, row_tokens, row_images, window, misfits, prefer=lambda room: 0)
 
 
-def best_fit(lengths: Sequence[int], row_tokens: int, row_images: int, window: int) -> list[list[int]]:
+def best_fit(
+    lengths: Sequence[int], row_tokens: int, row_images: int, window: int, misfits: int = 0
+) -> list[list[int]]:
     """As first fit, into the open row with the least room that suffices."""
-    return _fit_in_order(lengths, row_tokens, row_images, window, prefer=lambda room: room)
+    return _fit_in_order(lengths, row_tokens, row_images, window, misfits, prefer=lambda room: room)
 
 
-def _fit_in_order(lengths, row_tokens, row_images, window, prefer) -> list[list[int]]:
+def _fit_in_order(lengths, row_tokens, row_images, window, misfits, prefer) -> list[list[int]]:
     check_lengths(lengths, row_tokens)
+    check_window(window)
     done: list[list[int]] = []
     rows: list[list[int]] = []
     room: list[int] = []
-    for i, n in enumerate(lengths):
-        open_to_i = [r for r in range(len(rows)) if room[r] >= n and len(rows[r]) < row_images]
-        if not open_to_i:
+    waiting: list[int] = []
+
+    def place(i: int) -> bool:
+        n = lengths[i]
+        candidates = [r for r in range(len(rows)) if room[r] >= n and len(rows[r]) < row_images]
+        if not candidates:
             if len(rows) == window:
-                done += rows
-                rows, room = [], []
-            open_to_i = [len(rows)]
+                return False
+            candidates = [len(rows)]
             rows.append([])
             room.append(row_tokens)
-        r = min(open_to_i, key=lambda r: prefer(room[r]))
+        r = min(candidates, key=lambda r: prefer(room[r]))
         rows[r].append(i)
         room[r] -= n
+        return True
+
+    last = len(lengths) - 1
+    for i in range(len(lengths)):
+        if not place(i):
+            waiting.append(i)
+        while waiting and (len(waiting) > misfits or i == last):
+            done += rows
+            rows, room = [], []
+            waiting = [k for k in waiting if not place(k)]
     return done + rows
+
+
+def drop_surplus(rows: Sequence[Sequence[int]], row_images: int) -> list[list[int]]:
+    """Rows in which the images beyond the `row_images`-th have lost their place.   [NaViT, §2.2: E_max]"""
+    return [list(row[:row_images]) for row in rows]
 
 
 def exact_fit(lengths: Sequence[int], row_tokens: int, row_images: int, window: int) -> list[list[int]]:
@@ -55,6 +80,7 @@ def exact_fit(lengths: Sequence[int], row_tokens: int, row_images: int, window: 
     Choice: not in the paper. Where its first fit wastes 1-5 % of a short row, this wastes about nothing.
     """
     check_lengths(lengths, row_tokens)
+    check_window(window)
     arrivals = iter(range(len(lengths)))
     waiting = list(islice(arrivals, window))
     rows: list[list[int]] = []
@@ -115,6 +141,12 @@ def check_lengths(lengths: Sequence[int], row_tokens: int) -> None:
             f"image {i} has {lengths[i]} tokens, a row holds 1 to {row_tokens}: "
             "see it at a lower resolution or raise row_tokens"
         )
+
+
+def check_window(window: int) -> None:
+    """Raises ValueError where nothing could be placed."""
+    if window < 1:
+        raise ValueError(f"window must be at least 1, got {window}")
 
 
 def close_row(kept: Int[np.ndarray, " I"], tokens: Int[np.ndarray, " I"], row_tokens: int) -> Int[np.ndarray, " I"]:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference.dropping import kept_tokens, sample_beta_rate, sample_tokens
+from reference.dropping import kept_tokens, sample_tokens
 from reference.patches import patchify, raster, unpatchify
-from reference.resolution import sample_side, target_grid
+from reference.resolution import target_grid
 from tests.strategies import seeds
 
 axes = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=3)
@@ -53,34 +53,6 @@ def test_target_grid_keeps_area_and_aspect(size, side, patch):
 @given(n=st.integers(1, 40), patch=st.sampled_from([7, 8, 16]))
 def test_a_side_of_n_patches_is_n_patches(n, patch):
     assert target_grid(np.array([[123, 123]]), np.array([float(n * patch)]), patch).tolist() == [[n, n]]
-
-
-def test_sides_are_uniform():
-    side = np.sort(sample_side(np.random.default_rng(0), 64, 256, 20_000))
-    quantiles = (side - 64) / 192
-    assert np.abs(quantiles - np.linspace(0, 1, len(side))).max() < 1.63 / np.sqrt(len(side))  # K-S, 1 %
-
-
-# Figure 14a of the paper: share of images that lose less than a tenth of their tokens.
-FIGURE = [
-    (0.4, 0.10, 60.3), (0.4, 0.25, 11.5), (0.4, 0.35, 1.3),
-    (0.7, 0.10, 66.9), (0.7, 0.25, 27.3), (0.7, 0.50, 2.3), (0.7, 0.65, 0.1),
-    (0.9, 0.10, 70.4), (0.9, 0.25, 33.5), (0.9, 0.50, 5.9), (0.9, 0.70, 0.9), (0.9, 0.85, 0.1),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("highest, mean, printed", FIGURE)
-def test_beta_rates_are_those_of_the_figure(highest, mean, printed):
-    rates = sample_beta_rate(np.random.default_rng(0), mean, highest, 200_000)
-    assert abs(100 * (rates < 0.1).mean() - printed) < 1
-    assert abs(rates.mean() - mean) < 0.003
-    assert 0 <= rates.min() and rates.max() <= highest
-
-
-@pytest.mark.parametrize("mean, highest", [(0, 0.5), (0.5, 0.5), (0.5, 1.1), (0.7, 0.3)])
-def test_beta_refuses_impossible_means(mean, highest):
-    with pytest.raises(ValueError, match="0 < mean < highest"):
-        sample_beta_rate(np.random.default_rng(0), mean, highest, 1)
 
 
 @given(tokens=st.integers(1, 500), rate=st.floats(0, 1))

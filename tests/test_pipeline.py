@@ -197,7 +197,7 @@ def test_workers_make_the_stream_of_none(workers):
         found.close()
 
 
-@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize("fill", ["none", "rate", "resolution"])
 def test_digit_strips_keep_their_labels(fill):
     strips = DigitStrips("train", 60, 0)
     rows = stream(strips, plans_of(strips, Beta(0.5, 0.9), fill=fill))

@@ -9,24 +9,50 @@ from hypothesis import strategies as st
 
 from data.digits import DigitStrips
 from data.errors import DataError
-from data.laws import Beta, Constant, Native, Sides, Square
-from data.plan import Packing, Plan, plan_epoch, plan_evaluation
+from data.laws import (
+    Areas,
+    Beta,
+    ByResolution,
+    Constant,
+    Native,
+    NeverEnlarged,
+    Schedule,
+    Sides,
+    Square,
+    TokenBudget,
+    TruncatedNormal,
+)
+from data.plan import Packing, Plan, images_seen, plan_epoch, plan_evaluation
 from data.randomness import Purpose, generator
+from data.rules import BestFit, DropSurplus, ExactFit, FirstFit
 from harness.loading import fill_last_batch, packing_at
 from reference.dropping import kept_tokens
-from reference.packing import RULES
 from tests.strategies import seeds
 
 PATCH = 16
 PAPER = Packing(row_tokens=256, row_images=16)  # with Sides(64, 256) and Beta(0.5, 0.9): the paper's setting
 
-rules = pytest.mark.parametrize("rule", RULES)
+RULES = {
+    "exact_fit": ExactFit(8),
+    "best_fit": BestFit(8),
+    "first_fit": FirstFit(8),
+    "misfits": FirstFit(8, misfits=3),
+    "surplus": DropSurplus(FirstFit(8)),
+}
+rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 resolutions = st.one_of(
     st.builds(Sides, st.floats(16, 60), st.floats(60, 160)),
     st.builds(Native, st.floats(0.3, 1), st.floats(1, 2)),
+    st.builds(Areas, st.floats(16, 60), st.floats(60, 160), st.builds(TruncatedNormal, st.floats(-1, 1))),
+    st.builds(NeverEnlarged, st.builds(TokenBudget, st.integers(1, 90))),
     st.builds(Square, st.builds(Sides, st.floats(16, 60), st.floats(60, 160))),
 )
-droppings = st.one_of(st.builds(Constant, st.floats(0, 0.9)), st.just(Beta(0.5, 0.9)))
+plain = [Constant(0.3), Beta(0.5, 0.9), ByResolution(0.1, 0.9, 4, 100)]
+droppings = st.one_of(
+    st.builds(Constant, st.floats(0, 0.9)),
+    st.sampled_from(plain),
+    st.builds(Schedule, st.sampled_from(plain), images=st.floats(1, 500), width=st.sampled_from([-0.2, 0.1])),
+)
 
 
 def sizes_of(seed: int, count: int, median: float = 300.0) -> np.ndarray:
@@ -76,13 +102,13 @@ def equal(a: Plan, b: Plan) -> bool:
     row_images=st.integers(1, 6),
     longest_side=st.integers(2, 20),
     shuffle=st.booleans(),
-    fill=st.booleans(),
+    fill=st.sampled_from(["none", "rate", "resolution"]),
 )
 def test_every_image_stands_in_one_row_or_is_named(
     rule, seed, count, epoch, resolution, dropping, row_tokens, row_images, longest_side, shuffle, fill
 ):
     sizes = sizes_of(seed, count, median=80.0)
-    packing = Packing(row_tokens, row_images, rule, window=8, fill=fill)
+    packing = Packing(row_tokens, row_images, rule, fill)
     laws = dict(resolution=resolution, dropping=dropping, packing=packing, longest_side=longest_side)
     settings = dict(seed=seed, epoch=epoch, patch_size=PATCH, shuffle=shuffle, **laws)
     try:
@@ -116,7 +142,8 @@ def test_without_fill_the_rule_of_the_reference_says_what_stays(seed, dropping):
     plan = paper_plan(sizes, seed=seed, epoch=3, dropping=dropping)
     assert not plan.left_out
     tokens = per_image(plan, plan.grids, 40).prod(-1)
-    rates = dropping.rates(generator(Purpose.DROPPING, seed, 3), 40)
+    order = generator(Purpose.ORDER, seed, 3).permutation(40)
+    rates = dropping.rates(generator(Purpose.DROPPING, seed, 3), tokens, images_seen(order, 3))
     np.testing.assert_array_equal(per_image(plan, plan.kept, 40), kept_tokens(tokens, rates))
 
 
@@ -126,18 +153,18 @@ def test_fill_closes_rows_with_dropped_tokens_alone(rule, seed, dropping):
     sizes = sizes_of(seed, 40)
     packing = replace(PAPER, rule=rule)
     plain = paper_plan(sizes, seed=seed, dropping=dropping, packing=packing)
-    full = paper_plan(sizes, seed=seed, dropping=dropping, packing=replace(packing, fill=True))
+    full = paper_plan(sizes, seed=seed, dropping=dropping, packing=replace(packing, fill="rate"))
     np.testing.assert_array_equal(full.image_ids, plain.image_ids)
     assert (full.kept >= plain.kept).all()
     whole = full.grids.prod(-1)
     np.testing.assert_array_equal(full.kept.sum(-1), np.minimum(256, whole.sum(-1)))
 
 
-@pytest.mark.parametrize("rule, plain, filled", [("exact_fit", 0.005, 0.001), ("best_fit", 0.05, 0.005)])
+@pytest.mark.parametrize("rule, plain, filled", [(ExactFit(), 0.005, 0.001), (BestFit(), 0.05, 0.005)])
 def test_padding_is_rare(rule, plain, filled):
     """On 3,000 photos in the paper's setting: the share of empty places, at most."""
     sizes = sizes_of(0, 3_000)
-    for fill, most in ((False, plain), (True, filled)):
+    for fill, most in (("none", plain), ("rate", filled)):
         plan = paper_plan(sizes, packing=replace(PAPER, rule=rule, fill=fill))
         holds_every_image_once(plan, 3_000, PAPER)
         assert plan.padding(256) <= most
@@ -145,15 +172,15 @@ def test_padding_is_rare(rule, plain, filled):
 
 def test_fill_keeps_the_drop_rate():
     """Mean of Beta(0.5, 0.9) over 5,000 images: above 0.5 by less than 0.02, as kept tokens are rounded down;
-    `fill` lowers it by less than 0.005."""
+    closing rows by the rate lowers it by less than 0.005 on average."""
     sizes = sizes_of(1, 5_000)
     rate = {}
-    for fill in (False, True):
+    for fill in ("none", "rate"):
         plan = paper_plan(sizes, packing=replace(PAPER, fill=fill))
         used = plan.image_ids >= 0
         rate[fill] = float(np.mean(1 - plan.kept[used] / plan.grids[used].prod(-1)))
-    assert 0 < rate[False] - 0.5 < 0.02
-    assert 0 <= rate[False] - rate[True] < 0.005
+    assert 0 < rate["none"] - 0.5 < 0.02
+    assert 0 <= rate["none"] - rate["rate"] < 0.005
 
 
 def test_where_nothing_fits_the_first_image_says_why():
@@ -178,7 +205,7 @@ def test_complete_names_the_image_that_was_left_out():
 @given(seed=seeds, count=st.integers(1, 60), resolution=st.floats(32, 400))
 def test_evaluation_drops_nothing_and_has_every_image_once(rule, seed, count, resolution):
     sizes, law = sizes_of(seed, count), Sides(64, 256).at(resolution)
-    packing = packing_at(replace(PAPER, rule=rule, fill=True), law, sizes, PATCH)
+    packing = packing_at(replace(PAPER, rule=rule, fill="rate"), law, sizes, PATCH)
     plan = plan_evaluation(sizes, patch_size=PATCH, resolution=law, packing=packing, longest_side=200)
     holds_every_image_once(plan.complete(), count, packing)
     np.testing.assert_array_equal(plan.kept, plan.grids.prod(-1))

@@ -34,7 +34,8 @@ VARIANTS = {
     "mean, layer scale, stochastic depth": {"pool": Mean(), "layer_scale": 0.3, "stochastic_depth": 0.6},
     "class token, no qk norm": {"pool": Token(), "registers": 1, "qk_norm": "none", "logit_scale": "one"},
     "residual query, rope, stochastic depth": {
-        "pool": ResidualMap(), "posembed": NoPositions(), "rope": Rope(10.0), "logit_scale": "one", "stochastic_depth": 0.5, "registers": 1,
+        "pool": ResidualMap(), "posembed": NoPositions(), "rope": Rope(10.0), "logit_scale": "one",
+        "stochastic_depth": 0.5, "registers": 1,
     },
     "max, biases": {"pool": Max(), "biases": True},
 }  # fmt: skip
