@@ -1,11 +1,13 @@
-"""Evaluate a trained model over a list of resolutions.
+"""Evaluate a trained model.
 
-    python evaluate.py runs/digits
+    python evaluate.py runs/digits                             accuracy, cost and time over resolutions
     python evaluate.py runs/digits --resolutions 0.8 1.0 1.2
+    python evaluate.py runs/digits --studies all               every study
+    python evaluate.py runs/digits --studies aspect cascade    some of them
     python evaluate.py runs/folder --data.root DIR
 
-Every field of the run's `data` can be set anew. Writes the table (`sweep.csv`, `sweep.json`) and the picture
-of accuracy against tokens (`accuracy_tokens.png`) into the run folder, or into --out.
+Every field of the run's `data` can be set anew. Each study writes a table (CSV and JSON) and a picture into the run
+folder, or into --out: docs/evaluation.md.
 """
 
 from harness.command import parse, run, tune_allocator
@@ -20,7 +22,9 @@ from pathlib import Path
 from harness import report
 from harness.config import Config, DataConfig
 from harness.loading import open_source
-from harness.sweep import sweep
+from harness.looks import Context
+from harness.studies import STUDIES, chosen, publish
+from harness.studies.findings import cheapest_within
 from navit_eqx import load_model
 from navit_eqx.config_json import check
 
@@ -32,6 +36,10 @@ class Options:
     data: DataConfig
     resolutions: tuple[float, ...] = ()
     """Sizes at which the images are seen; empty takes the run's own list."""
+    studies: tuple[str, ...] = ()
+    """Studies beside the sweep: aspect, dropping, calibration, probe, cascade, or all."""
+    within: float = 0.5
+    """The cheapest setting within this many per cent points of the best accuracy is named at the end."""
     out: str = ""
     """Folder for the results; empty takes the run folder."""
 
@@ -48,6 +56,7 @@ def main() -> None:
 
 
 def evaluate(folder: Path, config: Config, options: Options) -> None:
+    names = chosen(options.studies)
     model, shape, about = load_model(folder)
     source = open_source(config.data, "val")
     classes = tuple(about["classes"])
@@ -59,8 +68,29 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     out = Path(options.out or folder)
     out.mkdir(parents=True, exist_ok=True)
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.val_resolution)
-    sweep(model, replace(config, model=shape), source, resolutions, out)
-    print(f"\ntable and picture: {out}/")
+    context = Context(model, replace(config, model=shape), source, tuple(sorted(set(resolutions))))
+    found = {name: publish(name, context, out).rows for name in names}
+    print()
+    for name in ("sweep", "cascade"):
+        if name in found:
+            print(
+                f"cheapest within {options.within:g} points of the best ({name}): {choice(found[name], options.within)}"
+            )
+    if not options.studies:
+        print(f"more studies: --studies {' '.join(n for n in STUDIES if n != 'sweep')}, or all")
+    print(f"tables and pictures: {out}/")
+
+
+def choice(rows: list[dict], points: float) -> str:
+    """The cheapest good setting in words."""
+    row = cheapest_within(rows, points)
+    if "resolution" in row:
+        how = f"resolution {row['resolution']:g}"
+    elif row["better"] is None:
+        how = f"resolution {row['cheap']:g} alone"
+    else:
+        how = f"resolution {row['cheap']:g}, then {row['better']:g} where confidence is below {row['threshold']:.3f}"
+    return f"{how}: accuracy {row['accuracy']:.3f} at {row['mean_gflops']:.3g} GFLOPs"
 
 
 if __name__ == "__main__":

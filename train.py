@@ -32,8 +32,10 @@ from data.sources import Source
 from harness import choose, pictures, report
 from harness.config import PRESETS, Config
 from harness.loading import open_source, training_rows
+from harness.looks import Context
 from harness.start import begin, shape_from
-from harness.sweep import evaluate_at, sweep
+from harness.studies import publish
+from harness.studies.sweep import evaluate_at
 from navit_eqx import NaViT, save_model
 from navit_eqx.config_json import check, encode
 from navit_eqx.optim import optimiser, schedule
@@ -97,7 +99,8 @@ def main() -> None:
                     f"loss {row['loss']}, gradient norm {row['grad_norm']} at step {n}: lower --optim.lr"
                 )
         if config.eval_every and n % config.eval_every == 0 and n < config.steps:
-            entry = evaluate_at(eqx.combine(state.best, static), config, val, config.data.val_resolution)
+            now = Context(eqx.combine(state.best, static), config, val, (config.data.val_resolution,))
+            entry = evaluate_at(now, config.data.val_resolution)
             print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
 
     # what it came to ------------------------------------------------------------------------------
@@ -106,7 +109,8 @@ def main() -> None:
     model = eqx.combine(jax.device_get(state.best), static)
     save_model(folder / "model", model, config.model, about(config, train))
     at = config.data.val_resolution
-    entries = sweep(model, config, val, [*config.data.eval_resolutions, at], folder)
+    resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
+    entries = publish("sweep", Context(model, config, val, resolutions), folder).rows
     summary = {
         "val_accuracy": next(e["accuracy"] for e in entries if e["resolution"] == at),
         "val_resolution": at,

@@ -19,6 +19,8 @@ from .laws import Constant, Dropping, Resolution
 from .randomness import Purpose, generator
 from .rules import ExactFit, Rule
 
+NOTHING = Constant(0.0)  # dropped
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -143,15 +145,16 @@ def plan_evaluation(
     resolution: Resolution,
     packing: Packing,
     longest_side: int,
+    dropping: Dropping = NOTHING,
 ) -> Plan:
-    """Every image once, nothing dropped, in the order of the manifest as far as packing allows."""
+    """Every image once, by default with all its tokens, in the order of the manifest as far as packing allows."""
     return plan_epoch(
         sizes,
         seed=0,
         epoch=0,
         patch_size=patch_size,
         resolution=resolution,
-        dropping=Constant(0.0),
+        dropping=dropping,
         packing=packing,
         shuffle=False,
         longest_side=longest_side,

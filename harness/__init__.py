@@ -3,7 +3,8 @@
 config.py     one frozen dataclass for a run, and the presets
 choose.py     what the data decide: sizes, row length, steps
 loading.py    sources and rows as configured
-sweep.py      accuracy over a list of resolutions
+looks.py      every image seen in one way, and what the model says
+studies/      what a trained model can be asked: a function per study
 report.py     run folder, progress, tables
 pictures.py   what a run looks like
 command.py    command lines, errors and exit codes

@@ -1,18 +1,19 @@
 """Sources and packed rows as configured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from data.laws import Augment, Resolution
+from data.laws import Augment, Dropping, Resolution
 from data.memory import Remembered
 from data.pipeline import batches
-from data.plan import Packing, Plan, plan_epoch, plan_evaluation
+from data.plan import NOTHING, Packing, Plan, plan_epoch, plan_evaluation
 from data.rows import Epochs, PlannedRows
 from data.rules import ExactFit
 from data.sources import Source
+from reference.dropping import kept_tokens
 from reference.types import Row
 
 from .choose import round_up
@@ -64,32 +65,39 @@ def training_rows(config: Config, source: Source) -> PlannedRows:
     )
 
 
-def evaluation_batches(config: Config, source: Source, resolution: Resolution) -> tuple[list[Row], Plan]:
-    """Every image once, nothing dropped; the last batch is filled up with empty rows.
+def evaluation_batches(
+    config: Config, source: Source, resolution: Resolution, dropping: Dropping = NOTHING
+) -> tuple[Iterator[Row], Plan]:
+    """Every image once, by default with all its tokens; the last batch is filled up with empty rows.
 
     Rows are as long as in training, or longer where the longest image needs it.
     """
     sizes, patch_size = source.manifest.sizes, config.model.patch_size
-    packing = packing_at(config.data.packing, resolution, sizes, patch_size)
+    packing = packing_at(config.data.packing, resolution, sizes, patch_size, dropping)
     plan = plan_evaluation(
         sizes,
         patch_size=patch_size,
         resolution=resolution,
         packing=packing,
         longest_side=config.model.posembed.longest_side,
+        dropping=dropping,
     )
     padded = fill_last_batch(plan, config.rows)
     count = len(padded.image_ids)
     epochs = Epochs(lambda epoch: padded)
     rows = PlannedRows(source, epochs, count, patch_size, packing.row_tokens, config.seed, None)
-    return list(batches(rows, config.rows)), plan
+    return batches(rows, config.rows), plan
 
 
-def packing_at(packing: Packing, resolution: Resolution, sizes, patch_size: int) -> Packing:
+def packing_at(
+    packing: Packing, resolution: Resolution, sizes, patch_size: int, dropping: Dropping = NOTHING
+) -> Packing:
     """`packing` with rows long enough for every image at this resolution, and a rule that loses none."""
-    longest = int(resolution.grids(np.random.default_rng(0), sizes, patch_size).prod(-1).max())
-    tokens = packing.row_tokens if longest <= packing.row_tokens else round_up(longest)
-    return replace(packing, row_tokens=tokens, rule=ExactFit(), fill="none")
+    rng = np.random.default_rng(0)
+    tokens = resolution.grids(rng, sizes, patch_size).prod(-1)
+    longest = int(kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(len(tokens)))).max())
+    row_tokens = packing.row_tokens if longest <= packing.row_tokens else round_up(longest)
+    return replace(packing, row_tokens=row_tokens, rule=ExactFit(), fill="none")
 
 
 def fill_last_batch(plan: Plan, rows: int) -> Plan:

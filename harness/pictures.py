@@ -1,5 +1,7 @@
 """Pictures that explain a run: packed rows, their attention mask, accuracy against tokens."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,26 +123,35 @@ def draw_mask(row: Row, path: Path) -> None:
     plt.close(figure)
 
 
-def draw_accuracy(sweep: list[dict], path: Path) -> None:
-    """One model, many resolutions: accuracy against tokens per image."""
-    figure, axis = plt.subplots(figsize=(6.8, 4.6), layout="constrained")
-    tokens = [e["mean_tokens"] for e in sweep]
-    accuracy = [e["accuracy"] for e in sweep]
-    axis.plot(tokens, accuracy, "o-", color=colour(1))
-    for e in sweep:
-        axis.annotate(
-            f"{e['resolution']:g}",
-            (e["mean_tokens"], e["accuracy"]),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-        )
-    axis.set(xlabel="tokens per image (mean)", ylabel="accuracy", ylim=(0, min(1.05, 1.15 * max(accuracy) + 0.02)))
+@contextmanager
+def sheet(path: Path, panels: int) -> Iterator[Any]:
+    """Axes side by side, saved at the end."""
+    figure, axes = plt.subplots(1, panels, figsize=(6.8 * panels, 4.6), squeeze=False, layout="constrained")
+    yield axes[0]
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def accuracy_curve(
+    axis,
+    tokens: Sequence[float],
+    accuracy: Sequence[float],
+    error: Sequence[float],
+    *,
+    label="",
+    notes: Sequence[str] = (),
+) -> None:
+    """Accuracy with its standard errors against tokens, and a note at each point."""
+    axis.errorbar(tokens, accuracy, yerr=error, fmt="o-", capsize=2, elinewidth=1, label=label or None)
+    for x, y, note in zip(tokens, accuracy, notes):
+        axis.annotate(note, (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9)
+
+
+def accuracy_axis(axis, tokens: Sequence[float]) -> None:
+    """Tokens on a logarithmic axis marked at `tokens`, accuracy from 0."""
+    axis.set(xlabel="tokens per image (mean)", ylabel="accuracy (bars: one standard error)")
+    axis.set_ylim(0, min(1.05, 1.08 * axis.get_ylim()[1]))
     axis.set_xscale("log", base=2)
     axis.set_xticks(tokens, [f"{t:.0f}" for t in tokens])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
-    axis.set_title("One model at several test-time resolutions\n(number at each point: resolution)", fontsize=11)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -1,5 +1,6 @@
 """The run folder and what a run says while it goes on."""
 
+import csv
 import json
 import platform
 import subprocess
@@ -15,9 +16,9 @@ import numpy as np
 from data.manifest import Manifest
 from data.sources import Digits
 from navit_eqx.config_json import ConfigError, decode, encode
-from navit_eqx.evaluate import Predictions
 
 from .config import Config
+from .looks import Look
 
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "grain", "numpy", "pillow")
 BANDS = (("tall", 0.0, 0.8), ("square", 0.8, 1.25), ("wide", 1.25, np.inf))  # of width / height
@@ -136,30 +137,57 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def groups(config: Config, manifest: Manifest) -> tuple[str, dict[str, np.ndarray]]:
-    """A title, and masks over the images by which accuracy is worth splitting."""
+def groups(config: Config, manifest: Manifest) -> dict[str, np.ndarray]:
+    """Masks over the images by which accuracy is worth splitting."""
     sizes = manifest.sizes.astype(float)
     if isinstance(config.data.source, Digits):
         count = (sizes.max(-1) / sizes.min(-1)).round().astype(int)
-        return "digits", {str(k): count == k for k in range(1, count.max() + 1)}
+        return {f"digits {k}": count == k for k in range(1, count.max() + 1)}
     shape = sizes[:, 1] / sizes[:, 0]
-    return "shape", {name: (lo <= shape) & (shape < hi) for name, lo, hi in BANDS}
+    return {name: (lo <= shape) & (shape < hi) for name, lo, hi in BANDS}
 
 
-def table(title: str, sweep: list[dict], masks: dict[str, np.ndarray]) -> str:
-    """Accuracy by resolution (rows) and group (columns)."""
-    head = ["resolution", "tokens", "all"] + [f"{title} {name}" for name in masks]
-    lines = [head] + [
-        [f"{e['resolution']:g}", f"{e['mean_tokens']:.1f}", f"{e['accuracy']:.3f}"]
-        + ["-" if v is None else f"{v:.2f}" for v in e["groups"].values()]
-        for e in sweep
-    ]
-    widths = [max(len(line[c]) for line in lines) for c in range(len(head))]
-    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths)) for line in lines)
-
-
-def by_group(predictions: Predictions, masks: dict[str, np.ndarray]) -> dict[str, float | None]:
+def by_group(look: Look, masks: dict[str, np.ndarray]) -> dict[str, float | None]:
     """Accuracy within each group; None where it is empty."""
-    right = predictions.logits.argmax(-1) == predictions.labels
-    inside = {name: right[mask[predictions.image_ids]] for name, mask in masks.items()}
-    return {name: float(r.mean()) if len(r) else None for name, r in inside.items()}
+    inside = {name: look.correct[mask[look.image_ids]] for name, mask in masks.items()}
+    return {name: float(right.mean()) if len(right) else None for name, right in inside.items()}
+
+
+def flat(row: dict) -> dict:
+    """The row with the columns of inner dicts among its own."""
+    return {
+        k: v for key, value in row.items() for k, v in (value.items() if isinstance(value, dict) else [(key, value)])
+    }
+
+
+def write_csv(path: Path, rows: Sequence[dict]) -> None:
+    """One column per key, numbers to six digits, an empty cell for None."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, flat(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in flat(row).items()} for row in rows)
+
+
+def table(rows: Sequence[dict]) -> str:
+    """Rows and columns to read; columns that are the same in all of several rows stand below, once."""
+    cells = [{k: _cell(v) for k, v in flat(row).items()} for row in rows]
+    same = {k: v for k, v in cells[0].items() if len(rows) > 1 and all(row[k] == v for row in cells)}
+    names = [k for k in cells[0] if k not in same]
+    lines = _headings(names) + [[row[k] for k in names] for row in cells]
+    widths = [max(len(line[c]) for line in lines) for c in range(len(names))]
+    text = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths)) for line in lines)
+    below = " · ".join(f"{k.replace('_', ' ')} {v}" for k, v in same.items())
+    return f"{text}\n\nin all rows: {below}" if below else text
+
+
+def _headings(names: Sequence[str]) -> list[list[str]]:
+    """The words of each name below one another, ending on the same line: narrow columns."""
+    words = [name.replace("_", " ").split() for name in names]
+    depth = max(map(len, words))
+    return [list(line) for line in zip(*([""] * (depth - len(w)) + w for w in words))]
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return "-" if value is None else str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

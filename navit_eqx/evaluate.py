@@ -1,6 +1,6 @@
 """Predictions of a model over any number of packed batches."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -33,9 +33,18 @@ def forward(model: NaViT, batch: Row) -> Float[Array, "*B I Y"]:
     return model(batch)
 
 
-def predict(model: NaViT, batches: Iterable[Row]) -> Predictions:
-    """Run the model over batches and gather what belongs to real images.   Raises ValueError on no batch."""
-    parts = [_real(batch, forward(model, batch)) for batch in batches]
+@eqx.filter_jit
+def features(model: NaViT, batch: Row) -> Float[Array, "*B I D"]:
+    """The jitted model without its classifier."""
+    return model.features(batch)
+
+
+def predict(model: NaViT, batches: Iterable[Row], output: Callable[[NaViT, Row], Array] = forward) -> Predictions:
+    """Run the model over batches and gather what belongs to real images.   Raises ValueError on no batch.
+
+    With `output=features` the vectors before the classifier stand in the place of the logits.
+    """
+    parts = [_real(batch, output(model, batch)) for batch in batches]
     if not parts:
         raise ValueError("there is nothing to predict: no batch of rows was given")
     return Predictions(*(np.concatenate(column) for column in zip(*parts)))

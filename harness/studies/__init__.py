@@ -1,0 +1,48 @@
+"""Studies of a trained model: each is a function of a Context that returns its findings. See docs/evaluation.md.
+
+sweep        accuracy, cost and time at each resolution
+aspect       aspect ratio kept, against the image squashed to a square of as many tokens
+dropping     a smaller image, against a large one of which tokens are dropped, at as many tokens
+calibration  how far confidence is from accuracy at each token budget, before and after a temperature
+probe        what k labelled images per class make of the frozen features
+cascade      a cheap look at all images, a better one at those it is unsure of
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from navit_eqx.config_json import ConfigError
+
+from ..looks import Context
+from ..report import table, write_csv, write_json
+from .aspect import aspect
+from .calibration import calibration
+from .cascade import cascade
+from .dropping import dropping
+from .findings import Findings
+from .probe import probe
+from .sweep import sweep
+
+Study = Callable[[Context], Findings]
+STUDIES: dict[str, Study] = {study.__name__: study for study in (sweep, aspect, dropping, calibration, probe, cascade)}
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The studies to run, the sweep first: it is always run. "all" takes every one.   Raises ConfigError."""
+    for name in names:
+        if name not in STUDIES and name != "all":
+            near = difflib.get_close_matches(name, [*STUDIES, "all"], n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"no study {name!r}{hint} Studies: {', '.join(STUDIES)}, all")
+    return [name for name in STUDIES if name == "sweep" or name in names or "all" in names]
+
+
+def publish(name: str, context: Context, folder: Path) -> Findings:
+    """Run a study; print its table and what it says, write `name.csv`, `name.json` and its picture into `folder`."""
+    findings = STUDIES[name](context)
+    print(f"\n{findings.title}\n\n{table(findings.rows)}\n\n{findings.says}", flush=True)
+    write_csv(folder / f"{name}.csv", findings.rows)
+    write_json(folder / f"{name}.json", findings.rows)
+    findings.draw(folder / findings.picture)
+    return findings
