@@ -95,7 +95,7 @@ def draw(rows: list[dict], pairs: list[tuple[Sureness, Sureness]], path: Path) -
             used = count > 0
             size = 12 + 240 * count[used] / count.sum()
             right.scatter(confidence[used], accuracy[used], s=size, marker=marker, alpha=0.7, label=label)
-        right.set(xlabel="confidence (mean of a bin)", ylabel="accuracy (of the same images)", aspect="equal")
+        right.set(xlabel="confidence (mean of a bin)", ylabel="accuracy (of the same images)")
         right.set_title(
             f"Resolution {rows[worst]['resolution']:g}, where the error is largest\n"
             "(below the line: too sure; area: images in the bin)",

@@ -86,8 +86,8 @@ def settings(views: list[View]) -> list[Setting]:
     pairs = []
     for i, j in combinations(range(len(views)), 2):
         both = curve(views[i], views[j])
-        places = np.unique(np.searchsorted(both.share, SHARES))
-        pairs += [Setting(i, j, float(both.threshold[k])) for k in places]
+        thresholds = np.unique(both.threshold[np.searchsorted(both.share, SHARES)])
+        pairs += [Setting(i, j, float(t)) for t in thresholds if t < np.inf]
     return alone + pairs
 
 
@@ -119,20 +119,24 @@ def row(setting: Setting, test: list[View], where_chosen: dict) -> dict:
 
 
 def draw(rows: list[dict], test: list[View], path: Path) -> None:
+    """Looks alone, pairs at every threshold, and the front."""
+    shades = [COLOURS[i % len(COLOURS)] for i in range(len(test))]
     with sheet(path, 1) as (axis,):
         for i, j in combinations(range(len(test)), 2):
             both = curve(test[i], test[j])
-            axis.plot(both.cost / 1e9, both.accuracy, color=COLOURS[i % len(COLOURS)], lw=0.8, alpha=0.6)
-        for i, each in enumerate(test):
-            x, y = each.look.flops.mean() / 1e9, each.look.correct.mean()
-            axis.plot(
-                x, y, "o", ms=8, color=COLOURS[i % len(COLOURS)], label="one look (resolution)" if not i else None
-            )
-            axis.annotate(f"{each.resolution:g}", (x, y), xytext=(0, -14), textcoords="offset points", ha="center")
+            axis.plot(both.cost / 1e9, both.accuracy, color=shades[i], lw=0.8, alpha=0.6)
+        alone = [(each.look.flops.mean() / 1e9, each.look.correct.mean()) for each in test]
+        for each, point, shade in zip(test, alone, shades):
+            axis.plot(*point, "o", ms=8, color=shade)
+            axis.annotate(f"{each.resolution:g}", point, xytext=(0, -15), textcoords="offset points", ha="center")
         cost, accuracy = ([row[c] for row in rows] for c in ("mean_gflops", "accuracy"))
-        axis.plot(cost, accuracy, "k*", ms=9, label="front, chosen on other images")
-        axis.plot([], [], color="grey", lw=0.8, label="two looks, every threshold\n(colour: the cheap one)")
+        axis.plot(cost, accuracy, "k*:", ms=8, lw=1, label="front, chosen on the other half of the images")
+        axis.plot([], [], "o", color="grey", label="one look (number: resolution)")
+        axis.plot([], [], color="grey", lw=0.8, label="two looks, every threshold (colour: the first)")
         axis.set(xlabel="GFLOPs per image (mean, forward)", ylabel="accuracy", xscale="log")
-        axis.grid(alpha=0.3, which="both")
+        axis.set_xticks([x for x, _ in alone], [f"{x:.2g}" for x, _ in alone])
+        axis.minorticks_off()
+        axis.margins(y=0.12)
+        axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=8)
         axis.set_title("A second, better look where the first is not sure", fontsize=11)
