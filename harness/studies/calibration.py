@@ -45,9 +45,8 @@ def sureness(look: Look, probabilities: Link, temperature: float = 1.0) -> Suren
 def calibration(context: Context) -> Findings:
     """Can the confidence be believed, and does that depend on how many tokens an image gets?"""
     probabilities = link(context.config)
-    looks = context.looks()
-    rows, pairs = zip(*(calibrate(*halves(each), probabilities) for each in looks))
-    rows = [{"resolution": r, **row} for r, row in zip(context.resolutions, rows)]
+    found = [calibrate(*halves(each), probabilities) for each in context.looks()]
+    rows = [{"resolution": r, **row} for r, (row, _) in zip(context.resolutions, found)]
     errors = [row["ece"] for row in rows]
     return Findings(
         f"calibration: expected calibration error (ECE, {BINS} bins) on one half of the images; the temperature was "
@@ -57,7 +56,7 @@ def calibration(context: Context) -> Findings:
         f"{min(row['ece_scaled'] for row in rows):.3f} to {max(row['ece_scaled'] for row in rows):.3f}; "
         f"a perfectly calibrated model would show about {np.mean([row['ece_perfect'] for row in rows]):.3f} by chance",
         "calibration.png",
-        partial(draw, rows, pairs),
+        partial(draw, rows, [pair for _, pair in found]),
     )
 
 
