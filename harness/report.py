@@ -175,7 +175,7 @@ def table(rows: Sequence[dict]) -> str:
     names = [k for k in cells[0] if k not in same]
     lines = _headings(names) + [[row[k] for k in names] for row in cells]
     widths = [max(len(line[c]) for line in lines) for c in range(len(names))]
-    text = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths)) for line in lines)
+    text = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
     below = " · ".join(f"{k.replace('_', ' ')} {v}" for k, v in same.items())
     return f"{text}\n\nin all rows: {below}" if below else text
 

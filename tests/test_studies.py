@@ -266,5 +266,5 @@ def test_the_command(tmp_path, capsys):
 
 def test_a_table_says_once_what_is_the_same_everywhere():
     text = table([{"a_b": 1.0, "n": 5, "in": {"c": None}}, {"a_b": 0.25, "n": 5, "in": {"c": 12345.6}}])
-    assert text.splitlines()[:4] == ["   a       ", "   b      c", "   1      -", "0.25  12346"]
+    assert text.splitlines()[:4] == ["   a", "   b      c", "   1      -", "0.25  12346"]
     assert text.endswith("in all rows: n 5")
