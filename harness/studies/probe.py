@@ -24,7 +24,7 @@ DRAWS = 5  # of the labelled images
 L2 = 10.0 ** np.arange(-4, 4)  # Choice: in units of the features' total variance
 
 
-@dataclass(frozen=True)
+@dataclass
 class Subset:
     """Some images of a source."""
 
