@@ -74,7 +74,7 @@ def choose_classes(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
         if not classes:
             rest.append(word)
             continue
-        name = words.pop(0).lower() if words else ""
+        name = words.pop(0).lower().replace("-", "") if words else ""
         if name not in classes:
             print(f"error: {word} {name or 'without a value'}: choose from {', '.join(classes)}", file=sys.stderr)
             sys.exit(2)

@@ -556,9 +556,13 @@ def test_laws_survive_the_run_folder(data):
 
 
 def test_laws_are_chosen_by_name_on_the_command_line():
-    words = "data.resolution:areas data.resolution.draw:truncated-normal data.dropping:schedule data.dropping.law:beta"
+    words = "--data.resolution areas --data.resolution.draw truncated-normal --data.dropping schedule"
     options = "--data.resolution.hi 384 --data.resolution.draw.mean 0.5 --data.dropping.law.mean 0.3 --steps 7"
-    config = parse(Config, default=folder(), args=f"{words} data.packing.rule:first-fit {options}".split())
+    config = parse(
+        Config,
+        default=folder(),
+        args=f"{words} --data.dropping.law beta --data.packing.rule first-fit {options}".split(),
+    )
     assert config.data.resolution == Areas(64, 384, TruncatedNormal(0.5))
     assert config.data.dropping == Schedule(Beta(0.3, 0.9))
     assert config.data.packing.rule == FirstFit() and config.steps == 7
