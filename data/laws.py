@@ -11,8 +11,9 @@ A law of dropping has `rates`, a share for every image, from its tokens and the 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
+from reference.choosing import contrast, sample_at_random, sample_by_score, sample_spread
 from reference.distributions import sample_truncated_normal
 from reference.dropping import move_range, sample_beta_rate, sample_rate_by_length, scheduled_rate
 from reference.resolution import fit_tokens, linear_in_area, linear_in_side, never_enlarged, target_grid
@@ -227,6 +228,33 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class AtRandom:
+    """Which tokens stay is a matter of chance: the paper's."""
+
+    def sample(self, rng: Rng, patches: Num[np.ndarray, "T P"], kept: int) -> Int[np.ndarray, " kept"]:
+        return sample_at_random(rng, len(patches), kept)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One token of each equal stretch of the image stays: no large hole."""
+
+    def sample(self, rng: Rng, patches: Num[np.ndarray, "T P"], kept: int) -> Int[np.ndarray, " kept"]:
+        return sample_spread(rng, len(patches), kept)
+
+
+@dataclass(frozen=True)
+class ByContrast:
+    """Patches of high contrast are likelier to stay."""
+
+    sharpness: float = 1.0
+    """The chance is proportional to contrast to this power."""
+
+    def sample(self, rng: Rng, patches: Num[np.ndarray, "T P"], kept: int) -> Int[np.ndarray, " kept"]:
+        return sample_by_score(rng, contrast(patches), kept, self.sharpness)
+
+
+@dataclass(frozen=True)
 class Mix:
     """A share of the training images is mixed with another image of the set, drawn for each one."""
 
@@ -258,3 +286,4 @@ class Augment:
 
 Resolution = Sides | Areas | Native | TokenBudget | NeverEnlarged | Square
 Dropping = Constant | Beta | ByResolution | Schedule
+Choosing = AtRandom | Spread | ByContrast

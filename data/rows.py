@@ -9,14 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from reference.dropping import sample_tokens
 from reference.packing import pack
 from reference.patches import patchify
 from reference.types import Row, Tokens
 
 from .augment import augmented, mixed, resize
 from .errors import BadImage
-from .laws import Augment, Mix
+from .laws import AtRandom, Augment, Choosing, Mix
 from .plan import Plan
 from .randomness import Purpose, generator
 from .sources import Source
@@ -77,6 +76,7 @@ class PlannedRows:
     row_tokens: int
     seed: int
     augment: Augment | None
+    choosing: Choosing = AtRandom()
 
     def __len__(self) -> int:
         return self.count
@@ -119,7 +119,7 @@ class PlannedRows:
         whole = patchify(picture.pixels, (self.patch_size, self.patch_size))
         if kept == len(whole.patches):
             return whole, picture
-        stay = sample_tokens(rng, len(whole.patches), kept)
+        stay = self.choosing.sample(rng, whole.patches, kept)
         return Tokens(whole.patches[stay], whole.coords[stay], whole.grid), picture
 
     def picture(self, rng: np.random.Generator, image_id: int, grid: Int[np.ndarray, " 2"]) -> Picture:

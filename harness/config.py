@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from data.laws import Augment, Beta, Constant, Dropping, Native, Resolution, Sides, Square
+from data.laws import AtRandom, Augment, Beta, Choosing, Constant, Dropping, Native, Resolution, Sides, Square
 from data.plan import Packing
 from data.sources import Digits, Folder, Parquet
 from navit_eqx import config as sizes
@@ -21,6 +21,8 @@ class DataConfig:
     """At which size training images are seen; sides of 0 are chosen from the data."""
     dropping: Dropping = Constant(0.0)
     """Share of tokens dropped in training; evaluation drops none."""
+    choosing: Choosing = AtRandom()
+    """Which tokens stay."""
     augment: Augment = Augment()
     packing: Packing = Packing()
     val_resolution: float = 0

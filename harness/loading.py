@@ -62,6 +62,7 @@ def training_rows(config: Config, source: Source) -> PlannedRows:
         config.data.packing.row_tokens,
         config.seed,
         None if config.data.augment == Augment() else config.data.augment,
+        config.data.choosing,
     )
 
 

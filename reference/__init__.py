@@ -27,19 +27,25 @@ Reading order (★ = the core path, one sitting):
     ★ types.py       a row
     ★ patches.py     image ↔ tokens
     ★ layers.py      linear, layer norm, GELU, MLP, masked softmax
+    ★ rope.py        rotary positions
     ★ attention.py   multi-head attention with QK-norm
-    ★ encoder.py     pre-norm blocks
+    ★ encoder.py     pre-norm blocks; depth.py, stochastic depth
     ★ pooling.py     one vector per image (MAP)
     ★ posembed.py    coordinate → feature → combine
     ★ masks.py       who may look at whom
     ★ model.py       the meaning and the mechanism
     ★ packing.py     which images share a row; pack and unpack
       resolution.py  the size at which an image is seen
-      dropping.py    which tokens stay; distributions.py, a truncated normal for both
+      dropping.py    how many tokens stay; distributions.py, a truncated normal for both
+      choosing.py    which tokens stay
+      mixing.py      two images in one picture
       resize.py      any patch size with one kernel: resize matrix, PI-resize, its adjoint
       patch_sizes.py which base size serves a set of patch sizes
       losses.py      sums over real images, and their count
       cost.py        FLOPs and parameters as formulas
+      calibration.py can confidence be believed
+      cascade.py     a second look where the first is unsure
+      probe.py       k-shot ridge regression on frozen features
 
 [NaViT] is Dehghani et al., "Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and
 Resolution", 2023, arXiv:2307.06304.  [ViT] is Dosovitskiy et al., arXiv:2010.11929.

@@ -103,8 +103,3 @@ def kept_tokens(tokens: Int[np.ndarray, " N"], rate: Float[np.ndarray, " N"]) ->
     if len(rate) and not 0 <= rate.min() <= rate.max() <= 1:
         raise ValueError(f"drop rates must lie in [0, 1], got {rate.min():g} to {rate.max():g}")
     return np.maximum(1, np.floor(tokens * (1 - rate) + 1e-9)).astype(np.int32)
-
-
-def sample_tokens(rng: np.random.Generator, tokens: int, kept: int) -> Int[np.ndarray, " kept"]:
-    """Which tokens stay: a uniformly random subset, in raster order.   [NaViT, §2.1]"""
-    return np.sort(rng.permutation(tokens)[:kept])

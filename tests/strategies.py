@@ -14,7 +14,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 from navit_eqx import types as fast_types
-from navit_eqx.bridge import from_reference, to_reference
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.model import NaViT
 from reference.packing import pack
@@ -93,24 +92,24 @@ def labelled(labels, partners=None, weights=None) -> Row:
 
 @eqx.filter_jit
 def initialise(config: ModelConfig, seed: int) -> NaViT:
-    """A fresh model; compiled, since one operation at a time takes seconds."""
+    """A fresh model; compiled, since one operation at a time takes seconds. For what looks at the initialisation."""
     return NaViT(config, key=jr.key(seed))
+
+
+def filled(config: ModelConfig, seed: int, dtype: str) -> NaViT:
+    """A model in which every parameter matters: none is zero or one. Made without compiling anything."""
+    rng = np.random.default_rng(seed)
+
+    def numbers(path, leaf):
+        centre = 1.0 if path[-1].name.endswith("scale") else 0.0
+        return jnp.asarray(centre + 0.25 * rng.normal(size=leaf.shape), dtype)
+
+    like = eqx.filter_eval_shape(NaViT, config, key=jr.key(0))
+    arrays, static = eqx.partition(like, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    return eqx.combine(jax.tree_util.tree_map_with_path(numbers, arrays), static)
 
 
 @lru_cache
 def model(seed: int = 0, config: ModelConfig = CONFIG) -> NaViT:
-    """A float64 model in which every parameter matters: none is zero or one."""
-    fresh = to_reference(initialise(config, seed))
-    rng = np.random.default_rng(seed)
-
-    def disturb(node):
-        if isinstance(node, dict):
-            return {k: disturb(v) for k, v in node.items()}
-        return node + 0.2 * rng.normal(size=node.shape) if isinstance(node, np.ndarray) else node
-
-    return from_reference(disturb(fresh), as_float64(initialise(config, seed)))
-
-
-def as_float64(module: NaViT) -> NaViT:
-    """The same with parameters in float64."""
-    return jax.tree.map(lambda x: x.astype("float64") if eqx.is_inexact_array(x) else x, module)
+    """A float64 model."""
+    return filled(config, seed, "float64")

@@ -21,7 +21,7 @@ from navit_eqx.train import loss_sum
 from navit_eqx.types import to_device
 from reference import attention, encoder, layers, masks, model, patches, pooling
 from reference.losses import softmax_cross_entropy, targets
-from tests.strategies import CONFIG, I, T, initialise, rows, seeds
+from tests.strategies import CONFIG, I, T, filled, rows, seeds
 from tests.strategies import model as make_model
 from tests.tolerances import BFLOAT16, FINITE_DIFFERENCE, FLOAT32, FLOAT64, GRADIENT64, assert_close
 
@@ -189,8 +189,7 @@ def test_rounding(dtype, limit, packed):
 @lru_cache
 def rounded(dtype):
     """The model with float32 parameters that computes in `dtype`, and those parameters for the reference."""
-    like = initialise(dataclasses.replace(CONFIG, dtype=dtype), 0)
-    like = jax.tree.map(lambda a: a.astype("float32") if eqx.is_inexact_array(a) else a, like)
+    like = filled(dataclasses.replace(CONFIG, dtype=dtype), 0, "float32")
     at = from_reference(PARAMS, like)
     as64 = jax.tree.map(lambda a: a.astype(np.float64) if isinstance(a, np.ndarray) else a, to_reference(at))
     return at, as64

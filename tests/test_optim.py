@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from navit_eqx import Row
+from navit_eqx import NaViT, Row
+from navit_eqx.bridge import from_reference, to_reference
 from navit_eqx.config import Adafactor, AdamW, Cosine, Factorised, ModelConfig, OptimConfig, Rsqrt
 from navit_eqx.optim import decay_groups, direction, optimiser, schedule
 from tests import laws
@@ -126,9 +127,14 @@ def test_the_update_is_clipped_before_adam():
 @pytest.mark.parametrize("change", [{"unroll": 4}, {"remat": True}])
 def test_scan_unroll_and_remat_change_nothing(change):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 64)), jnp.float32)
-    other = initialise(dataclasses.replace(CONFIG, **change), 0)
+    other = like(MODEL, dataclasses.replace(CONFIG, **change))
     for want, got in zip(*(jax.tree.leaves(encoder_gradient(m.encoder, x)) for m in (MODEL, other))):
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-4 * float(jnp.abs(want).max()))
+
+
+def like(model, config):
+    """The same parameters in a model of another configuration."""
+    return from_reference(to_reference(model), eqx.filter_eval_shape(NaViT, config, key=jax.random.key(0)))
 
 
 @eqx.filter_jit

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference.dropping import kept_tokens, sample_tokens
+from reference.choosing import sample_at_random
+from reference.dropping import kept_tokens
 from reference.patches import patchify, raster, unpatchify
 from reference.resolution import target_grid
 from tests.strategies import seeds
@@ -67,12 +68,12 @@ def test_kept_tokens(tokens, rate):
 def test_sampled_tokens_are_a_sorted_subset(tokens, seed):
     rng = np.random.default_rng(seed)
     kept = int(rng.integers(1, tokens + 1))
-    stay = sample_tokens(rng, tokens, kept)
+    stay = sample_at_random(rng, tokens, kept)
     assert len(stay) == kept and (np.diff(stay) > 0).all() and 0 <= stay.min() and stay.max() < tokens
-    np.testing.assert_array_equal(sample_tokens(rng, tokens, tokens), np.arange(tokens))
+    np.testing.assert_array_equal(sample_at_random(rng, tokens, tokens), np.arange(tokens))
 
 
 def test_every_token_is_as_likely_to_stay():
     rng = np.random.default_rng(0)
-    counts = np.bincount(np.concatenate([sample_tokens(rng, 12, 4) for _ in range(6000)]), minlength=12)
+    counts = np.bincount(np.concatenate([sample_at_random(rng, 12, 4) for _ in range(6000)]), minlength=12)
     assert np.abs(counts - 2000).max() < 6 * np.sqrt(6000 * 1 / 3 * 2 / 3)

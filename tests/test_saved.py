@@ -16,14 +16,14 @@ from navit_eqx import load_model, save_model
 from navit_eqx.bridge import flatten
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.config_json import ConfigError, decode, encode
-from tests.strategies import initialise
+from tests.strategies import filled
 
 SMALL = ModelConfig(4, width=8, depth=2, heads=2, mlp_width=8, classes=3, posembed=Factorised(4), dtype="float32")
 
 
 @pytest.fixture
 def saved(tmp_path):
-    model = initialise(SMALL, 0)
+    model = filled(SMALL, 0, "float32")
     save_model(tmp_path, model, SMALL, {"classes": ["a", "b", "c"]})
     return tmp_path, model
 
@@ -46,15 +46,15 @@ def test_a_run_can_start_from_a_saved_model(saved):
     folder, model = saved
     config, notes = shape_from(Config(model=ModelConfig(classes=5, stochastic_depth=0.1), start=str(folder)))
     assert config.model == replace(SMALL, classes=5, stochastic_depth=0.1, dtype="auto") and str(folder) in notes[0]
-    fresh = initialise(config.model, 1)
+    fresh = filled(config.model, 1, "float32")
     other = begin(fresh, config, ("d", "e", "f", "g", "h"))
-    same = begin(initialise(SMALL, 1), replace(config, model=SMALL), ("a", "b", "c"))
+    same = begin(filled(SMALL, 1, "float32"), replace(config, model=SMALL), ("a", "b", "c"))
     jax.tree.map(np.testing.assert_array_equal, *(eqx.filter(m, eqx.is_array) for m in (same, model)))
     jax.tree.map(np.testing.assert_array_equal, *(eqx.filter(m.encoder, eqx.is_array) for m in (other, model)))
     np.testing.assert_array_equal(other.head.w, fresh.head.w)
     assert begin(fresh, replace(config, start=""), ()) is fresh
     with pytest.raises(ConfigError, match="does not fit the model of this run: parameter"):
-        begin(initialise(replace(SMALL, width=16), 0), config, ("d",))
+        begin(filled(replace(SMALL, width=16), 0, "float32"), config, ("d",))
 
 
 def test_unknown_keys_name_their_nearest():

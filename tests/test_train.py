@@ -24,7 +24,7 @@ from navit_eqx.optim import optimiser
 from navit_eqx.sharding import everywhere, split_rows
 from navit_eqx.train import accumulated, init, moved, train_step
 from navit_eqx.types import to_device
-from tests.strategies import as_float64, initialise
+from tests.strategies import filled, initialise
 from tests.tolerances import FLOAT64, assert_close
 
 ROOT = Path(__file__).parent.parent
@@ -92,13 +92,19 @@ def packed_batch(count, seed):
     )
 
 
+@lru_cache
+def float64_start(config):
+    fresh = initialise(config, 0)
+    return jax.tree.map(lambda x: x.astype("float64") if eqx.is_inexact_array(x) else x, fresh)
+
+
 OPTIM = OptimConfig(lr=1e-2, weight_decay=0.0)
 
 
 @lru_cache
 def trainer(config=SMALL, steps=30, optim=OPTIM):
     tx = optimiser(optim, steps)
-    model = as_float64(initialise(config, 0))
+    model = float64_start(config)
     static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
     step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx, config=optim, seed=0))
     return init(model, tx, optim), step, static
@@ -159,7 +165,7 @@ def test_a_moving_average_follows_the_model():
 def test_the_library_in_a_few_lines():
     """Any images in, one vector per image out, as each would get alone."""
     images, _ = two_classes(7, 0)
-    model = initialise(SMALL, 0)
+    model = filled(SMALL, 0, "float32")
     pack = partial(pack_images, patch_size=4, resolution=Native(), packing=Packing(56, 8), longest_side=16)
     batch = pack(images)
     vectors = unpack_images(batch, np.asarray(eqx.filter_jit(NaViT.features)(model, to_device(batch))))
