@@ -135,6 +135,14 @@ def test_aspect_compares_at_equal_tokens():
     assert [row["kept_mean_tokens"] for row in rows] == [m["mean_tokens"] for m in studies.sweep(context()).rows]
 
 
+def test_upscaling_spends_tokens_on_small_images_alone():
+    """No image of the strips is smaller than itself, so at factor 1 and below nothing changes."""
+    for row in studies.upscaling(replace(context(), resolutions=(0.8, 1.3))).rows:
+        larger = row["enlarged_mean_tokens"] - row["own_mean_tokens"]
+        assert larger >= 0 and (larger > 0) == (row["resolution"] > 1)
+        assert larger > 0 or row["gain"] == 0
+
+
 def test_aspect_of_a_model_trained_on_squares():
     data = replace(context().config.data, resolution=Square(Native(0.5, 0.8)))
     squares = replace(context(), config=replace(context().config, data=data))
@@ -258,7 +266,7 @@ def test_the_command(tmp_path, capsys):
     evaluate(tmp_path, config, options)
     said = capsys.readouterr().out
     assert "cheapest within 100 points of the best (sweep): resolution 0.5" in said
-    assert "more studies: --studies aspect dropping calibration probe cascade, or all" in said
+    assert "more studies: --studies aspect upscaling dropping calibration probe cascade, or all" in said
     assert {file.name for file in (tmp_path / "new").iterdir()} == {"sweep.csv", "sweep.json", "accuracy_tokens.png"}
     rows = json.loads((tmp_path / "new" / "sweep.json").read_text())
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in studies.sweep(context()).rows]

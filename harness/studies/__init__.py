@@ -2,6 +2,7 @@
 
 sweep        accuracy, cost and time at each resolution
 aspect       aspect ratio kept, against the image squashed to a square of as many tokens
+upscaling    small images enlarged to the resolution, against kept at their own size
 dropping     a smaller image, against a large one of which tokens are dropped, at as many tokens
 calibration  how far confidence is from accuracy at each token budget, before and after a temperature
 probe        what k labelled images per class make of the frozen features
@@ -23,9 +24,11 @@ from .dropping import dropping
 from .findings import Findings
 from .probe import probe
 from .sweep import sweep
+from .upscaling import upscaling
 
 Study = Callable[[Context], Findings]
-STUDIES: dict[str, Study] = {study.__name__: study for study in (sweep, aspect, dropping, calibration, probe, cascade)}
+ALL = (sweep, aspect, upscaling, dropping, calibration, probe, cascade)
+STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 
 def chosen(names: Sequence[str]) -> list[str]:
