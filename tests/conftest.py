@@ -13,6 +13,8 @@ from hypothesis import settings
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# What is tested is what a program says, not how fast: most of the time would go into making it fast.
+jax.config.update("jax_disable_most_optimizations", True)
 
 # No deadlines: the first example compiles.
 settings.register_profile("dev", max_examples=25, deadline=None)
