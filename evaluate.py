@@ -26,7 +26,7 @@ from harness.looks import Context
 from harness.studies import STUDIES, chosen, publish
 from harness.studies.findings import cheapest_within
 from navit_eqx import load_model
-from navit_eqx.config_json import check
+from navit_eqx.config_json import check, decode
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     names = chosen(options.studies)
     model, shape, about = load_model(folder)
     source = open_source(config.data, "val")
-    classes = tuple(about["classes"])
+    classes = decode(tuple[str, ...], about.get("classes"), "about.classes")
     check(
         source.manifest.classes == classes,
-        f"the model knows {len(classes)} classes, first {classes[0]!r}; {source.manifest.where} has "
-        f"{len(source.manifest.classes)}, first {source.manifest.classes[0]!r}: evaluate on the same classes",
+        f"the model knows {len(classes)} classes, first {classes[:1]}; {source.manifest.where} has "
+        f"{len(source.manifest.classes)}, first {source.manifest.classes[:1]}: evaluate on the same classes",
     )
     out = Path(options.out or folder)
     out.mkdir(parents=True, exist_ok=True)

@@ -18,13 +18,15 @@ import jax
 import numpy as np
 import tyro
 
-from data.decode import decode
+from data.decode import decode, read_file
 from data.errors import BadImage, DataError, DataMissing
 from data.images import pack_images, unpack_images
 from data.laws import Resolution
+from data.manifest import printable
 from data.plan import Packing
 from harness.loading import packing_at
 from navit_eqx import NaViT, load_model, to_device
+from navit_eqx.config_json import check
 from navit_eqx.config_json import decode as decode_config
 from navit_eqx.evaluate import forward
 
@@ -46,14 +48,16 @@ class Options:
 def main() -> None:
     options = parse(Options, prog="predict.py")
     model, config, about = load_model(options.run)
-    law = decode_config(Resolution, about["resolution"], "about.resolution")
+    classes = decode_config(tuple[str, ...], about.get("classes"), "about.classes")
+    check(len(classes) == config.classes, f"about.classes has {len(classes)} names for {config.classes} classes")
+    law = decode_config(Resolution, about.get("resolution"), "about.resolution")
     law = law.at(options.resolution) if options.resolution else law
-    packing = decode_config(Packing, about["packing"], "about.packing")
+    packing = decode_config(Packing, about.get("packing"), "about.packing")
     names, images = read(options.images)
     probabilities = predict(model, config.patch_size, config.posembed.longest_side, images, law, packing)
     for name, p in zip(names, probabilities):
         best = np.argsort(-p)[: options.top]
-        print(f"{name}: " + ", ".join(f"{about['classes'][c]} {p[c]:.1%}" for c in best))
+        print(f"{printable(name)}: " + ", ".join(f"{classes[c]} {p[c]:.1%}" for c in best))
 
 
 def read(paths: tuple[str, ...]) -> tuple[list[str], list[np.ndarray]]:
@@ -61,10 +65,10 @@ def read(paths: tuple[str, ...]) -> tuple[list[str], list[np.ndarray]]:
     names, images = [], []
     for path in paths:
         try:
-            images.append(decode(Path(path).read_bytes()))
+            images.append(decode(read_file(Path(path))))
             names.append(path)
-        except (BadImage, OSError) as error:
-            print(f"set aside {path}: {error}", file=sys.stderr)
+        except BadImage as error:
+            print(f"set aside {printable(path)}: {error}", file=sys.stderr)
     if not paths:
         raise DataMissing("no image given: name one or more image files")
     if not images:

@@ -24,6 +24,7 @@ import jax
 import jax.random as jr
 import numpy as np
 
+from data.check import undecodable, why_not
 from data.errors import DataError
 from data.pipeline import batches
 from data.plan import Plan
@@ -84,7 +85,7 @@ def main() -> None:
 
     # the loop -------------------------------------------------------------------------------------
     progress = report.Progress(folder, config.steps)
-    unreadable: set[int] = set()
+    unreadable: dict[int, str] = {}
     window: list[Metrics] = []
     for n in range(1, config.steps + 1):
         batch = next(stream)
@@ -111,12 +112,18 @@ def main() -> None:
     at = config.data.val_resolution
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
     entries = publish("sweep", Context(model, config, val, resolutions), folder).rows
+    lost = undecodable(val) if any(e["unreadable"] for e in entries) else {}
+    for name, why in lost.items():
+        print(f"set aside {name}: {why}")
     summary = {
         "val_accuracy": next(e["accuracy"] for e in entries if e["resolution"] == at),
         "val_resolution": at,
         **progress.summary(),
         "compiles": step._cache_size(),  # pyright: ignore[reportAttributeAccessIssue]
-        "unreadable": sorted(train.manifest.name(i) for i in unreadable),
+        "set_aside": {
+            "train": dict(train.manifest.set_aside) | {train.manifest.name(i): why for i, why in unreadable.items()},
+            "val": dict(val.manifest.set_aside) | lost,
+        },
         "sweep": entries,
     }
     report.write_json(folder / "summary.json", summary)
@@ -179,12 +186,12 @@ def picture(rows: PlannedRows, config: Config, folder: Path) -> None:
     pictures.draw_mask(first[0], folder / "attention_mask.png")
 
 
-def set_aside(batch: Row, unreadable: set[int], source: Source, config: Config) -> None:
-    """Name images that could not be decoded.   Raises DataError when they are too many."""
-    new = set(batch.image_ids[(batch.image_ids >= 0) & (batch.labels < 0)].tolist()) - unreadable
+def set_aside(batch: Row, unreadable: dict[int, str], source: Source, config: Config) -> None:
+    """Name images that could not be decoded, with the reason.   Raises DataError when they are too many."""
+    new = set(batch.image_ids[(batch.image_ids >= 0) & (batch.labels < 0)].tolist()) - unreadable.keys()
     for index in sorted(new):
-        print(f"set aside {source.manifest.name(index)}: it cannot be decoded", flush=True)
-    unreadable |= new
+        unreadable[index] = why_not(partial(source.image, index)) or "could not be read for a while"
+        print(f"set aside {source.manifest.name(index)}: {unreadable[index]}", flush=True)
     if new and len(unreadable) > config.data.max_unreadable * len(source.manifest):
         raise DataError(
             f"{len(unreadable)} of {len(source.manifest)} images cannot be decoded, more than the share "

@@ -1,86 +1,167 @@
-"""Bytes of an image file → upright RGB uint8, or a reason why not.   Pillow knows every format and mode."""
+"""Bytes of an image file → upright RGB uint8, or a reason why not.   Pillow knows every format and mode.
+
+Nothing is decoded before the header was held against the limits below (docs/bad_input.md).
+"""
 
 import io
+import stat
 import warnings
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from .errors import BadImage
 
+MAX_BYTES = 1 << 28
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 32_768
+MAX_SCANS = 100  # of a JPEG: thirty bytes each, and each passes over all pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
-ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 exchange height and width
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+
+# EXIF and TIFF tags.
+BITS, PHOTOMETRIC, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 258, 262, 274, 322, 323
+UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 
 # Pillow warns above this and raises above twice this, also where a decoder or a frame would allocate more.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+# What Pillow warns of is either harmless or refused here; `catch_warnings` is not safe in the threads that decode.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _open(data: bytes) -> Image.Image:
+def read_file(path: Path) -> bytes:
+    """The content of a regular file that is not too large.   Raises BadImage."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise BadImage(str(error)) from error
-    except Exception as error:  # Pillow's parsers raise whatever they meet
-        raise BadImage("not an image" if data else "empty file") from error
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise BadImage(f"an image of {width} x {height} pixels")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise BadImage(f"{width} x {height} pixels exceed the limit of {MAX_PIXELS} pixels, {MAX_SIDE} a side")
-    return image
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a broken EXIF block says nothing about orientation
-        return 1
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImage("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise BadImage(f"{status.st_size} bytes exceed the limit of {MAX_BYTES}: scale it down")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadImage(f"cannot be read: {error.strerror}") from error
 
 
 def read_size(data: bytes) -> tuple[int, int]:
     """Upright height and width, from the header alone.   Raises BadImage."""
     image = _open(data)
     width, height = image.size
-    turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow turns a TIFF's itself
-    return (width, height) if turned else (height, width)
+    if image.format == "TIFF":  # Pillow has turned it
+        return height, width
+    if image.format == "PNG" and not _tags_follow_pixels(data):
+        exif = lambda: Image.Image.getexif(image)  # its own method decodes all pixels in search of what follows them
+    else:
+        exif = image.getexif
+    return (width, height) if _orientation(exif) >= 5 else (height, width)
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Upright RGB: rotation applied, transparency laid on white, 16 bits scaled to 8, the first frame.
+    """Upright RGB: rotation applied, transparency laid on white, more than 8 bits scaled to 8, the first frame.
 
     Raises BadImage.
     """
     image = _open(data)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
-            return np.asarray(_to_rgb(_upright(image)))
+        image.load()
+        turn = UPRIGHT.get(_orientation(image.getexif))
+        image = _to_rgb(image, data)
+        return np.asarray(image if turn is None else image.transpose(turn))
     except BadImage:
         raise
     except Exception as error:
-        raise BadImage(f"cannot be decoded: {error}") from error
+        raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+def _open(data: bytes) -> Image.Image:
+    """An image of which the header alone was read, within all limits."""
+    if not data:
+        raise BadImage("empty file")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise BadImage(
+            f"not an image of a known format, or its header is damaged: it begins with {data[:24]!r}"
+        ) from None
+    except Exception as error:  # Pillow's parsers raise whatever they meet
+        raise BadImage(f"cannot be opened: {error or type(error).__name__}") from error
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise BadImage(f"an image of {width} x {height} pixels")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise BadImage(
+            f"{width} x {height} pixels exceed the limit of {MAX_PIXELS} pixels, {MAX_SIDE} a side: scale it down"
+        )
+    _check_cost(image, data)
+    return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if image.mode.startswith("I"):  # convert() would clip 16-bit grey to white
-        values = np.asarray(image).astype(np.int64)
-        image = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        raise BadImage("floating-point pixels have no known range; convert it to 8 or 16 bits")
+def _check_cost(image: Image.Image, data: bytes) -> None:
+    """Refuse what is cheap to write and dear to decode, although the image itself is small."""
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise BadImage(f"more than {MAX_SCANS} scans of one JPEG: save it anew")
+    if image.format == "TIFF":
+        tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
+        if _integer(tags.get(TILE_WIDTH)) * _integer(tags.get(TILE_LENGTH)) > MAX_PIXELS:
+            raise BadImage(f"its tiles exceed the limit of {MAX_PIXELS} pixels: save it anew")
+
+
+def _integer(tag: object) -> int:
+    """A tag of a damaged file may hold anything."""
+    return tag if isinstance(tag, int) else 0
+
+
+def _orientation(exif) -> int:
+    """1 to 8; 1 where it says nothing, or nothing that exists."""
+    try:
+        value = int(exif().get(ORIENTATION, 1))
+    except Exception:  # a broken EXIF block says nothing about orientation
+        return 1
+    return value if value in UPRIGHT else 1
+
+
+def _tags_follow_pixels(data: bytes) -> bool:
+    """Whether a PNG may hold EXIF or XMP behind its pixels."""
+    pixels = data.find(b"IDAT")
+    return any(data.find(kind, pixels) >= 0 for kind in (b"eXIf", b"iTXt", b"zTXt", b"tEXt"))
+
+
+def _to_rgb(image: Image.Image, data: bytes) -> Image.Image:
+    if image.mode == "F":
+        raise BadImage("floating-point pixels have no known range: convert it to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _deep_grey(image)
     elif image.has_transparency_data:
+        if image.format == "PNG" and image.mode in ("L", "RGB"):
+            image.info["transparency"] = _key_of_8_bits(image.info["transparency"], depth=data[24])
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
     return image.convert("RGB")
+
+
+def _deep_grey(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits, which convert() would clip to white."""
+    tags = getattr(image, "tag_v2", {})
+    if tags and image.mode == "I":
+        raise BadImage("signed or 32-bit pixels have no known range: convert it to 8 or 16 bits")
+    values = np.asarray(image).astype(np.int64)
+    grey = (values >> tags.get(BITS, (16,))[0] - 8).clip(0, 255).astype(np.uint8)
+    if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow minds up to 8 bits
+        grey = 255 - grey
+    grey[values == image.info.get("transparency", -1)] = BACKGROUND[0]
+    return Image.fromarray(grey)
+
+
+def _key_of_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
+    """A PNG's transparent colour as deep as the pixels that Pillow gives; it keeps the depth of the file."""
+    return tuple(k >> depth - 8 for k in key) if isinstance(key, tuple) else key * 255 // (2**depth - 1)

@@ -38,6 +38,7 @@ class DigitStrips:
     """Strips drawn from their index: endless, random access, nothing stored but a few integers each."""
 
     def __init__(self, split: str, count: int, seed: int):
+        self.made_of = split, count, seed
         training = split == "train"
         self.key = [seed, int(training)]
         self.pool = np.arange(len(glyphs()[1]))
@@ -60,6 +61,10 @@ class DigitStrips:
             classes=tuple("0123456789"),
             where=f"digit strips, {split}",
         )
+
+    def __reduce__(self):
+        """A worker draws the tables anew: 30 MB less to send, for 300,000 strips."""
+        return DigitStrips, self.made_of
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Strip `index`, drawn."""

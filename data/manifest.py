@@ -1,6 +1,7 @@
 """What is known about a source before any pixel is read: names, upright sizes, labels, classes."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ class Manifest:
     def __post_init__(self):
         count = len(self.names)
         if not count:
-            first = f"; {len(self.set_aside)} were set aside, first {self.set_aside[0]}" if self.set_aside else ""
+            first = f"; {len(self.set_aside)} were set aside, first {self._first()}" if self.set_aside else ""
             raise DataMissing(f"no readable image in {self.where}{first}")
         if self.sizes.shape != (count, 2) or self.labels.shape != (count,):
             raise DataError(f"{self.where}: {count} names, sizes {self.sizes.shape}, labels {self.labels.shape}")
@@ -47,8 +48,8 @@ class Manifest:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """Of one image, printable whatever its bytes."""
-        return self.names[index].decode("utf-8", "backslashreplace")
+        """Of one image, for people."""
+        return printable(os.fsdecode(self.names[index]))
 
     @cached_property
     def digest(self) -> str:
@@ -58,17 +59,26 @@ class Manifest:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
+    def _first(self) -> str:
+        return ": ".join(self.set_aside[0])
+
     def check_unreadable(self, budget: float) -> None:
         """Raises DataError when more than a share `budget` of the images was set aside."""
         share = len(self.set_aside) / (len(self) + len(self.set_aside))
         if share > budget:
             raise DataError(
                 f"{len(self.set_aside)} of {len(self) + len(self.set_aside)} images in {self.where} cannot be "
-                f"read, more than the share data.max_unreadable={budget}; first: {self.set_aside[0]}. "
-                "Mend or remove them, or raise the share"
+                f"read, more than the share data.max_unreadable={budget}; first: {self._first()}. "
+                "Mend or remove them (`python -m data.check` names all), or raise the share"
             )
 
 
 def as_names(names: Sequence[str]) -> np.ndarray:
     """Names as an array of bytes: compact for millions of images, and exact for any file name."""
-    return np.array([name.encode("utf-8", "surrogateescape") for name in names] or [b""])[: len(names)]
+    return np.array([os.fsencode(name) for name in names] or [b""])[: len(names)]
+
+
+def printable(name: str) -> str:
+    """A file name on one line of plain text: escapes where it holds other bytes, line ends, or terminal codes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -6,36 +6,26 @@ Sources travel to worker processes by pickle: they hold paths, not open files.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import PIL
 from jaxtyping import Int, UInt8
 
-from .decode import decode, read_size
+from .decode import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SCANS, MAX_SIDE, decode, read_file, read_size
 from .digits import DigitStrips
 from .errors import BadImage, DataError, DataMissing
-from .manifest import Manifest, as_names
+from .manifest import Manifest, as_names, printable
+from .parquet import class_names, read_images, read_labels
 
-SUFFIXES = {
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".avif",
-    ".jp2",
-    ".tga",
-}
+SUFFIXES = set(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga".split())
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid", "test")}
 HELD_OUT = 10  # without a validation folder, one file in ten by the hash of its name is held out
+RULES = [PIL.__version__, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, MAX_SCANS]  # what a measured size depends on
 
 
 @runtime_checkable
@@ -88,7 +78,7 @@ def existing(root: str) -> Path:
     if not root:
         raise DataMissing("data.root is not set: give the folder of the images, --data.root DIR")
     if not Path(root).is_dir():
-        raise DataMissing(f"data.root={root} is not a folder")
+        raise DataMissing(f"data.root={root} is not a folder: give the folder of the images, --data.root DIR")
     return Path(root)
 
 
@@ -118,45 +108,68 @@ class ImageFolder:
             raise DataMissing(f"{root} has {validation.name}/ but no train/: put the training classes there")
         training = training or root
         self.folder = training if split == "train" else validation or training
-        classes = tuple(sorted(p.name for p in training.iterdir() if _is_class(p)))
+        classes = tuple(_class_folders(training))
         names = [n for n in _listing(self.folder) if validation or (split == "val") == _held_out(n)]
+        if not names:
+            raise DataMissing(
+                f"no image to {split} on in {self.folder}: put images into it as CLASS/NAME.jpg or the like"
+            )
         label_of = {name: i for i, name in enumerate(classes)}
         unknown = sorted({n.split("/")[0] for n in names} - label_of.keys())
         if unknown:
-            raise DataError(f"{self.folder}: class {unknown[0]!r} has no folder among the training classes")
+            raise DataError(
+                f"{self.folder}: class {unknown[0]!r} has no folder among the training classes: add or remove it"
+            )
         labels = [label_of[n.split("/")[0]] for n in names]
         key = [str(self.folder.resolve()), *((n, _stamp(self.folder / n)) for n in names)]
         self.manifest = cached_manifest(key, names, labels, classes, str(self.folder), lambda: map(self._bytes, names))
 
     def _bytes(self, name: str) -> bytes:
-        try:
-            return (self.folder / name).read_bytes()
-        except OSError as error:
-            raise BadImage(f"cannot be read: {error.strerror}") from error
+        return read_file(self.folder / name)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return decode(self._bytes(os.fsdecode(self.manifest.names[index])))
+        return decoded_as(self.manifest.sizes[index], self._bytes(os.fsdecode(self.manifest.names[index])))
 
 
 def _sub_folder(root: Path, split: str) -> Path | None:
     return next((root / name for name in SPLITS[split] if (root / name).is_dir()), None)
 
 
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _listing(folder: Path) -> list[str]:
-    """class/…/file of every image file, sorted; hidden files and other suffixes are not images."""
-    found = []
-    for path, folders, files in os.walk(folder):
+    """class/…/file of every image file, sorted."""
+    found = (f"{name}/{file}" for name in _class_folders(folder) for file in files_below(folder / name))
+    return sorted(filter(is_image_name, found))
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Every file below `folder`, by its path from there; hidden files and folders are left alone.
+
+    Links are followed; a folder met twice, as in a loop of links, is entered once.
+    """
+    seen = set()
+    for path, folders, files in os.walk(folder, followlinks=True, onerror=_stop):
+        here = os.stat(path)
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inside = os.path.relpath(path, folder)
-        if inside != ".":
-            found += [
-                f"{inside}/{f}" for f in files if not f.startswith(".") and os.path.splitext(f)[1].lower() in SUFFIXES
-            ]
-    return sorted(found)
+        yield from (os.path.normpath(f"{inside}/{file}") for file in sorted(files) if not file.startswith("."))
+
+
+def is_image_name(name: str) -> bool:
+    """By its suffix alone."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _stop(error: OSError) -> None:
+    """A folder that cannot be listed is no empty folder."""
+    raise error
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -177,68 +190,51 @@ class ParquetImages:
     def __init__(self, root: Path, split: str, image: str, label: str):
         self.files = _shards(root, split)
         self.column = image
-        labels, classes = self._labels(_shards(root, "train"), label)
-        stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in self.files]
-        names = [f"{f.name}:{i}" for f in self.files for i in range(_count(f))]
-        self.manifest = cached_manifest(
-            [stats, image, label], names, labels, classes, f"{root} ({split})", lambda: self.encoded
-        )
-        place = {name: i for i, name in enumerate(names)}
-        self.places = np.array([place[n.decode()] for n in self.manifest.names], np.int64)
-
-    def _labels(self, training: list[Path], label: str) -> tuple[list[int], tuple[str, ...]]:
-        known, values = _read(training, label), _read(self.files, label)
-        named = _class_names(training[0], label)
-        if known and isinstance(known[0], int):
-            return values, named or tuple(str(i) for i in range(max(known) + 1))
-        classes = tuple(sorted(set(known)))
-        unknown = sorted(set(values) - set(classes))
-        if unknown:
-            raise DataError(f"{self.files[0]}: label {unknown[0]!r} does not occur in the training files")
-        label_of = {name: i for i, name in enumerate(classes)}
-        return [label_of[v] for v in values], classes
+        training = _shards(root, "train")
+        known, values = ([read_labels(f, label) for f in files] for files in (training, self.files))
+        names = [f"{f.name}:{i}" for f, inside in zip(self.files, values) for i in range(len(inside))]
+        where = f"{root} ({split})"
+        labels, classes = _numbered(_chain(known), _chain(values), class_names(training[0], label), where)
+        stats = [(str(f.resolve()), _stamp(f)) for f in self.files]
+        self.manifest = cached_manifest([stats, image, label], names, labels, classes, where, lambda: self.encoded)
+        place = {os.fsencode(name): i for i, name in enumerate(names)}
+        self.places = np.array([place[name] for name in self.manifest.names.tolist()], np.int64)
 
     @cached_property
     def encoded(self) -> list[bytes]:
-        values = _read(self.files, self.column)
-        return [(v["bytes"] if isinstance(v, dict) else v) or b"" for v in values]
+        return _chain([read_images(f, self.column) for f in self.files])
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k != "encoded"}
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return decode(self.encoded[self.places[index]])
+        return decoded_as(self.manifest.sizes[index], self.encoded[self.places[index]])
 
 
 def _shards(root: Path, split: str) -> list[Path]:
     for name in SPLITS[split]:
         if files := sorted(root.glob(f"{name}*.parquet")):
             return files
-    raise DataMissing(f"no {SPLITS[split][0]}*.parquet in {root}")
+    raise DataMissing(f"no {SPLITS[split][0]}*.parquet in {root}: name the files so, or set data.root")
 
 
-def _count(file: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return pq.read_metadata(file).num_rows
+def _chain(lists: Iterable[list]) -> list:
+    return [value for inside in lists for value in inside]
 
 
-def _read(files: list[Path], column: str) -> list:
-    import pyarrow.parquet as pq
-
-    for file in files:
-        if column not in (names := pq.read_schema(file).names):
-            raise DataError(f"{file} has no column {column!r}; it has {', '.join(names)}: set data.source")
-    return [v for file in files for v in pq.read_table(file, columns=[column])[column].to_pylist()]
-
-
-def _class_names(file: Path, label: str) -> tuple[str, ...]:
-    """Names stored by the `datasets` library, if any."""
-    import pyarrow.parquet as pq
-
-    stored = (pq.read_schema(file).metadata or {}).get(b"huggingface", b"{}")
-    feature = json.loads(stored).get("info", {}).get("features", {}).get(label, {})
-    return tuple(feature.get("names", ()))
+def _numbered(known: list, values: list, named: tuple[str, ...], where: str) -> tuple[list[int], tuple[str, ...]]:
+    """Labels as integers, and the classes, which are those of the training labels `known`."""
+    kinds = {*map(type, known), *map(type, values)}
+    if kinds == {int, str}:
+        raise DataError(f"{where}: labels are integers in one file and names in another: write them alike")
+    if kinds == {int}:
+        return values, named or tuple(str(i) for i in range(max(known, default=-1) + 1))
+    classes = tuple(sorted(set(known)))
+    unknown = sorted(set(values) - set(classes))
+    if unknown:
+        raise DataError(f"{where}: label {unknown[0]!r} does not occur in the training files: mend it, or train on it")
+    label_of = {name: i for i, name in enumerate(classes)}
+    return [label_of[v] for v in values], classes
 
 
 def cached_manifest(
@@ -253,47 +249,69 @@ def cached_manifest(
 
     Only headers are read. Unreadable images are set aside by name.
     """
-    digest = hashlib.sha256(json.dumps([repr(key), classes, labels]).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(json.dumps([RULES, repr(key), classes, labels]).encode()).hexdigest()[:24]
     file = _cache() / f"sizes-{digest}.npz"
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            sizes, reasons = stored["sizes"], stored["reasons"].tolist()
-    except Exception:  # not there, or damaged in whatever way
-        sizes, reasons = measure(names, contents)
-        _store(file, sizes=sizes, reasons=np.array(reasons, dtype=str))
-    good = np.flatnonzero(np.array([not r for r in reasons], bool))
+    measured = _stored(file, len(names))
+    if measured is None:
+        measured = measure(names, contents)
+        _store(file, *measured)
+    sizes, reasons = measured
+    good = sizes.min(-1) > 0
     return Manifest(
         names=as_names(names)[good],
         sizes=sizes[good],
         labels=np.array(labels, np.int32)[good],
         classes=classes,
         where=where,
-        set_aside=tuple((n, r) for n, r in zip(names, reasons) if r),
+        set_aside=tuple((printable(names[i]), why) for i, why in zip(np.flatnonzero(~good), reasons)),
     )
 
 
 def measure(names: list[str], contents: Callable[[], Iterable[bytes]]) -> tuple[np.ndarray, list[str]]:
-    """Upright sizes from the headers, and the reason where there is none ("" where all is well)."""
-    sizes, reasons = np.zeros((len(names), 2), np.int32), [""] * len(names)
+    """Upright sizes from the headers; 0 x 0 for an image that cannot be used, and the reasons of these in order."""
+    sizes, reasons = np.zeros((len(names), 2), np.int32), []
     readers = iter(contents())
     for i in range(len(names)):
         try:
             sizes[i] = read_size(next(readers))
         except BadImage as error:
-            reasons[i] = str(error)
+            reasons.append(str(error))
     return sizes, reasons
+
+
+def decoded_as(size: Int[np.ndarray, " 2"], data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The image, of the size for which it was planned.   Raises BadImage."""
+    image = decode(data)
+    if image.shape[:2] != tuple(size):
+        raise BadImage(
+            f"{image.shape[0]} x {image.shape[1]} pixels, but {size[0]} x {size[1]} when it was measured: start anew"
+        )
+    return image
 
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit"
 
 
-def _store(file: Path, sizes: np.ndarray, reasons: np.ndarray) -> None:
+def _stored(file: Path, count: int) -> tuple[np.ndarray, list[str]] | None:
+    """What `_store` wrote; None where it is not there, or not sound."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            sizes, reasons = stored["sizes"], stored["reasons"]
+    except Exception:  # damaged in whatever way
+        return None
+    sound = sizes.dtype == np.int32 and sizes.shape == (count, 2) and sizes.min(initial=0) >= 0
+    if not sound or reasons.dtype.kind != "U" or reasons.shape != ((sizes.min(-1) == 0).sum(),):
+        return None
+    return sizes, reasons.tolist()
+
+
+def _store(file: Path, sizes: np.ndarray, reasons: list[str]) -> None:
     """Write beside and rename, so that no reader meets half a file; without a cache the run goes on."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f"{file.stem}-{os.getpid()}.npz")
-        np.savez(beside, sizes=sizes, reasons=reasons)
+        np.savez(beside, sizes=sizes, reasons=np.array(reasons, dtype=str))
         beside.rename(file)
     except OSError:
         pass

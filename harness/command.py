@@ -5,8 +5,10 @@ error · 74 input or output failed · 78 configuration or model does not fit · 
 """
 
 import dataclasses
+import io
 import os
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,6 +45,8 @@ def tune_allocator() -> None:
 
 def run(main: Callable[[], Any]) -> None:
     """Run a program: errors that a user can mend become one message and an exit code, without a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a class may have a name that is no text
     try:
         main()
     except tuple(kind for kind, _ in CODES) as error:
@@ -51,6 +55,9 @@ def run(main: Callable[[], Any]) -> None:
         code = next(code for kind, code in CODES if isinstance(error, kind))
         print(f"\n{'stopped' if code == 130 else 'error'}: {error}", file=sys.stderr, flush=True)
         sys.exit(code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(70)
 
 
 def parse(kind: Any, *, default: Any = None, args: Sequence[str] | None = None, **options: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from data.manifest import Manifest
 from data.sources import Digits
-from navit_eqx.config_json import ConfigError, decode, encode
+from navit_eqx.config_json import ConfigError, check, decode, encode, read_json
 
 from .config import Config
 from .looks import Look
@@ -50,13 +50,9 @@ def write_config(folder: Path, config: Config, preset: str) -> None:
 
 def read_config(folder: Path) -> Config:
     """Raises ConfigError."""
-    try:
-        saved = json.loads((folder / "config.json").read_text())
-        return decode(Config, saved["config"], f"{folder}/config.json")
-    except FileNotFoundError:
-        raise ConfigError(f"{folder} is not a run folder: it has no config.json") from None
-    except (json.JSONDecodeError, KeyError) as error:
-        raise ConfigError(f"{folder}/config.json is damaged: {error!r}") from None
+    saved = read_json(folder / "config.json")
+    check("config" in saved, f"{folder}/config.json is not that of a run: name the folder of a run")
+    return decode(Config, saved["config"], f"{folder}/config.json")
 
 
 def commit() -> str | None:

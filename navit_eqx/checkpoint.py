@@ -1,19 +1,28 @@
-"""A model on disk: `model.safetensors` with the parameters, `config.json` with everything else."""
+"""A model on disk: `model.safetensors` with the parameters, `config.json` with everything else.
 
+Neither file can run code, and nothing of them is believed: names, types and shapes are held against the
+configuration before a tensor is read, and the checksum against the tensors before they are used.
+"""
+
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.random as jr
+import numpy as np
 from jax.tree_util import tree_leaves_with_path
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from .bridge import flatten, from_reference, unflatten
 from .config import ModelConfig
-from .config_json import ConfigError, decode, encode
+from .config_json import ConfigError, check, decode, encode, read_json
 from .model import NaViT
+
+KINDS = ("F64", "F32", "F16", "BF16")
 
 
 def save_model(folder: Path | str, model: NaViT, config: ModelConfig, about: dict[str, Any]) -> None:
@@ -21,8 +30,8 @@ def save_model(folder: Path | str, model: NaViT, config: ModelConfig, about: dic
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(flatten(model), folder / "model.safetensors")
-    text = json.dumps({"model": encode(config), "about": about}, indent=2)
-    (folder / "config.json").write_text(text + "\n")
+    saved = {"model": encode(config), "about": about, "sha256": _checksum(folder / "model.safetensors")}
+    (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
 
 
 def load_model(folder: Path | str) -> tuple[NaViT, ModelConfig, dict[str, Any]]:
@@ -33,23 +42,49 @@ def load_model(folder: Path | str) -> tuple[NaViT, ModelConfig, dict[str, Any]]:
     folder = Path(folder)
     if (folder / "model").is_dir():
         folder = folder / "model"
-    try:
-        saved = json.loads((folder / "config.json").read_text())
-        config = decode(ModelConfig, saved["model"], f"{folder}/config.json")
-        like = eqx.filter_eval_shape(lambda key: NaViT(config, key=key), jr.key(0))
-        tensors = load_file(folder / "model.safetensors")
-        names = {".".join(k.name for k in path) for path, _ in tree_leaves_with_path(like)}
-        if unknown := sorted(tensors.keys() - names):
-            raise ConfigError(f"{folder}/model.safetensors holds {unknown[0]!r}, which the model does not have")
-        return _fill(tensors, like), config, saved.get("about", {})
-    except FileNotFoundError as error:
-        raise ConfigError(f"no model in {folder}: {error.filename} does not exist") from None
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise ConfigError(f"the model in {folder} is damaged: {error!r}; restore it from a copy") from None
+    file, where = folder / "model.safetensors", f"{folder}/config.json"
+    saved = read_json(folder / "config.json")
+    check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
+    config = decode(ModelConfig, saved["model"], where)
+    about = saved.get("about", {})
+    check(isinstance(about, dict), f"{where}: about is {about!r}, not an object: restore it from a copy")
+    like = _shape(config, where)
+    check(file.is_file(), f"no model in {folder}: {file} does not exist")
+    tensors = _read(file, like)
+    check(
+        saved.get("sha256") in (None, _checksum(file)),
+        f"{file} is damaged, its checksum is not that of {where}: restore it from a copy",
+    )
+    return from_reference(unflatten(tensors), like), config, about
 
 
-def _fill(tensors: dict, like: NaViT) -> NaViT:
+def _shape(config: ModelConfig, where: str) -> NaViT:
+    """The model without its numbers."""
     try:
-        return from_reference(unflatten(tensors), like)
-    except ValueError as error:
-        raise ConfigError(f"model.safetensors does not match config.json: {error}") from None
+        return eqx.filter_eval_shape(lambda key: NaViT(config, key=key), jr.key(0))
+    except Exception as error:  # no limit on each number says which of them go together
+        raise ConfigError(f"{where} describes a model that cannot be built: {error}") from error
+
+
+def _read(file: Path, like: NaViT) -> dict[str, np.ndarray]:
+    """Tensors by name, after their names, types and shapes were found to be those of `like`."""
+    leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(like) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    shapes = {".".join(key.name for key in path): leaf.shape for path, leaf in leaves}
+    try:
+        with safe_open(file, framework="np") as stored:
+            for name in sorted(shapes.keys() ^ set(stored.keys())):
+                side = "lacks" if name in shapes else "holds"
+                raise ConfigError(f"{file} {side} {name!r}, unlike the model of config.json: restore both from a copy")
+            for name, shape in shapes.items():
+                slice_ = stored.get_slice(name)
+                kind, found = slice_.get_dtype(), tuple(slice_.get_shape())
+                check(kind in KINDS, f"{file}: {name!r} holds {kind}, not one of {', '.join(KINDS)}")
+                check(found == shape, f"{file}: {name!r} has shape {found}, config.json makes it {shape}")
+            return {name: stored.get_tensor(name) for name in shapes}
+    except SafetensorError as error:
+        raise ConfigError(f"{file} is damaged, {error}: restore it from a copy") from None
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -185,11 +185,12 @@ class ModelConfig:
     """Blocks per iteration of the scan: more is a longer compilation, sometimes a faster step."""
 
     def __post_init__(self):
-        check(self.width % self.heads == 0, f"model.width={self.width} must be a multiple of heads={self.heads}")
         for name in ("patch_size", "width", "depth", "heads", "mlp_width", "unroll"):
             check(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("classes", "registers"):
+            check(getattr(self, name) >= 0, f"model.{name} must not be negative, got {getattr(self, name)}")
+        check(self.width % self.heads == 0, f"model.width={self.width} must be a multiple of heads={self.heads}")
         check_posembed(self.posembed, self.width)
-        check(self.registers >= 0, f"model.registers must not be negative, got {self.registers}")
         check(
             not isinstance(self.pool, Token) or self.registers >= 1,
             "model.pool=Token reads the first register: set model.registers to at least 1",

@@ -2,9 +2,14 @@
 
 import dataclasses
 import difflib
+import json
+import sys
 import types
 import typing
+from pathlib import Path
 from typing import Any
+
+MAX_BYTES = 1 << 26  # of a file of configuration, class names included
 
 
 class ConfigError(ValueError):
@@ -14,6 +19,18 @@ class ConfigError(ValueError):
 def check(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file.   Raises ConfigError where there is none, whatever the file holds."""
+    check(path.is_file(), f"no {path.name} in {path.parent}: name the folder of a run, or of a saved model")
+    check(path.stat().st_size <= MAX_BYTES, f"{path} has more than {MAX_BYTES} bytes, which no configuration has")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged, {error}: restore it from a copy") from None
+    check(isinstance(value, dict), f"{path} is damaged, it holds no JSON object: restore it from a copy")
+    return value
 
 
 def encode(value: Any) -> Any:
@@ -35,7 +52,7 @@ def decode(kind: Any, value: Any, where: str = "config") -> Any:
     classes = {c.__name__: c for c in options if isinstance(c, type) and dataclasses.is_dataclass(c)}
     if isinstance(value, dict):
         name = value.get("kind", next(iter(classes), None))
-        check(name in classes, f"{where}: kind {name!r} is none of {sorted(classes)}")
+        check(isinstance(name, str) and name in classes, f"{where}: kind {name!r} is none of {sorted(classes)}")
         return _decode_class(classes[name], value, where)
     if isinstance(value, list) and (inner := _tuple_item(options)):
         return tuple(decode(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
@@ -48,8 +65,9 @@ def _decode_class(kind: type, value: dict, where: str) -> Any:
     for key in value.keys() - hints.keys() - {"kind"}:
         near = difflib.get_close_matches(str(key), hints, n=1)
         check(False, f"{where}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+    fields = {k: decode(hints[k], v, f"{where}.{k}") for k, v in value.items() if k != "kind"}
     try:
-        return kind(**{k: decode(hints[k], v, f"{where}.{k}") for k, v in value.items() if k != "kind"})
+        return kind(**fields)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from None
 
@@ -62,7 +80,7 @@ def _fits(value: Any, option: Any) -> bool:
     if typing.get_origin(option) is typing.Literal:
         return value in typing.get_args(option)
     if option is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if option is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(option, type) and isinstance(value, option)

@@ -102,4 +102,4 @@ def kept_tokens(tokens: Int[np.ndarray, " N"], rate: Float[np.ndarray, " N"]) ->
     """
     if len(rate) and not 0 <= rate.min() <= rate.max() <= 1:
         raise ValueError(f"drop rates must lie in [0, 1], got {rate.min():g} to {rate.max():g}")
-    return np.maximum(1, np.floor(tokens * (1 - rate) + 1e-9)).astype(np.int32)
+    return np.clip(np.floor(tokens * (1 - rate) + 1e-9), 1, np.iinfo(np.int32).max).astype(np.int32)

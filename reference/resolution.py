@@ -20,7 +20,7 @@ def target_grid(
     """
     scale = side / np.sqrt(sizes.prod(-1, dtype=float))
     # The small slack keeps a side of exactly n patches from falling to n − 1 by rounding.
-    return np.maximum(1, np.floor(scale[:, None] * sizes / patch_size + 1e-9)).astype(np.int32)
+    return np.clip(np.floor(scale[:, None] * sizes / patch_size + 1e-9), 1, np.iinfo(np.int32).max).astype(np.int32)
 
 
 def linear_in_side(u: Float[np.ndarray, " N"], lo: float, hi: float) -> Float[np.ndarray, " N"]:

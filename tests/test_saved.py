@@ -88,7 +88,7 @@ def test_any_text_as_configuration_is_refused_politely(tmp_path_factory, text):
 
 
 def test_a_missing_model_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="no model in"):
+    with pytest.raises(ConfigError, match="no config.json in .*: name the folder of a run"):
         load_model(tmp_path)
 
 

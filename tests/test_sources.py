@@ -13,7 +13,7 @@ from PIL import Image
 
 import data.sources
 from data.digits import CELL, FIRST_TEST_GLYPH, MOST, DigitStrips, glyphs
-from data.errors import DataError, DataMissing
+from data.errors import BadImage, DataError, DataMissing
 from data.manifest import Manifest
 from data.sources import Arrays, Digits, Folder, ImageFolder, Parquet, ParquetImages
 from tests.test_decode import encoded
@@ -104,7 +104,59 @@ def test_file_names_may_be_odd(split_root):
     found = {bytes(name): i for i, name in enumerate(source.manifest.names)}
     for i, name in enumerate(odd):
         np.testing.assert_array_equal(source.image(found[b"cat/" + name + b".png"]), picture(i))
-    assert all(name.isprintable() or "\n" in name for name in names(source))
+    assert all(name.isprintable() for name in names(source))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are a matter of Linux")
+def test_what_is_set_aside_is_printable_whatever_its_name(split_root):
+    (split_root / "train" / "cat" / os.fsdecode(b"\x1b[2J\xff\n.png")).write_bytes(b"")
+    assert ImageFolder(split_root, "train").manifest.set_aside == ((r"cat/\x1b[2J\xff\n.png", "empty file"),)
+
+
+def test_links_are_followed_and_loops_end(split_root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    put(elsewhere / "emu" / "0.png", 7)
+    train = split_root / "train"
+    (train / "emu").symlink_to(elsewhere / "emu")
+    (train / "cat" / "up").symlink_to(train)
+    (elsewhere / "emu" / "self").symlink_to(elsewhere / "emu")
+    source = ImageFolder(split_root, "train")
+    assert source.manifest.classes == ("cat", "dog", "emu") and "emu/0.png" in names(source)
+    np.testing.assert_array_equal(source.image(names(source).index("emu/0.png")), picture(7))
+    assert sum(name.startswith("cat/") for name in names(source)) == 3 + 3 + 1
+    assert not any("/self/" in name for name in names(source))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_empty(split_root, monkeypatch):
+    def scandir(path, real=os.scandir):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="dog"):
+        ImageFolder(split_root, "train")
+
+
+def test_a_file_changed_after_it_was_measured_is_set_aside(split_root):
+    source = ImageFolder(split_root, "train")
+    Image.new("RGB", (50, 60)).save(split_root / "train" / "cat" / "0.png")
+    with pytest.raises(BadImage, match="60 x 50 pixels, but .* when it was measured"):
+        source.image(0)
+    (split_root / "train" / "cat" / "0.png").unlink()
+    with pytest.raises(BadImage, match="cannot be read: No such file"):
+        source.image(0)
+
+
+@pytest.mark.parametrize("rule", range(len(data.sources.RULES)))
+def test_other_rules_measure_again(split_root, monkeypatch, rule):
+    before = ImageFolder(split_root, "train").manifest
+    rules = [*data.sources.RULES]
+    rules[rule] = "other"
+    monkeypatch.setattr(data.sources, "RULES", rules)
+    again = []
+    monkeypatch.setattr(data.sources, "measure", lambda *a, real=data.sources.measure: again.append(1) or real(*a))
+    assert ImageFolder(split_root, "train").manifest.digest == before.digest and again
 
 
 def test_unreadable_files_are_set_aside_by_name_with_a_reason(split_root):
@@ -116,7 +168,7 @@ def test_unreadable_files_are_set_aside_by_name_with_a_reason(split_root):
     assert dict(source.manifest.set_aside) == {
         "cat/0.png": "empty file",
         "cat/link.png": "cannot be read: No such file or directory",
-        "cat/page.jpg": "not an image",
+        "cat/page.jpg": "not an image of a known format, or its header is damaged: it begins with b'<html>404</html>'",
     }
     assert names(source) == ["cat/1.png", "cat/2.png", "dog/0.png", "dog/1.png", "dog/2.png"]
     np.testing.assert_array_equal(source.image(2), picture(10))
@@ -245,7 +297,7 @@ def test_parquet_sets_aside_what_it_cannot_read(tmp_path):
     pq.write_table(pa.table({"image": images, "label": [0, 1, 1, 2]}), tmp_path / "train.parquet")
     source = Parquet().open(str(tmp_path), "train")
     assert dict(source.manifest.set_aside) == {
-        "train.parquet:1": "not an image",
+        "train.parquet:1": "not an image of a known format, or its header is damaged: it begins with b'not an image'",
         "train.parquet:2": "empty file",
     }
     assert source.manifest.labels.tolist() == [0, 2]
@@ -268,6 +320,15 @@ def test_parquet_names_what_is_wrong(tmp_path):
         Parquet().open(str(tmp_path), "val")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are a matter of Linux")
+def test_shards_may_have_any_name(tmp_path):
+    write(tmp_path / "train.parquet", [0, 1])
+    (tmp_path / "train.parquet").rename(tmp_path / os.fsdecode(b"train-\xff.parquet"))
+    source = Parquet().open(str(tmp_path), "train")
+    np.testing.assert_array_equal(source.image(1), picture(1))
+    assert names(source) == [r"train-\xff.parquet:0", r"train-\xff.parquet:1"]
+
+
 # ---- all sources
 
 
@@ -280,6 +341,7 @@ def test_sources_travel_by_pickle(split_root, tmp_path):
         copy = pickle.loads(pickle.dumps(source))
         assert copy.manifest.digest == source.manifest.digest
         np.testing.assert_array_equal(copy.image(1), source.image(1))
+    assert len(pickle.dumps(STRIPS["train"])) < 200, "tables travel"
     assert "encoded" not in pickle.loads(pickle.dumps(parquet)).__dict__, "pixels travel"
 
 

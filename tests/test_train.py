@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from PIL import Image
 
 from data.images import pack_images, unpack_images
 from data.laws import Native
+from data.manifest import printable
 from data.plan import Packing
 from navit_eqx import NaViT, Row
 from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Softmax
@@ -67,6 +69,25 @@ def photos(folder: Path, per_class: int) -> Path:
             noise = rng.normal(colour, 40, size).clip(0, 255).astype(np.uint8)
             Image.fromarray(noise).save(folder / name / f"{i}.png")
     return folder
+
+
+def odd_files(folder: Path) -> dict[str, str]:
+    """Files of which no image comes, by name, with what must be said of each; some show it in their pixels alone."""
+    whole = (folder / "0.png").read_bytes()
+    odd = {
+        "broken.png": (b"not an image", "not an image of a known format"),
+        "empty.jpg": (b"", "empty file"),
+        "huge.png": (whole[:16] + b"\x7f\xff\xff\xff" * 2 + whole[24:], "not an image|cannot be opened|Image size"),
+        os.fsdecode(b"\x1b[2J\xff.png"): (b"", "empty file"),
+        **{
+            f"half-{i}.png": (whole[: len(whole) // 2], "cannot be decoded: image file is truncated") for i in range(12)
+        },
+    }
+    for name, (content, _) in odd.items():
+        (folder / name).write_bytes(content)
+    (folder / "nowhere.png").symlink_to("nowhere")
+    named = {f"{folder.name}/{printable(name)}": why for name, (_, why) in odd.items()}
+    return named | {f"{folder.name}/nowhere.png": "cannot be read: No such file"}
 
 
 def two_classes(count, seed):
@@ -178,15 +199,18 @@ def test_the_library_in_a_few_lines():
 def test_from_folder_to_prediction(tmp_path):
     """train, evaluate and predict on a folder of photos with one broken file, as a user would."""
     photos(tmp_path / "photos", 20)
-    (tmp_path / "photos" / "red" / "broken.png").write_bytes(b"not an image")
+    broken = odd_files(tmp_path / "photos" / "red")
     said = command(
         "train.py", "folder", "--data.root", tmp_path / "photos", "--out", tmp_path, "--name", "mine", *TINY,
-        "--steps", "12", "--data.max-unreadable", "0.1", "--data.workers", "0",
+        "--steps", "12", "--data.max-unreadable", "0.2", "--data.workers", "0",
     )  # fmt: skip
-    assert "set aside red/broken.png: not an image" in said
     assert "chosen from the data" in said and "test accuracy" in said
     run = tmp_path / "mine"
     summary = json.loads((run / "summary.json").read_text())
+    aside = summary["set_aside"]["train"] | summary["set_aside"]["val"]
+    assert aside.keys() == broken.keys()
+    for name, why in broken.items():
+        assert re.match(why, aside[name]) and re.search(f"set aside {re.escape(name)}: {why}", said)
     assert summary["compiles"] == 1 and summary["sweep"] and 0 <= summary["val_accuracy"] <= 1
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]

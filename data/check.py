@@ -1,0 +1,92 @@
+"""Which images of a folder would be set aside, and why.
+
+    python -m data.check DIR
+
+Every image below DIR is read as for training, and nothing is written. Exit codes: 0 all can be used · 2 wrong command
+line · 65 some cannot · 66 no image in DIR · 74 DIR cannot be listed.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .decode import read_file, read_size
+from .errors import BadImage
+from .manifest import printable
+from .sources import Source, decoded_as, files_below, is_image_name
+
+
+def why_not(read: Callable[[], Any]) -> str:
+    """The reason for which an image cannot be used; empty where it can."""
+    try:
+        read()
+    except BadImage as error:
+        return str(error)
+    return ""
+
+
+def check_file(path: Path) -> str:
+    """The reason for which a file would be set aside; empty where it can be used."""
+
+    def read():
+        data = read_file(path)
+        return decoded_as(np.array(read_size(data)), data)
+
+    return why_not(read)
+
+
+def undecodable(source: Source) -> dict[str, str]:
+    """Names and reasons of images whose header is in order and whose pixels are not."""
+    reasons = {source.manifest.name(i): why_not(partial(source.image, i)) for i in range(len(source.manifest))}
+    return {name: why for name, why in reasons.items() if why}
+
+
+def check_folder(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
+    """Names of files in `folder`, each with the reason for which it would be set aside, or none."""
+    return ((name, check_file(folder / name)) for name in names)
+
+
+def table(reasons: dict[str, str]) -> str:
+    """Files tried, read and set aside, by the first folder of their names."""
+    kinds = {name: name.partition("/")[0] if "/" in name else "." for name in reasons}
+    tried = Counter(kinds.values())
+    bad = Counter(kinds[name] for name, why in reasons.items() if why)
+    lines = [(kind, tried[kind], tried[kind] - bad[kind], bad[kind]) for kind in sorted(tried)]
+    lines.append(("all", tried.total(), tried.total() - bad.total(), bad.total()))
+    head = f"{'folder':30} {'tried':>9} {'read':>9} {'set aside':>9}"
+    return "\n".join([head, *(f"{printable(kind):30} {n:9} {read:9} {aside:9}" for kind, n, read, aside in lines)])
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print(__doc__)
+        return 0 if arguments in (["-h"], ["--help"]) else 2
+    folder = Path(arguments[0])
+    try:
+        files = list(files_below(folder))
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 74
+    names = [name for name in files if is_image_name(name)]
+    others = Counter(Path(name).suffix or "no suffix" for name in files if not is_image_name(name))
+    reasons = {}
+    for name, reasons[name] in check_folder(folder, names):
+        if reasons[name]:
+            print(f"{printable(name)}: {reasons[name]}", flush=True)
+    if others:
+        kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in others.most_common())
+        print(f"not taken for images, by their suffix: {kinds}")
+    if not names:
+        print(f"error: no image in {folder}", file=sys.stderr)
+        return 66
+    print(table(reasons))
+    return 65 if any(reasons.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
