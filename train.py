@@ -41,7 +41,7 @@ from navit_eqx import NaViT, save_model
 from navit_eqx.config_json import check, encode
 from navit_eqx.optim import optimiser, schedule
 from navit_eqx.sharding import data_mesh, everywhere, split_rows
-from navit_eqx.train import Metrics, State, init, train_step
+from navit_eqx.train import QUICKLY, Metrics, State, init, train_step
 from reference.types import Row
 
 PICTURED_ROWS = 5
@@ -74,7 +74,7 @@ def main() -> None:
 
     shape = eqx.filter_eval_shape(NaViT, config.model, key=jr.key(0))
     static = eqx.filter(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
-    state = jax.jit(fresh, out_shardings=everywhere(mesh))(jr.key(config.seed))
+    state = jax.jit(fresh, out_shardings=everywhere(mesh), compiler_options=QUICKLY)(jr.key(config.seed))
     if config.start:
         begun = begin(eqx.combine(state.model, static), config, train.manifest.classes)
         state = jax.jit(partial(init, optimiser=tx, config=config.optim), out_shardings=everywhere(mesh))(
