@@ -15,7 +15,6 @@ from .losses import correct, sigmoid_cross_entropy, softmax_cross_entropy, targe
 from .model import NaViT
 from .types import Row
 
-
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Compiler options for a program that runs once: fresh parameters compile three times faster."""
 
