@@ -1,13 +1,18 @@
-"""Sampling laws as objects: at which size an image is seen, and which share of its tokens is dropped.
+"""Sampling laws as objects: at which size an image is seen, how large its patches are, which tokens are dropped.
 
 A law of resolutions has `grids` (patches per side of every image), `at` (the law that always gives one
 resolution, for evaluation) and `spread` (the smallest and largest it gives). What a resolution is depends on
 the law: a side in pixels, a factor, a number of tokens.
 
+A law of patch sizes has `sample`, a size in pixels for every image, from the images seen before it and from the
+`tokens` that it would have at a size, at its drawn resolution; and `per`, what has one size: the run, a step, an
+image.
+
 A law of dropping has `rates`, a share for every image, from its tokens and the images seen before it, and
 `around`, the same with a mean for each image, which is what a `Schedule` moves.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +21,12 @@ from jaxtyping import Float, Int, Num
 from reference.choosing import contrast, sample_at_random, sample_by_score, sample_spread
 from reference.distributions import sample_truncated_normal
 from reference.dropping import move_range, sample_beta_rate, sample_rate_by_length, scheduled_rate
+from reference.patch_sizes import finest_within, patch_size_at, sample_coarse_to_fine
 from reference.resolution import fit_tokens, linear_in_area, linear_in_side, never_enlarged, target_grid
 
 Rng = np.random.Generator
+PatchSize = int | Int[np.ndarray, " N"]
+Tokens = Callable[[int], Int[np.ndarray, " N"]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Sides:
     hi: float = 256
     draw: Uniform | TruncatedNormal = Uniform()
 
-    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return target_grid(sizes, linear_in_side(self.draw.sample(rng, len(sizes)), self.lo, self.hi), patch_size)
 
     def at(self, resolution: float) -> "Sides":
@@ -68,7 +76,7 @@ class Areas:
     hi: float = 256
     draw: Uniform | TruncatedNormal = Uniform()
 
-    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return target_grid(sizes, linear_in_area(self.draw.sample(rng, len(sizes)), self.lo, self.hi), patch_size)
 
     def at(self, resolution: float) -> "Areas":
@@ -86,7 +94,7 @@ class Native:
     lo: float = 1.0
     hi: float = 1.0
 
-    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         factor = linear_in_side(Uniform().sample(rng, len(sizes)), self.lo, self.hi)
         return target_grid(sizes, np.sqrt(sizes.prod(-1, dtype=float)) * factor, patch_size)
 
@@ -105,7 +113,7 @@ class TokenBudget:
 
     tokens: int = 256
 
-    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return fit_tokens(sizes, np.full(len(sizes), self.tokens))
 
     def at(self, resolution: float) -> "TokenBudget":
@@ -123,7 +131,7 @@ class NeverEnlarged:
 
     law: Sides | Areas | Native | TokenBudget = Sides()
 
-    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return never_enlarged(self.law.grids(rng, sizes, patch_size), sizes, patch_size)
 
     def at(self, resolution: float) -> "NeverEnlarged":
@@ -140,7 +148,7 @@ class Square:
 
     law: Sides | Areas | Native | TokenBudget | NeverEnlarged = Sides()
 
-    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: int) -> Int[np.ndarray, "N 2"]:
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         tokens = self.law.grids(rng, sizes, patch_size).prod(-1)
         side = np.maximum(1, np.rint(np.sqrt(tokens))).astype(np.int32)
         return np.stack([side, side], -1)
@@ -151,6 +159,80 @@ class Square:
     @property
     def spread(self) -> tuple[float, float]:
         return self.law.spread
+
+
+@dataclass(frozen=True)
+class OneSize:
+    """Every image in patches of one size."""
+
+    size: int = 0
+    """0 is the model's own."""
+    per = "run"
+
+    def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, " N"]:
+        return np.full(len(images_seen), self.size, np.int32)
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """A random size for every image; images of all sizes share rows, mapped to the model's own size.
+
+    With `TokenBudget` an image gets the pixels that its patch size needs for the budget.
+    """
+
+    sizes: tuple[int, ...] = ()
+    """Empty takes those of the model."""
+    weights: tuple[float, ...] = ()
+    """How often each is drawn; empty draws all alike."""
+    per = "image"
+
+    def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, " N"]:
+        return self.at(rng.random(len(images_seen)))
+
+    def at(self, q: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+        """The sizes at places q, from coarse to fine."""
+        return patch_size_at(q, self.sizes, self.weights)
+
+
+@dataclass(frozen=True)
+class PerStep(PerImage):
+    """A random size for every step, which all its images share; the model resizes its kernel.   [FlexiViT]
+
+    Choice: a step has as many rows at every size, hence more images where patches are coarse.
+    """
+
+    per = "step"
+
+
+@dataclass(frozen=True)
+class CoarseToFine:
+    """`law` in order: coarse patches early in the run, fine ones late.   [FlexiViT: a curriculum of patch sizes]"""
+
+    law: PerImage | PerStep = PerImage()
+    images: float = 0
+    """N, images of a whole run; 0 takes those of this one."""
+    mix: float = 0.5
+    """Share of chance: 0 sorts the sizes strictly, 1 is `law` itself."""
+
+    @property
+    def per(self) -> str:
+        return self.law.per
+
+    def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, " N"]:
+        return self.law.at(sample_coarse_to_fine(rng, images_seen / self.images, self.mix))
+
+
+@dataclass(frozen=True)
+class AtBudget:
+    """The finest size at which an image, at its drawn resolution, has at most so many tokens; else the coarsest."""
+
+    tokens: int = 64
+    sizes: tuple[int, ...] = ()
+    """Empty takes those of the model."""
+    per = "image"
+
+    def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, " N"]:
+        return finest_within(np.stack([tokens(size) for size in self.sizes]), self.sizes, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -285,5 +367,6 @@ class Augment:
 
 
 Resolution = Sides | Areas | Native | TokenBudget | NeverEnlarged | Square
+PatchSizes = OneSize | PerImage | PerStep | CoarseToFine | AtBudget
 Dropping = Constant | Beta | ByResolution | Schedule
 Choosing = AtRandom | Spread | ByContrast

@@ -1,21 +1,25 @@
-"""The plan of an epoch: which images, how large, with how many tokens, in which row. No pixel is read.
+"""The plan of an epoch: which images, how large, in which patches, with how many tokens, in which row.
+
+No pixel is read.
 
 A pure function of (manifest, seed, epoch, laws), so the stream is the same for any number of workers and
 hosts, its length is known, and its position is one integer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from reference.dropping import kept_tokens
 from reference.packing import close_row
 from reference.resolution import grow
 
 from .errors import DataError
-from .laws import Constant, Dropping, Resolution
+from .laws import Constant, Dropping, OneSize, PatchSize, PatchSizes, Resolution
 from .randomness import Purpose, generator
 from .rules import ExactFit, Rule
 
@@ -40,11 +44,12 @@ MORE_SLOTS = "raise data.packing.row-images, or choose a rule that does not drop
 
 
 class Plan(NamedTuple):
-    """Rows of one epoch; slots without an image hold −1 and zeros."""
+    """Rows of one epoch; slots without an image hold −1 and zeros, and the patch size of the slot before them."""
 
     image_ids: Int[np.ndarray, "R I"]
     grids: Int[np.ndarray, "R I 2"]
     kept: Int[np.ndarray, "R I"]
+    patch_sizes: Int[np.ndarray, "R I"]
     left_out: tuple[tuple[int, str], ...]
 
     def padding(self, row_tokens: int) -> float:
@@ -58,56 +63,126 @@ class Plan(NamedTuple):
         return self
 
 
+class Views(NamedTuple):
+    """How every image is to be seen."""
+
+    patch_sizes: Int[np.ndarray, " N"]
+    grids: Int[np.ndarray, "N 2"]
+    kept: Int[np.ndarray, " N"]
+    fits: Bool[np.ndarray, " N"]
+
+
 def plan_epoch(
     sizes: Int[np.ndarray, "N 2"],
     *,
     seed: int,
     epoch: int,
-    patch_size: int,
+    patch_size: int | PatchSizes,
     resolution: Resolution,
     dropping: Dropping,
     packing: Packing,
     shuffle: bool = True,
     longest_side: int,
+    step_rows: int = 1,
 ) -> Plan:
     """Every image stands in exactly one row, or in `left_out` with the reason.
 
-    `longest_side` is the largest grid side that has a position. Raises DataError where no image fits.
+    `longest_side` is the largest grid side that has a position. With a patch size for each step the rows come in
+    groups of `step_rows`, of one size each; the last group is filled up with empty rows.
+    Raises DataError where no image fits.
     """
 
     def rng(purpose: Purpose) -> np.random.Generator:
         return generator(purpose, seed, epoch)
 
-    order = rng(Purpose.ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
-    grids = resolution.grids(rng(Purpose.RESOLUTION), sizes, patch_size)
-    tokens = grids.prod(-1)
-    kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, images_seen(order, epoch)))
-    fits = (kept <= packing.row_tokens) & (grids.max(-1) <= longest_side)
-    left_out = [(int(i), _why(grids[i], int(kept[i]), packing, longest_side)) for i in np.flatnonzero(~fits)]
-    order = order[fits[order]]
-    if not len(order):
-        raise DataError(f"none of {len(sizes)} images fits a row; the first: {left_out[0][1]}")
+    def grids_at(patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
+        """The same draw of resolutions whatever the patches."""
+        return resolution.grids(rng(Purpose.RESOLUTION), sizes, patch_size)
 
-    rows = packing.rule.rows(kept[order].tolist(), packing.row_tokens, packing.row_images)
-    image_ids = np.full((len(rows), packing.row_images), -1, np.int32)
-    for r, row in enumerate(rows):
-        image_ids[r, : len(row)] = order[row]
-    used = image_ids >= 0
-    surplus = fits.copy()
-    surplus[image_ids[used]] = False
-    reason = f"its row held {packing.row_images} images before it: {MORE_SLOTS}"
-    left_out += [(int(i), reason) for i in np.flatnonzero(surplus)]
-    plan = Plan(
-        image_ids,
-        np.where(used[..., None], grids[image_ids], 0).astype(np.int32),
-        np.where(used, kept[image_ids], 0).astype(np.int32),
-        tuple(left_out),
-    )
+    def views(patch_sizes: Int[np.ndarray, " N"]) -> Views:
+        grids = grids_at(patch_sizes)
+        tokens = grids.prod(-1)
+        kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, seen))
+        return Views(patch_sizes, grids, kept, (kept <= packing.row_tokens) & (grids.max(-1) <= longest_side))
+
+    law = OneSize(patch_size) if isinstance(patch_size, int) else patch_size
+    order = rng(Purpose.ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
+    seen = images_seen(order, epoch)
+    draw = partial(law.sample, rng(Purpose.PATCH_SIZE), tokens=lambda size: grids_at(size).prod(-1))
+    if law.per == "step":
+        seen_as, rows = _in_steps(order, lambda image: int(draw(seen[image : image + 1])[0]), views, packing, step_rows)
+    else:
+        seen_as = views(draw(seen))
+        rows = _rows(order, seen_as, packing)
+    left_out = [(i, _why(seen_as, i, packing, longest_side)) for i in np.flatnonzero(~seen_as.fits).tolist()]
+    if not rows:
+        raise DataError(f"none of {len(sizes)} images fits a row; the first: {left_out[0][1]}")
+    plan = _tabled(rows, seen_as, packing, left_out)
     if packing.fill == "resolution":
         _grow_last(plan, packing.row_tokens, longest_side)
     if packing.fill != "none":
         _drop_less(plan, packing.row_tokens)
     return plan
+
+
+def _rows(images: Int[np.ndarray, " n"], seen_as: Views, packing: Packing) -> list[list[int]]:
+    """Those of the images that fit, in rows."""
+    images = images[seen_as.fits[images]]
+    if not len(images):
+        return []
+    rows = packing.rule.rows(seen_as.kept[images].tolist(), packing.row_tokens, packing.row_images)
+    return [images[row].tolist() for row in rows]
+
+
+def _in_steps(
+    order: Int[np.ndarray, " N"],
+    size_from: Callable[[int], int],
+    views: Callable[[Int[np.ndarray, " N"]], Views],
+    packing: Packing,
+    step_rows: int,
+) -> tuple[Views, list[list[int]]]:
+    """Rows of one step after the other, each step at the patch size drawn when its first image's turn comes.
+
+    A step packs the next images that could fill it; those beyond its rows wait, and come first in the next step.
+    """
+    count, room = len(order), step_rows * packing.row_tokens
+    at = cache(lambda size: views(np.full(count, size, np.int32)))
+    whole = np.zeros(count, np.int32)
+    seen_as = Views(whole, np.zeros((count, 2), np.int32), whole.copy(), np.zeros(count, bool))
+    rows, waiting, start = [], order[:0], 0
+    while start < count or len(waiting):
+        end = start + step_rows * packing.row_images - len(waiting)
+        images = np.concatenate([waiting, order[start:end]])
+        now = at(size_from(images[0]))
+        images = images[: 1 + np.searchsorted(np.cumsum(now.fits[images] * now.kept[images]), room)]
+        start += max(0, len(images) - len(waiting))
+        packed = _rows(images, now, packing)
+        again = np.isin(images, [i for row in packed[step_rows:] for i in row])
+        for table, values in zip(seen_as, now):
+            table[images] = values[images]
+        if packed:
+            rows += packed[:step_rows] + [[]] * (step_rows - len(packed))
+        waiting = np.concatenate([images[again], waiting[len(images) :]])
+    return seen_as, rows
+
+
+def _tabled(rows: list[list[int]], seen_as: Views, packing: Packing, left_out: list[tuple[int, str]]) -> Plan:
+    """Rows as tables; images that fit but stand in no row are added to those left out."""
+    image_ids = np.full((len(rows), packing.row_images), -1, np.int32)
+    for r, row in enumerate(rows):
+        image_ids[r, : len(row)] = row
+    used = image_ids >= 0
+    surplus = seen_as.fits.copy()
+    surplus[image_ids[used]] = False
+    reason = f"its row held {packing.row_images} images before it: {MORE_SLOTS}"
+    last = np.maximum.accumulate(np.where(used, np.arange(used.size).reshape(used.shape), 0).ravel())
+    return Plan(
+        image_ids,
+        np.where(used[..., None], seen_as.grids[image_ids], 0).astype(np.int32),
+        np.where(used, seen_as.kept[image_ids], 0).astype(np.int32),
+        seen_as.patch_sizes[image_ids.ravel()[last]].reshape(used.shape),
+        tuple(left_out + [(int(i), reason) for i in np.flatnonzero(surplus)]),
+    )
 
 
 def images_seen(order: Int[np.ndarray, " N"], epoch: int) -> Int[np.ndarray, " N"]:
@@ -141,7 +216,7 @@ def _drop_less(plan: Plan, row_tokens: int) -> None:
 def plan_evaluation(
     sizes: Int[np.ndarray, "N 2"],
     *,
-    patch_size: int,
+    patch_size: int | PatchSizes,
     resolution: Resolution,
     packing: Packing,
     longest_side: int,
@@ -161,7 +236,8 @@ def plan_evaluation(
     )
 
 
-def _why(grid: np.ndarray, kept: int, packing: Packing, longest_side: int) -> str:
+def _why(seen_as: Views, image: int, packing: Packing, longest_side: int) -> str:
+    grid, kept = seen_as.grids[image], seen_as.kept[image]
     shape = f"{grid[0]} x {grid[1]} patches"
     if kept > packing.row_tokens:
         return (

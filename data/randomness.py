@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     STRIP_LIT = 7  # seed, split
     STRIP_GLYPHS = 8  # seed, split
     STRIP_STROKES = 9  # seed, split, image
+    PATCH_SIZE = 10  # seed, epoch
 
 
 def generator(purpose: Purpose, *place: int) -> np.random.Generator:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Num, UInt8
 
 from reference.packing import pack
 from reference.patches import patchify
+from reference.resize import Interpolation, base_patches
 from reference.types import Row, Tokens
 
 from .augment import augmented, mixed, resize
@@ -73,17 +74,21 @@ class PlannedRows:
     count: int
     """Rows in the stream."""
     patch_size: int
+    """Of the model."""
     row_tokens: int
     seed: int
     augment: Augment | None
     choosing: Choosing = AtRandom()
+    interpolation: Interpolation | None = None
+    """Maps patches of every size to `patch_size`, so that they share rows; None leaves them as they are cut, all of a
+    row at one size."""
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Row:
         epoch, plan, r = self.epochs.locate(int(index))
-        return self.load(epoch, plan.image_ids[r], plan.grids[r], plan.kept[r])
+        return self.load(epoch, plan.image_ids[r], plan.grids[r], plan.kept[r], plan.patch_sizes[r])
 
     def load(
         self,
@@ -91,20 +96,22 @@ class PlannedRows:
         image_ids: Int[np.ndarray, " I"],
         grids: Int[np.ndarray, "I 2"],
         kept: Int[np.ndarray, " I"],
+        patch_sizes: Int[np.ndarray, " I"],
     ) -> Row:
         """Read, resize, cut, drop and place the images of one row."""
         good, bad, tokens, pictures = [], [], [], []
         for i in np.flatnonzero(image_ids >= 0):
             try:
-                seen, picture = self.see(epoch, int(image_ids[i]), grids[i], int(kept[i]))
+                seen, picture = self.see(epoch, int(image_ids[i]), grids[i], int(kept[i]), int(patch_sizes[i]))
                 tokens.append(seen)
                 pictures.append(picture)
                 good.append(int(image_ids[i]))
             except BadImage:
                 bad.append(int(image_ids[i]))
         if not tokens:
-            none, at = np.zeros((0, 3 * self.patch_size**2), np.uint8), np.zeros((0, 2), np.int32)
-            tokens = [Tokens(none, at, np.zeros(2, np.int32))]
+            size = int(patch_sizes[0])
+            none = self.stored(np.zeros((0, 3 * size**2), np.uint8), size)
+            tokens = [Tokens(none, np.zeros((0, 2), np.int32), np.zeros(2, np.int32))]
         labels = [int(self.source.manifest.labels[i]) for i in good]
         row = pack(tokens, labels or [-1], good or [-1], self.row_tokens, len(image_ids))
         row.image_ids[len(good) : len(good) + len(bad)] = bad
@@ -112,19 +119,26 @@ class PlannedRows:
         row.weights[: len(good)] = [picture.weight for picture in pictures]
         return row
 
-    def see(self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int) -> tuple[Tokens, Picture]:
+    def see(
+        self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int, patch_size: int
+    ) -> tuple[Tokens, Picture]:
         """One image as tokens, the same whatever row it stands in, and its picture.   Raises BadImage."""
         rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
-        picture = self.picture(rng, image_id, grid)
-        whole = patchify(picture.pixels, (self.patch_size, self.patch_size))
-        if kept == len(whole.patches):
-            return whole, picture
-        stay = self.choosing.sample(rng, whole.patches, kept)
-        return Tokens(whole.patches[stay], whole.coords[stay], whole.grid), picture
+        picture = self.picture(rng, image_id, (int(grid[0]) * patch_size, int(grid[1]) * patch_size))
+        patches, coords, _ = patchify(picture.pixels, (patch_size, patch_size))
+        if kept < len(patches):
+            stay = self.choosing.sample(rng, patches, kept)
+            patches, coords = patches[stay], coords[stay]
+        return Tokens(self.stored(patches, patch_size), coords, np.asarray(grid, np.int32)), picture
 
-    def picture(self, rng: np.random.Generator, image_id: int, grid: Int[np.ndarray, " 2"]) -> Picture:
-        """One image at its planned size, perhaps with another one in it."""
-        size = (int(grid[0]) * self.patch_size, int(grid[1]) * self.patch_size)
+    def stored(self, patches: UInt8[np.ndarray, "T Q"], patch_size: int) -> Num[np.ndarray, "T P"]:
+        """Patches as a row holds them."""
+        if self.interpolation is None:
+            return patches
+        return base_patches(patches, (self.patch_size,) * 2, (patch_size,) * 2, self.interpolation)
+
+    def picture(self, rng: np.random.Generator, image_id: int, size: tuple[int, int]) -> Picture:
+        """One image at its planned size (height, width), perhaps with another one in it."""
         image = self.source.image(image_id)
         if self.augment is None:
             return Picture(resize(image, size))

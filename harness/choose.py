@@ -1,14 +1,29 @@
 """What the data decide where the configuration says 0. Every choice is returned in words, to be printed."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
-from data.laws import Areas, ByResolution, Dropping, NeverEnlarged, Resolution, Schedule, Sides, Square
+from data.laws import (
+    Areas,
+    ByResolution,
+    CoarseToFine,
+    Dropping,
+    NeverEnlarged,
+    OneSize,
+    PatchSizes,
+    Resolution,
+    Schedule,
+    Sides,
+    Square,
+)
 from data.manifest import Manifest
 from data.plan import Packing
+from navit_eqx.config import ModelConfig
 from navit_eqx.config_json import ConfigError
 from reference.dropping import kept_tokens
+from reference.patch_sizes import check_gains
+from reference.resize import Interpolation
 
 from .config import Config
 
@@ -32,19 +47,22 @@ def resolve(config: Config, manifest: Manifest) -> tuple[Config, list[str]]:
         data = replace(data, resolution=law)
         notes.append(f"data.resolution = {law}: up to the median image side, at most 16 patches; down to half of it")
 
-    tokens = expected_tokens(law, manifest, patch, config.seed)
+    patch_sizes = patch_law(config)
+    notes += about_patches(patch_sizes, config)
+    drawn, tokens = expected_tokens(law, patch_sizes, manifest, config.seed)
     dropping = lengths_from(data.dropping, tokens)
     if dropping != data.dropping:
         data = replace(data, dropping=dropping)
         notes.append(f"data.dropping = {dropping}: the shortest and longest of the data")
 
     lengths = expected_lengths(dropping, tokens, config.seed)
-    packing = packing_for(data.packing, lengths)
+    mean = mean_length(patch_sizes, drawn, lengths)
+    packing = packing_for(data.packing, lengths, mean)
     if packing != data.packing:
         data = replace(data, packing=packing)
         notes.append(
             f"data.packing: row_tokens = {packing.row_tokens} holds the longest image and four mean ones "
-            f"({lengths.mean():.0f} tokens), row_images = {packing.row_images} is 2.5 times what fits on average"
+            f"({mean:.0f} tokens), row_images = {packing.row_images} is 2.5 times what fits on average"
         )
 
     if not data.val_resolution:
@@ -57,7 +75,7 @@ def resolve(config: Config, manifest: Manifest) -> tuple[Config, list[str]]:
         notes.append(f"data.eval_resolutions = {sweep}: from the smallest seen to a quarter beyond the largest")
 
     config = replace(config, data=data)
-    per_step = config.rows * packing.row_tokens / lengths.mean()
+    per_step = config.rows * packing.row_tokens / mean
     if config.steps == 0:
         images = max(EPOCHS * len(manifest), FEWEST_IMAGES)
         config = replace(config, steps=int(np.ceil(images / per_step)))
@@ -66,7 +84,48 @@ def resolve(config: Config, manifest: Manifest) -> tuple[Config, list[str]]:
         dropping = replace(dropping, images=float(round(config.steps * per_step)))
         config = replace(config, data=replace(config.data, dropping=dropping))
         notes.append(f"data.dropping.images = {dropping.images:g}: about what the run will see")
-    return config, notes
+    if isinstance(patch_sizes, CoarseToFine) and not patch_sizes.images:
+        patch_sizes = replace(patch_sizes, images=float(round(config.steps * per_step)))
+        notes.append(f"data.patch_sizes.images = {patch_sizes.images:g}: about what the run will see")
+    return replace(config, data=replace(config.data, patch_sizes=patch_sizes)), notes
+
+
+def patch_law(config: Config) -> PatchSizes:
+    """The law of patch sizes with what it leaves open taken from the model: its own size, or its list of sizes.
+
+    Raises ConfigError where there is none.
+    """
+    return _patch_law(config.data.patch_sizes, config.model)
+
+
+def _patch_law(law: PatchSizes, model: ModelConfig) -> PatchSizes:
+    if isinstance(law, OneSize):
+        return replace(law, size=law.size or model.patch_size)
+    if model.flexi is None:
+        raise ConfigError(
+            f"data.patch_sizes = {law} cuts patches of several sizes, and the model has one: set model.flexi"
+        )
+    if isinstance(law, CoarseToFine):
+        return replace(law, law=_patch_law(law.law, model))
+    if not (law.sizes or model.flexi.sizes):
+        raise ConfigError("data.patch_sizes has nothing to choose from: set model.flexi.sizes")
+    return replace(law, sizes=law.sizes or model.flexi.sizes)
+
+
+def about_patches(law: PatchSizes, config: Config) -> list[str]:
+    """Patch sizes in words; warns of those that amplify noise."""
+    sizes = law.law.sizes if isinstance(law, CoarseToFine) else (law.size,) if isinstance(law, OneSize) else law.sizes
+    base = config.model.patch_size
+    check_gains((base, base), [(size, size) for size in sizes], interpolation_of(config.model))
+    if law.per == "run":
+        return []
+    how = "mapped to it on the way, one compiled program" if law.per == "image" else "a compiled program for each"
+    return [f"patch sizes {', '.join(map(str, sorted(sizes)))} with a kernel of {base}: one per {law.per}, {how}"]
+
+
+def interpolation_of(model: ModelConfig) -> Interpolation:
+    """That of the model, as the host's functions read it."""
+    return Interpolation(**asdict(model.interpolation))
 
 
 def sides_from(law: Resolution, manifest: Manifest, patch: int) -> Resolution:
@@ -90,13 +149,26 @@ def lengths_from(law: Dropping, tokens: np.ndarray) -> Dropping:
     return replace(law, shortest=shortest, longest=max(shortest + 1, int(tokens.max())))
 
 
-def expected_tokens(law: Resolution, manifest: Manifest, patch: int, seed: int) -> np.ndarray:
-    """Token counts before dropping, of one draw over the whole set.   Raises ConfigError where the law makes no
-    sense."""
+def expected_tokens(
+    law: Resolution, patch_sizes: PatchSizes, manifest: Manifest, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patch sizes, and token counts before dropping, of one draw over the whole set; a curriculum runs from end to end.
+
+    Raises ConfigError where a law makes no sense.
+    """
+
+    def grids(patch_size) -> np.ndarray:
+        return law.grids(np.random.default_rng(seed), manifest.sizes, patch_size)
+
+    count = len(manifest)
+    if isinstance(patch_sizes, CoarseToFine):
+        patch_sizes = replace(patch_sizes, images=count)
+    rng = np.random.default_rng([seed, 2])
     try:
-        return law.grids(np.random.default_rng(seed), manifest.sizes, patch).prod(-1)
+        drawn = patch_sizes.sample(rng, rng.permutation(count), lambda size: grids(size).prod(-1))
+        return drawn, grids(drawn).prod(-1)
     except ValueError as error:
-        raise ConfigError(f"data.resolution = {law}: {error}") from None
+        raise ConfigError(f"data.resolution = {law}, data.patch_sizes = {patch_sizes}: {error}") from None
 
 
 def expected_lengths(law: Dropping, tokens: np.ndarray, seed: int) -> np.ndarray:
@@ -113,9 +185,18 @@ def expected_lengths(law: Dropping, tokens: np.ndarray, seed: int) -> np.ndarray
         raise ConfigError(f"data.dropping = {law}: {error}") from None
 
 
-def packing_for(packing: Packing, lengths: np.ndarray) -> Packing:
+def mean_length(law: PatchSizes, drawn: np.ndarray, lengths: np.ndarray) -> float:
+    """Tokens per image, so that a step holds rows · T / mean images: with a size for each step, the harmonic mean over
+    steps, since every step has as many tokens."""
+    if law.per != "step":
+        return float(lengths.mean())
+    sizes, place, counts = np.unique(drawn, return_inverse=True, return_counts=True)
+    means = np.bincount(place, lengths) / counts
+    return float(1 / np.average(1 / means, weights=counts))
+
+
+def packing_for(packing: Packing, lengths: np.ndarray, mean: float) -> Packing:
     """Row length and slots where they are 0."""
-    mean = float(lengths.mean())
     tokens = packing.row_tokens or round_up(max(int(lengths.max()), int(4 * mean)))
     images = packing.row_images or max(4, int(np.ceil(2.5 * tokens / mean)))
     return replace(packing, row_tokens=tokens, row_images=images)

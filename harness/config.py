@@ -2,11 +2,25 @@
 
 from dataclasses import dataclass, field, replace
 
-from data.laws import AtRandom, Augment, Beta, Choosing, Constant, Dropping, Native, Resolution, Sides, Square
+from data.laws import (
+    AtRandom,
+    Augment,
+    Beta,
+    Choosing,
+    Constant,
+    Dropping,
+    Native,
+    OneSize,
+    PatchSizes,
+    PerImage,
+    Resolution,
+    Sides,
+    Square,
+)
 from data.plan import Packing
 from data.sources import Digits, Folder, Parquet
 from navit_eqx import config as sizes
-from navit_eqx.config import Cosine, Factorised, ModelConfig, OptimConfig, Rsqrt, Sigmoid, Softmax
+from navit_eqx.config import Cosine, Factorised, Flexi, ModelConfig, OptimConfig, Rsqrt, Sigmoid, Softmax
 from navit_eqx.config_json import check
 
 
@@ -19,6 +33,8 @@ class DataConfig:
     """Folder of the images."""
     resolution: Resolution = Sides(0, 0)
     """At which size training images are seen; sides of 0 are chosen from the data."""
+    patch_sizes: PatchSizes = OneSize()
+    """In patches of which size they are cut; evaluation takes the model's own."""
     dropping: Dropping = Constant(0.0)
     """Share of tokens dropped in training; evaluation drops none."""
     choosing: Choosing = AtRandom()
@@ -84,6 +100,17 @@ def digits() -> Config:
     )
 
 
+def digits_flexi() -> Config:
+    """The same strips in patches of 4 to 14 pixels, all sizes in one packed row: one model for every token budget."""
+    base = digits()
+    return replace(
+        base,
+        model=replace(base.model, posembed=Factorised(16, "fractional"), flexi=Flexi((4, 6, 8, 10, 12, 14))),
+        data=replace(base.data, patch_sizes=PerImage(), packing=Packing(row_tokens=416, row_images=48)),
+        rows=4,
+    )
+
+
 def digits_square() -> Config:
     """The same strips squeezed to squares of equal tokens: what a model with square inputs would see."""
     native = digits()
@@ -137,6 +164,17 @@ def caltech101() -> Config:
         rows=26,
         steps=5400,
         eval_every=900,
+    )
+
+
+def caltech101_flexi() -> Config:
+    """Caltech-101 in patches of 8 to 32 pixels, all sizes in one packed row: one model for every token budget."""
+    base = caltech101()
+    return replace(
+        base,
+        model=replace(base.model, posembed=Factorised(16, "fractional"), flexi=Flexi((8, 12, 16, 20, 24, 32))),
+        data=replace(base.data, patch_sizes=PerImage(), packing=Packing(row_tokens=320, row_images=32)),
+        rows=8,
     )
 
 
@@ -207,10 +245,12 @@ def imagenet_b16() -> Config:
 
 PRESETS = {
     "digits": digits,
+    "digits-flexi": digits_flexi,
     "digits-square": digits_square,
     "digits-vit": digits_vit,
     "folder": folder,
     "caltech101": caltech101,
+    "caltech101-flexi": caltech101_flexi,
     "caltech101-vit": caltech101_vit,
     "grocery": grocery,
     "imagenet-s16": imagenet_s16,

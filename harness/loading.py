@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from data.laws import Augment, Dropping, Resolution
+from data.laws import Augment, Dropping, PatchSizes, Resolution
 from data.memory import Remembered
 from data.pipeline import batches
 from data.plan import NOTHING, Packing, Plan, plan_epoch, plan_evaluation
@@ -16,7 +16,7 @@ from data.sources import Source
 from reference.dropping import kept_tokens
 from reference.types import Row
 
-from .choose import round_up
+from .choose import interpolation_of, patch_law, round_up
 from .config import Config, DataConfig
 
 
@@ -33,13 +33,16 @@ def training_plan(config: Config, source: Source) -> Callable[[int], Plan]:
         _plan,
         source.manifest.sizes,
         config.seed,
-        config.model.patch_size,
+        patch_law(config),
         config.data,
         config.model.posembed.longest_side,
+        config.rows,
     )
 
 
-def _plan(sizes, seed: int, patch_size: int, data: DataConfig, longest_side: int, epoch: int) -> Plan:
+def _plan(
+    sizes, seed: int, patch_size: PatchSizes, data: DataConfig, longest_side: int, step_rows: int, epoch: int
+) -> Plan:
     return plan_epoch(
         sizes,
         seed=seed,
@@ -49,6 +52,7 @@ def _plan(sizes, seed: int, patch_size: int, data: DataConfig, longest_side: int
         dropping=data.dropping,
         packing=data.packing,
         longest_side=longest_side,
+        step_rows=step_rows,
     )
 
 
@@ -63,17 +67,19 @@ def training_rows(config: Config, source: Source) -> PlannedRows:
         config.seed,
         None if config.data.augment == Augment() else config.data.augment,
         config.data.choosing,
+        interpolation_of(config.model) if patch_law(config).per == "image" else None,
     )
 
 
 def evaluation_batches(
-    config: Config, source: Source, resolution: Resolution, dropping: Dropping = NOTHING
+    config: Config, source: Source, resolution: Resolution, dropping: Dropping = NOTHING, patch_size: int = 0
 ) -> tuple[Iterator[Row], Plan]:
-    """Every image once, by default with all its tokens; the last batch is filled up with empty rows.
+    """Every image once, by default with all its tokens and in patches of the model's own size (0); the last batch is
+    filled up with empty rows.
 
     Rows are as long as in training, or longer where the longest image needs it.
     """
-    sizes, patch_size = source.manifest.sizes, config.model.patch_size
+    sizes, patch_size = source.manifest.sizes, patch_size or config.model.patch_size
     packing = packing_at(config.data.packing, resolution, sizes, patch_size, dropping)
     plan = plan_evaluation(
         sizes,
@@ -109,4 +115,9 @@ def fill_last_batch(plan: Plan, rows: int) -> Plan:
         widths = [(0, missing)] + [(0, 0)] * (table.ndim - 1)
         return np.pad(table, widths, constant_values=value)
 
-    return plan._replace(image_ids=fill(plan.image_ids, -1), grids=fill(plan.grids, 0), kept=fill(plan.kept, 0))
+    return plan._replace(
+        image_ids=fill(plan.image_ids, -1),
+        grids=fill(plan.grids, 0),
+        kept=fill(plan.kept, 0),
+        patch_sizes=np.pad(plan.patch_sizes, [(0, missing), (0, 0)], mode="edge"),
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,17 @@ def colour(slot: int) -> Any:
     return COLOURS[(slot - 1) % len(COLOURS)]
 
 
-def image_of(row: Row, slot: int, patch_size: int) -> np.ndarray:
-    """What the model sees of one image; dropped tokens are light grey."""
+def image_of(row: Row, slot: int) -> np.ndarray:
+    """What the model sees of one image; dropped tokens are light grey. Patches as the row holds them: mapped ones have
+    the model's own size."""
     grid = row.grids[slot - 1]
     here = row.segment_ids == slot
     place = row.coords[here] @ np.array([grid[1], 1])
     patches = np.full((grid.prod(), row.patches.shape[1]), DROPPED, np.uint8)
-    patches[place] = row.patches[here]
-    return unpatchify(patches, grid, (patch_size, patch_size))
+    seen = row.patches[here]
+    mapped = np.issubdtype(seen.dtype, np.floating)
+    patches[place] = np.clip(np.rint((seen + 1.0) * 127.5), 0, 255) if mapped else seen
+    return unpatchify(patches, grid, (isqrt(seen.shape[1] // 3),) * 2)
 
 
 def draw_rows(rows: list[Row], patch_size: int, path: Path) -> None:
@@ -47,7 +51,7 @@ def draw_rows(rows: list[Row], patch_size: int, path: Path) -> None:
         layout="constrained",
     )
     for r, row in enumerate(rows):
-        _draw_images(axes[2 * r, 0], row, patch_size, r)
+        _draw_images(axes[2 * r, 0], row, r)
         _draw_tokens(axes[2 * r + 1, 0], row)
     handles = [
         Patch(facecolor=colour(1), label="one colour = one image"),
@@ -63,11 +67,11 @@ def draw_rows(rows: list[Row], patch_size: int, path: Path) -> None:
     plt.close(figure)
 
 
-def _draw_images(axis, row: Row, patch_size: int, number: int) -> None:
+def _draw_images(axis, row: Row, number: int) -> None:
     left = 0.0
     for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
         height, width = row.grids[slot - 1]
-        axis.imshow(image_of(row, slot, patch_size), extent=(left, left + width, height, 0), aspect="equal")
+        axis.imshow(image_of(row, slot), extent=(left, left + width, height, 0), aspect="equal")
         axis.add_patch(Rectangle((left, 0), width, height, fill=False, edgecolor=colour(slot), linewidth=2.5))
         left += width + GAP
     axis.set(xlim=(-GAP, max(left, 1)), ylim=(row.grids[:, 0].max() + GAP, -GAP))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .config_json import check
+from .resize import FLEXIVIT, Interpolation
 
 Coordinate = Literal["absolute", "fractional", "fractional_aspect"]
 EVERYWHERE = 2**31 - 1  # longest side of an embedding without an end: grids are int32
@@ -149,11 +150,27 @@ Pool = Map | ResidualMap | Mean | Max | Token
 
 
 @dataclass(frozen=True)
+class Flexi:
+    """A model trained on patches of several sizes, all through the one kernel of `ModelConfig.patch_size`."""
+
+    sizes: tuple[int, ...] = ()
+    """Sides of the patches, in pixels."""
+    interpolation: Interpolation = FLEXIVIT
+    """How a patch is brought from one size to another: part of what the weights mean."""
+
+    def __post_init__(self):
+        check(
+            all(size >= 1 for size in self.sizes) and len({*self.sizes}) == len(self.sizes),
+            f"model.flexi.sizes are different positive numbers of pixels, got {self.sizes}",
+        )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Shape of a NaViT."""
 
     patch_size: int = 16
-    """Side of a patch, in pixels."""
+    """Side of a patch, in pixels; of a flexible model that of its kernel, which serves every other size."""
     width: int = 192
     depth: int = 12
     heads: int = 3
@@ -161,6 +178,8 @@ class ModelConfig:
     classes: int = 0
     """Number of classes; 0 takes it from the data."""
     posembed: PosEmbed = field(default_factory=Factorised)
+    flexi: Flexi | None = None
+    """Patches of several sizes; none trains one size, and other sizes are read by FlexiViT's interpolation."""
     rope: Rope | None = None
     """Rotary positions, instead of or beside the added ones."""
     registers: int = 0
@@ -209,6 +228,11 @@ class ModelConfig:
     def patch_dim(self) -> int:
         """Numbers in a flattened patch, P."""
         return 3 * self.patch_size**2
+
+    @property
+    def interpolation(self) -> Interpolation:
+        """By which patches of other sizes are read."""
+        return FLEXIVIT if self.flexi is None else self.flexi.interpolation
 
 
 def ti(patch_size: int = 16) -> ModelConfig:

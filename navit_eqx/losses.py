@@ -32,6 +32,14 @@ def sigmoid_cross_entropy(
     return _over_real((jax.nn.softplus(logits) - target.astype(logits.dtype) * logits).sum(-1), labels)
 
 
+def kl_divergence(
+    logits: Float[Array, "*B I Y"], teacher: Float[Array, "*B I Y"], labels: Int[Array, "*B I"]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Σ KL(softmax(teacher) ‖ softmax(logits)) over slots with a label ≥ 0, and their number."""
+    log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(logits)
+    return _over_real((jnp.exp(log_p) * (log_p - log_q)).sum(-1), labels)
+
+
 def _over_real(loss: Float[Array, "*B I"], labels: Int[Array, "*B I"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
     real = labels >= 0
     return jnp.where(real, loss, 0).sum(), real.sum(dtype=jnp.int32)

@@ -1,5 +1,7 @@
 """NaViT: a Vision Transformer on packed rows.   [NaViT, arXiv:2307.06304]"""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from .masks import register_ids, same_image, slot_tokens
 from .patches import normalise
 from .pooling import AbstractPool, pool
 from .posembed import PosEmbed, build
+from .resize import Interpolation, pi_resize
 from .rope import Rope, rope_of
 from .types import Row
 
@@ -21,7 +24,7 @@ from .types import Row
 class NaViT(eqx.Module):
     """Class logits for every image slot of a packed row, or of any batch of rows.
 
-    For one (rows, T, I) there is one compiled program, whatever the images in them.
+    For one (rows, T, P, I) there is one compiled program, whatever the images in them.
     """
 
     embed: Linear
@@ -31,6 +34,8 @@ class NaViT(eqx.Module):
     encoder: Encoder
     pool: AbstractPool
     head: Linear
+    patch_size: int = eqx.field(static=True)
+    interpolation: Interpolation = eqx.field(static=True)
     stochastic_depth: float = eqx.field(static=True)
     dtype: str = eqx.field(static=True)
 
@@ -44,6 +49,8 @@ class NaViT(eqx.Module):
         self.pool = pool(config, key=pooling)
         # A zero classifier starts every class at equal logits, as in big_vision.
         self.head = jax.tree.map(jnp.zeros_like, Linear(config.width, config.classes, key=head))
+        self.patch_size = config.patch_size
+        self.interpolation = config.interpolation
         self.stochastic_depth = config.stochastic_depth
         self.dtype = compute_dtype(config.dtype)
 
@@ -54,8 +61,22 @@ class NaViT(eqx.Module):
         grids: Int[Array, "*B T A"],
     ) -> Float[Array, "*B T D"]:
         """Patches to tokens: a linear map plus the position, if the model adds any.   [ViT, eq. 1; NaViT, §2.1]"""
-        x = self.embed(normalise(patches).astype(self.dtype))
+        x = self.embedding(patches.shape[-1])(normalise(patches).astype(self.dtype))
         return x if self.posembed is None else x + self.posembed(coords, grids).astype(self.dtype)
+
+    def embedding(self, patch_dim: int) -> Linear:
+        """The embedding of patches of so many numbers: as it is stored, or with the kernel PI-resized.   [FlexiViT]
+
+        The shape of a row says which, so there is one compiled program for each patch size. Mapped patches have the
+        shape of the model's own. Raises ValueError where no square patch has so many numbers.
+        """
+        size = math.isqrt(patch_dim // 3)
+        if 3 * size**2 != patch_dim:
+            raise ValueError(f"{patch_dim} numbers are no square patch of three channels")
+        if size == self.patch_size:
+            return self.embed
+        kernel = pi_resize(self.embed.w, (self.patch_size,) * 2, (size,) * 2, self.interpolation)
+        return eqx.tree_at(lambda embed: embed.w, self.embed, kernel)
 
     def features(self, row: Row, gates: Float[Array, "L *B I"] | None = None) -> Float[Array, "*B I D"]:
         """One vector for each image slot. `gates` are those of stochastic depth.

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .config_json import check
+
 
 @dataclass(frozen=True)
 class Interpolation:
@@ -23,8 +25,8 @@ class Interpolation:
     edges: str = "clamp"
 
     def __post_init__(self):
-        if self.method not in METHODS or self.edges not in EDGES:
-            raise ValueError(f"{self}: method is one of {', '.join(METHODS)}, edges one of {', '.join(EDGES)}")
+        known = self.method in METHODS and self.edges in EDGES
+        check(known, f"{self}: method is one of {', '.join(METHODS)}, edges one of {', '.join(EDGES)}")
 
 
 def triangle(x: float) -> float:

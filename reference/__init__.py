@@ -40,11 +40,12 @@ Reading order (★ = the core path, one sitting):
       choosing.py    which tokens stay
       mixing.py      two images in one picture
       resize.py      any patch size with one kernel: resize matrix, PI-resize, its adjoint
-      patch_sizes.py which base size serves a set of patch sizes
+      patch_sizes.py which patch size an image is cut at; which base size serves a set of them
       losses.py      sums over real images, and their count
       cost.py        FLOPs and parameters as formulas
       calibration.py can confidence be believed
       cascade.py     a second look where the first is unsure
+      similarity.py  do two patch sizes see alike
       probe.py       k-shot ridge regression on frozen features
 
 [NaViT] is Dehghani et al., "Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and

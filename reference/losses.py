@@ -40,3 +40,15 @@ def sigmoid_cross_entropy(
     """
     real = labels >= 0
     return float((np.logaddexp(0.0, logits) - target * logits).sum(-1)[real].sum()), int(real.sum())
+
+
+def kl_divergence(
+    logits: Float[np.ndarray, "I Y"], teacher: Float[np.ndarray, "I Y"], labels: Int[np.ndarray, " I"]
+) -> tuple[float, int]:
+    """Σ KL(p ‖ q) = Σ p (log p − log q), p = softmax(teacher), q = softmax(logits), over slots with a label ≥ 0.
+
+    The labels say which slots are real and nothing else.   [FlexiViT, distillation; temperature 1]
+    """
+    log_p, log_q = (x - np.logaddexp.reduce(x, -1, keepdims=True) for x in (teacher, logits))
+    real = labels >= 0
+    return float((np.exp(log_p) * (log_p - log_q)).sum(-1)[real].sum()), int(real.sum())

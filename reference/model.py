@@ -1,5 +1,7 @@
 """NaViT: first its meaning (one image), then its mechanism (a packed row)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
@@ -10,6 +12,7 @@ from .masks import register_ids, same_image, slot_tokens
 from .patches import normalise
 from .pooling import POOLS
 from .posembed import posembed
+from .resize import FLEXIVIT, Interpolation, pi_resize
 from .rope import rope
 from .types import Row, Tokens
 
@@ -23,6 +26,17 @@ def embed(
     """Patches to tokens: a linear map plus the position, if the model adds any.   [ViT, eq. 1; NaViT, §2.1]"""
     x = linear(params["embed"], normalise(patches))
     return x if params["posembed"] is None else x + posembed(params["posembed"], coords, grids)
+
+
+def at_patch_size(
+    params: dict, base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
+) -> dict:
+    """The model that sees in patches of `size` what `params` see in theirs, of `base`.   [FlexiViT, PI-resize]
+
+    Always from the stored parameters: PI-resizes do not compose.
+    """
+    embed = params["embed"]
+    return {**params, "embed": {**embed, "w": pi_resize(embed["w"], base, size, interpolation)}}
 
 
 def turns(params: dict, coords: Int[np.ndarray, "T A"], registers: int) -> Float[np.ndarray, "S half"] | None:

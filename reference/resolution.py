@@ -1,6 +1,7 @@
 """The size at which an image is seen. "Resolution R" means area R², whatever the aspect ratio.
 
 A law of resolutions maps a place u on [−1, 1], drawn from some distribution, to a range of sides or of areas.
+A patch size is one for all images, or one for each.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ GROWTH = 1.25  # how many times its tokens an image may have to close a row
 
 
 def target_grid(
-    sizes: Int[np.ndarray, "N A"], side: Float[np.ndarray, " N"], patch_size: int
+    sizes: Int[np.ndarray, "N A"], side: Float[np.ndarray, " N"], patch_size: int | Int[np.ndarray, " N"]
 ) -> Int[np.ndarray, "N A"]:
     """Patches per side of an image of native `sizes` when seen at area side², aspect kept, at least one.
 
@@ -20,7 +21,8 @@ def target_grid(
     """
     scale = side / np.sqrt(sizes.prod(-1, dtype=float))
     # The small slack keeps a side of exactly n patches from falling to n − 1 by rounding.
-    return np.clip(np.floor(scale[:, None] * sizes / patch_size + 1e-9), 1, np.iinfo(np.int32).max).astype(np.int32)
+    patches = np.floor(scale[:, None] * sizes / np.reshape(patch_size, (-1, 1)) + 1e-9)
+    return np.clip(patches, 1, np.iinfo(np.int32).max).astype(np.int32)
 
 
 def linear_in_side(u: Float[np.ndarray, " N"], lo: float, hi: float) -> Float[np.ndarray, " N"]:
@@ -59,13 +61,13 @@ def _most_patches(sizes: Int[np.ndarray, "N A"], tokens: Int[np.ndarray, " N"], 
 
 
 def never_enlarged(
-    grids: Int[np.ndarray, "N A"], sizes: Int[np.ndarray, "N A"], patch_size: int
+    grids: Int[np.ndarray, "N A"], sizes: Int[np.ndarray, "N A"], patch_size: int | Int[np.ndarray, " N"]
 ) -> Int[np.ndarray, "N A"]:
     """At most the whole patches that an image has at its own size: min(grid_a, max(1, ⌊size_a / P⌋)).
 
     A grid grows with the scale on every axis, so this is the grid at the smaller of both scales, aspect kept.
     """
-    return np.minimum(grids, np.maximum(1, sizes // patch_size)).astype(np.int32)
+    return np.minimum(grids, np.maximum(1, sizes // np.reshape(patch_size, (-1, 1)))).astype(np.int32)
 
 
 def grow(

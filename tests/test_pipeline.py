@@ -225,7 +225,7 @@ def test_a_bad_image_leaves_an_empty_slot_and_its_neighbours_alone(bad):
 
 def test_a_full_row_of_bad_images_is_padding_that_names_them():
     ids = np.arange(I, dtype=np.int32)[None]
-    plan = Plan(ids, np.ones((1, I, 2), np.int32), np.ones((1, I), np.int32), ())
+    plan = Plan(ids, np.ones((1, I, 2), np.int32), np.ones((1, I), np.int32), np.full((1, I), PATCH), ())
     row = stream(Spoilt(frozenset(range(I))), [plan])[0]
     assert row.image_ids.tolist() == list(range(I))
     assert (row.labels == -1).all() and not row.segment_ids.any()
@@ -246,6 +246,7 @@ def test_tokens_do_not_depend_on_row_or_neighbours(place, augment):
                 np.pad(ids[order], (0, empty), constant_values=-1),
                 np.pad(grids[order], [(0, empty), (0, 0)]),
                 np.pad(kept[order], (0, empty)),
+                np.full(I, PATCH),
             )
         )
 
@@ -260,11 +261,11 @@ def test_dropped_tokens_are_those_of_the_whole_image():
     image, grid = IMAGES[3], np.array([3, 4], np.int32)
     rows = stream(augment=None)
     whole = patchify(resize(image, (3 * PATCH, 4 * PATCH)), (PATCH, PATCH))
-    some = rows.see(0, 3, grid, 5)[0]
+    some = rows.see(0, 3, grid, 5, PATCH)[0]
     stay = some.coords @ [4, 1]
     assert len(set(stay)) == 5 and (np.diff(stay) > 0).all()
     np.testing.assert_array_equal(some.patches, whole.patches[stay])
-    np.testing.assert_array_equal(rows.see(0, 3, grid, 12)[0].patches, whole.patches)
+    np.testing.assert_array_equal(rows.see(0, 3, grid, 12, PATCH)[0].patches, whole.patches)
 
 
 @given(seed=seeds, crop=st.floats(0.01, 1), stretch=st.floats(0, 1))
@@ -302,7 +303,7 @@ def test_the_identity_changes_nothing_but_the_size(seed, size):
 
 def test_pixels_depend_on_seed_epoch_and_image_alone():
     def pixels(seed: int, epoch: int, image_id: int) -> np.ndarray:
-        return stream(seed=seed).see(epoch, image_id, np.array([4, 4], np.int32), 16)[0].patches
+        return stream(seed=seed).see(epoch, image_id, np.array([4, 4], np.int32), 16, PATCH)[0].patches
 
     np.testing.assert_array_equal(pixels(1, 2, 3), pixels(1, 2, 3))
     for other in [(0, 2, 3), (1, 1, 3), (1, 2, 4)]:

@@ -20,7 +20,7 @@ from navit_eqx import resize as fast
 from navit_eqx.bridge import to_reference
 from navit_eqx.types import to_device
 from reference import resize as slow
-from reference.model import forward, forward_image
+from reference.model import at_patch_size, forward, forward_image
 from reference.packing import pack
 from reference.patch_sizes import best_base, check_gains, gain, reach
 from reference.patches import normalise, patchify, raster
@@ -348,8 +348,7 @@ SIZES = [(2, 2), (3, 3), (1, 2), (4, 3)]
 
 def at_size(size, how=FLEXIVIT):
     """The model with its kernel resized."""
-    w = slow.pi_resize(PARAMS["embed"]["w"], BASE, size, how)
-    return {**PARAMS, "embed": {**PARAMS["embed"], "w": w}}
+    return at_patch_size(PARAMS, BASE, size, how)
 
 
 def photographs(seed):
