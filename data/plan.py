@@ -88,7 +88,7 @@ def plan_epoch(
     """Every image stands in exactly one row, or in `left_out` with the reason.
 
     `longest_side` is the largest grid side that has a position. With a patch size for each step the rows come in
-    groups of `step_rows`, of one size each; the last group is filled up with empty rows.
+    groups of `step_rows`, of one size each; a group that the images do not fill ends with empty rows.
     Raises DataError where no image fits.
     """
 
@@ -198,10 +198,10 @@ def images_seen(order: Int[np.ndarray, " N"], epoch: int) -> Int[np.ndarray, " N
 
 def _grow_last(plan: Plan, row_tokens: int, longest_side: int) -> None:
     """Enlarge, in place, the last image of each row where the row has room and positions reach as far."""
-    rows = np.arange(len(plan.kept))
-    last = (plan.image_ids >= 0).sum(-1) - 1
+    rows = np.flatnonzero((plan.image_ids >= 0).any(-1))
+    last = (plan.image_ids[rows] >= 0).sum(-1) - 1
     grids, kept = plan.grids[rows, last], plan.kept[rows, last]
-    larger, more = grow(grids, kept, row_tokens - plan.kept.sum(-1))
+    larger, more = grow(grids, kept, row_tokens - plan.kept[rows].sum(-1))
     legal = larger.max(-1) <= longest_side
     plan.grids[rows, last] = np.where(legal[:, None], larger, grids)
     plan.kept[rows, last] = np.where(legal, more, kept)

@@ -110,7 +110,7 @@ class PlannedRows:
                 bad.append(int(image_ids[i]))
         if not tokens:
             size = int(patch_sizes[0])
-            none = self.stored(np.zeros((0, 3 * size**2), np.uint8), size)
+            none = self.stored(np.zeros((1, 3 * size**2), np.uint8), size)[:0]
             tokens = [Tokens(none, np.zeros((0, 2), np.int32), np.zeros(2, np.int32))]
         labels = [int(self.source.manifest.labels[i]) for i in good]
         row = pack(tokens, labels or [-1], good or [-1], self.row_tokens, len(image_ids))
