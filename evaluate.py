@@ -4,6 +4,7 @@
     python evaluate.py runs/digits --resolutions 0.8 1.0 1.2
     python evaluate.py runs/digits --studies all               every study
     python evaluate.py runs/digits --studies aspect cascade    some of them
+    python evaluate.py runs/digits --patch-size 12             the same weights on patches of another size
     python evaluate.py runs/folder --data.root DIR
 
 Every field of the run's `data` can be set anew. Each study writes a table (CSV and JSON) and a picture into the run
@@ -26,6 +27,7 @@ from harness.looks import Context
 from harness.studies import STUDIES, chosen, publish
 from harness.studies.findings import cheapest_within
 from navit_eqx import load_model
+from navit_eqx.config import Flexi
 from navit_eqx.config_json import check, decode
 
 
@@ -37,7 +39,11 @@ class Options:
     resolutions: tuple[float, ...] = ()
     """Sizes at which the images are seen; empty takes the run's own list."""
     studies: tuple[str, ...] = ()
-    """Studies beside the sweep: aspect, dropping, calibration, probe, cascade, or all."""
+    """Studies beside the sweep: aspect, dropping, calibration, probe, cascade, patches, or all."""
+    patch_size: int = 0
+    """Side of the patches in pixels, for all studies but `patches`; 0 takes that of the model."""
+    patch_sizes: tuple[int, ...] = ()
+    """Sizes that the study `patches` compares; empty takes those of the model."""
     within: float = 0.5
     """The cheapest setting within this many per cent points of the best accuracy is named at the end."""
     out: str = ""
@@ -58,6 +64,8 @@ def main() -> None:
 def evaluate(folder: Path, config: Config, options: Options) -> None:
     names = chosen(options.studies)
     model, shape, about = load_model(folder)
+    if options.patch_sizes:
+        shape = replace(shape, flexi=Flexi(options.patch_sizes, shape.interpolation))
     source = open_source(config.data, "val")
     classes = decode(tuple[str, ...], about.get("classes"), "about.classes")
     check(
@@ -68,7 +76,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     out = Path(options.out or folder)
     out.mkdir(parents=True, exist_ok=True)
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.val_resolution)
-    context = Context(model, replace(config, model=shape), source, tuple(sorted(set(resolutions))))
+    context = Context(model, replace(config, model=shape), source, tuple(sorted(set(resolutions))), options.patch_size)
     found = {name: publish(name, context, out).rows for name in names}
     print()
     for name in ("sweep", "cascade"):

@@ -2,6 +2,7 @@
 
 python predict.py runs/caltech101 photo.jpg drawing.png
 python predict.py runs/caltech101 *.jpg --top 3 --resolution 160
+python predict.py runs/caltech101-flexi photo.jpg --patch-size 24
 """
 
 from harness.command import parse, run, tune_allocator
@@ -43,6 +44,8 @@ class Options:
     """Classes to print for each."""
     resolution: float = 0
     """Size at which the images are seen; 0 takes the one of the run."""
+    patch_size: int = 0
+    """Side of the patches in pixels; 0 takes that of the model. Larger patches are fewer tokens."""
 
 
 def main() -> None:
@@ -54,7 +57,8 @@ def main() -> None:
     law = law.at(options.resolution) if options.resolution else law
     packing = decode_config(Packing, about.get("packing"), "about.packing")
     names, images = read(options.images)
-    probabilities = predict(model, config.patch_size, config.posembed.longest_side, images, law, packing)
+    patch_size = options.patch_size or config.patch_size
+    probabilities = predict(model, patch_size, config.posembed.longest_side, images, law, packing)
     for name, p in zip(names, probabilities):
         best = np.argsort(-p)[: options.top]
         print(f"{printable(name)}: " + ", ".join(f"{classes[c]} {p[c]:.1%}" for c in best))

@@ -116,7 +116,8 @@ def plan_epoch(
         rows = _rows(order, seen_as, packing)
     left_out = [(i, _why(seen_as, i, packing, longest_side)) for i in np.flatnonzero(~seen_as.fits).tolist()]
     if not rows:
-        raise DataError(f"none of {len(sizes)} images fits a row; the first: {left_out[0][1]}")
+        first = f"; the first: {left_out[0][1]}" if left_out else ""
+        raise DataError(f"none of {len(sizes)} images fits a row{first}")
     plan = _tabled(rows, seen_as, packing, left_out)
     if packing.fill == "resolution":
         _grow_last(plan, packing.row_tokens, longest_side)

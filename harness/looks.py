@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -59,9 +59,10 @@ def look(
     resolution: Resolution,
     dropping: Dropping = NOTHING,
     output: Output = forward,
+    patch_size: int = 0,
 ) -> Look:
-    """See every image once."""
-    batches, plan = evaluation_batches(config, source, resolution, dropping)
+    """See every image once, in patches of the model's own size (0) or of another."""
+    batches, plan = evaluation_batches(config, source, resolution, dropping, patch_size)
     first = to_device(next(batches))
     predictions = predict(model, chain([first], map(to_device, batches)), output)
     order = np.argsort(predictions.image_ids)
@@ -72,7 +73,7 @@ def look(
         predictions.labels[order],
         predictions.logits[order],
         tokens,
-        forward_flops(tokens, config.model),
+        forward_flops(tokens, replace(config.model, patch_size=patch_size or config.model.patch_size)),
         seconds_per_image(model, first, output),
         len(plan.left_out),
         int((plan.image_ids >= 0).sum()) - len(image_ids),
@@ -150,16 +151,21 @@ class Context:
     config: Config
     source: Source
     resolutions: tuple[float, ...]
+    patch_size: int = 0
+    """0 is the model's own."""
     taken: dict = field(default_factory=dict, repr=False)
 
     def law(self, resolution: float) -> Resolution:
         """The run's law at one resolution."""
         return self.config.data.resolution.at(resolution)
 
-    def look(self, law: Resolution, dropping: Dropping = NOTHING, output: Output = forward) -> Look:
-        key = (law, dropping, output)
+    def look(
+        self, law: Resolution, dropping: Dropping = NOTHING, output: Output = forward, patch_size: int = 0
+    ) -> Look:
+        """In patches of `patch_size`; 0 takes that of this context."""
+        key = (law, dropping, output, patch_size or self.patch_size)
         if key not in self.taken:
-            self.taken[key] = look(self.model, self.config, self.source, law, dropping, output)
+            self.taken[key] = look(self.model, self.config, self.source, *key)
         return self.taken[key]
 
     def looks(self) -> list[Look]:

@@ -168,7 +168,7 @@ def test_a_cascade_mends_what_the_cheap_look_is_unsure_of():
     """Cheap: right exactly where sure, three times in four. Better: always right, four times the cost."""
     right = np.arange(200) % 4 > 0
     cheap, better = synthetic(right, 1e9), synthetic(np.ones(200), 4e9)
-    taken = {(context().law(r), NOTHING, forward): look for r, look in zip(RESOLUTIONS, (cheap, better))}
+    taken = {(context().law(r), NOTHING, forward, 0): look for r, look in zip(RESOLUTIONS, (cheap, better))}
     rows = studies.cascade(replace(context(), taken=taken)).rows
     assert [(row["cheap"], row["better"]) for row in rows] == [(0.5, None), (0.5, 0.8)]
     assert rows[1]["accuracy"] == 1.0
@@ -266,7 +266,7 @@ def test_the_command(tmp_path, capsys):
     evaluate(tmp_path, config, options)
     said = capsys.readouterr().out
     assert "cheapest within 100 points of the best (sweep): resolution 0.5" in said
-    assert "more studies: --studies aspect upscaling dropping calibration probe cascade, or all" in said
+    assert "more studies: --studies aspect upscaling dropping calibration probe cascade patches, or all" in said
     assert {file.name for file in (tmp_path / "new").iterdir()} == {"sweep.csv", "sweep.json", "accuracy_tokens.png"}
     rows = json.loads((tmp_path / "new" / "sweep.json").read_text())
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in studies.sweep(context()).rows]
