@@ -19,14 +19,20 @@ def block(
     What is added is first multiplied by LayerScale (a gain per channel; arXiv:2103.17239) and by `gate`
     (stochastic depth, see depth.py), where they are used.
     """
-
-    def add(x, branch, scale):
-        branch = branch if scale is None else scale * branch
-        return x + (branch if gate is None else gate[:, None] * branch)
-
     y = norm(params["attention_norm"], x)
-    x = add(x, attention(params["attention"], y, y, mask, angles), params["attention_scale"])
-    return add(x, mlp(params["mlp"], norm(params["mlp_norm"], x)), params["mlp_scale"])
+    x = add(x, attention(params["attention"], y, y, mask, angles), params["attention_scale"], gate)
+    return add(x, mlp(params["mlp"], norm(params["mlp_norm"], x)), params["mlp_scale"], gate)
+
+
+def add(
+    x: Float[np.ndarray, "T D"],
+    branch: Float[np.ndarray, "T D"],
+    scale: Float[np.ndarray, " D"] | None,
+    gate: Float[np.ndarray, " T"] | None,
+) -> Float[np.ndarray, "T D"]:
+    """x + gate · scale · branch; None is 1."""
+    branch = branch if scale is None else scale * branch
+    return x + (branch if gate is None else gate[:, None] * branch)
 
 
 def encoder(
@@ -45,10 +51,9 @@ def encoder(
 
 def take(params: dict, layer: int) -> dict:
     """The parameters of one block out of the stack."""
+    return {name: take(v, layer) if isinstance(v, dict) else one(v, layer) for name, v in params.items()}
 
-    def pick(node):
-        if isinstance(node, dict):
-            return take(node, layer)
-        return node[layer] if isinstance(node, np.ndarray) else node
 
-    return {name: pick(node) for name, node in params.items()}
+def one(leaf: object, layer: int) -> object:
+    """An array's part of a layer; what is no array belongs to all layers."""
+    return leaf[layer] if isinstance(leaf, np.ndarray) else leaf

@@ -107,17 +107,20 @@ def fullest_row(lengths: Sequence[int], row_tokens: int, row_images: int) -> lis
             break
         reach.append(reach[-1] | (reach[-1] << (stride + n) & legal if n <= room else 0))
 
-    def tokens(count: int) -> int:
-        return (reach[-1] >> count * stride & (1 << room + 1) - 1).bit_length() - 1
-
-    count = max(range(row_images), key=tokens)  # the fewest images among the fullest rows
-    bit = count * stride + tokens(count)
+    most = [_highest(reach[-1] >> count * stride, room) for count in range(row_images)]
+    count = most.index(max(most))  # the fewest images among the fullest rows
+    bit = count * stride + most[count]
     chosen = []
     for k in range(len(reach) - 1, 0, -1):  # walk back: an image was used if the pair is unreachable without it
         if not reach[k - 1] >> bit & 1:
             chosen.append(k)
             bit -= stride + lengths[k]
     return [0, *reversed(chosen)]
+
+
+def _highest(bits: int, room: int) -> int:
+    """The highest of bits 0 … room that is set; −1 if none is."""
+    return (bits & (1 << room + 1) - 1).bit_length() - 1
 
 
 @lru_cache(maxsize=4096)
