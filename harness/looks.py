@@ -163,7 +163,7 @@ class Context:
         self, law: Resolution, dropping: Dropping = NOTHING, output: Output = forward, patch_size: int = 0
     ) -> Look:
         """In patches of `patch_size`; 0 takes that of this context."""
-        key = (law, dropping, output, patch_size or self.patch_size)
+        key = (law, dropping, output, patch_size or self.patch_size or self.config.model.patch_size)
         if key not in self.taken:
             self.taken[key] = look(self.model, self.config, self.source, *key)
         return self.taken[key]

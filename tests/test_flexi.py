@@ -32,7 +32,11 @@ from data.sources import Arrays
 from harness import choose
 from harness.config import digits_flexi
 from harness.loading import fill_last_batch
+from harness.start import begin, shape_from
+from harness.studies.patches import ensemble_gain
+from navit_eqx import load_model, save_model
 from navit_eqx import losses as fast_losses
+from navit_eqx import resize as fast_resize
 from navit_eqx.bridge import to_reference
 from navit_eqx.config import Flexi
 from navit_eqx.config_json import ConfigError
@@ -42,11 +46,12 @@ from reference.calibration import softmax as probabilities
 from reference.model import at_patch_size, forward_image
 from reference.patch_sizes import finest_within, patch_size_at, sample_coarse_to_fine
 from reference.patches import normalise, patchify
-from reference.resize import FLEXIVIT, TIMM, adjoint_patches, map_columns, resize_matrix
+from reference.resize import FLEXIVIT, TIMM, adjoint_patches, map_columns, pi_resize, resize_matrix
 from reference.types import Row, Tokens
-from tests.strategies import PATCH, I, T, model, seeds
+from tests.strategies import CONFIG, PATCH, I, T, filled, model, seeds
 from tests.test_meta import caught
 from tests.test_plan import holds_every_image_once, per_image, sizes_of
+from tests.test_studies import synthetic
 from tests.tolerances import FLOAT64, GRADIENT64, assert_close
 
 FAST = model()
@@ -383,6 +388,39 @@ def test_what_is_open_is_chosen(law):
     images = getattr(resolved.data.patch_sizes, "images", None)
     assert images is None or 0.99 < images / (choose.EPOCHS * 2000) < 1.01
     assert resolved.data.packing.row_images >= 4
+
+
+def test_a_run_can_make_a_saved_model_flexible(tmp_path):
+    """Its kernel, at the patch size of the run, gives the tokens of the saved one at that size."""
+    fixed = replace(CONFIG, classes=3, dtype="float32")
+    saved = filled(fixed, 0, "float32")
+    save_model(tmp_path, saved, fixed, {"classes": ["a", "b", "c"]})
+    run = replace(digits_flexi(), start=str(tmp_path))
+    run = replace(run, model=replace(run.model, patch_size=3, flexi=Flexi((2, 3, 4)), dtype="float32", classes=3))
+    config, notes = shape_from(run)
+    assert (config.model.width, config.model.patch_size) == (CONFIG.width, 3) and config.model.flexi == run.model.flexi
+    assert "the kernel of 2, PI-resized" in notes[1]
+    begun = begin(filled(config.model, 1, "float32"), config, ("a", "b", "c"))
+    assert_close(begun.embed.w, pi_resize(np.asarray(saved.embed.w, float), (2, 2), (3, 3)), 1e-6)
+    np.testing.assert_array_equal(begun.head.w, saved.head.w)
+
+    save_model(tmp_path, begun, replace(config.model, flexi=Flexi((2, 3), fast_resize.TIMM)), {"classes": []})
+    with pytest.raises(ConfigError, match="set model.flexi.interpolation to the saved one"):
+        shape_from(run)
+    again = load_model(tmp_path)[0]
+    assert again.interpolation == fast_resize.TIMM and again.patch_size == 3
+
+
+# evaluation ---------------------------------------------------------------------------------------
+
+
+def test_the_mean_of_two_looks_is_compared_at_its_cost():
+    """Two sizes at one resolution, each right where the other hesitates: together always right, at the sum of costs."""
+    right = np.arange(20) % 2 == 0
+    coarse, fine = synthetic(right, 1e9, right), synthetic(~right, 2e9, ~right)
+    assert ensemble_gain([coarse, fine], 1) == 0.5
+    assert ensemble_gain([coarse, fine, synthetic(np.ones(20), 3e9)], 1) == 0.0, "a look at this cost is as good"
+    assert ensemble_gain([coarse, fine, synthetic(np.ones(20), 4e9)], 1) == 0.5, "a look at a higher cost is no match"
 
 
 # distillation -------------------------------------------------------------------------------------

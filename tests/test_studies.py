@@ -168,7 +168,9 @@ def test_a_cascade_mends_what_the_cheap_look_is_unsure_of():
     """Cheap: right exactly where sure, three times in four. Better: always right, four times the cost."""
     right = np.arange(200) % 4 > 0
     cheap, better = synthetic(right, 1e9), synthetic(np.ones(200), 4e9)
-    taken = {(context().law(r), NOTHING, forward, 0): look for r, look in zip(RESOLUTIONS, (cheap, better))}
+    taken = {
+        (context().law(r), NOTHING, forward, SMALL.patch_size): look for r, look in zip(RESOLUTIONS, (cheap, better))
+    }
     rows = studies.cascade(replace(context(), taken=taken)).rows
     assert [(row["cheap"], row["better"]) for row in rows] == [(0.5, None), (0.5, 0.8)]
     assert rows[1]["accuracy"] == 1.0
