@@ -76,13 +76,18 @@ class MeanPool(AbstractPool):
 
 
 class MaxPool(AbstractPool):
-    """The largest value of each channel among the tokens."""
+    """The largest value of each channel among the tokens.
+
+    Picked by its place: the gradient of `max` compares values for equality, and where a compiler computes them twice
+    in two ways it finds none equal and gives NaN (see docs/log.md).
+    """
 
     def __call__(
         self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]:
         lowest = jnp.finfo(x.dtype).min
-        return blank(jnp.where(mask[..., None], x[..., None, :, :], lowest).max(-2), mask)
+        place = jnp.where(mask[..., None], x[..., None, :, :], lowest).argmax(-2)
+        return blank(jnp.take_along_axis(x, place, axis=-2), mask)
 
 
 class TokenPool(AbstractPool):
