@@ -6,15 +6,17 @@
     python train.py caltech101 --data.root DIR --steps 100  a preset, and any field of its configuration
 
 `python train.py PRESET --help` lists every field. A run leaves `runs/<name>/`: docs/run_folder.md.
+The same command continues it if it was interrupted: docs/resume.md.
 """
 
-from harness.command import parse, run, tune_allocator
+from harness.command import Request, parse, run, tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
 
 import difflib
 import sys
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +24,6 @@ from pathlib import Path
 import equinox as eqx
 import jax
 import jax.random as jr
-import numpy as np
 
 from data.check import undecodable, why_not
 from data.errors import DataError
@@ -30,7 +31,7 @@ from data.pipeline import batches
 from data.plan import Plan
 from data.rows import PlannedRows
 from data.sources import Source
-from harness import choose, pictures, report
+from harness import choose, pictures, report, resume
 from harness.config import PRESETS, Config
 from harness.loading import open_source, training_rows
 from harness.looks import Context
@@ -40,8 +41,9 @@ from harness.studies.sweep import evaluate_at
 from navit_eqx import NaViT, save_model
 from navit_eqx.config_json import check, encode
 from navit_eqx.optim import optimiser, schedule
-from navit_eqx.sharding import data_mesh, everywhere, split_rows
-from navit_eqx.train import QUICKLY, Metrics, State, init, train_step
+from navit_eqx.saver import Saver
+from navit_eqx.sharding import data_mesh, everywhere, placed, split_rows
+from navit_eqx.train import QUICKLY, State, init, train_step
 from reference.types import Row
 
 PICTURED_ROWS = 5
@@ -57,13 +59,15 @@ def main() -> None:
     config, notes = shape_from(config)
     config, more = choose.resolve(config, train.manifest)
     notes += more
-    folder = report.new_folder(config.out, config.name or preset)
-    report.write_config(folder, config, preset)
     rows = training_rows(config, train)
-    introduce(config, train, val, folder, notes, rows.epochs.locate(0)[1])
     host = {"host": jax.process_index(), "hosts": jax.process_count()}
-    stream = batches(rows, config.rows, workers=config.data.workers, **host)
-    picture(rows, config, folder)
+    begin_at = partial(batches, rows, config.rows, workers=config.data.workers, **host)
+
+    # the run's folder, and what an interrupted run left there -------------------------------------
+    folder, _lock = resume.claim(config.out, config.name or preset)
+    introduce(config, train, val, folder, notes, rows.epochs.locate(0)[1])
+    saver = Saver(folder / "checkpoints", config.keep)
+    changed = resume.reconcile(folder, config) if saver.steps else []
 
     # model, optimiser, step -----------------------------------------------------------------------
     tx = optimiser(config.optim, config.steps)
@@ -74,8 +78,10 @@ def main() -> None:
 
     shape = eqx.filter_eval_shape(NaViT, config.model, key=jr.key(0))
     static = eqx.filter(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
-    state = jax.jit(fresh, out_shardings=everywhere(mesh), compiler_options=QUICKLY)(jr.key(config.seed))
-    if config.start:
+    restored = saver.restore(placed(jax.eval_shape(fresh, jr.key(0)), everywhere(mesh)))
+    made = jax.jit(fresh, out_shardings=everywhere(mesh), compiler_options=QUICKLY)
+    state, position = restored or (made(jr.key(config.seed)), {})
+    if config.start and not restored:
         begun = begin(eqx.combine(state.model, static), config, train.manifest.classes)
         state = jax.jit(partial(init, optimiser=tx, config=config.optim), out_shardings=everywhere(mesh))(
             eqx.filter(begun, eqx.is_inexact_array)
@@ -83,30 +89,39 @@ def main() -> None:
     step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
     step = jax.jit(step, donate_argnums=0)
 
+    # where it stands ------------------------------------------------------------------------------
+    start = int(state.step)
+    history = resume.take_up(folder, config, train.manifest, start, position, changed)
+    report.write_config(folder, config, preset, history)
+    picture(rows, config, folder)
+    progress = report.Progress(folder, config, train.manifest, start, position.get("progress"))
+    unreadable = {int(index): why for index, why in position.get("unreadable", {}).items()}
+    stream = resume.Stream(begin_at, start)
+
     # the loop -------------------------------------------------------------------------------------
-    progress = report.Progress(folder, config.steps)
-    unreadable: dict[int, str] = {}
-    window: list[Metrics] = []
-    for n in range(1, config.steps + 1):
-        batch = next(stream)
-        set_aside(batch, unreadable, train, config)
-        state, metrics = step(state, split_rows(batch, mesh))
-        window.append(metrics)
-        if n % config.log_every == 0 or n == config.steps:
-            row = progress.line(n, jax.device_get(window), float(rate(n)), len(unreadable))
-            window.clear()
-            if not np.isfinite([row["loss"], row["grad_norm"]]).all():
-                raise FloatingPointError(
-                    f"loss {row['loss']}, gradient norm {row['grad_norm']} at step {n}: lower --optim.lr"
-                )
-        if config.eval_every and n % config.eval_every == 0 and n < config.steps:
-            now = Context(eqx.combine(state.best, static), config, val, (config.data.val_resolution,))
-            entry = evaluate_at(now, config.data.val_resolution)
-            print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
+    with closing(stream), saver, Request() as stop:
+        for n in range(start + 1, config.steps + 1):
+            batch = next(stream)
+            set_aside(batch, unreadable, train, config)
+            state, metrics = step(state, split_rows(batch, mesh))
+            progress.add(n, metrics, batch.image_ids)
+            if n % config.log_every == 0 or n == config.steps:
+                progress.line(n, rate, len(unreadable))
+            stopping = bool(stop)
+            if stopping or (config.save_every and (n % config.save_every == 0 or n == config.steps)):
+                position = {"data": train.manifest.digest, "unreadable": {str(i): why for i, why in unreadable.items()}}
+                position["progress"] = progress.position()
+                if not progress.in_a_row:  # a state that refuses steps must not replace one that did not
+                    saver.save(n, state, position)
+            if stopping:
+                resume.leave(saver, n)
+            if config.eval_every and n % config.eval_every == 0 and n < config.steps:
+                now = Context(eqx.combine(state.best, static), config, val, (config.data.val_resolution,))
+                entry = evaluate_at(now, config.data.val_resolution)
+                print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
+        batch = None  # it may lie in memory shared with a worker, which Grain frees with its last user
 
     # what it came to ------------------------------------------------------------------------------
-    del batch  # it may lie in memory shared with a worker, which Grain frees with its last user
-    stream.close()
     model = eqx.combine(jax.device_get(state.best), static)
     save_model(folder / "model", model, config.model, about(config, train))
     at = config.data.val_resolution

@@ -1,6 +1,7 @@
 """Rows → this host's share of each batch → worker processes. Thin on purpose: Grain does the work."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -62,3 +63,6 @@ def start_worker(index: int, count: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)  # it died before it could be followed

@@ -5,6 +5,8 @@ choose.py     what the data decide: sizes, row length, steps
 loading.py    sources and rows as configured
 looks.py      every image seen in one way, and what the model says
 studies/      what a trained model can be asked: a function per study
+resume.py     one trainer a folder, what a continued run may change, where it goes on
+start.py      fine-tuning: starting from a saved model
 report.py     run folder, progress, tables
 pictures.py   what a run looks like
 command.py    command lines, errors and exit codes

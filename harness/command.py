@@ -1,12 +1,14 @@
 """Command lines, errors and exit codes.
 
 Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no such data · 70 numbers went wrong or internal
-error · 74 input or output failed · 78 configuration or model does not fit · 130 interrupted.
+error · 73 another process writes there · 74 input or output failed · 75 stopped on request, saved: the same command
+continues · 78 configuration or model does not fit · 130, 143 interrupted.
 """
 
 import dataclasses
 import io
 import os
+import signal
 import sys
 import traceback
 import typing
@@ -18,12 +20,23 @@ import tyro
 from data.errors import DataError, DataMissing
 from navit_eqx.config_json import ConfigError
 
+
+class Locked(Exception):
+    """Another process writes there."""
+
+
+class Stopped(Exception):
+    """On request, after everything was saved."""
+
+
 NONE = type(None)
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
 CODES: list[tuple[type[BaseException], int]] = [
     (DataMissing, 66),
     (DataError, 65),
     (ConfigError, 78),
+    (Locked, 73),
+    (Stopped, 75),
     (FloatingPointError, 70),
     (OSError, 74),
     (KeyboardInterrupt, 130),
@@ -53,11 +66,35 @@ def run(main: Callable[[], Any]) -> None:
         if os.environ.get("NAVIT_DEBUG"):
             raise
         code = next(code for kind, code in CODES if isinstance(error, kind))
-        print(f"\n{'stopped' if code == 130 else 'error'}: {error}", file=sys.stderr, flush=True)
+        print(f"\n{'stopped' if code in (75, 130) else 'error'}: {error}", file=sys.stderr, flush=True)
         sys.exit(code)
     except Exception:
         traceback.print_exc()
         sys.exit(70)
+
+
+class Request:
+    """True once SIGTERM or Ctrl-C has come; a second one ends the process at once."""
+
+    def __init__(self):
+        self.made = False
+
+    def __bool__(self) -> bool:
+        return self.made
+
+    def __enter__(self) -> "Request":
+        self.before = {number: signal.signal(number, self.receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def receive(self, number: int, frame: Any) -> None:
+        if self.made:
+            os._exit(128 + number)
+        self.made = True
+        os.write(2, b"\nstopping: this step is finished and saved first; once more leaves at once\n")
 
 
 def parse(kind: Any, *, default: Any = None, args: Sequence[str] | None = None, **options: Any) -> Any:

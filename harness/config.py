@@ -72,6 +72,14 @@ class Config:
     log_every: int = 50
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates at the end alone."""
+    save_every: int = 500
+    """Steps between saves, from which the same command continues; 0 saves only when stopped."""
+    keep: int = 2
+    """Saves to keep."""
+    max_refused: int = 10
+    """Steps in a row without a finite loss and gradient after which the run ends."""
+    override: bool = False
+    """Continue an unfinished run with another learning rate, number of steps, …; see ON_REQUEST."""
     out: str = "runs"
     name: str = ""
     """Folder of the run inside `out`; empty takes the preset's name."""
@@ -79,7 +87,27 @@ class Config:
     def __post_init__(self):
         check(self.rows >= 1, f"rows must be at least 1, got {self.rows}")
         check(self.steps >= 0, f"steps must not be negative, got {self.steps}")
-        check(self.log_every >= 1, f"log_every must be at least 1, got {self.log_every}")
+        for name in ("log_every", "keep", "max_refused"):
+            check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        check(self.save_every >= 0, f"save_every must not be negative, got {self.save_every}")
+
+
+# What a command may change of the unfinished run that it continues. A key stands for all below it that are not named.
+FREELY = {
+    *("log_every", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
+    *("data.root", "data.memory", "data.workers", "data.max_unreadable", "data.val_resolution"),
+    "data.eval_resolutions",
+}
+ON_REQUEST = {
+    *("steps", "loss", "model.remat", "model.unroll", "model.dtype", "model.stochastic_depth"),
+    *("optim.lr", "optim.schedule", "optim.warmup", "optim.weight_decay", "optim.head_decay", "optim.clip"),
+    "optim.accumulate",
+}
+NEVER = {
+    *("model", "rows", "seed", "start", "optim.rule", "optim.ema"),
+    *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.choosing", "data.augment"),
+    "data.packing",
+}
 
 
 def digits() -> Config:
@@ -230,6 +258,7 @@ def imagenet_s16() -> Config:
         rows=256,
         steps=240_000,
         eval_every=20_000,
+        save_every=5_000,
     )
 
 

@@ -6,53 +6,61 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from data.manifest import Manifest
 from data.sources import Digits
-from navit_eqx.config_json import ConfigError, check, decode, encode, read_json
+from navit_eqx.config_json import check, decode, encode, read_json
 
 from .config import Config
 from .looks import Look
 
-PACKAGES = ("jax", "jaxlib", "equinox", "optax", "grain", "numpy", "pillow")
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
+SUMS = ("images", "tokens", "places", "refused")
+WINDOW = ("images", "tokens", "places", "learned", "loss", "correct")
 BANDS = (("tall", 0.0, 0.8), ("square", 0.8, 1.25), ("wide", 1.25, np.inf))  # of width / height
 
 
-def new_folder(out: str, name: str) -> Path:
-    """`out/name`, or the first free of name-2, name-3, …"""
-    for suffix in ("", *(f"-{i}" for i in range(2, 10_000))):
-        folder = Path(out) / f"{name}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-    raise ConfigError(f"{out} holds too many runs called {name}: choose another with --name")
-
-
 def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
+    """The file is there as a whole or not at all."""
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_text(json.dumps(value, indent=2) + "\n")
+    draft.replace(path)
 
 
-def write_config(folder: Path, config: Config, preset: str) -> None:
-    """Everything resolved, and what it ran with."""
+def append(path: Path, row: dict[str, Any]) -> None:
+    """A line of JSON. A full disk costs the line, not the run."""
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        print(f"a line is missing in {path}: {error}", flush=True)
+
+
+def write_config(folder: Path, config: Config, preset: str, continued: Sequence[dict[str, Any]] = ()) -> None:
+    """Everything resolved, what it ran with, and at which steps it was continued, with what changed."""
     versions = {name: metadata.version(name) for name in PACKAGES}
     versions["python"] = platform.python_version()
-    about = {"preset": preset, "command": sys.argv, "versions": versions, "commit": commit()}
+    about = {"preset": preset, "command": sys.argv, "versions": versions, "commit": commit(), "continued": continued}
     write_json(folder / "config.json", {"config": encode(config), **about})
 
 
 def read_config(folder: Path) -> Config:
     """Raises ConfigError."""
+    return read_run(folder)[0]
+
+
+def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
+    """The configuration, and when the run was continued.   Raises ConfigError."""
     saved = read_json(folder / "config.json")
     check("config" in saved, f"{folder}/config.json is not that of a run: name the folder of a run")
-    return decode(Config, saved["config"], f"{folder}/config.json")
+    return decode(Config, saved["config"], f"{folder}/config.json"), saved.get("continued", [])
 
 
 def commit() -> str | None:
@@ -66,63 +74,113 @@ def commit() -> str | None:
 
 
 class Progress:
-    """Sums of metrics since the last line, `metrics.jsonl`, and the line itself."""
+    """Sums since the start and since the last line; `metrics.jsonl`, `refused.jsonl`, and the line itself."""
 
-    def __init__(self, folder: Path, steps: int):
-        self.file = (folder / "metrics.jsonl").open("a")
-        self.steps = steps
-        self.started = self.last = time.perf_counter()
-        self.steady = (0, self.started)  # step and time at the first line: what came before is compilation
-        self.images = self.tokens = self.places = 0
+    def __init__(self, folder: Path, config: Config, manifest: Manifest, start: int, before: dict[str, Any] | None):
+        self.folder, self.config, self.manifest = folder, config, manifest
+        zeros = {"seconds": 0.0, "line": 0.0, "sums": dict.fromkeys(SUMS, 0), "window": dict.fromkeys(WINDOW, 0)}
+        before = before or zeros
+        self.sums: dict[str, int] = before["sums"]
+        self.window: dict[str, float] = before["window"]
+        self.last: float = before["line"]  # seconds of training until the last line
+        self.began = time.perf_counter() - before["seconds"]
+        self.steady = (start, self.seconds, False)  # step and time; what comes before the first line is compilation
+        self.pending: list[tuple[int, Any, np.ndarray]] = []
+        self.in_a_row = 0
+        self.grad_norm = np.nan
 
-    def line(self, step: int, window: Sequence[Any], lr: float, unreadable: int) -> dict[str, float]:
-        """Log a window of steps; `window` holds one Metrics a step, on the host."""
-        now = time.perf_counter()
-        total = {k: sum(float(getattr(m, k)) for m in window) for k in window[0]._fields}
-        images = max(total["images"], 1)
-        self.images += int(total["images"])
-        self.tokens += int(total["tokens"])
-        self.places += int(total["places"])
-        seconds = now - self.last
+    @property
+    def seconds(self) -> float:
+        """Of training, those before an interruption included."""
+        return time.perf_counter() - self.began
+
+    def add(self, step: int, metrics: Any, image_ids: np.ndarray) -> None:
+        """Note a step that may still be under way."""
+        self.pending.append((step, metrics, np.array(image_ids)))
+
+    def position(self) -> dict[str, Any]:
+        """What a continued run needs to count on from here."""
+        self.collect()
+        return {"seconds": self.seconds, "line": self.last, "sums": dict(self.sums), "window": dict(self.window)}
+
+    def collect(self) -> None:
+        """Add up the steps noted.   Raises FloatingPointError after too many refused in a row."""
+        pending, self.pending = self.pending, []
+        for (step, _, image_ids), m in zip(pending, jax.device_get([metrics for _, metrics, _ in pending])):
+            for name in ("images", "tokens", "places", "refused"):
+                self.sums[name] += int(getattr(m, name))
+            for name in ("images", "tokens", "places"):
+                self.window[name] += int(getattr(m, name))
+            if m.refused:
+                self.in_a_row += 1
+                self.refuse(step, m, image_ids)
+            else:
+                self.in_a_row = 0
+                self.window["learned"] += int(m.images)
+                self.window["loss"] += float(m.loss)
+                self.window["correct"] += int(m.correct)
+                self.grad_norm = float(m.grad_norm)
+        if self.in_a_row >= self.config.max_refused:
+            raise FloatingPointError(
+                f"{self.in_a_row} steps in a row, until step {pending[-1][0]}, were not finite in loss or gradient: "
+                f"look at the images in {self.folder}/refused.jsonl, or lower --optim.lr (with --override True to "
+                "continue from the last save)"
+            )
+
+    def refuse(self, step: int, m: Any, image_ids: np.ndarray) -> None:
+        """Name the images of a step that taught nothing."""
+        names = [self.manifest.name(i) for i in image_ids[image_ids >= 0].tolist()]
+        loss, norm = f"{m.loss / max(m.images, 1):g}", f"{m.grad_norm:g}"
+        append(self.folder / "refused.jsonl", {"step": step, "loss": loss, "grad_norm": norm, "images": names})
+        print(
+            f"step {step} is refused: loss {loss}, gradient norm {norm}; refused.jsonl names its {len(names)} images, "
+            f"first {', '.join(names[:1])}",
+            flush=True,
+        )
+
+    def line(self, step: int, rate: Callable[[int], Any], unreadable: int) -> None:
+        """Log the steps since the last line."""
+        self.collect()
+        now, sums, window = self.seconds, self.sums, self.window
+        learned, seconds = window["learned"] or np.nan, now - self.last
         row = {
             "step": step,
-            "images_seen": self.images,
-            "tokens_seen": self.tokens,
-            "loss": total["loss"] / images,
-            "accuracy": total["correct"] / images,
-            "lr": lr,
-            "grad_norm": float(window[-1].grad_norm),
-            "images_per_second": total["images"] / seconds,
-            "tokens_per_second": total["tokens"] / seconds,
-            "padding": 1 - total["tokens"] / total["places"],
+            "images_seen": sums["images"],
+            "tokens_seen": sums["tokens"],
+            "loss": window["loss"] / learned,
+            "accuracy": window["correct"] / learned,
+            "lr": float(rate(step - sums["refused"])),
+            "grad_norm": self.grad_norm,
+            "images_per_second": window["images"] / seconds,
+            "tokens_per_second": window["tokens"] / seconds,
+            "padding": 1 - window["tokens"] / window["places"],
             "unreadable": unreadable,
-            "seconds": now - self.started,
+            "refused": sums["refused"],
+            "seconds": now,
         }
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
-        first, since = self.steady
-        left = (self.steps - step) * (now - since) / (step - first)
-        if not first:
-            self.steady = (step, now)
-        self.last = now
+        append(self.folder / "metrics.jsonl", {k: v if np.isfinite(v) else None for k, v in row.items()})
+        first, since, steady = self.steady
+        left = (self.config.steps - step) * (now - since) / (step - first)
+        if not steady:
+            self.steady = (step, now, True)
+        self.last, self.window = now, dict.fromkeys(WINDOW, 0)
         print(
-            f"step {step}/{self.steps} · loss {row['loss']:.3f} · accuracy {row['accuracy']:.3f} · "
+            f"step {step}/{self.config.steps} · loss {row['loss']:.3f} · accuracy {row['accuracy']:.3f} · "
             f"{row['images_per_second']:.0f} images/s · {row['tokens_per_second'] / 1e3:.1f}k tokens/s · "
             f"padding {row['padding']:.2%} · {clock(left)} left",
             flush=True,
         )
-        return row
 
     def summary(self) -> dict[str, float]:
         """Totals of the run."""
-        seconds = self.last - self.started
         return {
-            "images_seen": self.images,
-            "tokens_seen": self.tokens,
-            "padding": 1 - self.tokens / max(self.places, 1),
-            "train_seconds": seconds,
-            "images_per_second": self.images / seconds,
-            "tokens_per_second": self.tokens / seconds,
+            "images_seen": self.sums["images"],
+            "tokens_seen": self.sums["tokens"],
+            "padding": 1 - self.sums["tokens"] / max(self.sums["places"], 1),
+            "train_seconds": self.last,
+            "images_per_second": self.sums["images"] / self.last,
+            "tokens_per_second": self.sums["tokens"] / self.last,
+            "refused": self.sums["refused"],
         }
 
 

@@ -1,6 +1,7 @@
 """One training step as a pure function of (state, batch)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .config import OptimConfig, Sigmoid, Softmax
 from .losses import correct, sigmoid_cross_entropy, softmax_cross_entropy, targets
@@ -46,6 +47,8 @@ class Metrics(NamedTuple):
     places: Int[Array, ""]
     """Tokens and padding."""
     grad_norm: Float[Array, ""]
+    refused: Bool[Array, ""]
+    """Whether a number was not finite, so that nothing was learned."""
 
 
 def loss_sum(loss: Softmax | Sigmoid, logits: Array, batch: Row) -> tuple[Array, Array]:
@@ -73,7 +76,10 @@ def train_step(
     config: OptimConfig,
     seed: int,
 ) -> tuple[State, Metrics]:
-    """Gradient of the mean loss over the real images of all rows on all devices, and one update."""
+    """Gradient of the mean loss over the real images of all rows on all devices, and one update.
+
+    Where loss, gradient or update is not finite, model, average and optimiser (its count included) stay as they are.
+    """
     key = jr.fold_in(jr.key(seed), state.step)
     images = (batch.labels >= 0).sum(dtype=jnp.int32)
 
@@ -92,13 +98,17 @@ def train_step(
     updates, opt = optimiser.update(grads, state.optimiser, state.model)
     model = optax.apply_updates(state.model, updates)
     average = None if state.average is None else moved(state.average, model, config.ema, state.step)
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(total) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))
+    model, average, opt = jax.tree.map(partial(jnp.where, finite), (model, average, opt), state[:3])
     metrics = Metrics(
         loss=total,
         images=images,
         correct=right,
         tokens=(batch.segment_ids > 0).sum(dtype=jnp.int32),
         places=jnp.asarray(batch.segment_ids.size, jnp.int32),
-        grad_norm=optax.tree.norm(grads),
+        grad_norm=grad_norm,
+        refused=~finite,
     )
     return State(model, average, opt, state.step + 1), metrics
 

@@ -14,7 +14,7 @@ STANDARD = sys.stdlib_module_names
 ALLOWED = {
     "reference": {"numpy", "jaxtyping"},
     "data": {"numpy", "jaxtyping", "grain", "absl", "PIL", "pyarrow", "sklearn", "reference"},
-    "navit_eqx": {"numpy", "jaxtyping", "jax", "equinox", "optax", "safetensors"},
+    "navit_eqx": {"numpy", "jaxtyping", "jax", "equinox", "optax", "orbax", "safetensors"},
 }
 MIRRORED = ("attention", "encoder", "layers", "losses", "masks", "patches", "pooling", "posembed", "resize", "rope")
 
