@@ -1,0 +1,45 @@
+"""Which tokens stay, at equal drop rates: at random, spread out, by contrast.   [NaViT drops at random]"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.laws import AtRandom, ByContrast, Constant, Spread
+from experiments.bed import SIDES, VARIED, bed
+from experiments.claims import Claim
+from experiments.pictures import bars, curves, sheet
+from experiments.trained import Experiment, main
+from harness.config import Config
+
+LAWS = {"at random": AtRandom(), "spread": Spread(), "by contrast": ByContrast()}
+RATES = (0.5, 0.75)
+
+
+def named(law: str) -> tuple[str, ...]:
+    return tuple(f"{law}, {rate:g}" for rate in RATES)
+
+
+def arms(steps: int) -> dict[str, Config]:
+    return {
+        f"{name}, {rate:g}": bed(steps, resolution=VARIED, dropping=Constant(rate), choosing=law)
+        for rate in RATES
+        for name, law in LAWS.items()
+    }
+
+
+CLAIMS = (
+    Claim("Spread tokens teach more than random ones", 0.005, ((named("spread"), named("at random")),)),
+    Claim("Tokens of high contrast teach more than random ones", 0.005, ((named("by contrast"), named("at random")),)),
+    Claim("So they do where three of four are dropped", 0.005, ((named("by contrast")[1:], named("at random")[1:]),)),
+)
+
+
+def draw(result: Mapping, path: Path) -> None:
+    with sheet(path, 2) as (left, right):
+        bars(left, result)
+        left.set_title("Which tokens stay, and the share dropped")
+        curves(right, result)
+        right.set_title("Accuracy over resolutions, all tokens kept")
+
+
+if __name__ == "__main__":
+    main(Experiment(Path(__file__).parent, arms, SIDES, CLAIMS, draw))

@@ -1,0 +1,89 @@
+"""Claims with a margin fixed beforehand, and the rule that judges them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Verdict = Literal["holds", "fails", "open"]
+Arms = tuple[str, ...]
+ERRORS = 2  # standard errors either way
+
+
+@dataclass(frozen=True)
+class Claim:
+    """In each pair the mean accuracy of the first arms exceeds that of the second by at least `by`."""
+
+    says: str
+    by: float
+    """Margin in accuracy; below 0 the first may be worse by as much."""
+    pairs: tuple[tuple[Arms, Arms], ...]
+    at: tuple[float, ...] = ()
+    """Resolutions over which accuracy is averaged; empty takes all."""
+
+
+def against_each(name: str, others: Sequence[str]) -> tuple[tuple[Arms, Arms], ...]:
+    """One arm above every other."""
+    return tuple(((name,), (other,)) for other in others if other != name)
+
+
+def each_against(names: Sequence[str], other: str) -> tuple[tuple[Arms, Arms], ...]:
+    """Every arm above one other."""
+    return tuple(((name,), (other,)) for name in names if name != other)
+
+
+def verdict(differences: Sequence[float], by: float) -> Verdict:
+    """Where the mean difference lies, two standard errors either way: above `by`, below it, or around it.
+
+    Raises ValueError on fewer than two differences, which have no standard error.
+    """
+    mean, error = mean_and_error(differences)
+    if mean - ERRORS * error >= by:
+        return "holds"
+    return "fails" if mean + ERRORS * error < by else "open"
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error, s / √n with n − 1 in the variance."""
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} seed has no standard error: run at least 2")
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def weakest(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of a claim about several pairs: it fails where one fails and holds where all hold."""
+    return next((v for v in ("fails", "open") if v in verdicts), "holds")
+
+
+def judge(claim: Claim, trials: Sequence[Mapping]) -> dict:
+    """The claim, its pairs with paired differences over seeds, and the verdict."""
+    pairs = []
+    for first, second in claim.pairs:
+        by_seed = [{s: np.mean([score(trials, arm, s, claim.at) for arm in arms]) for s in seeds(trials, arms)}
+                   for arms in (first, second)]  # fmt: skip
+        common = sorted(by_seed[0].keys() & by_seed[1].keys())
+        differences = [float(by_seed[0][s] - by_seed[1][s]) for s in common]
+        mean, error = mean_and_error(differences)
+        pairs.append({
+            "first": list(first), "second": list(second), "difference": mean, "error": error,
+            "verdict": verdict(differences, claim.by),
+        })  # fmt: skip
+    return {
+        "says": claim.says,
+        "by": claim.by,
+        "at": list(claim.at),
+        "pairs": pairs,
+        "verdict": weakest([pair["verdict"] for pair in pairs]),
+    }
+
+
+def seeds(trials: Sequence[Mapping], arms: Arms) -> set[int]:
+    """Those with which every one of the arms was trained."""
+    return set.intersection(*({t["seed"] for t in trials if t["arm"] == arm} for arm in arms))
+
+
+def score(trials: Sequence[Mapping], arm: str, seed: int, at: Sequence[float] = ()) -> float:
+    """Mean accuracy of one trial over some resolutions, or all."""
+    found = next(t["accuracy"] for t in trials if t["arm"] == arm and t["seed"] == seed)
+    return float(np.mean([found[f"{r:g}"] for r in at] if at else list(found.values())))

@@ -1,0 +1,51 @@
+"""Drop rates that fall, stay or rise while training.   [NaViT, fig. 8; eq. 1]"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data.laws import Constant, Schedule
+from experiments.bed import SIDES, VARIED, bed
+from experiments.claims import Claim
+from experiments.pictures import bars, curves, sheet
+from experiments.trained import Experiment, main
+from harness.choose import expected_lengths, expected_tokens
+from harness.config import Config
+
+FIXED = "fixed"
+SETTINGS = {"falls fast": (0.5, -0.1), "falls slowly": (2 / 3, -0.2), "rises": (0.5, 0.1)}
+
+
+def arms(steps: int) -> dict[str, Config]:
+    fixed = bed(steps, resolution=VARIED, dropping=Constant(0.5))
+    laws = {name: Schedule(Constant(), 0.2, 0.8, images_of(fixed), m, w) for name, (m, w) in SETTINGS.items()}
+    return {FIXED: fixed} | {name: bed(steps, resolution=VARIED, dropping=law) for name, law in laws.items()}
+
+
+def images_of(config: Config) -> float:
+    """N: about what the run of the fixed rate sees."""
+    manifest = config.data.source.open("", "train").manifest
+    tokens = expected_tokens(config.data.resolution, manifest, config.model.patch_size, seed=0)
+    kept = expected_lengths(config.data.dropping, tokens, seed=0).mean()
+    return float(np.round(config.steps * config.rows * config.data.packing.row_tokens / kept))
+
+
+FALLING = ("falls fast", "falls slowly")
+CLAIMS = (
+    Claim("A falling rate is better than a fixed one", 0.005, ((FALLING, (FIXED,)),)),
+    Claim("A falling rate is better than a rising one", 0.01, ((FALLING, ("rises",)),)),
+    Claim("A rising rate is worse than a fixed one", 0.01, (((FIXED,), ("rises",)),)),
+)
+
+
+def draw(result: Mapping, path: Path) -> None:
+    with sheet(path, 2) as (left, right):
+        bars(left, result)
+        left.set_title("Schedule of the drop rate, equal tokens")
+        curves(right, result)
+        right.set_title("Accuracy over resolutions")
+
+
+if __name__ == "__main__":
+    main(Experiment(Path(__file__).parent, arms, SIDES, CLAIMS, draw))

@@ -1,0 +1,64 @@
+"""The three files of an experiment's folder: result.json, its picture, and the part of README.md made from it."""
+
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.report import PACKAGES, commit, write_json
+
+HEADING = "## Result"
+
+
+def save(folder: Path, **found: Any) -> dict:
+    """Write result.json: what was found, with which code."""
+    versions = {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    arguments = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # no folders of this machine
+    command = " ".join(["python", f"experiments/{folder.name}/run.py", *arguments])
+    result = {"experiment": folder.name, "command": command, "commit": commit(), "versions": versions, **found}
+    write_json(folder / "result.json", result)
+    return result
+
+
+def load(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def fill_readme(folder: Path, result: Mapping) -> None:
+    """Put the tables of a result under its heading, and leave the rest of the page as it is."""
+    path = folder / "README.md"
+    path.write_text(filled(path.read_text(), tables(result)))
+
+
+def filled(page: str, text: str) -> str:
+    """The page with `text` between the heading and the next one."""
+    before, _, after = page.partition(HEADING + "\n")
+    _, again, rest = after.partition("\n## ")
+    return f"{before.rstrip()}\n\n{HEADING}\n\n{text}\n{again}{rest}"
+
+
+def tables(result: Mapping) -> str:
+    """Claims and verdicts, then the numbers, in Markdown."""
+    return "\n\n".join([claim_table(result["claims"]), *(markdown(rows) for rows in result["tables"])])
+
+
+def claim_table(claims: Sequence[Mapping]) -> str:
+    return markdown([{"claim": c["says"], "found": found(c), "verdict": f"**{c['verdict']}**"} for c in claims])
+
+
+def found(claim: Mapping) -> str:
+    """The number behind a verdict: of several pairs the one that decided, in points of accuracy."""
+    if "found" in claim:
+        return claim["found"]
+    pair = min((p for p in claim["pairs"] if p["verdict"] == claim["verdict"]), key=lambda p: p["difference"])
+    against = "" if len(claim["pairs"]) == 1 else f", against {' and '.join(pair['second'] + pair['first'])}"
+    return f"{100 * pair['difference']:+.1f} ± {100 * pair['error']:.1f}{against}"
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table with the keys of the first row as its heading."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(v) for v in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

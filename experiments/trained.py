@@ -1,0 +1,147 @@
+"""An experiment on trained models: arms that differ in one choice, equal in tokens, paired by seed.
+
+    python experiments/NAME/run.py                   train what is missing, judge, draw
+    python experiments/NAME/run.py --seeds 5         more seeds
+    python experiments/NAME/run.py --only sum        the arms whose name holds this
+    python experiments/NAME/run.py --draw            picture and tables from result.json alone
+
+Every finished training is a line of runs/experiments/trials.jsonl, known by a digest of its configuration: an
+interrupted experiment goes on where it stopped, a changed setting is trained anew, and experiments share what they
+have in common. Remove the file to train everything again, as after a change of the code.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+
+from harness.command import tune_allocator
+from harness.config import Config
+from navit_eqx.config_json import encode
+
+from .bed import STEPS
+from .claims import Claim, judge, mean_and_error
+from .results import fill_readme, load, save
+from .trial import trial
+
+SEEDS = 3
+LOG = Path(__file__).parent.parent / "runs" / "experiments" / "trials.jsonl"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared, where it is judged, and what is claimed."""
+
+    folder: Path
+    arms: Callable[[int], Mapping[str, Config]]
+    """Configurations by name, for so many steps."""
+    resolutions: tuple[float, ...]
+    claims: tuple[Claim, ...]
+    draw: Callable[[Mapping, Path], None]
+
+
+def main(experiment: Experiment) -> None:
+    options = command_line()
+    if options.draw:
+        result = load(experiment.folder)
+    else:
+        tune_allocator()
+        jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
+        arms = experiment.arms(options.steps)
+        wanted = {name: arm for name, arm in arms.items() if options.only in name}
+        for name, line in train_missing(wanted, options.seeds, experiment.resolutions):
+            print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)
+        trials = trials_of(arms, options.seeds, experiment.resolutions)
+        result = save(experiment.folder, steps=options.steps, **summary(experiment, trials))
+    experiment.draw(result, experiment.folder / "result.png")
+    fill_readme(experiment.folder, result)
+    for claim in result["claims"]:
+        print(f"{claim['verdict']}: {claim['says']}")
+
+
+def command_line() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--only", default="", metavar="NAME")
+    parser.add_argument("--draw", action="store_true")
+    return parser.parse_args()
+
+
+def train_missing(
+    arms: Mapping[str, Config], seeds: int, resolutions: Sequence[float], log: Path = LOG
+) -> Iterator[tuple[str, dict]]:
+    """Each newly finished trial, logged; all arms with one seed before the next seed."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(seeds):
+        for name, arm in arms.items():
+            config = replace(arm, seed=seed)
+            if digest(config, resolutions) in finished(log):
+                continue
+            line = {"digest": digest(config, resolutions), "seed": seed, **trial(config, resolutions)}
+            with log.open("a") as file:
+                file.write("\n" + json.dumps(line))  # a line of its own, whatever was cut short before
+            yield name, line
+
+
+def finished(log: Path = LOG) -> dict[str, dict]:
+    """Digest → trial; a line cut short by an interruption does not count."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return {line["digest"]: line for line in map(parsed, lines) if line}
+
+
+def parsed(line: str) -> dict | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+def digest(config: Config, resolutions: Sequence[float]) -> str:
+    """Of everything that a trial depends on, but for the code."""
+    return hashlib.sha256(json.dumps([encode(config), list(resolutions)]).encode()).hexdigest()[:16]
+
+
+def trials_of(arms: Mapping[str, Config], seeds: int, resolutions: Sequence[float], log: Path = LOG) -> list[dict]:
+    """The finished ones among these, with the names of their arms."""
+    done = finished(log)
+    named = {(n, s): digest(replace(arm, seed=s), resolutions) for n, arm in arms.items() for s in range(seeds)}
+    return [{"arm": name} | done[key] for (name, _), key in named.items() if key in done]
+
+
+def summary(experiment: Experiment, trials: Sequence[Mapping]) -> dict:
+    """Claims whose arms are all there, tables, and the trials."""
+    names = {t["arm"] for t in trials}
+    claims = [c for c in experiment.claims if names.issuperset(a for pair in c.pairs for side in pair for a in side)]
+    return {
+        "seeds": len({t["seed"] for t in trials}),
+        "resolutions": list(experiment.resolutions),
+        "claims": [judge(claim, trials) for claim in claims],
+        "tables": [accuracy_table(trials, experiment.resolutions)],
+        "trials": list(trials),
+    }
+
+
+def accuracy_table(trials: Sequence[Mapping], resolutions: Sequence[float]) -> list[dict]:
+    """A row for each arm: accuracy in per cent with its standard error, at each resolution and on average."""
+    rows = []
+    for arm in dict.fromkeys(t["arm"] for t in trials):
+        mine = [t for t in trials if t["arm"] == arm]
+        columns = [[t["accuracy"][f"{r:g}"] for t in mine] for r in resolutions]
+        means = [sum(values) / len(values) for values in zip(*columns)]
+        rows.append({
+            "arm": arm,
+            **{f"at {r:g}": points(values) for r, values in zip(resolutions, columns)},
+            "mean": points(means),
+            "images": round(sum(t["images"] for t in mine) / len(mine)),
+        })  # fmt: skip
+    return rows
+
+
+def points(values: Sequence[float]) -> str:
+    mean, error = mean_and_error(values)
+    return f"{100 * mean:.1f} ± {100 * error:.1f}"

@@ -1,0 +1,243 @@
+"""Experiments: formulas against printed numbers, the driver on two steps, what is skipped, how claims are judged."""
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.laws import Constant, Native, Square
+from data.plan import Packing
+from data.rules import ExactFit, FirstFit
+from data.sources import Digits
+from experiments import trained
+from experiments.bed import bed
+from experiments.claims import Claim, against_each, judge, verdict
+from experiments.fig03_aspect_ratios.run import off_square
+from experiments.fig04_attention_overhead.run import shares
+from experiments.fig14_sampling_laws.run import PAPER, small_rates
+from experiments.results import filled, tables
+from experiments.table2_packing.run import TABLE2, packed
+from experiments.trial import evaluation, sight, training_flops, trial
+from navit_eqx.config import ModelConfig
+
+ROOT = Path(__file__).parent.parent / "experiments"
+FOLDERS = sorted(path.parent for path in ROOT.glob("*/run.py"))
+VERDICTS = {"holds", "fails", "open"}
+
+
+# numbers of the paper -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, at_1024, at_6144",
+    [
+        ("over the rest", (4.2, 8.3, 16.7, 33.3), 5.6),
+        ("over the MLP", (6.2, 12.5, 25.0, 50.0), 8.3),
+        ("of all", (4.0, 7.7, 14.3, 25.0), 5.3),
+        ("of packing", (0.0, 4.0, 12.0, 28.0), 4.8),
+    ],
+)
+def test_attention_overhead(name, at_1024, at_6144):
+    """Four readings of figure 4, in per cent, for 1, 2, 4 and 8 images of 256 tokens."""
+    got = [100 * shares(1024, k)[name] for k in (1, 2, 4, 8)]
+    np.testing.assert_allclose(got, at_1024, atol=0.051)
+    assert abs(100 * shares(6144, 8)[name] - at_6144) < 0.051
+
+
+def test_packing_as_in_table_2():
+    for setting, (images, tolerance) in TABLE2.items():
+        got, padding = packed(setting, FirstFit(64), 2_000)
+        assert abs(got - images) <= tolerance
+        assert 0.003 < padding < 0.02
+        assert packed(setting, ExactFit(64), 2_000)[1] < padding / 4
+
+
+def test_the_beta_law_gives_the_printed_shares():
+    for highest, means in PAPER.items():
+        for mean, share in means.items():
+            assert abs(small_rates(mean, highest) - share) < 1
+
+
+def test_off_square():
+    assert off_square(np.array([1.0, 1.19, 1 / 1.19, 1.21, 1 / 1.21, 3.0])) == 0.5
+
+
+# the driver ---------------------------------------------------------------------------------------
+
+TINY = replace(
+    bed(2, resolution=Native(0.4, 0.4)),
+    model=ModelConfig(8, width=8, depth=1, heads=1, mlp_width=8, unroll=1, dtype="float32"),
+    rows=2,
+)
+TINY = replace(
+    TINY,
+    data=replace(TINY.data, source=Digits(64, 12), packing=Packing(row_tokens=16, row_images=8)),
+)
+
+
+def test_a_trial():
+    """Two steps: what was seen and spent, an accuracy for each resolution, and the same again."""
+    found = trial(TINY, (0.4,))
+    assert found["accuracy"].keys() == {"0.4"}
+    assert found["accuracy"]["0.4"] * 12 == pytest.approx(round(found["accuracy"]["0.4"] * 12))
+    assert 0 < found["tokens"] <= 2 * 2 * 16
+    assert found["flops"] == training_flops(replace(TINY, model=replace(TINY.model, classes=10)))
+    again = trial(TINY, (0.4,))
+    same = ("accuracy", "images", "tokens", "flops", "train_accuracy")
+    assert {k: found[k] for k in same} == {k: again[k] for k in same}
+
+
+def test_evaluation_does_not_depend_on_how_a_model_was_trained():
+    dropped = replace(TINY, seed=3, data=replace(TINY.data, dropping=Constant(0.5), resolution=Square(Native(1.0))))
+    assert sight(dropped) == sight(TINY)
+    law = TINY.data.resolution.at(0.4)
+    assert evaluation(sight(dropped), law) is evaluation(sight(TINY), law)
+
+
+def pretend(seen: list):
+    """A trial that trains nothing: its accuracy is the drop rate plus a hundredth of the seed."""
+
+    def trial(config, resolutions):
+        seen.append(config)
+        return {"accuracy": {f"{r:g}": config.data.dropping.rate + config.seed / 100 for r in resolutions},
+                "images": 10, "tokens": 100, "flops": 1.0, "seconds": 0.0}  # fmt: skip
+
+    return trial
+
+
+ARMS = {f"rate {rate:g}": replace(TINY, data=replace(TINY.data, dropping=Constant(rate))) for rate in (0.2, 0.4)}
+
+
+def test_finished_trials_are_skipped(tmp_path, monkeypatch):
+    seen, log = [], tmp_path / "new" / "trials.jsonl"
+    monkeypatch.setattr(trained, "trial", pretend(seen))
+    first = [name for name, _ in trained.train_missing(ARMS, 2, (0.4, 0.8), log)]
+    assert first == ["rate 0.2", "rate 0.4"] * 2
+    assert [*trained.train_missing(ARMS, 2, (0.4, 0.8), log)] == []
+    assert len(seen) == 4
+    more = [line["seed"] for _, line in trained.train_missing(ARMS, 3, (0.4, 0.8), log)]
+    assert more == [2, 2]
+    changed = {name: replace(arm, steps=3) for name, arm in ARMS.items()}
+    assert len([*trained.train_missing(changed, 1, (0.4, 0.8), log)]) == 2
+    assert len([*trained.train_missing(ARMS, 1, (0.4,), log)]) == 2
+    assert [t["arm"] for t in trained.trials_of(ARMS, 3, (0.4, 0.8), log)] == ["rate 0.2"] * 3 + ["rate 0.4"] * 3
+
+
+def test_an_interrupted_line_is_trained_again(tmp_path, monkeypatch):
+    seen, log = [], tmp_path / "trials.jsonl"
+    monkeypatch.setattr(trained, "trial", pretend(seen))
+    [*trained.train_missing(ARMS, 1, (0.4,), log)]
+    whole = log.read_text()
+    for cut in (1, 2, len(whole) // 3):
+        log.write_text(whole[:-cut])
+        [*trained.train_missing(ARMS, 1, (0.4,), log)]
+        assert len(trained.trials_of(ARMS, 1, (0.4,), log)) == 2
+
+
+# verdicts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "differences, by, want",
+    [
+        ([0.03, 0.02, 0.04], 0.01, "holds"),
+        ([0.03, 0.02, 0.04], 0.05, "fails"),  # better, but not by so much
+        ([-0.03, -0.02, -0.04], 0.0, "fails"),
+        ([-0.001, 0.0, 0.001], -0.005, "holds"),  # no worse than
+        ([-0.03, -0.02, -0.04], -0.005, "fails"),
+        ([-0.05, 0.02, 0.06], 0.0, "open"),  # too noisy to say
+    ],
+)
+def test_a_verdict(differences, by, want):
+    assert verdict(differences, by) == want
+
+
+def test_one_seed_is_no_evidence():
+    with pytest.raises(ValueError, match="at least 2"):
+        verdict([0.5], 0.0)
+
+
+def trials(**accuracy) -> list[dict]:
+    """Arm → accuracies over seeds, the same at two resolutions, of which the second is worse by a tenth."""
+    return [
+        {"arm": arm, "seed": s, "accuracy": {"1": a, "2": a - 0.1}}
+        for arm, seeds in accuracy.items()
+        for s, a in enumerate(seeds)
+    ]
+
+
+def test_seeds_are_paired():
+    """A difference that each seed shows counts, however far apart the seeds are."""
+    found = trials(a=[0.2, 0.5, 0.8], b=[0.18, 0.48, 0.78])
+    judged = judge(Claim("", 0.01, ((("a",), ("b",)),)), found)
+    assert judged["verdict"] == "holds"
+    assert judged["pairs"][0]["difference"] == pytest.approx(0.02)
+    shuffled = trials(a=[0.2, 0.5, 0.8], b=[0.48, 0.78, 0.18])
+    assert judge(Claim("", 0.01, ((("a",), ("b",)),)), shuffled)["verdict"] == "open"
+
+
+def test_a_claim_about_several_is_as_good_as_its_weakest_pair():
+    found = trials(a=[0.5, 0.51], b=[0.4, 0.41], c=[0.45, 0.56], d=[0.7, 0.71])
+    claim = lambda others: Claim("", 0.01, against_each("a", others))
+    assert judge(claim("ab"), found)["verdict"] == "holds"
+    assert judge(claim("abc"), found)["verdict"] == "open"
+    assert judge(claim("abcd"), found)["verdict"] == "fails"
+
+
+def test_arms_of_a_side_are_averaged_and_resolutions_chosen():
+    found = trials(a=[0.5, 0.52], b=[0.3, 0.32], c=[0.1, 0.12])
+    pair = ((("a", "c"), ("b",)),)
+    assert judge(Claim("", 0.0, pair), found)["pairs"][0]["difference"] == pytest.approx(0)
+    uneven = [*trials(a=[0.5, 0.5]), *({**t, "accuracy": {"1": 0.5, "2": 0.5}} for t in trials(b=[0, 0]))]
+    by = {at: judge(Claim("", 0.0, ((("a",), ("b",)),), at), uneven)["pairs"][0]["difference"] for at in ((1,), (2,))}
+    assert by == {(1,): pytest.approx(0), (2,): pytest.approx(-0.1)}
+
+
+# the folders --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_folder_is_complete(folder):
+    """Claim, command, result, picture; and the page says what result.json says."""
+    result, page = json.loads((folder / "result.json").read_text()), (folder / "README.md").read_text()
+    assert result["experiment"] == folder.name
+    assert result["commit"] and "jax" in result["versions"]
+    assert result["claims"] and {claim["verdict"] for claim in result["claims"]} <= VERDICTS
+    assert f"python experiments/{folder.name}/run.py" in page
+    assert "fixed beforehand" in page and "**The paper" in page
+    assert (folder / "result.png").stat().st_size > 5_000 and "(result.png)" in page
+    assert filled(page, tables(result)) == page
+    assert f"]({folder.name}/README.md)" in (ROOT / "README.md").read_text()
+
+
+TRAINED = [
+    folder
+    for folder in FOLDERS
+    if "trials" in (folder / "run.py").read_text() or "trained" in (folder / "run.py").read_text()
+]
+
+
+@pytest.mark.parametrize("folder", TRAINED, ids=lambda folder: folder.name)
+def test_trained_results_are_comparable(folder):
+    """At least three seeds of every arm, equal tokens and FLOPs, verdicts that follow from the trials."""
+    result = json.loads((folder / "result.json").read_text())
+    run = importlib.import_module(f"experiments.{folder.name}.run")
+    arms = run.arms(result["steps"])
+    seeds = {arm: {t["seed"] for t in result["trials"] if t["arm"] == arm} for arm in arms}
+    assert len(arms) > 2 and all(s == set(range(max(3, result["seeds"]))) for s in seeds.values())
+    assert [judge(claim, result["trials"]) for claim in run.CLAIMS] == result["claims"]
+    tokens = np.array([t["tokens"] for t in result["trials"]])
+    assert tokens.min() > 0.98 * tokens.max()
+    assert len({t["flops"] for t in result["trials"]}) == 1
+    digests = {trained.digest(replace(arm, seed=s), run.RESOLUTIONS if hasattr(run, "RESOLUTIONS") else run.SIDES)
+               for arm in arms.values() for s in range(result["seeds"])}  # fmt: skip
+    assert digests == {t["digest"] for t in result["trials"]}
+
+
+def test_pages_keep_what_stands_around_the_result():
+    page = "# A\n\n## Result\n\nold\n\n## Reading\n\nmine\n"
+    assert filled(page, "new") == "# A\n\n## Result\n\nnew\n\n## Reading\n\nmine\n"
+    assert filled("# A\n\n## Result\n\nold\n", "new") == "# A\n\n## Result\n\nnew\n"
