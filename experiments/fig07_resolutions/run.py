@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.laws import Areas, Sides, TruncatedNormal, Uniform
-from experiments.bed import HIGHEST, LOWEST, SIDES, bed
+from experiments.bed import HIGHEST, LOWEST, SIDES, varied
 from experiments.claims import Claim
 from experiments.pictures import bars, curves, sheet
 from experiments.trained import Experiment, main
@@ -22,7 +22,7 @@ SIDE, AREA = (tuple(f"{kind}, {draw}" for draw in DRAWS) for kind in KINDS)
 
 def arms(steps: int) -> dict[str, Config]:
     laws = {f"{k}, {d}": kind(LOWEST, HIGHEST, draw) for k, kind in KINDS.items() for d, draw in DRAWS.items()}
-    return {name: bed(steps, resolution=law) for name, law in laws.items()}
+    return {name: varied(steps, resolution=law) for name, law in laws.items()}
 
 
 CLAIMS = (

@@ -32,8 +32,8 @@ OTHERS = [name for name in EMBEDDINGS if name != "learned 1-D"]
 
 
 def arms(steps: int) -> dict[str, Config]:
-    vit = bed(steps, EMBEDDINGS["learned 1-D"], resolution=Square(Native(1.0, 1.0)))
-    return {name: bed(steps, embedding, resolution=TRAINED) for name, embedding in EMBEDDINGS.items()} | {VIT: vit}
+    vit = bed(steps, EMBEDDINGS["learned 1-D"], Square(Native(1.0, 1.0)))
+    return {name: bed(steps, embedding, TRAINED) for name, embedding in EMBEDDINGS.items()} | {VIT: vit}
 
 
 CLAIMS = (
