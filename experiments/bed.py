@@ -10,12 +10,12 @@ from harness.config import Config, DataConfig
 from navit_eqx.config import Cosine, Factorised, ModelConfig, OptimConfig, PosEmbed
 
 STEPS = 400
-POSITIONS = Factorised(64)
+POSITIONS, NEAR = Factorised(64), Native(0.8, 1.3)
 LOWEST, HIGHEST = 20, 48  # pixels: 4 to 36 tokens
 SIDES = (24.0, 32.0, 40.0, 48.0)  # at which accuracy is measured
 
 
-def bed(steps: int = STEPS, posembed: PosEmbed = POSITIONS, resolution: Resolution = Native(0.8, 1.3)) -> Config:
+def bed(steps: int = STEPS, posembed: PosEmbed = POSITIONS, resolution: Resolution = NEAR) -> Config:
     """Strips about their own size, so that every digit has 4 to 9 tokens; 1,536 token places a step."""
     return Config(
         model=ModelConfig(8, width=48, depth=2, heads=4, mlp_width=192, classes=10, posembed=posembed, unroll=2),

@@ -213,11 +213,7 @@ def test_a_folder_is_complete(folder):
     assert f"]({folder.name}/README.md)" in (ROOT / "README.md").read_text()
 
 
-TRAINED = [
-    folder
-    for folder in FOLDERS
-    if "trials" in (folder / "run.py").read_text() or "trained" in (folder / "run.py").read_text()
-]
+TRAINED = [folder for folder in FOLDERS if "experiments.trained" in (folder / "run.py").read_text()]
 
 
 @pytest.mark.parametrize("folder", TRAINED, ids=lambda folder: folder.name)
@@ -232,8 +228,8 @@ def test_trained_results_are_comparable(folder):
     tokens = np.array([t["tokens"] for t in result["trials"]])
     assert tokens.min() > 0.98 * tokens.max()
     assert len({t["flops"] for t in result["trials"]}) == 1
-    digests = {trained.digest(replace(arm, seed=s), run.RESOLUTIONS if hasattr(run, "RESOLUTIONS") else run.SIDES)
-               for arm in arms.values() for s in range(result["seeds"])}  # fmt: skip
+    seen = result["resolutions"]
+    digests = {trained.digest(replace(arm, seed=s), seen) for arm in arms.values() for s in range(result["seeds"])}
     assert digests == {t["digest"] for t in result["trials"]}
 
 
