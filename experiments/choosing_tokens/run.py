@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.laws import AtRandom, ByContrast, Constant, Spread
-from experiments.bed import SIDES, varied
+from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
 from experiments.pictures import bars, curves, sheet
 from experiments.trained import Experiment, main
@@ -20,7 +20,7 @@ def named(law: str) -> tuple[str, ...]:
 
 def arms(steps: int) -> dict[str, Config]:
     return {
-        f"{name}, {rate:g}": varied(steps, dropping=Constant(rate), choosing=law)
+        f"{name}, {rate:g}": bed(steps, dropping=Constant(rate), choosing=law)
         for rate in RATES
         for name, law in LAWS.items()
     }
@@ -42,4 +42,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, SIDES, CLAIMS, draw))
+    main(Experiment(Path(__file__).parent, arms, RESOLUTIONS, CLAIMS, draw))

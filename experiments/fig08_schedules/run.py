@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data.laws import Constant, Schedule
-from experiments.bed import SIDES, varied
+from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
 from experiments.pictures import bars, curves, sheet
 from experiments.trained import Experiment, main
@@ -18,9 +18,9 @@ SETTINGS = {"falls fast": (0.5, -0.1), "falls slowly": (2 / 3, -0.2), "rises": (
 
 
 def arms(steps: int) -> dict[str, Config]:
-    fixed = varied(steps, dropping=Constant(0.5))
+    fixed = bed(steps, dropping=Constant(0.5))
     laws = {name: Schedule(Constant(), 0.2, 0.8, images_of(fixed), m, w) for name, (m, w) in SETTINGS.items()}
-    return {FIXED: fixed} | {name: varied(steps, dropping=law) for name, law in laws.items()}
+    return {FIXED: fixed} | {name: bed(steps, dropping=law) for name, law in laws.items()}
 
 
 def images_of(config: Config) -> float:
@@ -48,4 +48,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, SIDES, CLAIMS, draw))
+    main(Experiment(Path(__file__).parent, arms, RESOLUTIONS, CLAIMS, draw))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.laws import Beta, ByResolution, Constant
-from experiments.bed import SIDES, varied
+from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
 from experiments.pictures import bars, sheet, statistics
 from experiments.trained import Experiment, main
@@ -22,7 +22,7 @@ CONSTANT, BETA = (tuple(f"{law} {mean:g}" for mean in MEANS) for law in ("consta
 
 
 def arms(steps: int) -> dict[str, Config]:
-    return {name: varied(steps, dropping=law) for name, law in LAWS.items()}
+    return {name: bed(steps, dropping=law) for name, law in LAWS.items()}
 
 
 CLAIMS = (
@@ -49,4 +49,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, SIDES, CLAIMS, draw))
+    main(Experiment(Path(__file__).parent, arms, RESOLUTIONS, CLAIMS, draw))

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.laws import Native, Square
-from experiments.bed import bed
+from experiments.bed import TRAINED, bed
 from experiments.claims import Claim, against_each, each_against
 from experiments.pictures import bars, curves, sheet
 from experiments.trained import Experiment, main
 from harness.config import Config
 from navit_eqx.config import Factorised, Fourier, Joint, Sinusoidal
 
-TRAINED = Native(0.8, 1.3)
 RESOLUTIONS = (0.8, 1.0, 1.3, 1.5, 1.7, 2.0)
 INSIDE, ABOVE = RESOLUTIONS[:3], RESOLUTIONS[3:]
 BEST, TABLE = "factorised, sum", "learned 2-D"
@@ -32,8 +31,8 @@ OTHERS = [name for name in EMBEDDINGS if name != "learned 1-D"]
 
 
 def arms(steps: int) -> dict[str, Config]:
-    vit = bed(steps, EMBEDDINGS["learned 1-D"], Square(Native(1.0, 1.0)))
-    return {name: bed(steps, embedding, TRAINED) for name, embedding in EMBEDDINGS.items()} | {VIT: vit}
+    vit = bed(steps, EMBEDDINGS["learned 1-D"], resolution=Square(Native(1.0, 1.0)))
+    return {name: bed(steps, embedding) for name, embedding in EMBEDDINGS.items()} | {VIT: vit}
 
 
 CLAIMS = (
