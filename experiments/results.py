@@ -54,8 +54,8 @@ def found(claim: Mapping) -> str:
     if "found" in claim:
         return claim["found"]
     pair = min((p for p in claim["pairs"] if p["verdict"] == claim["verdict"]), key=lambda p: p["difference"])
-    against = "" if len(claim["pairs"]) == 1 else f", against {' and '.join(pair['second'] + pair['first'])}"
-    return f"{100 * pair['difference']:+.1f} ± {100 * pair['error']:.1f}{against}"
+    which = "" if len(claim["pairs"]) == 1 else f" ({' and '.join(pair['first'])} − {' and '.join(pair['second'])})"
+    return f"{100 * pair['difference']:+.1f} ± {100 * pair['error']:.1f}{which}"
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
