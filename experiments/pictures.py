@@ -3,11 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.pictures import sheet
-
 from .claims import mean_and_error, score
-
-__all__ = ["bars", "curves", "sheet", "statistics"]
 
 
 def statistics(result: Mapping, arm: str, at: Sequence[float] = ()) -> tuple[float, float]:
@@ -38,13 +34,13 @@ def curves(axis: Any, result: Mapping, names: Sequence[str] = (), relative_to: f
     axis.legend(fontsize=8)
 
 
-def bars(axis: Any, result: Mapping, names: Sequence[str] = (), at: Sequence[float] = ()) -> None:
-    """Mean accuracy of each arm, from the lowest a little below the smallest."""
+def dots(axis: Any, result: Mapping, names: Sequence[str] = (), at: Sequence[float] = ()) -> None:
+    """Mean accuracy of each arm, one below the other."""
     names = list(names or arms(result))[::-1]
     mean, error = zip(*(statistics(result, name, at) for name in names))
-    axis.barh(names, mean, xerr=error, capsize=2, color="tab:blue", alpha=0.7)
-    low, high = min(mean), max(mean)
-    axis.set_xlim(max(0.0, low - max(2.0, 0.4 * (high - low))), high + max(1.0, 0.15 * (high - low)))
+    axis.errorbar(mean, names, xerr=error, fmt="o", capsize=2)
+    for place, m in enumerate(mean):
+        axis.annotate(f"{m:.1f}", (m, place), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
     axis.set_xlabel("mean accuracy over resolutions, % (bars: one standard error)")
-    for place, (m, e) in enumerate(zip(mean, error)):
-        axis.annotate(f"{m:.1f}", (m + e, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    axis.margins(y=0.08)
+    axis.grid(alpha=0.3)

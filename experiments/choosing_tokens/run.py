@@ -6,9 +6,10 @@ from pathlib import Path
 from data.laws import AtRandom, ByContrast, Constant, Spread
 from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
-from experiments.pictures import bars, curves, sheet
+from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
 from harness.config import Config
+from harness.pictures import sheet
 
 LAWS = {"at random": AtRandom(), "spread": Spread(), "by contrast": ByContrast()}
 RATES = (0.5, 0.75)
@@ -35,7 +36,7 @@ CLAIMS = (
 
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as (left, right):
-        bars(left, result)
+        dots(left, result)
         left.set_title("Which tokens stay, and the share dropped")
         curves(right, result)
         right.set_title("Accuracy over resolutions, all tokens kept")

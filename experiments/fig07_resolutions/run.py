@@ -6,9 +6,10 @@ from pathlib import Path
 from data.laws import Areas, Sides, TruncatedNormal, Uniform
 from experiments.bed import bed
 from experiments.claims import Claim
-from experiments.pictures import bars, curves, sheet
+from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
 from harness.config import Config
+from harness.pictures import sheet
 
 LOWEST, HIGHEST = 16, 40  # pixels: 4 to 25 tokens
 RESOLUTIONS = (20.0, 30.0, 40.0)
@@ -36,7 +37,7 @@ CLAIMS = (
 
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as (left, right):
-        bars(left, result)
+        dots(left, result)
         left.set_title("How the resolution is drawn in training")
         curves(right, result, ["side, low", "side, uniform", "area, uniform", "area, high"])
         right.set_title("Accuracy over resolutions")

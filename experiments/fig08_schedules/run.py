@@ -8,10 +8,11 @@ import numpy as np
 from data.laws import Constant, Schedule
 from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
-from experiments.pictures import bars, curves, sheet
+from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
 from harness.choose import expected_lengths, expected_tokens
 from harness.config import Config
+from harness.pictures import sheet
 
 FIXED = "fixed"
 SETTINGS = {"falls fast": (0.5, -0.1), "falls slowly": (2 / 3, -0.2), "rises": (0.5, 0.1)}
@@ -41,7 +42,7 @@ CLAIMS = (
 
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as (left, right):
-        bars(left, result)
+        dots(left, result)
         left.set_title("Schedule of the drop rate, equal tokens")
         curves(right, result)
         right.set_title("Accuracy over resolutions")

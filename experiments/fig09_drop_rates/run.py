@@ -6,9 +6,10 @@ from pathlib import Path
 from data.laws import Beta, ByResolution, Constant
 from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
-from experiments.pictures import bars, sheet, statistics
+from experiments.pictures import dots, statistics
 from experiments.trained import Experiment, main
 from harness.config import Config
+from harness.pictures import sheet
 
 MEANS = (0.5, 0.75)
 LAWS = {
@@ -44,7 +45,7 @@ def draw(result: Mapping, path: Path) -> None:
         left.set(xlabel="mean drop rate", ylabel="mean accuracy over resolutions, %", title="Constant and Beta")
         left.grid(alpha=0.3)
         left.legend()
-        bars(right, result)
+        dots(right, result)
         right.set_title("All laws, equal tokens")
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from data.laws import Native, Square
 from experiments.bed import TRAINED, bed
 from experiments.claims import Claim, against_each, each_against
-from experiments.pictures import bars, curves, sheet
+from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
 from harness.config import Config
+from harness.pictures import sheet
 from navit_eqx.config import Factorised, Fourier, Joint, Sinusoidal
 
 RESOLUTIONS = (0.8, 1.0, 1.3, 1.5, 1.7, 2.0)
@@ -49,7 +50,7 @@ def draw(result: Mapping, path: Path) -> None:
         curves(left, result, [BEST, "sinusoidal", "Fourier fractional", TABLE, "learned 1-D", VIT])
         left.axvspan(*TRAINED.spread, color="grey", alpha=0.15, label="trained")
         left.set_title("Accuracy over resolutions (grey: seen in training)")
-        bars(right, result)
+        dots(right, result)
         right.set_title("Mean over all resolutions")
 
 
