@@ -40,6 +40,7 @@ from harness.studies import publish
 from harness.studies.sweep import evaluate_at
 from navit_eqx import NaViT, save_model
 from navit_eqx.config_json import check, encode
+from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser, schedule
 from navit_eqx.saver import Saver
 from navit_eqx.sharding import data_mesh, everywhere, placed, split_rows
@@ -76,8 +77,7 @@ def main() -> None:
     def fresh(key) -> State:
         return init(NaViT(config.model, key=key), tx, config.optim)
 
-    shape = eqx.filter_eval_shape(NaViT, config.model, key=jr.key(0))
-    static = eqx.filter(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
+    static = blueprint(config.model)
     restored = saver.restore(placed(jax.eval_shape(fresh, jr.key(0)), everywhere(mesh)))
     made = jax.jit(fresh, out_shardings=everywhere(mesh), compiler_options=QUICKLY)
     state, position = restored or (made(jr.key(config.seed)), {})

@@ -21,6 +21,7 @@ from harness.loading import evaluation_batches, open_source, training_rows
 from navit_eqx import NaViT
 from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Sigmoid, Softmax
 from navit_eqx.evaluate import predict
+from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser
 from navit_eqx.train import init, train_step
 from navit_eqx.types import to_device
@@ -114,8 +115,7 @@ def compiled(shape: ModelConfig, optim: OptimConfig, loss: Softmax | Sigmoid, st
     Stochastic depth, if there is any, draws the same for every seed of a configuration.
     """
     tx = optimiser(optim, steps)
-    empty = eqx.filter_eval_shape(NaViT, shape, key=jr.key(0))
-    static = eqx.filter(empty, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
+    static = blueprint(shape)
     step = partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0)
     return Program(
         lambda key: init(NaViT(shape, key=key), tx, optim),  # leaf by leaf: as one program it compiles for longer

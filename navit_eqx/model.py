@@ -123,6 +123,12 @@ class NaViT(eqx.Module):
         return self.head(full(self.features(row, gates)))
 
 
+def blueprint(config: ModelConfig) -> NaViT:
+    """What of a model is no array: `equinox.combine` it with the arrays of a training state."""
+    shape = eqx.filter_eval_shape(NaViT, config, key=jr.key(0))
+    return eqx.filter(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
+
+
 def compute_dtype(dtype: str) -> str:
     """ "auto" is float32 on a CPU, where bfloat16 is slower, and bfloat16 on accelerators."""
     if dtype != "auto":

@@ -17,7 +17,6 @@ STEPS, ROWS = 4, 8
 
 def train(host: int, hosts: int) -> list[float]:
     """A few steps on digit strips, this process reading its share of every batch."""
-    import equinox as eqx
     import jax
     import jax.random as jr
 
@@ -29,6 +28,7 @@ def train(host: int, hosts: int) -> list[float]:
     from harness.loading import training_rows
     from navit_eqx import NaViT
     from navit_eqx.config import ModelConfig, OptimConfig, Softmax
+    from navit_eqx.model import blueprint
     from navit_eqx.optim import optimiser
     from navit_eqx.sharding import data_mesh, everywhere, split_rows
     from navit_eqx.train import init, train_step
@@ -39,8 +39,7 @@ def train(host: int, hosts: int) -> list[float]:
     source = data.source.open("", "train")
     mesh, optim = data_mesh(), OptimConfig()
     tx = optimiser(optim, STEPS)
-    shape = eqx.filter_eval_shape(NaViT, model, key=jr.key(0))
-    static = eqx.filter(shape, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
+    static = blueprint(model)
     state = jax.jit(lambda key: init(NaViT(model, key=key), tx, optim), out_shardings=everywhere(mesh))(jr.key(0))
     step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx, config=optim, seed=0))
     losses = []
