@@ -50,7 +50,7 @@ def test_is_divided_once(kind, labels, seed):
     logits = np.random.default_rng(seed).normal(size=(B, I, Y))
 
     def mean(logits, labels):
-        loss, count = loss_sum(kind, jnp.asarray(logits), labelled(labels))
+        loss, count = total(kind, jnp.asarray(logits), labelled(labels))
         return float(loss) / max(int(count), 1)
 
     laws.is_divided_once(mean, logits, labels)

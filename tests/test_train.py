@@ -190,11 +190,12 @@ def test_the_library_in_a_few_lines():
     model = filled(SMALL, 0, "float32")
     pack = partial(pack_images, patch_size=4, resolution=Native(), packing=Packing(56, 8), longest_side=16)
     batch = pack(images)
-    vectors = unpack_images(batch, np.asarray(eqx.filter_jit(NaViT.features)(model, to_device(batch))))
+    features = eqx.filter_jit(NaViT.features)
+    vectors = unpack_images(batch, np.asarray(features(model, to_device(batch))))
     assert vectors.shape == (7, 16)
     for image, vector in zip(images, vectors):
         alone = pack([image])
-        assert_close(unpack_images(alone, np.asarray(model.features(to_device(alone))))[0], vector, 1e-4)
+        assert_close(unpack_images(alone, np.asarray(features(model, to_device(alone))))[0], vector, 1e-4)
 
 
 def test_from_folder_to_prediction(tmp_path):
