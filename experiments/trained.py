@@ -14,8 +14,9 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -103,7 +104,16 @@ def parsed(line: str) -> dict | None:
 
 def digest(config: Config, resolutions: Sequence[float]) -> str:
     """Of everything that a trial depends on, but for the code."""
-    return hashlib.sha256(json.dumps([encode(config), list(resolutions)]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([told(config), list(resolutions)]).encode()).hexdigest()[:16]
+
+
+def told(value: Any) -> Any:
+    """A configuration without what stands at its default: a field that is added later changes no digest."""
+    if not is_dataclass(value):
+        return encode(value)
+    known = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(value)}
+    said = {name: told(getattr(value, name)) for name, default in known.items() if getattr(value, name) != default}
+    return {"kind": type(value).__name__, **said}
 
 
 def trials_of(arms: Mapping[str, Config], seeds: int, resolutions: Sequence[float], log: Path = LOG) -> list[dict]:

@@ -10,7 +10,7 @@ from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
 from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
-from harness.choose import expected_lengths, expected_tokens
+from harness.choose import expected_lengths
 from harness.config import Config
 from harness.pictures import sheet
 
@@ -27,7 +27,7 @@ def arms(steps: int) -> dict[str, Config]:
 def images_of(config: Config) -> float:
     """N: about what the run of the fixed rate sees."""
     manifest = config.data.source.open("", "train").manifest
-    tokens = expected_tokens(config.data.resolution, manifest, config.model.patch_size, seed=0)
+    tokens = config.data.resolution.grids(np.random.default_rng(0), manifest.sizes, config.model.patch_size).prod(-1)
     kept = expected_lengths(config.data.dropping, tokens, seed=0).mean()
     return float(np.round(config.steps * config.rows * config.data.packing.row_tokens / kept))
 
