@@ -42,7 +42,7 @@ class PerRow(eqx.Module):
     def gates(self, key: jax.Array, image_ids: jax.Array) -> None:
         """No preset timed here uses stochastic depth."""
 
-    def __call__(self, batch: Row, gates: None) -> jax.Array:
+    def __call__(self, batch: Row, gates: None = None) -> jax.Array:
         return jax.vmap(self.model)(batch)
 
 

@@ -296,10 +296,22 @@ class Adafactor:
 
 
 @dataclass(frozen=True)
+class Muon:
+    """Orthogonalised momentum for the matrices of blocks and pool, Adam for the rest.
+
+    Steps are scaled to the size of Adam's [arXiv:2502.16982], so that rate and decay mean the same for all rules.
+    """
+
+    beta: float = 0.95
+    b1: float = 0.9
+    b2: float = 0.99
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """An optimiser with warm-up, a schedule, decay, and clipping by the global norm."""
 
-    rule: AdamW | Adafactor = AdamW()
+    rule: AdamW | Adafactor | Muon = AdamW()
 
     lr: float = 1e-3
     """Peak learning rate."""

@@ -6,8 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
-from .config import Adafactor, AdamW, Cosine, OptimConfig, Rsqrt
+from .config import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
 from .model import NaViT
 
 DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position tables or the probe
@@ -41,7 +42,21 @@ def decay_groups(model: NaViT) -> NaViT:
     return jax.tree_util.tree_map_with_path(group, eqx.filter(model, eqx.is_inexact_array))
 
 
-def direction(rule: AdamW | Adafactor) -> optax.GradientTransformation:
+def matrices(model: NaViT) -> NaViT:
+    """For each matrix of the blocks and of the pool its axes (inputs, outputs); None for everything else."""
+
+    def axes(path, _):
+        name = path[-1].name
+        if path[0].name not in ("encoder", "pool") or name not in DECAYED:
+            return None
+        if name == "w":
+            return MuonDimensionNumbers(-2, -1)
+        return MuonDimensionNumbers((-3, -2), -1) if name == "o" else MuonDimensionNumbers(-3, (-2, -1))
+
+    return jax.tree_util.tree_map_with_path(axes, model)
+
+
+def direction(rule: AdamW | Adafactor | Muon) -> optax.GradientTransformation:
     """The update before decay and learning rate."""
     match rule:
         case AdamW(b1, b2):
@@ -50,6 +65,9 @@ def direction(rule: AdamW | Adafactor) -> optax.GradientTransformation:
             # Scaling ViT (arXiv:2106.04560), whose cap of the second moment's decay optax does not have.
             second = optax.scale_by_factored_rms(min_dim_size_to_factor=32)
             return optax.chain(second, optax.ema(b1, debias=False, accumulator_dtype="bfloat16"))
+        case Muon(beta, b1, b2):
+            adam = {"adam_b1": b1, "adam_b2": b2}  # for all that is no matrix of a block; -1: uphill, as the others
+            return muon(-1.0, beta=beta, consistent_rms=0.2, muon_weight_dimension_numbers=matrices, **adam)
 
 
 def optimiser(config: OptimConfig, steps: int) -> optax.GradientTransformation:

@@ -11,7 +11,7 @@ import pytest
 
 from navit_eqx import NaViT, Row
 from navit_eqx.bridge import from_reference, to_reference
-from navit_eqx.config import Adafactor, AdamW, Cosine, Factorised, ModelConfig, OptimConfig, Rsqrt
+from navit_eqx.config import Adafactor, AdamW, Cosine, Factorised, ModelConfig, Muon, OptimConfig, Rsqrt
 from navit_eqx.optim import decay_groups, direction, optimiser, schedule
 from tests import laws
 from tests.strategies import initialise
@@ -33,6 +33,9 @@ FREE = {
 }  # fmt: skip
 
 
+RULES = (AdamW(), Muon())
+
+
 @pytest.fixture(autouse=True)
 def promotion():
     """Optax multiplies floats by integer step counts."""
@@ -48,7 +51,7 @@ def test_every_parameter_and_its_group():
     assert {name for name, group in groups.items() if group == "head"} == {"head.w"}
 
 
-@pytest.mark.parametrize("rule", [AdamW(), Adafactor()])
+@pytest.mark.parametrize("rule", [AdamW(), Adafactor(), Muon()])
 def test_body_and_head_decay_apart(rule):
     """Without a gradient, only decay moves a parameter: by lr times its group's rate."""
     arrays = jax.tree.map(jnp.ones_like, eqx.filter(MODEL, eqx.is_inexact_array))
@@ -71,6 +74,21 @@ def test_adafactor_keeps_half_the_bytes():
     size = {rule: bytes_of(direction(rule).init(stacked)) for rule in (AdamW(), Adafactor())}
     assert size[AdamW()] >= 2 * bytes_of(stacked)
     assert size[Adafactor()] < 0.6 * bytes_of(stacked)
+
+
+def test_muon_moves_all_directions_of_a_matrix_alike():
+    """The update of a matrix is nearly orthogonal, layer by layer, as large as Adam's; other parameters take Adam's."""
+    arrays = eqx.filter(MODEL, eqx.is_inexact_array)
+    keys = iter(jax.random.split(jax.random.key(1), 99))
+    gradient = jax.tree.map(lambda a: jax.random.normal(next(keys), a.shape), arrays)
+    first = {rule: jax.jit(direction(rule).update)(gradient, direction(rule).init(arrays), arrays)[0] for rule in RULES}
+    attention, want = first[Muon()].encoder.blocks.attention, first[AdamW()]
+    for flat in (attention.q.reshape(4, 64, 64), attention.o.reshape(4, 64, 64), first[Muon()].encoder.blocks.mlp.grow.w):
+        spectrum = np.linalg.svd(np.asarray(flat), compute_uv=False)
+        assert (spectrum[:, 0] < 2.5 * spectrum[:, -7]).all()  # of a random square matrix a few are next to nothing
+        np.testing.assert_allclose(np.sqrt((flat**2).mean((1, 2))), 0.2, rtol=0.25)
+    nesterov = 0.9 * (1 - 0.9) / (1 - 0.9**2) + 1  # Optax's Muon looks a step ahead in its Adam as well
+    np.testing.assert_allclose(first[Muon()].head.w, nesterov * want.head.w, rtol=1e-3)
 
 
 def bytes_of(tree):
