@@ -35,7 +35,7 @@ from harness import choose, pictures, report, resume
 from harness.config import PRESETS, Config
 from harness.loading import open_source, training_rows
 from harness.looks import Context
-from harness.start import begin, shape_from
+from harness.start import begin, branch, shape_from
 from harness.studies import publish
 from harness.studies.sweep import evaluate_at
 from navit_eqx import NaViT, save_model
@@ -78,7 +78,8 @@ def main() -> None:
         return init(NaViT(config.model, key=key), tx, config.optim)
 
     static = blueprint(config.model)
-    restored = saver.restore(placed(jax.eval_shape(fresh, jr.key(0)), everywhere(mesh)))
+    like = placed(jax.eval_shape(fresh, jr.key(0)), everywhere(mesh))
+    restored = saver.restore(like) or branch(config, like)
     made = jax.jit(fresh, out_shardings=everywhere(mesh), compiler_options=QUICKLY)
     state, position = restored or (made(jr.key(config.seed)), {})
     if config.start and not restored:

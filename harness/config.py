@@ -67,7 +67,7 @@ class Config:
     """Training steps; 0 chooses from the number of images."""
     start: str = ""
     """A run, or a folder with a model, to start from: its shape and parameters; a classifier of other classes starts
-    anew. Empty starts from scratch."""
+    anew. RUN@STEP branches off: parameters, optimiser and step of that save. Empty starts from scratch."""
     seed: int = 0
     log_every: int = 50
     eval_every: int = 0

@@ -115,7 +115,7 @@ def take_up(
 
     Raises DataError where the images are not the same, ConfigError where the run is too long already.
     """
-    if position and position["data"] != manifest.digest:
+    if "data" in position and position["data"] != manifest.digest:
         raise DataError(
             f"the images in {manifest.where} are not those that {folder} was trained on: names, sizes or labels "
             "differ. Give it the same images, or begin anew with another --name"
@@ -123,7 +123,7 @@ def take_up(
     check(start <= config.steps, f"{folder} is at step {start} already: steps={config.steps} must not be less")
     for name in ("metrics.jsonl", "refused.jsonl"):
         cut(folder / name, start)
-    if not position:
+    if "data" not in position:  # it begins, perhaps at a step of another run
         return []
     for words in changed:
         print(f"changed: {words}")

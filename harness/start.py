@@ -1,6 +1,8 @@
-"""Fine-tuning: a run that starts from a saved model instead of fresh parameters."""
+"""A run that starts from another one: from its model (fine-tuning) or from a saved step (a branch)."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -10,10 +12,18 @@ from navit_eqx.bridge import from_reference, to_reference
 from navit_eqx.config import ModelConfig
 from navit_eqx.config_json import ConfigError, check
 from navit_eqx.resize import pi_resize
+from navit_eqx.saver import Damaged, load, saved_steps
 
 from .config import Config
+from .report import read_config
 
 FREE = ("classes", "dtype", "remat", "unroll", "stochastic_depth")  # what a new run may choose for itself
+
+
+def branching(start: str) -> tuple[Path, int] | None:
+    """Run and step of RUN@STEP; None for anything else."""
+    run, _, step = start.rpartition("@")
+    return (Path(run), int(step)) if run and step.isdecimal() else None
 
 
 def shape_from(config: Config) -> tuple[Config, list[str]]:
@@ -24,10 +34,11 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     """
     if not config.start:
         return config, []
-    saved = load_model(config.start)[1]
+    trunk = branching(config.start)
+    saved = read_config(trunk[0]).model if trunk else load_model(config.start)[1]
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
     notes = [f"model: the shape of the one in {config.start}"]
-    if config.model.flexi:
+    if config.model.flexi and not trunk:
         check_interpolation(saved, config)
         model = replace(model, patch_size=config.model.patch_size, flexi=config.model.flexi)
         notes += [f"model.patch_size = {model.patch_size}: the kernel of {saved.patch_size}, PI-resized"]
@@ -48,6 +59,30 @@ def resized(saved: NaViT, shape: ModelConfig) -> Float[Array, "P D"]:
     if saved.patch_size == shape.patch_size:
         return saved.embed.w
     return pi_resize(saved.embed.w, (saved.patch_size,) * 2, (shape.patch_size,) * 2, shape.interpolation)
+
+
+def branch(config: Config, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    """The whole state of the saved step that `start` names as RUN@STEP, and the counts that belong to it.
+
+    `like` tells shape, dtype and sharding of each leaf. A run that branches off continues the optimiser and the order
+    of the data, and may change all else: a cool-down from any saved step of a run whose rate never falls to zero
+    [Scaling ViT, arXiv:2106.04560, §3.5].   Raises ConfigError where that step is missing, damaged or does not fit.
+    """
+    trunk = branching(config.start)
+    if not trunk:
+        return None
+    run, step = trunk
+    folder = (run / "checkpoints").absolute()
+    steps = saved_steps(folder)
+    there = ", ".join(map(str, steps)) or "none"
+    check(
+        step in steps, f"start={config.start}: of the steps saved there ({there}) none is {step}; --keep N keeps more"
+    )
+    try:
+        state, about = load(folder / str(step), like)
+    except Damaged as error:
+        raise ConfigError(f"start={config.start}: {error}; start from another step ({there})") from None
+    return state, {"progress": about["progress"]}
 
 
 def begin(model: NaViT, config: Config, classes: tuple[str, ...]) -> NaViT:

@@ -278,6 +278,7 @@ class Rsqrt:
 
     timescale: int = 10_000
     cooldown: float = 0.15
+    """From 1 on, in steps."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +318,7 @@ class OptimConfig:
     """Peak learning rate."""
     schedule: Cosine | Rsqrt = Rsqrt()
     warmup: float = 0.05
-    """Share of the run over which the rate rises from 0."""
+    """Share of the run over which the rate rises from 0; from 1 on, in steps."""
     weight_decay: float = 0.05
     """Per step, lr · weight_decay · parameter, on matrices alone."""
     head_decay: float | None = None

@@ -16,12 +16,12 @@ DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position ta
 
 def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
     """Learning rate as a function of the step alone, so that a resumed run continues it."""
-    warmup = max(1, round(config.warmup * steps))
+    warmup = span(config.warmup, steps)
     match config.schedule:
         case Cosine():
             return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, max(steps, warmup + 1))
         case Rsqrt(timescale, cooldown):
-            cool = max(1, round(cooldown * steps))
+            cool = span(cooldown, steps)
 
             def rate(step):
                 jnp = jax.numpy
@@ -29,6 +29,11 @@ def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
                 return config.lr * shape * jnp.clip(jnp.minimum(step / warmup, (steps - step) / cool), 0, 1)
 
             return rate
+
+
+def span(length: float, steps: int) -> int:
+    """A share of the run in steps; from 1 on, `length` is steps already."""
+    return max(1, round(length if length >= 1 else length * steps))
 
 
 def decay_groups(model: NaViT) -> NaViT:
@@ -66,8 +71,14 @@ def direction(rule: AdamW | Adafactor | Muon) -> optax.GradientTransformation:
             second = optax.scale_by_factored_rms(min_dim_size_to_factor=32)
             return optax.chain(second, optax.ema(b1, debias=False, accumulator_dtype="bfloat16"))
         case Muon(beta, b1, b2):
-            adam = {"adam_b1": b1, "adam_b2": b2}  # for all that is no matrix of a block; -1: uphill, as the others
-            return muon(-1.0, beta=beta, consistent_rms=0.2, muon_weight_dimension_numbers=matrices, **adam)
+            return muon(
+                -1.0,  # uphill, as the others
+                beta=beta,
+                adam_b1=b1,
+                adam_b2=b2,
+                muon_weight_dimension_numbers=matrices,  # pyright: ignore[reportArgumentType]
+                consistent_rms=0.2,
+            )
 
 
 def optimiser(config: OptimConfig, steps: int) -> optax.GradientTransformation:

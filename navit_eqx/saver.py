@@ -55,7 +55,7 @@ class Saver:
     @property
     def steps(self) -> list[int]:
         """Those on disk, in order."""
-        return sorted(int(path.parent.name) for path in self.folder.glob(f"*/{RECORD}") if path.parent.name.isdecimal())
+        return saved_steps(self.folder)
 
     def save(self, step: int, state: Any, about: dict[str, Any]) -> None:
         """Copy a state to the host and begin to write it, with what belongs to it, after the one before is written."""
@@ -132,6 +132,11 @@ class Saver:
             target = self.folder / f"{step}{DAMAGED}"
             shutil.rmtree(target, ignore_errors=True)
             (self.folder / str(step)).rename(target)
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Those in a folder of saves, in order."""
+    return sorted(int(path.parent.name) for path in folder.glob(f"*/{RECORD}") if path.parent.name.isdecimal())
 
 
 def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:

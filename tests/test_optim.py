@@ -83,7 +83,11 @@ def test_muon_moves_all_directions_of_a_matrix_alike():
     gradient = jax.tree.map(lambda a: jax.random.normal(next(keys), a.shape), arrays)
     first = {rule: jax.jit(direction(rule).update)(gradient, direction(rule).init(arrays), arrays)[0] for rule in RULES}
     attention, want = first[Muon()].encoder.blocks.attention, first[AdamW()]
-    for flat in (attention.q.reshape(4, 64, 64), attention.o.reshape(4, 64, 64), first[Muon()].encoder.blocks.mlp.grow.w):
+    for flat in (
+        attention.q.reshape(4, 64, 64),
+        attention.o.reshape(4, 64, 64),
+        first[Muon()].encoder.blocks.mlp.grow.w,
+    ):
         spectrum = np.linalg.svd(np.asarray(flat), compute_uv=False)
         assert (spectrum[:, 0] < 2.5 * spectrum[:, -7]).all()  # of a random square matrix a few are next to nothing
         np.testing.assert_allclose(np.sqrt((flat**2).mean((1, 2))), 0.2, rtol=0.25)

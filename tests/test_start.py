@@ -1,0 +1,78 @@
+"""A branch: a run that goes on from a saved step of another one, with another schedule."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from harness.config import digits
+from harness.start import branch, branching, shape_from
+from navit_eqx.config import OptimConfig, Rsqrt
+from navit_eqx.config_json import ConfigError, encode
+from navit_eqx.optim import schedule
+from navit_eqx.saver import Saver, fingerprint
+
+STATE = {"w": jnp.linspace(0.0, 1.0, 12), "step": jnp.asarray(20, jnp.int32)}
+LIKE = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), STATE)
+
+
+@pytest.fixture
+def trunk(tmp_path):
+    """A run with steps 10 and 20 saved."""
+    config = replace(digits(), optim=OptimConfig(schedule=Rsqrt(100, 0.0)))
+    (tmp_path / "config.json").write_text(json.dumps({"config": encode(config)}))
+    with Saver(tmp_path / "checkpoints", keep=9) as saver:
+        for step in (10, 20):
+            about = {"data": "abc", "progress": {"images": step}}
+            saver.save(step, STATE | {"step": jnp.asarray(step, jnp.int32)}, about)
+    return tmp_path
+
+
+def test_a_branch_is_the_trunk_at_that_step(trunk):
+    """Every bit of the state, and the counts; not the digest of the data, which may be others."""
+    for step in (10, 20):
+        found = branch(replace(digits(), start=f"{trunk}@{step}"), LIKE)
+        assert found is not None
+        state, position = found
+        assert fingerprint(state) == fingerprint(STATE | {"step": jnp.asarray(step, jnp.int32)})
+        assert position == {"progress": {"images": step}}
+
+
+def test_a_branch_keeps_the_shape_of_the_trunk(trunk):
+    wide = replace(digits(), start=f"{trunk}@10", model=replace(digits().model, width=128, classes=10))
+    config, notes = shape_from(wide)
+    assert (config.model.width, config.model.classes) == (digits().model.width, 10) and notes
+
+
+@pytest.mark.parametrize("start", ["", "runs/digits", "runs/me@home", "@10"])
+def test_what_names_no_step_is_no_branch(start):
+    assert branching(start) is None
+    assert branch(replace(digits(), start=start), LIKE) is None
+
+
+def test_a_step_that_is_not_saved_is_refused_and_the_others_are_named(trunk):
+    with pytest.raises(ConfigError, match=r"\(10, 20\) none is 15"):
+        branch(replace(digits(), start=f"{trunk}@15"), LIKE)
+
+
+def test_a_damaged_step_is_refused(trunk):
+    (trunk / "checkpoints" / "10" / "saved.json").write_text("{}")
+    with pytest.raises(ConfigError, match="saved.json.*another step"):
+        branch(replace(digits(), start=f"{trunk}@10"), LIKE)
+
+
+def test_another_state_is_refused(trunk):
+    with pytest.raises(ConfigError, match="missing"):
+        branch(replace(digits(), start=f"{trunk}@10"), {"w": LIKE["w"]})
+
+
+def test_a_cool_down_leaves_the_trunk_where_it_begins():
+    """With warm-up and cool-down in steps, the branch has the rate of the trunk up to there, then falls to zero."""
+    trunk = schedule(OptimConfig(schedule=Rsqrt(100, 0.0), warmup=50), 100_000)
+    cool = schedule(OptimConfig(schedule=Rsqrt(100, 80), warmup=50), 480)
+    rates = np.array([[trunk(n), cool(n)] for n in range(481)])
+    np.testing.assert_allclose(rates[:401, 0], rates[:401, 1], rtol=1e-6)
+    assert (rates[401:, 1] < rates[401:, 0]).all() and (np.diff(rates[401:, 1]) < 0).all() and rates[480, 1] == 0
