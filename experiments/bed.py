@@ -16,12 +16,11 @@ POSITIONS = Factorised(64)
 
 def bed(steps: int = STEPS, posembed: PosEmbed = POSITIONS, **data: Any) -> Config:
     """A run of so many steps of 960 token places; `data` are fields of `DataConfig`."""
-    choices = {"resolution": TRAINED} | data
+    choices = {"resolution": TRAINED, "packing": Packing(row_tokens=96, row_images=48)} | data
     return Config(
         model=ModelConfig(8, width=48, depth=2, heads=4, mlp_width=192, classes=10, posembed=posembed, unroll=2),
         data=DataConfig(
             source=Digits(train_images=30_000, val_images=800),
-            packing=Packing(row_tokens=96, row_images=48),
             memory=1,
             **choices,
         ),

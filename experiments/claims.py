@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from .views import Seen, name
+
 Verdict = Literal["holds", "fails", "open"]
 Arms = tuple[str, ...]
 ERRORS = 2  # standard errors either way
@@ -19,18 +21,18 @@ class Claim:
     by: float
     """Margin in accuracy; below 0 the first may be worse by as much."""
     pairs: tuple[tuple[Arms, Arms], ...]
-    at: tuple[float, ...] = ()
-    """Resolutions over which accuracy is averaged; empty takes all."""
+    at: tuple[Seen, ...] = ()
+    """Views over which accuracy is averaged; empty takes all."""
 
 
-def against_each(name: str, others: Sequence[str]) -> tuple[tuple[Arms, Arms], ...]:
+def against_each(arm: str, others: Sequence[str]) -> tuple[tuple[Arms, Arms], ...]:
     """One arm above every other."""
-    return tuple(((name,), (other,)) for other in others if other != name)
+    return tuple(((arm,), (other,)) for other in others if other != arm)
 
 
-def each_against(names: Sequence[str], other: str) -> tuple[tuple[Arms, Arms], ...]:
+def each_against(arms: Sequence[str], other: str) -> tuple[tuple[Arms, Arms], ...]:
     """Every arm above one other."""
-    return tuple(((name,), (other,)) for name in names if name != other)
+    return tuple(((arm,), (other,)) for arm in arms if arm != other)
 
 
 def verdict(differences: Sequence[float], by: float) -> Verdict:
@@ -83,7 +85,7 @@ def seeds(trials: Sequence[Mapping], arms: Arms) -> set[int]:
     return set.intersection(*({t["seed"] for t in trials if t["arm"] == arm} for arm in arms))
 
 
-def score(trials: Sequence[Mapping], arm: str, seed: int, at: Sequence[float] = ()) -> float:
-    """Mean accuracy of one trial over some resolutions, or all."""
+def score(trials: Sequence[Mapping], arm: str, seed: int, at: Sequence[Seen] = ()) -> float:
+    """Mean accuracy of one trial over some views, or all."""
     found = next(t["accuracy"] for t in trials if t["arm"] == arm and t["seed"] == seed)
-    return float(np.mean([found[f"{r:g}"] for r in at] if at else list(found.values())))
+    return float(np.mean([found[name(seen)] for seen in at] if at else list(found.values())))

@@ -28,6 +28,7 @@ from .bed import STEPS
 from .claims import Claim, judge, mean_and_error
 from .results import fill_readme, load, save
 from .trial import trial
+from .views import Seen
 
 SEEDS = 3
 LOG = Path(__file__).parent.parent / "runs" / "experiments" / "trials.jsonl"
@@ -35,14 +36,17 @@ LOG = Path(__file__).parent.parent / "runs" / "experiments" / "trials.jsonl"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is compared, where it is judged, and what is claimed."""
+    """What is compared, how it is judged, and what is claimed."""
 
     folder: Path
     arms: Callable[[int], Mapping[str, Config]]
     """Configurations by name, for so many steps."""
-    resolutions: tuple[float, ...]
+    views: tuple[Seen, ...]
+    """How it is judged: resolutions, or views with a patch size."""
     claims: tuple[Claim, ...]
     draw: Callable[[Mapping, Path], None]
+    read: Callable[[list[dict]], list[dict]] = list
+    """Trials as they are judged: a model seen in several ways may stand for several arms."""
 
 
 def main(experiment: Experiment) -> None:
@@ -54,9 +58,9 @@ def main(experiment: Experiment) -> None:
         jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
         arms = experiment.arms(options.steps)
         wanted = {name: arm for name, arm in arms.items() if options.only in name}
-        for name, line in train_missing(wanted, options.seeds, experiment.resolutions):
+        for name, line in train_missing(wanted, options.seeds, experiment.views):
             print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)
-        trials = trials_of(arms, options.seeds, experiment.resolutions)
+        trials = trials_of(arms, options.seeds, experiment.views)
         result = save(experiment.folder, steps=options.steps, **summary(experiment, trials))
     experiment.draw(result, experiment.folder / "result.png")
     fill_readme(experiment.folder, result)
@@ -74,16 +78,16 @@ def command_line() -> argparse.Namespace:
 
 
 def train_missing(
-    arms: Mapping[str, Config], seeds: int, resolutions: Sequence[float], log: Path = LOG
+    arms: Mapping[str, Config], seeds: int, views: Sequence[Seen], log: Path = LOG
 ) -> Iterator[tuple[str, dict]]:
     """Each newly finished trial, logged; all arms with one seed before the next seed."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
         for name, arm in arms.items():
             config = replace(arm, seed=seed)
-            if digest(config, resolutions) in finished(log):
+            if digest(config, views) in finished(log):
                 continue
-            line = {"digest": digest(config, resolutions), "seed": seed, **trial(config, resolutions)}
+            line = {"digest": digest(config, views), "seed": seed, **trial(config, views)}
             with log.open("a") as file:
                 file.write("\n" + json.dumps(line))  # a line of its own, whatever was cut short before
             yield name, line
@@ -102,9 +106,9 @@ def parsed(line: str) -> dict | None:
         return None
 
 
-def digest(config: Config, resolutions: Sequence[float]) -> str:
+def digest(config: Config, views: Sequence[Seen]) -> str:
     """Of everything that a trial depends on, but for the code."""
-    return hashlib.sha256(json.dumps([told(config), list(resolutions)]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([told(config), list(views)]).encode()).hexdigest()[:16]
 
 
 def told(value: Any) -> Any:
@@ -116,36 +120,37 @@ def told(value: Any) -> Any:
     return {"kind": type(value).__name__, **said}
 
 
-def trials_of(arms: Mapping[str, Config], seeds: int, resolutions: Sequence[float], log: Path = LOG) -> list[dict]:
+def trials_of(arms: Mapping[str, Config], seeds: int, views: Sequence[Seen], log: Path = LOG) -> list[dict]:
     """The finished ones among these, with the names of their arms."""
     done = finished(log)
-    named = {(n, s): digest(replace(arm, seed=s), resolutions) for n, arm in arms.items() for s in range(seeds)}
+    named = {(n, s): digest(replace(arm, seed=s), views) for n, arm in arms.items() for s in range(seeds)}
     return [{"arm": name} | done[key] for (name, _), key in named.items() if key in done]
 
 
-def summary(experiment: Experiment, trials: Sequence[Mapping]) -> dict:
+def summary(experiment: Experiment, trials: Sequence[dict]) -> dict:
     """Claims whose arms are all there, tables, and the trials."""
-    names = {t["arm"] for t in trials}
+    read = experiment.read([*trials])
+    names = {t["arm"] for t in read}
     claims = [c for c in experiment.claims if names.issuperset(a for pair in c.pairs for side in pair for a in side)]
     return {
         "seeds": len({t["seed"] for t in trials}),
-        "resolutions": list(experiment.resolutions),
-        "claims": [judge(claim, trials) for claim in claims],
-        "tables": [accuracy_table(trials, experiment.resolutions)],
+        "resolutions": list(experiment.views),
+        "claims": [judge(claim, read) for claim in claims],
+        "tables": [accuracy_table(read)],
         "trials": list(trials),
     }
 
 
-def accuracy_table(trials: Sequence[Mapping], resolutions: Sequence[float]) -> list[dict]:
-    """A row for each arm: accuracy in per cent with its standard error, at each resolution and on average."""
+def accuracy_table(trials: Sequence[Mapping]) -> list[dict]:
+    """A row for each arm: accuracy in per cent with its standard error, in each view and on average."""
     rows = []
     for arm in dict.fromkeys(t["arm"] for t in trials):
         mine = [t for t in trials if t["arm"] == arm]
-        columns = [[t["accuracy"][f"{r:g}"] for t in mine] for r in resolutions]
-        means = [sum(values) / len(values) for values in zip(*columns)]
+        columns = {seen: [t["accuracy"][seen] for t in mine] for seen in mine[0]["accuracy"]}
+        means = [sum(values) / len(values) for values in zip(*columns.values())]
         rows.append({
             "arm": arm,
-            **{f"at {r:g}": points(values) for r, values in zip(resolutions, columns)},
+            **{f"at {seen}": points(values) for seen, values in columns.items()},
             "mean": points(means),
             "images": round(sum(t["images"] for t in mine) / len(mine)),
         })  # fmt: skip

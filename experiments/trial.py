@@ -28,9 +28,11 @@ from navit_eqx.types import to_device
 from reference.cost import row_flops
 from reference.types import Row
 
+from .views import Seen, View, name, view, with_kernel
 
-def trial(config: Config, resolutions: Sequence[float]) -> dict:
-    """Train, then see every validation image once at each resolution.
+
+def trial(config: Config, views: Sequence[Seen]) -> dict:
+    """Train, then see every validation image once in each way.
 
     Trials of one process share decoded images, evaluation batches, and compiled programs where shapes agree;
     nothing that a result depends on. Raises FloatingPointError where the loss is not finite.
@@ -51,7 +53,7 @@ def trial(config: Config, resolutions: Sequence[float]) -> dict:
         raise FloatingPointError(f"the loss of seed {config.seed} became {sums.loss}: lower optim.lr")
     trained = time.perf_counter()
     model = eqx.combine(state.best, program.static)
-    accuracy = {f"{r:g}": accuracy_at(model, config, val, config.data.resolution.at(r)) for r in resolutions}
+    accuracy = {name(seen): accuracy_of(model, config, val, view(seen)) for seen in views}
     return {
         "accuracy": accuracy,
         "images": int(sums.images),
@@ -71,9 +73,17 @@ def training_flops(config: Config) -> float:
     return 3.0 * config.steps * config.rows * spent
 
 
-def accuracy_at(model: NaViT, config: Config, val: Source, law: Resolution) -> float:
+def accuracy_of(model: NaViT, config: Config, val: Source, seen_as: View) -> float:
+    """Share of right answers in a view."""
+    resolution, patch_size, kernel = seen_as
+    if kernel != "pi":  # which the model does by itself
+        model = with_kernel(model, config.model, patch_size, kernel)
+    return accuracy_at(model, config, val, config.data.resolution.at(resolution), patch_size)
+
+
+def accuracy_at(model: NaViT, config: Config, val: Source, law: Resolution, patch_size: int = 0) -> float:
     """Share of right answers.   Raises ValueError where an image was too large to be seen."""
-    seen = predict(model, map(to_device, evaluation(sight(config), law)))
+    seen = predict(model, map(to_device, evaluation(sight(config), law, patch_size)))
     if len(seen.labels) < len(val.manifest):
         raise ValueError(f"only {len(seen.labels)} of {len(val.manifest)} images can be seen at {law}")
     return seen.accuracy
@@ -95,9 +105,9 @@ def sight(config: Config) -> Config:
 
 
 @lru_cache
-def evaluation(config: Config, law: Resolution) -> tuple[Row, ...]:
+def evaluation(config: Config, law: Resolution, patch_size: int = 0) -> tuple[Row, ...]:
     """The validation images in batches, kept for the next trial."""
-    return tuple(evaluation_batches(config, source(config.data, "val"), law)[0])
+    return tuple(evaluation_batches(config, source(config.data, "val"), law, patch_size=patch_size)[0])
 
 
 class Program(NamedTuple):

@@ -1,0 +1,62 @@
+"""Images and kernel enlarged together: which resize of the kernel keeps what was learned?   [FlexiViT, fig. 4]"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.bed import bed
+from experiments.claims import Claim, against_each
+from experiments.pictures import statistics
+from experiments.trained import Experiment, main
+from experiments.views import View, name
+from harness.config import Config
+from harness.pictures import sheet
+from reference.resize import RESIZES
+
+OWN = 8
+SIZES = (5, 6, 8, 12, 16, 24)
+SMALLER, LARGER = SIZES[:2], SIZES[3:]
+KERNELS = tuple(RESIZES)
+BY_KERNEL = {kernel: [View(size / OWN, size, kernel) for size in SIZES] for kernel in KERNELS}
+VIEWS = tuple(view for views in BY_KERNEL.values() for view in views)
+
+
+def arms(steps: int) -> dict[str, Config]:
+    return {"patches of 8": bed(steps)}
+
+
+def read(trials: list[dict]) -> list[dict]:
+    """Each trained model four times: once for each way to resize its kernel."""
+    names = [name(seen) for seen in at(*SIZES)]
+    return [
+        {**trial, "arm": kernel, "accuracy": {said: trial["accuracy"][name(view)] for said, view in zip(names, views)}}
+        for kernel, views in BY_KERNEL.items()
+        for trial in trials
+    ]
+
+
+def at(*sizes: int) -> tuple[View, ...]:
+    return tuple(View(size / OWN, size) for size in sizes)
+
+
+CLAIMS = (
+    Claim(
+        "Enlarged, PI-resize is five points above each of the others", 0.05, against_each("pi", KERNELS), at(*LARGER)
+    ),
+    Claim("Shrunk, it is not worse than any of them", 0.0, against_each("pi", KERNELS), at(*SMALLER)),
+)
+
+
+def draw(result: Mapping, path: Path) -> None:
+    with sheet(path, 1) as (axis,):
+        for kernel in KERNELS:
+            mean, error = zip(*(statistics({"trials": read(result["trials"])}, kernel, at(size)) for size in SIZES))
+            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=kernel, ms=4)
+        axis.axvline(OWN, color="grey", ls=":", label="trained")
+        axis.set(xlabel="patch size (pixels); the image grows with it", ylabel="accuracy, % (bars: one standard error)")
+        axis.set_title("One trained model, its kernel resized in four ways")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    main(Experiment(Path(__file__).parent, arms, VIEWS, CLAIMS, draw, read))
