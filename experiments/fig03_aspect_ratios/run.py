@@ -17,7 +17,7 @@ from harness.pictures import sheet
 FOLDER = Path(__file__).parent
 PAPER = {"ImageNet": 85.9, "LVIS": 92.2, "WebLI": 57.3}  # per cent more than a fifth off square
 OFF = 1.2
-EDGES = np.linspace(-2.25, 2.25, 46)  # log2 of height / width
+EDGES = np.linspace(-3.25, 3.25, 66)  # log2 of height / width
 
 
 def sizes_in(root: Path) -> Int[np.ndarray, "N 2"]:
@@ -54,7 +54,7 @@ def off_square(ratio: Float[np.ndarray, " N"]) -> float:
 
 def measure(options: Namespace) -> dict:
     sets = {"digit strips": ratios(Digits().open("", "train").manifest.sizes)}
-    sets |= {Path(root).name: ratios(sizes_in(Path(root))) for root in options.root}
+    sets |= {root.partition("/")[0]: ratios(sizes_in(Path(root))) for root in options.root}
     shares = {name: off_square(ratio) for name, ratio in sets.items()}
     rows = [{"set": name, "images": len(sets[name]), "more than 20 % off square": f"{share:.1%}"}
             for name, share in shares.items()]  # fmt: skip
@@ -75,7 +75,7 @@ def draw(result: Mapping, path: Path) -> None:
         for name, heights in result["densities"].items():
             axis.stairs(heights, result["edges"], label=name, linewidth=1.5)
         axis.axvspan(-np.log2(OFF), np.log2(OFF), color="grey", alpha=0.15)
-        ticks = np.array([0.25, 0.5, 1.0, 2.0, 4.0])
+        ticks = 2.0 ** np.arange(-3, 4)
         axis.set_xticks(np.log2(ticks), [f"{t:g}" for t in ticks])
         axis.set(
             xlabel="height / width", ylabel="density per octave", title="Aspect ratios (grey: within 20 % of square)"
