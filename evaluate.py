@@ -39,11 +39,11 @@ class Options:
     resolutions: tuple[float, ...] = ()
     """Sizes at which the images are seen; empty takes the run's own list."""
     studies: tuple[str, ...] = ()
-    """Studies beside the sweep: aspect, dropping, calibration, probe, cascade, patches, or all."""
+    """Beside the sweep: aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity; or all."""
     patch_size: int = 0
-    """Side of the patches in pixels, for all studies but `patches`; 0 takes that of the model."""
+    """Side of the patches in pixels, for all studies but `patches` and `similarity`; 0 takes that of the model."""
     patch_sizes: tuple[int, ...] = ()
-    """Sizes that the study `patches` compares; empty takes those of the model."""
+    """Sizes that the studies `patches` and `similarity` compare; empty takes those of the model."""
     within: float = 0.5
     """The cheapest setting within this many per cent points of the best accuracy is named at the end."""
     out: str = ""

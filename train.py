@@ -29,15 +29,15 @@ from data.check import undecodable, why_not
 from data.errors import DataError
 from data.pipeline import batches
 from data.plan import Plan
-from data.rows import PlannedRows
 from data.sources import Source
 from harness import choose, pictures, report, resume
 from harness.config import PRESETS, Config
-from harness.loading import open_source, training_rows
+from harness.loading import open_source, training_lessons, training_rows
 from harness.looks import Context
 from harness.start import begin, branch, shape_from
 from harness.studies import publish
 from harness.studies.sweep import evaluate_at
+from harness.teaching import apart, open_teacher
 from navit_eqx import NaViT, save_model
 from navit_eqx.config_json import check, encode
 from navit_eqx.model import blueprint
@@ -58,15 +58,18 @@ def main() -> None:
     # data -----------------------------------------------------------------------------------------
     train, val = open_source(config.data, "train"), open_source(config.data, "val")
     config, notes = shape_from(config)
-    config, more = choose.resolve(config, train.manifest)
+    teacher = open_teacher(config.loss, train.manifest)
+    config, more = choose.resolve(config, train.manifest, teacher)
     notes += more
-    rows = training_rows(config, train)
+    view = None if teacher is None else teacher.view(config.loss)
+    planned = training_rows(config, train, view)
+    rows = planned if view is None else training_lessons(config, planned, view)
     host = {"host": jax.process_index(), "hosts": jax.process_count()}
     begin_at = partial(batches, rows, config.rows, workers=config.data.workers, **host)
 
     # the run's folder, and what an interrupted run left there -------------------------------------
     folder, _lock = resume.claim(config.out, config.name or preset)
-    introduce(config, train, val, folder, notes, rows.epochs.locate(0)[1])
+    introduce(config, train, val, folder, notes, planned.epochs.planned(0))
     saver = Saver(folder / "checkpoints", config.keep)
     changed = resume.reconcile(folder, config) if saver.steps else []
 
@@ -89,12 +92,13 @@ def main() -> None:
         )
     step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
     step = jax.jit(step, donate_argnums=0)
+    taught = None if teacher is None else jax.device_put(teacher.model, everywhere(mesh))
 
     # where it stands ------------------------------------------------------------------------------
     start = int(state.step)
     history = resume.take_up(folder, config, train.manifest, start, position, changed)
     report.write_config(folder, config, preset, history)
-    picture(rows, config, folder)
+    picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
     progress = report.Progress(folder, config, train.manifest, start, position.get("progress"))
     unreadable = {int(index): why for index, why in position.get("unreadable", {}).items()}
     stream = resume.Stream(begin_at, start)
@@ -102,9 +106,10 @@ def main() -> None:
     # the loop -------------------------------------------------------------------------------------
     with closing(stream), saver, Request() as stop:
         for n in range(start + 1, config.steps + 1):
-            batch = next(stream)
+            batch, shown = apart(next(stream))
             set_aside(batch, unreadable, train, config)
-            state, metrics = step(state, split_rows(batch, mesh))
+            told = (taught, split_rows(shown, mesh)) if shown else ()
+            state, metrics = step(state, split_rows(batch, mesh), *told)
             progress.add(n, metrics, batch.image_ids)
             if n % config.log_every == 0 or n == config.steps:
                 progress.line(n, rate, len(unreadable))
@@ -120,7 +125,7 @@ def main() -> None:
                 now = Context(eqx.combine(state.best, static), config, val, (config.data.val_resolution,))
                 entry = evaluate_at(now, config.data.val_resolution)
                 print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
-        batch = None  # it may lie in memory shared with a worker, which Grain frees with its last user
+        batch = shown = None  # they may lie in memory shared with a worker, which Grain frees with its last user
 
     # what it came to ------------------------------------------------------------------------------
     model = eqx.combine(jax.device_get(state.best), static)
@@ -195,9 +200,8 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
     print("compiling ...", flush=True)
 
 
-def picture(rows: PlannedRows, config: Config, folder: Path) -> None:
+def picture(first: list[Row], config: Config, folder: Path) -> None:
     """Draw rows of the first batch."""
-    first = [rows[r] for r in range(min(PICTURED_ROWS, config.rows))]
     pictures.draw_rows(first, config.model.patch_size, folder / "packed_rows.png")
     pictures.draw_mask(first[0], folder / "attention_mask.png")
 

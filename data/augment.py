@@ -48,7 +48,8 @@ def fitting(
     """The largest part of the image with the aspect ratio of `size`, at a random place."""
     scale = min(n / m for n, m in zip(image.shape, size))
     sides = [max(1, min(n, round(m * scale))) for n, m in zip(image.shape, size)]
-    top, left = (int(rng.integers(0, n - side + 1)) for n, side in zip(image.shape, sides))
+    # One number a side whatever the size, so that the picture is the same at another size.
+    top, left = (int(rng.random() * (n - side + 1)) for n, side in zip(image.shape, sides))
     return image[top : top + sides[0], left : left + sides[1]]
 
 

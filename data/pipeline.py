@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import grain
 from absl import flags
 
 from reference.types import Row
 
+from .lessons import Lesson, LessonRows
 from .rows import PlannedRows
 
 THREADS = 2  # that read batches, in each process; Grain's default of 16 holds gigabytes of images
@@ -22,7 +24,7 @@ AHEAD = 3  # batches read ahead by these threads
 class HostShare:
     """The rows of one host: batch s of all hosts is rows s·B … (s+1)·B, and each host has one stretch of it."""
 
-    rows: PlannedRows
+    rows: PlannedRows | LessonRows
     batch: int
     host: int
     hosts: int
@@ -30,16 +32,16 @@ class HostShare:
     def __len__(self) -> int:
         return len(self.rows) // self.batch * (self.batch // self.hosts)
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> Row | Lesson:
         share = self.batch // self.hosts
         step, place = divmod(int(index), share)
         return self.rows[step * self.batch + self.host * share + place]
 
 
 def batches(
-    rows: PlannedRows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0
-) -> grain.DatasetIterator[Row]:
-    """Batches from number `start` on, each leaf with a leading axis of batch / hosts.
+    rows: PlannedRows | LessonRows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0
+) -> grain.DatasetIterator[Any]:
+    """Batches of what `rows` holds, from number `start` on, each leaf with a leading axis of batch / hosts.
 
     The stream is the same for any number of workers; its position is one integer. `close()` it: workers end.
     Raises ValueError where hosts do not divide the batch.

@@ -22,6 +22,7 @@ from .errors import DataError
 from .laws import Constant, Dropping, OneSize, PatchSize, PatchSizes, Resolution
 from .randomness import Purpose, generator
 from .rules import ExactFit, Rule
+from .teacher import TeacherView
 
 NOTHING = Constant(0.0)  # dropped
 
@@ -69,6 +70,8 @@ class Views(NamedTuple):
     patch_sizes: Int[np.ndarray, " N"]
     grids: Int[np.ndarray, "N 2"]
     kept: Int[np.ndarray, " N"]
+    room: Int[np.ndarray, " N"]
+    """Tokens of a row to set aside: those kept, or more for the sake of a teacher."""
     fits: Bool[np.ndarray, " N"]
 
 
@@ -84,11 +87,13 @@ def plan_epoch(
     shuffle: bool = True,
     longest_side: int,
     step_rows: int = 1,
+    teacher: TeacherView | None = None,
 ) -> Plan:
     """Every image stands in exactly one row, or in `left_out` with the reason.
 
     `longest_side` is the largest grid side that has a position. With a patch size for each step the rows come in
-    groups of `step_rows`, of one size each; a group that the images do not fill ends with empty rows.
+    groups of `step_rows`, of one size each; a group that the images do not fill ends with empty rows. With a
+    `teacher` its tokens of the images of each row fit a row of its own (`planned_for`).
     Raises DataError where no image fits.
     """
 
@@ -96,14 +101,14 @@ def plan_epoch(
         return generator(purpose, seed, epoch)
 
     def grids_at(patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
-        """The same draw of resolutions whatever the patches."""
-        return resolution.grids(rng(Purpose.RESOLUTION), sizes, patch_size)
+        return grids_of(resolution, sizes, seed, epoch, patch_size)
 
     def views(patch_sizes: Int[np.ndarray, " N"]) -> Views:
         grids = grids_at(patch_sizes)
         tokens = grids.prod(-1)
         kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, seen))
-        return Views(patch_sizes, grids, kept, (kept <= packing.row_tokens) & (grids.max(-1) <= longest_side))
+        room = teacher.room(kept, grids_at(teacher.patch_size), packing.row_tokens) if teacher else kept
+        return Views(patch_sizes, grids, kept, room, (room <= packing.row_tokens) & (grids.max(-1) <= longest_side))
 
     law = OneSize(patch_size) if isinstance(patch_size, int) else patch_size
     order = rng(Purpose.ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
@@ -126,12 +131,26 @@ def plan_epoch(
     return plan
 
 
+def grids_of(
+    resolution: Resolution, sizes: Int[np.ndarray, "N 2"], seed: int, epoch: int, patch_size: PatchSize
+) -> Int[np.ndarray, "N 2"]:
+    """Grids of an epoch: the same draw of resolutions whatever the patches."""
+    return resolution.grids(generator(Purpose.RESOLUTION, seed, epoch), sizes, patch_size)
+
+
+def planned_for(teacher: TeacherView, plan: Plan, grids: Int[np.ndarray, "N 2"]) -> Plan:
+    """The same images in the same slots, as the teacher sees them: at these grids, with all tokens."""
+    seen = np.where(plan.image_ids[..., None] >= 0, grids[plan.image_ids], 0).astype(np.int32)
+    sizes = np.full_like(plan.patch_sizes, teacher.patch_size)
+    return plan._replace(grids=seen, kept=seen.prod(-1).astype(np.int32), patch_sizes=sizes)
+
+
 def _rows(images: Int[np.ndarray, " n"], seen_as: Views, packing: Packing) -> list[list[int]]:
     """Those of the images that fit, in rows."""
     images = images[seen_as.fits[images]]
     if not len(images):
         return []
-    rows = packing.rule.rows(seen_as.kept[images].tolist(), packing.row_tokens, packing.row_images)
+    rows = packing.rule.rows(seen_as.room[images].tolist(), packing.row_tokens, packing.row_images)
     return [images[row].tolist() for row in rows]
 
 
@@ -149,13 +168,13 @@ def _in_steps(
     count, room = len(order), step_rows * packing.row_tokens
     at = cache(lambda size: views(np.full(count, size, np.int32)))
     whole = np.zeros(count, np.int32)
-    seen_as = Views(whole, np.zeros((count, 2), np.int32), whole.copy(), np.zeros(count, bool))
+    seen_as = Views(whole, np.zeros((count, 2), np.int32), whole.copy(), whole.copy(), np.zeros(count, bool))
     rows, waiting, start = [], order[:0], 0
     while start < count or len(waiting):
         end = start + step_rows * packing.row_images - len(waiting)
         images = np.concatenate([waiting, order[start:end]])
         now = at(size_from(images[0]))
-        images = images[: 1 + np.searchsorted(np.cumsum(now.fits[images] * now.kept[images]), room)]
+        images = images[: 1 + np.searchsorted(np.cumsum(now.fits[images] * now.room[images]), room)]
         start += max(0, len(images) - len(waiting))
         packed = _rows(images, now, packing)
         again = np.isin(images, [i for row in packed[step_rows:] for i in row])
@@ -245,4 +264,8 @@ def _why(seen_as: Views, image: int, packing: Packing, longest_side: int) -> str
             f"{shape} keep {kept} tokens, a row holds {packing.row_tokens}: lower data.resolution, "
             "raise data.packing.row-tokens or drop more"
         )
-    return f"{shape}, but positions end at {longest_side} a side: lower data.resolution or raise model.posembed.size"
+    if grid.max() > longest_side:
+        return (
+            f"{shape}, but positions end at {longest_side} a side: lower data.resolution or raise model.posembed.size"
+        )
+    return "the teacher's rows or positions end before it does: raise loss.row-tokens or lower data.resolution"

@@ -46,6 +46,11 @@ class Epochs:
             epoch = bisect.bisect_right(self.ends, index)
             return epoch, self._planned(epoch), index - (self.ends[epoch - 1] if epoch else 0)
 
+    def planned(self, epoch: int) -> Plan:
+        """The plan of an epoch."""
+        with self.lock:
+            return self._planned(epoch)
+
     def _planned(self, epoch: int) -> Plan:
         if epoch not in self.kept:
             self.kept = dict([*self.kept.items()][-1:])

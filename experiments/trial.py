@@ -19,7 +19,7 @@ from harness import choose
 from harness.config import Config, DataConfig
 from harness.loading import evaluation_batches, open_source, training_rows
 from navit_eqx import NaViT
-from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Sigmoid, Softmax
+from navit_eqx.config import Factorised, Loss, ModelConfig, OptimConfig
 from navit_eqx.evaluate import predict
 from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser
@@ -119,7 +119,7 @@ class Program(NamedTuple):
 
 
 @lru_cache
-def compiled(shape: ModelConfig, optim: OptimConfig, loss: Softmax | Sigmoid, steps: int) -> Program:
+def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int) -> Program:
     """Key → state; (state, batch) → (state, metrics); and what in the model is no array.
 
     Stochastic depth, if there is any, draws the same for every seed of a configuration.

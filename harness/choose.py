@@ -18,22 +18,24 @@ from data.laws import (
     Square,
 )
 from data.manifest import Manifest
-from data.plan import Packing
-from navit_eqx.config import ModelConfig
+from data.plan import Packing, grids_of
+from navit_eqx.config import Distill, ModelConfig
 from navit_eqx.config_json import ConfigError
+from reference.cost import row_flops
 from reference.dropping import kept_tokens
 from reference.patch_sizes import check_gains
 from reference.resize import Interpolation
 
 from .config import Config
+from .teaching import Teacher
 
 EPOCHS = 60  # passes over the images where steps are not given
 FEWEST_IMAGES = 50_000  # seen in training, however small the set
 TOKEN_STEP = 32  # row lengths are multiples of this
 
 
-def resolve(config: Config, manifest: Manifest) -> tuple[Config, list[str]]:
-    """The configuration with nothing left open, and the choices made."""
+def resolve(config: Config, manifest: Manifest, teacher: Teacher | None = None) -> tuple[Config, list[str]]:
+    """The configuration with nothing left open, and the choices made; `teacher` is that of `config.loss`."""
     notes: list[str] = []
     patch = config.model.patch_size
     data = config.data
@@ -63,6 +65,19 @@ def resolve(config: Config, manifest: Manifest) -> tuple[Config, list[str]]:
         notes.append(
             f"data.packing: row_tokens = {packing.row_tokens} holds the longest image and four mean ones "
             f"({mean:.0f} tokens), row_images = {packing.row_images} is 2.5 times what fits on average"
+        )
+
+    if teacher and isinstance(config.loss, Distill):
+        _, taught = expected_tokens(law, OneSize(teacher.shape.patch_size), manifest, config.seed)
+        largest = grids_of(law.at(law.spread[1]), manifest.sizes, 0, 0, teacher.shape.patch_size).prod(-1).max()
+        row_tokens = config.loss.row_tokens or teacher_row(
+            lengths, taught, int(largest), packing, config.model, teacher.shape
+        )
+        config = replace(config, loss=replace(config.loss, row_tokens=row_tokens, digest=teacher.digest))
+        mean = mean_length(patch_sizes, drawn, np.maximum(lengths, taught * packing.row_tokens / row_tokens))
+        notes.append(
+            f"loss.row_tokens = {row_tokens}: the teacher, in patches of {teacher.shape.patch_size}, sees "
+            f"{taught.mean():.0f} tokens of an image where the student sees {lengths.mean():.0f}"
         )
 
     if not data.val_resolution:
@@ -200,6 +215,31 @@ def packing_for(packing: Packing, lengths: np.ndarray, mean: float) -> Packing:
     tokens = packing.row_tokens or round_up(max(int(lengths.max()), int(4 * mean)))
     images = packing.row_images or max(4, int(np.ceil(2.5 * tokens / mean)))
     return replace(packing, row_tokens=tokens, row_images=images)
+
+
+def teacher_row(
+    lengths: np.ndarray, taught: np.ndarray, longest: int, packing: Packing, student: ModelConfig, teacher: ModelConfig
+) -> int:
+    """Tokens T' of a teacher's row, at least as many as the longest image has, for which the images cost least.
+
+    Choice: a set of images needs rows as Σ max(k / T, n / T'), k tokens for the student and n for the teacher, and a
+    pair of rows costs the FLOPs of three forward passes of the student's, for it is also run backwards, and of one of
+    the teacher's.
+    """
+    shortest, once = round_up(longest), 3 * row_cost(student, packing.row_tokens, packing.row_images)
+    choices = range(shortest, max(shortest, 4 * packing.row_tokens) + 1, TOKEN_STEP)
+
+    def cost(row_tokens: int) -> float:
+        rows = np.maximum(lengths / packing.row_tokens, taught / row_tokens).mean()
+        return rows * (once + row_cost(teacher, row_tokens, packing.row_images))
+
+    return min(choices, key=cost)
+
+
+def row_cost(shape: ModelConfig, row_tokens: int, row_images: int) -> float:
+    """FLOPs of the forward pass of one row, padding included."""
+    sizes = {name: getattr(shape, name) for name in ("patch_dim", "width", "depth", "mlp_width", "classes")}
+    return row_flops([], row_tokens, row_images, **sizes)[1]
 
 
 def round_up(tokens: int) -> int:

@@ -20,7 +20,7 @@ from data.laws import (
 from data.plan import Packing
 from data.sources import Digits, Folder, Parquet
 from navit_eqx import config as sizes
-from navit_eqx.config import Cosine, Factorised, Flexi, ModelConfig, OptimConfig, Rsqrt, Sigmoid, Softmax
+from navit_eqx.config import Cosine, Factorised, Flexi, Loss, ModelConfig, OptimConfig, Rsqrt, Sigmoid, Softmax
 from navit_eqx.config_json import check
 
 
@@ -60,7 +60,7 @@ class Config:
     model: ModelConfig = field(default_factory=sizes.ti)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    loss: Softmax | Sigmoid = Softmax()
+    loss: Loss = Softmax()
     rows: int = 16
     """Rows in a batch, B, over all devices."""
     steps: int = 0
@@ -96,7 +96,7 @@ class Config:
 FREELY = {
     *("log_every", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
     *("data.root", "data.memory", "data.workers", "data.max_unreadable", "data.val_resolution"),
-    "data.eval_resolutions",
+    *("data.eval_resolutions", "loss.teacher"),
 }
 ON_REQUEST = {
     *("steps", "loss", "model.remat", "model.unroll", "model.dtype", "model.stochastic_depth"),
@@ -104,7 +104,7 @@ ON_REQUEST = {
     "optim.accumulate",
 }
 NEVER = {
-    *("model", "rows", "seed", "start", "optim.rule", "optim.ema"),
+    *("model", "rows", "seed", "start", "optim.rule", "optim.ema", "loss.row_tokens", "loss.digest"),
     *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.choosing", "data.augment"),
     "data.packing",
 }

@@ -7,12 +7,14 @@ from functools import partial
 import numpy as np
 
 from data.laws import Augment, Dropping, PatchSizes, Resolution
+from data.lessons import LessonRows, lessons
 from data.memory import Remembered
 from data.pipeline import batches
-from data.plan import NOTHING, Packing, Plan, plan_epoch, plan_evaluation
+from data.plan import NOTHING, Packing, Plan, grids_of, plan_epoch, plan_evaluation
 from data.rows import Epochs, PlannedRows
 from data.rules import ExactFit
 from data.sources import Source
+from data.teacher import TeacherView
 from reference.dropping import kept_tokens
 from reference.types import Row
 
@@ -27,7 +29,7 @@ def open_source(data: DataConfig, split: str) -> Source:
     return Remembered(source, int(data.memory * 2**30)) if split == "train" and data.memory else source
 
 
-def training_plan(config: Config, source: Source) -> Callable[[int], Plan]:
+def training_plan(config: Config, source: Source, teacher: TeacherView | None = None) -> Callable[[int], Plan]:
     """Epoch → plan."""
     return partial(
         _plan,
@@ -37,11 +39,19 @@ def training_plan(config: Config, source: Source) -> Callable[[int], Plan]:
         config.data,
         config.model.posembed.longest_side,
         config.rows,
+        teacher,
     )
 
 
 def _plan(
-    sizes, seed: int, patch_size: PatchSizes, data: DataConfig, longest_side: int, step_rows: int, epoch: int
+    sizes,
+    seed: int,
+    patch_size: PatchSizes,
+    data: DataConfig,
+    longest_side: int,
+    step_rows: int,
+    teacher: TeacherView | None,
+    epoch: int,
 ) -> Plan:
     return plan_epoch(
         sizes,
@@ -53,14 +63,15 @@ def _plan(
         packing=data.packing,
         longest_side=longest_side,
         step_rows=step_rows,
+        teacher=teacher,
     )
 
 
-def training_rows(config: Config, source: Source) -> PlannedRows:
-    """The stream of rows of the whole run."""
+def training_rows(config: Config, source: Source, teacher: TeacherView | None = None) -> PlannedRows:
+    """The stream of rows of the whole run; with room for what a teacher sees of them."""
     return PlannedRows(
         source,
-        Epochs(training_plan(config, source)),
+        Epochs(training_plan(config, source, teacher)),
         config.steps * config.rows,
         config.model.patch_size,
         config.data.packing.row_tokens,
@@ -69,6 +80,16 @@ def training_rows(config: Config, source: Source) -> PlannedRows:
         config.data.choosing,
         interpolation_of(config.model) if patch_law(config).per == "image" else None,
     )
+
+
+def training_lessons(config: Config, rows: PlannedRows, teacher: TeacherView) -> LessonRows:
+    """Training rows that were planned for this teacher, each beside what it sees of them."""
+    sizes = rows.source.manifest.sizes
+    return lessons(rows, teacher, partial(_grids, config.data.resolution, sizes, config.seed, teacher.patch_size))
+
+
+def _grids(resolution: Resolution, sizes, seed: int, patch_size: int, epoch: int):
+    return grids_of(resolution, sizes, seed, epoch, patch_size)
 
 
 def evaluation_batches(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from data.errors import DataError
+from data.lessons import Lesson
 from data.manifest import Manifest
 from navit_eqx.config_json import ConfigError, check, encode
 from navit_eqx.saver import Saver
@@ -156,7 +157,7 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-class Stream(Iterator[Row]):
+class Stream(Iterator[Row | Lesson]):
     """Batches from `position` on. Where a worker process dies, all are started again at the same batch.
 
     Raises OSError after RESTARTS of them. `close()` it.
@@ -168,7 +169,7 @@ class Stream(Iterator[Row]):
         self.left = RESTARTS
         self.batches = begin(start=position)
 
-    def __next__(self) -> Row:
+    def __next__(self) -> Row | Lesson:
         while True:
             try:
                 batch = next(self.batches)

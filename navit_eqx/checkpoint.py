@@ -39,9 +39,7 @@ def load_model(folder: Path | str) -> tuple[NaViT, ModelConfig, dict[str, Any]]:
 
     Raises ConfigError where a file is missing, damaged, or does not match the configuration.
     """
-    folder = Path(folder)
-    if (folder / "model").is_dir():
-        folder = folder / "model"
+    folder = _located(folder)
     file, where = folder / "model.safetensors", f"{folder}/config.json"
     saved = read_json(folder / "config.json")
     check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
@@ -56,6 +54,16 @@ def load_model(folder: Path | str) -> tuple[NaViT, ModelConfig, dict[str, Any]]:
         f"{file} is damaged, its checksum is not that of {where}: restore it from a copy",
     )
     return from_reference(unflatten(tensors), like), config, about
+
+
+def digest_of(folder: Path | str) -> str:
+    """SHA-256 of the parameters in a folder, or in the folder of a run."""
+    return _checksum(_located(folder) / "model.safetensors")
+
+
+def _located(folder: Path | str) -> Path:
+    inner = Path(folder) / "model"
+    return inner if inner.is_dir() else Path(folder)
 
 
 def _shape(config: ModelConfig, where: str) -> NaViT:

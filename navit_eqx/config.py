@@ -268,6 +268,29 @@ class Sigmoid:
 
 
 @dataclass(frozen=True)
+class Distill:
+    """Divergence from what a trained model says of the same picture, cut for its own patch size; no labels.
+
+    [FlexiViT, distillation; temperature 1]
+    """
+
+    teacher: str = ""
+    """The run, or the folder with a model, that teaches; it must know the classes of the data."""
+    form: Literal["softmax", "sigmoid"] = "softmax"
+    """One distribution over the classes, or a decision per class: as the teacher was trained."""
+    row_tokens: int = 0
+    """Tokens in the teacher's rows, beside those of the student; 0 chooses from the data."""
+    digest: str = ""
+    """SHA-256 of the teacher's parameters; empty takes those that are there, others are refused."""
+
+    def __post_init__(self):
+        check(self.row_tokens >= 0, f"loss.row_tokens must not be negative, got {self.row_tokens}")
+
+
+Loss = Softmax | Sigmoid | Distill
+
+
+@dataclass(frozen=True)
 class Cosine:
     """From the peak to 0 along half a cosine."""
 

@@ -1,5 +1,7 @@
 """Pre-norm transformer blocks, stacked: every leaf of `blocks` has a leading axis L, run by one scan."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -81,12 +83,30 @@ class Encoder(eqx.Module):
         angles: Float[Array, "*B T half"] | None = None,
         gates: Float[Array, "L *B T"] | None = None,
     ) -> Float[Array, "*B T D"]:
+        return self.norm(self.run(x, mask, angles, gates)[0])
+
+    def layers(
+        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B T T"] | None, angles: Float[Array, "*B T half"] | None
+    ) -> Float[Array, "layers *B T D"]:
+        """Tokens before the first block and after each; the last ones, through `norm`, are what the encoder gives."""
+        _, after = self.run(x, mask, angles, None, keep=True)
+        return jnp.concatenate([x[None], after])
+
+    def run(
+        self,
+        x: Float[Array, "*B T D"],
+        mask: Bool[Array, "*B T T"] | None,
+        angles: Float[Array, "*B T half"] | None,
+        gates: Float[Array, "L *B T"] | None,
+        keep: bool = False,
+    ) -> tuple[Float[Array, "*B T D"], Any]:
+        """Tokens after all blocks; and those after each block, to `keep` where asked for."""
         stacked, static = eqx.partition(self.blocks, eqx.is_array)
 
         def step(x, layer):
             arrays, gate = layer
-            return eqx.combine(arrays, static)(x, mask, angles, gate), None
+            x = eqx.combine(arrays, static)(x, mask, angles, gate)
+            return x, x if keep else None
 
         step = jax.checkpoint(step) if self.remat else step
-        x, _ = jax.lax.scan(step, x, (stacked, gates), unroll=self.unroll)
-        return self.norm(x)
+        return jax.lax.scan(step, x, (stacked, gates), unroll=self.unroll)

@@ -39,6 +39,12 @@ def features(model: NaViT, batch: Row) -> Float[Array, "*B I D"]:
     return model.features(batch)
 
 
+@eqx.filter_jit
+def layers(model: NaViT, batch: Row) -> Float[Array, "layers *B T D"]:
+    """The jitted tokens before the first block and after each."""
+    return model.layers(batch)
+
+
 def predict(model: NaViT, batches: Iterable[Row], output: Callable[[NaViT, Row], Array] = forward) -> Predictions:
     """Run the model over batches and gather what belongs to real images.   Raises ValueError on no batch.
 

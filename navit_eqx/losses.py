@@ -40,6 +40,15 @@ def kl_divergence(
     return _over_real((jnp.exp(log_p) * (log_p - log_q)).sum(-1), labels)
 
 
+def sigmoid_kl_divergence(
+    logits: Float[Array, "*B I Y"], teacher: Float[Array, "*B I Y"], labels: Int[Array, "*B I"]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Σ over classes of KL(σ(teacher) ‖ σ(logits)) over slots with a label ≥ 0, and their number."""
+    yes = jax.nn.log_sigmoid(teacher) - jax.nn.log_sigmoid(logits)
+    no = jax.nn.log_sigmoid(-teacher) - jax.nn.log_sigmoid(-logits)
+    return _over_real((jax.nn.sigmoid(teacher) * yes + jax.nn.sigmoid(-teacher) * no).sum(-1), labels)
+
+
 def _over_real(loss: Float[Array, "*B I"], labels: Int[Array, "*B I"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
     real = labels >= 0
     return jnp.where(real, loss, 0).sum(), real.sum(dtype=jnp.int32)

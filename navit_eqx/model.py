@@ -79,39 +79,40 @@ class NaViT(eqx.Module):
         return eqx.tree_at(lambda embed: embed.w, self.embed, kernel)
 
     def features(self, row: Row, gates: Float[Array, "L *B I"] | None = None) -> Float[Array, "*B I D"]:
-        """One vector for each image slot. `gates` are those of stochastic depth.
+        """One vector for each image slot. `gates` are those of stochastic depth."""
+        x, ids, angles = self.entered(row)
+        x = self.encoder(x, same_image(ids), angles, None if gates is None else token_gates(gates, ids))
+        slots, length = row.grids.shape[-2], row.coords.shape[-2]
+        registers = x[..., length:, :].reshape(*x.shape[:-2], slots, (x.shape[-2] - length) // slots, x.shape[-1])
+        return self.pool(x[..., :length, :], slot_tokens(row.segment_ids, slots), registers)
+
+    def layers(self, row: Row) -> Float[Array, "layers *B T D"]:
+        """Tokens of a row before the first block and after each, registers left out.   [FlexiViT, fig. 6]"""
+        x, ids, angles = self.entered(row)
+        return self.encoder.layers(x, same_image(ids), angles)[..., : row.coords.shape[-2], :]
+
+    def entered(self, row: Row) -> tuple[Float[Array, "*B S D"], Int[Array, "*B S"], Float[Array, "*B S half"] | None]:
+        """What the encoder reads: tokens, whose they are, and angles; the registers of all slots follow the row, slot
+        by slot.
 
         Padding is zeroed before and after the embedding: 0 · NaN = NaN, in the value and in the gradient.
         """
         real = (row.segment_ids > 0)[..., None]
-        slot = jnp.maximum(row.segment_ids, 1) - 1
+        slot, slots = jnp.maximum(row.segment_ids, 1) - 1, row.grids.shape[-2]
         token_grids = jnp.take_along_axis(row.grids, slot[..., None], axis=-2)
         patches = jnp.where(real, row.patches, 0)
         coords = jnp.where(real, row.coords, 0)
         x = jnp.where(real, self.tokens(patches, coords, token_grids), 0)
-        x, registers = self.encode(x, coords, row.segment_ids, row.grids.shape[-2], gates)
-        return self.pool(x, slot_tokens(row.segment_ids, row.grids.shape[-2]), registers)
-
-    def encode(
-        self,
-        x: Float[Array, "*B T D"],
-        coords: Int[Array, "*B T A"],
-        segment_ids: Int[Array, "*B T"],
-        slots: int,
-        gates: Float[Array, "L *B I"] | None,
-    ) -> tuple[Float[Array, "*B T D"], Float[Array, "*B I R D"]]:
-        """Tokens and registers after the encoder; the registers of all slots follow the row, slot by slot."""
-        length, count = x.shape[-2], 0 if self.registers is None else len(self.registers)
         angles = None if self.rope is None else self.rope(coords)
-        ids = segment_ids
-        if self.registers is not None:
-            after = jnp.tile(self.registers.astype(x.dtype), (slots, 1))
-            x = jnp.concatenate([x, jnp.broadcast_to(after, (*x.shape[:-2], *after.shape))], axis=-2)
-            ids = jnp.concatenate([ids, register_ids(ids, slots, count)], axis=-1)
-            # Registers have no place: they are not turned.
-            angles = None if angles is None else jnp.pad(angles, [*[(0, 0)] * (x.ndim - 2), (0, slots * count), (0, 0)])
-        x = self.encoder(x, same_image(ids), angles, None if gates is None else token_gates(gates, ids))
-        return x[..., :length, :], x[..., length:, :].reshape(*x.shape[:-2], slots, count, x.shape[-1])
+        if self.registers is None:
+            return x, row.segment_ids, angles
+        count = len(self.registers)
+        after = jnp.tile(self.registers.astype(x.dtype), (slots, 1))
+        x = jnp.concatenate([x, jnp.broadcast_to(after, (*x.shape[:-2], *after.shape))], axis=-2)
+        ids = jnp.concatenate([row.segment_ids, register_ids(row.segment_ids, slots, count)], axis=-1)
+        # Registers have no place: they are not turned.
+        angles = None if angles is None else jnp.pad(angles, [*[(0, 0)] * (x.ndim - 2), (0, slots * count), (0, 0)])
+        return x, ids, angles
 
     def gates(self, key: PRNGKeyArray, image_ids: Int[Array, "*B I"]) -> Float[Array, "L *B I"] | None:
         """What training draws for stochastic depth; None where the model has none."""

@@ -11,8 +11,16 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from .config import OptimConfig, Sigmoid, Softmax
-from .losses import correct, sigmoid_cross_entropy, softmax_cross_entropy, targets
+from .config import Distill, Loss, OptimConfig, Softmax
+from .config_json import ConfigError
+from .losses import (
+    correct,
+    kl_divergence,
+    sigmoid_cross_entropy,
+    sigmoid_kl_divergence,
+    softmax_cross_entropy,
+    targets,
+)
 from .model import NaViT
 from .types import Row
 
@@ -51,8 +59,16 @@ class Metrics(NamedTuple):
     """Whether a number was not finite, so that nothing was learned."""
 
 
-def loss_sum(loss: Softmax | Sigmoid, logits: Array, batch: Row) -> tuple[Array, Array]:
-    """(sum, count) of the configured loss."""
+def loss_sum(loss: Loss, logits: Array, batch: Row, taught: Array | None = None) -> tuple[Array, Array]:
+    """(sum, count) of the configured loss; `taught` are the logits of the teacher, where there is one.
+
+    Raises ConfigError where the loss needs a teacher and there is none.
+    """
+    if isinstance(loss, Distill):
+        if taught is None:
+            raise ConfigError("loss = Distill compares with a teacher, and this program has none: see docs/flexi.md")
+        divergence = kl_divergence if loss.form == "softmax" else sigmoid_kl_divergence
+        return divergence(logits, taught.astype(logits.dtype), batch.labels)
     smoothing = loss.smoothing if isinstance(loss, Softmax) else 0.0
     target = targets(batch.labels, batch.partners, batch.weights, logits.shape[-1], smoothing)
     cross_entropy = softmax_cross_entropy if isinstance(loss, Softmax) else sigmoid_cross_entropy
@@ -69,32 +85,37 @@ def init(model: NaViT, optimiser: optax.GradientTransformation, config: OptimCon
 def train_step(
     state: State,
     batch: Row,
+    teacher: NaViT | None = None,
+    shown: Row | None = None,
     *,
     static: Any,
-    loss: Softmax | Sigmoid,
+    loss: Loss,
     optimiser: optax.GradientTransformation,
     config: OptimConfig,
     seed: int,
 ) -> tuple[State, Metrics]:
     """Gradient of the mean loss over the real images of all rows on all devices, and one update.
 
+    A `teacher` sees the same images in the same slots of `shown`; nothing of it is changed.
     Where loss, gradient or update is not finite, model, average and optimiser (its count included) stay as they are.
     """
     key = jr.fold_in(jr.key(seed), state.step)
     images = (batch.labels >= 0).sum(dtype=jnp.int32)
 
-    def share(arrays, part: Row):
+    def share(arrays, part: Row, taught: Array | None):
         """What some rows add to the mean loss; and (loss, right answers) as sums."""
         model = eqx.combine(arrays, static)
         logits = model(part, model.gates(key, part.image_ids))
-        total, _ = loss_sum(loss, logits, part)
+        total, _ = loss_sum(loss, logits, part, taught)
         return total / jnp.maximum(images, 1).astype(total.dtype), (total, correct(logits, part.labels))
 
-    def gradient(part: Row):
-        (_, sums), grads = jax.value_and_grad(share, has_aux=True)(state.model, part)
+    def gradient(parts: tuple[Row, Row | None]):
+        part, seen = parts
+        taught = None if teacher is None else teacher(seen)
+        (_, sums), grads = jax.value_and_grad(share, has_aux=True)(state.model, part, taught)
         return grads, sums
 
-    grads, (total, right) = accumulated(gradient, batch, config.accumulate)
+    grads, (total, right) = accumulated(gradient, (batch, shown), config.accumulate)
     updates, opt = optimiser.update(grads, state.optimiser, state.model)
     model = optax.apply_updates(state.model, updates)
     average = None if state.average is None else moved(state.average, model, config.ema, state.step)
@@ -113,14 +134,14 @@ def train_step(
     return State(model, average, opt, state.step + 1), metrics
 
 
-def accumulated(sums: Callable[[Row], Any], batch: Row, parts: int) -> Any:
+def accumulated(sums: Callable[[Any], Any], batch: Any, parts: int) -> Any:
     """Σ sums(part) over `parts` equal parts of the rows, one after the other.   Raises ValueError if unequal.
 
     Part j holds rows j, j + parts, …: each device then finds its share of every part at home.
     """
     if parts == 1:
         return sums(batch)
-    rows = len(batch.labels)
+    rows = len(jax.tree.leaves(batch)[0])
     if rows % parts:
         raise ValueError(f"{rows} rows cannot be cut into {parts} equal parts: change rows or optim.accumulate")
     cut = jax.tree.map(lambda leaf: leaf.reshape(rows // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)

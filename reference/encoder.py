@@ -43,10 +43,22 @@ def encoder(
     gates: Float[np.ndarray, "L T"] | None = None,
 ) -> Float[np.ndarray, "T D"]:
     """All blocks in turn and a last norm.   [ViT, eq. 2-4]"""
+    return norm(params["norm"], layers(params, x, mask, angles, gates)[-1])
+
+
+def layers(
+    params: dict,
+    x: Float[np.ndarray, "T D"],
+    mask: Bool[np.ndarray, "T T"] | None,
+    angles: Float[np.ndarray, "T half"] | None = None,
+    gates: Float[np.ndarray, "L T"] | None = None,
+) -> list[Float[np.ndarray, "T D"]]:
+    """Tokens before the first block and after each of the L blocks."""
+    found = [x]
     for layer in range(len(params["blocks"]["attention"]["q"])):
         gate = None if gates is None else gates[layer]
-        x = block(take(params["blocks"], layer), x, mask, angles, gate)
-    return norm(params["norm"], x)
+        found.append(block(take(params["blocks"], layer), found[-1], mask, angles, gate))
+    return found
 
 
 def take(params: dict, layer: int) -> dict:

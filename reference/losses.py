@@ -52,3 +52,17 @@ def kl_divergence(
     log_p, log_q = (x - np.logaddexp.reduce(x, -1, keepdims=True) for x in (teacher, logits))
     real = labels >= 0
     return float((np.exp(log_p) * (log_p - log_q)).sum(-1)[real].sum()), int(real.sum())
+
+
+def sigmoid_kl_divergence(
+    logits: Float[np.ndarray, "I Y"], teacher: Float[np.ndarray, "I Y"], labels: Int[np.ndarray, " I"]
+) -> tuple[float, int]:
+    """Σ over classes of KL(p ‖ q) = p (log p − log q) + (1 − p) (log (1 − p) − log (1 − q)), p = σ(teacher),
+    q = σ(logits), over slots with a label ≥ 0.
+
+    Choice: the counterpart for models of one decision per class; the paper distils by softmax.
+    """
+    yes, no = (np.logaddexp(0, -x) - np.logaddexp(0, -t) for x, t in ((logits, teacher), (-logits, -teacher)))
+    p = np.exp(-np.logaddexp(0, -teacher))
+    real = labels >= 0
+    return float((p * yes + (1 - p) * no).sum(-1)[real].sum()), int(real.sum())

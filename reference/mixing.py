@@ -33,5 +33,6 @@ def sample_box(rng: np.random.Generator, size: tuple[int, int], weight: float) -
     Choice: wholly inside, so that its mean share is the weight (the original lets the border cut it).
     """
     sides = [min(n, max(1, round(n * weight**0.5))) for n in size]
-    top, left = (int(rng.integers(0, n - side + 1)) for n, side in zip(size, sides))
+    # One number a side whatever the size, so that the picture is the same at another size.
+    top, left = (int(rng.random() * (n - side + 1)) for n, side in zip(size, sides))
     return top, left, top + sides[0], left + sides[1]

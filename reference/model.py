@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from .depth import token_gates
-from .encoder import encoder
+from .encoder import encoder, layers
 from .layers import linear
 from .masks import register_ids, same_image, slot_tokens
 from .patches import normalise
@@ -73,8 +73,10 @@ def forward_image(
     return linear(params["head"], pooled)[0]
 
 
-def features(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I D"]:
-    """The mechanism, up to the classifier: one vector for each image slot of a packed row.   [NaViT, §2.1]
+def entered(
+    params: dict, row: Row
+) -> tuple[Float[np.ndarray, "S D"], Int[np.ndarray, " S"], Float[np.ndarray, "S half"] | None]:
+    """What the encoder reads of a packed row: tokens, whose they are, and angles.   [NaViT, §2.1]
 
     Padding is zeroed at the door, since 0 · NaN = NaN: masks alone do not stop rubbish.
     """
@@ -88,12 +90,27 @@ def features(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = No
     slots, registers = len(row.grids), registers_of(params)
     x = np.concatenate([x, np.tile(registers, (slots, 1))])
     ids = np.concatenate([row.segment_ids, register_ids(row.segment_ids, slots, len(registers))])
-    angles = turns(params, coords, slots * len(registers))
-    gates = None if gates is None else token_gates(gates, ids)
+    return x, ids, turns(params, coords, slots * len(registers))
 
-    x, after = np.split(encoder(params["encoder"], x, same_image(ids), angles, gates), [len(coords)])
-    after = after.reshape(slots, len(registers), x.shape[-1])
+
+def features(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I D"]:
+    """The mechanism, up to the classifier: one vector for each image slot of a packed row.   [NaViT, §2.1]"""
+    x, ids, angles = entered(params, row)
+    gates = None if gates is None else token_gates(gates, ids)
+    x = encoder(params["encoder"], x, same_image(ids), angles, gates)
+    x, after = np.split(x, [len(row.coords)])
+    slots = len(row.grids)
+    after = after.reshape(slots, (len(ids) - len(row.coords)) // slots, x.shape[-1])
     return pool(params["pool"], x, slot_tokens(row.segment_ids, slots), after)
+
+
+def image_layers(params: dict, image: Tokens) -> Float[np.ndarray, "layers T D"]:
+    """Tokens of one image before the first block and after each, registers left out.   [FlexiViT, fig. 6]"""
+    registers = registers_of(params)
+    grids = np.broadcast_to(image.grid, image.coords.shape)
+    x = np.concatenate([embed(params, image.patches, image.coords, grids), registers])
+    found = layers(params["encoder"], x, None, turns(params, image.coords, len(registers)))
+    return np.stack(found)[:, : len(image.coords)]
 
 
 def forward(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I Y"]:

@@ -92,8 +92,23 @@ def gives_slots_their_labels(row: Row, labels_of: dict[int, int]) -> None:
             assert row.labels[slot] == labels_of[int(image_id)]
 
 
+def stand_in_the_same_slots(student: Row, teacher: Row) -> None:
+    """Image by image, with tokens in both rows, so that logits can be compared slot by slot."""
+    for name in ("image_ids", "labels"):
+        np.testing.assert_array_equal(getattr(student, name), getattr(teacher, name))
+    for slot, label in enumerate(student.labels):
+        for row in (student, teacher):
+            assert (row.segment_ids == slot + 1).any() == (label >= 0), f"slot {slot}"
+
+
 def layers_differ(stacked: np.ndarray) -> None:
     """No two layers share their first weights."""
     for a in range(len(stacked)):
         for b in range(a):
             assert not np.array_equal(stacked[a], stacked[b]), f"layers {b} and {a} start alike"
+
+
+def alone(batch: Row, row: int, slot: int) -> Tokens:
+    """The tokens of one slot of a batch."""
+    here = batch.segment_ids[row] == slot + 1
+    return Tokens(batch.patches[row][here], batch.coords[row][here], batch.grids[row][slot])

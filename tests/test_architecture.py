@@ -66,7 +66,14 @@ def camel(name: str) -> str:
 
 # NumPy in both worlds
 ON_HOST = {"patchify", "unpatchify", "raster", "base_patches", "vanilla_resize", "area_resize", "norm_resize"}
-HELPERS = {"take", "one", "norm", "project", "posembed"}  # done otherwise in the backend: by scan, by choice of a class
+HELPERS = {
+    "take",
+    "one",
+    "norm",
+    "project",
+    "posembed",
+    "layers",
+}  # done otherwise in the backend: by scan, by choice of a class
 
 
 @pytest.mark.parametrize("name", MIRRORED)

@@ -32,8 +32,10 @@ from data.sources import Arrays
 from harness import choose
 from harness.config import digits_flexi
 from harness.loading import fill_last_batch
+from harness.looks import measures
 from harness.start import begin, shape_from
-from harness.studies.patches import ensemble_gain
+from harness.studies.patches import ensemble_gain, ensembles
+from harness.studies.similarity import compared
 from navit_eqx import load_model, save_model
 from navit_eqx import losses as fast_losses
 from navit_eqx import resize as fast_resize
@@ -43,12 +45,18 @@ from navit_eqx.config_json import ConfigError
 from navit_eqx.types import to_device
 from reference import losses, similarity
 from reference.calibration import softmax as probabilities
-from reference.model import at_patch_size, forward_image
+from reference.layers import norm
+from reference.masks import slot_tokens
+from reference.model import at_patch_size, forward_image, image_layers
+from reference.model import features as slow_features
+from reference.packing import pack
 from reference.patch_sizes import finest_within, patch_size_at, sample_coarse_to_fine
 from reference.patches import normalise, patchify
+from reference.pooling import map_pool
 from reference.resize import FLEXIVIT, TIMM, adjoint_patches, map_columns, pi_resize, resize_matrix
 from reference.types import Row, Tokens
-from tests.strategies import CONFIG, PATCH, I, T, filled, model, seeds
+from tests.strategies import CONFIG, PATCH, I, Packed, T, filled, model, seeds, tokens_of
+from tests.strategies import rows as packed_rows
 from tests.test_meta import caught
 from tests.test_plan import holds_every_image_once, per_image, sizes_of
 from tests.test_studies import synthetic
@@ -414,13 +422,29 @@ def test_a_run_can_make_a_saved_model_flexible(tmp_path):
 # evaluation ---------------------------------------------------------------------------------------
 
 
-def test_the_mean_of_two_looks_is_compared_at_its_cost():
+def test_the_mean_of_several_looks_is_compared_at_its_cost():
     """Two sizes at one resolution, each right where the other hesitates: together always right, at the sum of costs."""
     right = np.arange(20) % 2 == 0
-    coarse, fine = synthetic(right, 1e9, right), synthetic(~right, 2e9, ~right)
-    assert ensemble_gain([coarse, fine], 1) == 0.5
-    assert ensemble_gain([coarse, fine, synthetic(np.ones(20), 3e9)], 1) == 0.0, "a look at this cost is as good"
-    assert ensemble_gain([coarse, fine, synthetic(np.ones(20), 4e9)], 1) == 0.5, "a look at a higher cost is no match"
+    fine, coarse = synthetic(~right, 2e9, ~right), synthetic(right, 1e9, right)
+
+    def gain(*looks) -> float:
+        rows = [{**measures(look), **several} for look, several in zip(looks, ensembles([*looks], 1, probabilities))]
+        assert rows[-1]["ensemble"] == rows[-1]["accuracy"], "of the coarsest size alone"
+        return ensemble_gain(rows)
+
+    assert gain(fine, coarse) == 0.5
+    always = np.ones(20)
+    assert gain(synthetic(always, 3e9), fine, coarse) == 0.0, "a look at this cost is as good"
+    assert gain(synthetic(always, 4e9), fine, coarse) == 0.5, "a look at a higher cost is no match"
+    of_each_resolution = ensembles([fine, synthetic(always, 5e9), coarse, synthetic(always, 4e9)], 2, probabilities)
+    assert [(e["ensemble"], e["ensemble_gflops"]) for e in of_each_resolution] == [(1, 3), (1, 9), (0.5, 1), (1, 4)]
+
+
+def test_an_ensemble_is_of_probabilities_not_of_logits():
+    """One size is sure by far, two are not: the mean of logits would follow the loudest."""
+    loud = synthetic(np.zeros(4), 1e9)._replace(output=np.eye(10)[[1] * 4] * 50.0)
+    quiet = [synthetic(np.ones(4), 1e9)._replace(output=np.eye(10)[[0] * 4] * 6.0) for _ in range(2)]
+    assert ensembles([loud, *quiet], 1, probabilities)[0]["ensemble"] == 1.0
 
 
 # distillation -------------------------------------------------------------------------------------
@@ -481,3 +505,62 @@ def test_tokens_are_most_like_themselves():
     table = similarity.token_similarity(x, 3 * x[order])
     np.testing.assert_array_equal(table.argmax(-1), np.argsort(order))
     assert_close(table.max(-1), np.ones(9), FLOAT64)
+
+
+@given(
+    seed=seeds,
+    grid=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    common=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+def test_tokens_on_another_grid_lie_at_their_places(seed, grid, common):
+    tokens = np.random.default_rng(seed).normal(size=(*grid, 3))
+    assert_close(similarity.on_grid(tokens, grid), tokens.reshape(-1, 3), FLOAT64)
+    assert_close(similarity.on_grid(np.ones_like(tokens), common), np.ones((common[0] * common[1], 3)), FLOAT64)
+    turned = similarity.on_grid(tokens.swapaxes(0, 1), common[::-1]).reshape(common[1], common[0], 3)
+    assert_close(turned.swapaxes(0, 1).reshape(-1, 3), similarity.on_grid(tokens, common), FLOAT64)
+    places = np.broadcast_to((np.arange(8)[:, None, None] + 0.5) / 8, (8, 8, 1))
+    (top,), (bottom,) = similarity.on_grid(places, (2, 1))
+    assert 0.2 < top < 0.3 and 0.7 < bottom < 0.8
+
+
+@jax.jit
+def layers_of(row):
+    return FAST.layers(row)
+
+
+@given(packed=packed_rows())
+def test_layers_of_a_packed_row_are_those_of_each_image_alone(packed):
+    found = np.asarray(layers_of(to_device(packed.row)))
+    assert len(found) == CONFIG.depth + 1
+    for slot, image in enumerate(packed.images):
+        here = packed.row.segment_ids == slot + 1
+        assert_close(found[:, here], image_layers(PARAMS, image), FLOAT64)
+
+
+def ends_in_the_output(layers, packed) -> None:
+    """The last layer through the last norm and the pool is what the classifier gets."""
+    last = norm(PARAMS["encoder"]["norm"], layers[-1])
+    slots = slot_tokens(packed.row.segment_ids, I)
+    vectors = map_pool(PARAMS["pool"], last, slots, np.zeros((I, 0, CONFIG.width)))
+    count = len(packed.images)
+    assert_close(vectors[:count], slow_features(PARAMS, packed.row)[:count], FLOAT64)
+
+
+def test_the_last_layer_is_the_output():
+    """And no other one is."""
+    images = [tokens_of(np.random.default_rng(0), grid) for grid in ((2, 3), (3, 4))]
+    packed = Packed(pack(images, [0, 1], [0, 1], T, I), images)
+    found = np.asarray(layers_of(to_device(packed.row)))
+    ends_in_the_output(found, packed)
+    caught(ends_in_the_output, found[:-1], packed)
+    caught(ends_in_the_output, np.roll(found, 1, axis=1), packed)
+
+
+def test_places_are_compared_place_by_place():
+    """A size with itself is alike; with its tokens moved by a place it is the same nowhere."""
+    tokens = {i: np.random.default_rng(i).normal(size=(3, 6, 8)) for i in range(20)}
+    moved = {i: np.roll(x, 1, axis=1) for i, x in tokens.items()}
+    for layer in compared(tokens, tokens, sorted(tokens)):
+        assert layer["cka"] == pytest.approx(1) and layer["same_place"] == 1
+    for layer in compared(tokens, moved, sorted(tokens)):
+        assert layer["cka"] < 0.5 and layer["same_place"] == 0

@@ -168,6 +168,24 @@ def test_labels_off_their_slots(packed, sabotage):
     caught(laws.gives_slots_their_labels, packed.row._replace(labels=labels), {0: 1, 1: 2, 2: 3})
 
 
+@pytest.mark.parametrize("sabotage", ["shifted", "exchanged", "a slot later"])
+def test_a_teacher_off_its_slots(packed, sabotage):
+    """The row that a teacher sees holds the images of the student's row in the same slots."""
+    rng = np.random.default_rng(8)
+    images = [tokens_of(rng, (1, 2)), tokens_of(rng, (2, 2)), tokens_of(rng, (1, 2))]
+    row, teacher = packed.row, pack(images, [1, 2, 3], [0, 1, 2], T, I)
+    laws.stand_in_the_same_slots(row, teacher)
+    ids, labels, segment_ids = (leaf.copy() for leaf in (teacher.image_ids, teacher.labels, teacher.segment_ids))
+    if sabotage == "shifted":
+        ids, labels = np.roll(ids, 1), np.roll(labels, 1)
+    elif sabotage == "exchanged":
+        ids[[0, 1]] = ids[[1, 0]]
+    else:
+        segment_ids[segment_ids > 0] += 1
+    off = teacher._replace(image_ids=ids, labels=labels, segment_ids=segment_ids)
+    caught(laws.stand_in_the_same_slots, row, off)
+
+
 def test_a_mean_of_means():
     def mean_of_rows(logits, labels):
         parts = [loss_sum(Softmax(), jnp.asarray(x), labelled(y)) for x, y in zip(logits, labels)]

@@ -268,7 +268,9 @@ def test_the_command(tmp_path, capsys):
     evaluate(tmp_path, config, options)
     said = capsys.readouterr().out
     assert "cheapest within 100 points of the best (sweep): resolution 0.5" in said
-    assert "more studies: --studies aspect upscaling dropping calibration probe cascade patches, or all" in said
+    assert (
+        "more studies: --studies aspect upscaling dropping calibration probe cascade patches similarity, or all" in said
+    )
     assert {file.name for file in (tmp_path / "new").iterdir()} == {"sweep.csv", "sweep.json", "accuracy_tokens.png"}
     rows = json.loads((tmp_path / "new" / "sweep.json").read_text())
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in studies.sweep(context()).rows]

@@ -7,7 +7,8 @@ dropping     a smaller image, against a large one of which tokens are dropped, a
 calibration  how far confidence is from accuracy at each token budget, before and after a temperature
 probe        what k labelled images per class make of the frozen features
 cascade      a cheap look at all images, a better one at those it is unsure of
-patches      accuracy and cost at each resolution in patches of each size
+patches      accuracy and cost at each resolution in patches of each size, and of their ensembles
+similarity   how alike the tokens are in patches of each size, layer by layer
 """
 
 import difflib
@@ -25,11 +26,12 @@ from .dropping import dropping
 from .findings import Findings
 from .patches import patches
 from .probe import probe
+from .similarity import similarity
 from .sweep import sweep
 from .upscaling import upscaling
 
 Study = Callable[[Context], Findings]
-ALL = (sweep, aspect, upscaling, dropping, calibration, probe, cascade, patches)
+ALL = (sweep, aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity)
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from navit_eqx.config import Sigmoid
+from navit_eqx.config import Distill, Sigmoid
 from reference.calibration import (
     BINS,
     Link,
@@ -34,7 +34,9 @@ class Sureness(NamedTuple):
 
 def link(config: Config) -> Link:
     """Logits to probabilities, as the loss of the run reads them."""
-    return sigmoid if isinstance(config.loss, Sigmoid) else softmax
+    loss = config.loss
+    decisions = isinstance(loss, Sigmoid) or (isinstance(loss, Distill) and loss.form == "sigmoid")
+    return sigmoid if decisions else softmax
 
 
 def sureness(look: Look, probabilities: Link, temperature: float = 1.0) -> Sureness:

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from navit_eqx.evaluate import features
+from reference.calibration import Link
 from reference.cascade import pareto_front
 from reference.similarity import linear_cka
 
 from ..looks import Context, Look, measures, on_common_images
 from ..pictures import COLOURS, sheet
+from .calibration import link
 from .findings import Findings
 
 
@@ -22,19 +24,19 @@ def patches(context: Context) -> Findings:
     measured = [measures(seen) for seen in looks]
     front = pareto_front(*(np.array([row[c] for row in measured]) for c in ("mean_gflops", "accuracy"))).tolist()
     alike = {size: likeness(context, size) for size in sizes}
+    together = ensembles(looks, len(context.resolutions), link(context.config))
     rows = [
-        {"patch_size": size, "resolution": r, **row, "on_front": k in front, "cka": alike[size]}
-        for k, ((size, r), row) in enumerate(zip(places, measured))
+        {"patch_size": size, "resolution": r, **row, "on_front": k in front, "cka": alike[size], **several}
+        for k, ((size, r), row, several) in enumerate(zip(places, measured, together))
     ]
     best = max(rows, key=lambda row: row["accuracy"])
-    gain = ensemble_gain(looks, len(context.resolutions))
     return Findings(
         "patches: accuracy and cost at each resolution in patches of each size",
         rows,
         f"best: accuracy {best['accuracy']:.3f} at resolution {best['resolution']:g} in patches of "
         f"{best['patch_size']}; on the front of accuracy and cost lie patches of "
-        f"{', '.join(str(size) for size in sizes if any(places[k][0] == size for k in front))}; the mean of two "
-        f"neighbouring sizes is at best {100 * gain:+.1f} points from one look at no more cost",
+        f"{', '.join(str(size) for size in sizes if any(places[k][0] == size for k in front))}; the mean over "
+        f"several sizes is at best {100 * ensemble_gain(rows):+.1f} points from one look at no more cost",
         "patches.png",
         partial(draw, rows),
     )
@@ -53,16 +55,30 @@ def likeness(context: Context, size: int) -> float:
     return linear_cka(*(seen.output.astype(float) for seen in looks))
 
 
-def ensemble_gain(looks: list[Look], resolutions: int) -> float:
-    """The most that the mean logits of two neighbouring patch sizes, at one resolution, gain over the best single look
-    that costs no more.   [FlexiViT: almost never better]"""
-    cost, right = np.array([(seen.flops.mean(), seen.correct.mean()) for seen in looks]).T
-    gains = []
-    for k in range(len(looks) - resolutions):
-        one, other = looks[k], looks[k + resolutions]
-        both = ((one.output + other.output).argmax(-1) == one.labels).mean()
-        gains.append(both - right[cost <= cost[k] + cost[k + resolutions]].max())
-    return float(max(gains, default=0.0))
+def ensembles(looks: list[Look], resolutions: int, probabilities: Link) -> list[dict]:
+    """For each look: the mean of the probabilities in its patches and in all coarser ones, at its resolution, for the
+    sum of their costs.   [FlexiViT: almost never better than one look at that cost]
+
+    Looks run from fine to coarse patches, within a size over the resolutions.
+    """
+    said = [probabilities(seen.output.astype(float)) for seen in looks]
+    found = []
+    for k, seen in enumerate(looks):
+        together = range(k, len(looks), resolutions)
+        right = np.sum([said[i] for i in together], axis=0).argmax(-1) == seen.labels
+        cost = sum(looks[i].flops.mean() for i in together) / 1e9
+        found.append({"ensemble": float(right.mean()), "ensemble_gflops": float(cost)})
+    return found
+
+
+def ensemble_gain(rows: list[dict]) -> float:
+    """The most that an ensemble of two or more sizes gains over the best single look that costs no more."""
+    gains = [
+        row["ensemble"] - max(one["accuracy"] for one in rows if one["mean_gflops"] <= row["ensemble_gflops"])
+        for row in rows
+        if row["ensemble_gflops"] > row["mean_gflops"]
+    ]
+    return max(gains, default=0.0)
 
 
 def draw(rows: list[dict], path: Path) -> None:
@@ -81,6 +97,9 @@ def draw(rows: list[dict], path: Path) -> None:
             line = [row for row in rows if row["patch_size"] == size]
             cost, accuracy = ([row[c] for row in line] for c in ("mean_gflops", "accuracy"))
             right.plot(cost, accuracy, "o-", color=COLOURS[s % len(COLOURS)], label=f"patches of {size}")
+        several = [row for row in rows if row["ensemble_gflops"] > row["mean_gflops"]]
+        cost, accuracy = ([row[c] for row in several] for c in ("ensemble_gflops", "ensemble"))
+        right.plot(cost, accuracy, "x", color="grey", label="mean over a size and all coarser ones")
         best = sorted((row["mean_gflops"], row["accuracy"]) for row in rows if row["on_front"])
         right.plot(*zip(*best), "k*:", ms=9, lw=1, label="front over both")
         right.set(xlabel="GFLOPs per image (mean, forward)", ylabel="accuracy", xscale="log")

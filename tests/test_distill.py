@@ -1,0 +1,428 @@
+"""Distillation: the teacher sees the same pictures in the same slots, and what it says is the target, no more."""
+
+import pickle
+from dataclasses import replace
+from functools import lru_cache, partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.augment import resize
+from data.errors import BadImage, DataError
+from data.laws import Augment, Constant, Mix, Native, OneSize, PerImage, PerStep, Sides
+from data.lessons import LessonRows, lessons
+from data.pipeline import batches
+from data.plan import Packing, grids_of, plan_epoch, planned_for
+from data.rows import Epochs, PlannedRows
+from data.sources import Arrays
+from data.teacher import TeacherView
+from harness import choose, resume
+from harness.config import digits, digits_flexi
+from harness.pictures import image_of
+from harness.report import write_config
+from harness.teaching import open_teacher
+from navit_eqx import save_model
+from navit_eqx import train as fast_train
+from navit_eqx.bridge import to_reference
+from navit_eqx.config import Distill, OptimConfig, Softmax
+from navit_eqx.config_json import ConfigError
+from navit_eqx.train import init, loss_sum, train_step
+from navit_eqx.types import to_device
+from reference import losses
+from reference.model import forward_image
+from reference.patches import normalise, patchify
+from reference.resize import FLEXIVIT
+from reference.types import Row
+from tests import laws
+from tests.strategies import CONFIG, PATCH, I, T, filled, model, seeds
+from tests.test_flexi import ARRAYS, FAST, IMAGES, PARAMS, sees_each_image_at_its_size
+from tests.test_flexi import HALF as FLOAT16
+from tests.test_meta import caught
+from tests.test_plan import holds_every_image_once, sizes_of
+from tests.tolerances import FLOAT64, GRADIENT64, assert_close
+
+SAME = OneSize(PATCH)
+VIEW = TeacherView(patch_size=3, row_tokens=20, longest_side=6)
+TEACHER = model(1, replace(CONFIG, patch_size=VIEW.patch_size))
+TEACHER_PARAMS = to_reference(TEACHER)
+
+
+def plan_of(law, view=VIEW):
+    return plan_epoch(
+        ARRAYS.manifest.sizes, seed=1, epoch=0, patch_size=law, resolution=Native(), dropping=Constant(0.2),
+        packing=Packing(T, I), longest_side=6, teacher=view,
+    ).complete()  # fmt: skip
+
+
+def grids_at(view, epoch: int):
+    return grids_of(Native(), ARRAYS.manifest.sizes, 1, epoch, view.patch_size)
+
+
+def lessons_of(law, view=VIEW, source=ARRAYS) -> LessonRows:
+    plan = plan_of(law, view)
+    epochs = Epochs({0: plan}.__getitem__)
+    mapped = None if isinstance(law, OneSize) else FLEXIVIT
+    rows = PlannedRows(source, epochs, len(plan.image_ids), PATCH, T, 1, None, interpolation=mapped)
+    return lessons(rows, view, partial(grids_at, view))
+
+
+# plans --------------------------------------------------------------------------------------------
+
+
+def fits_both_rows(plan, view: TeacherView, grids) -> None:
+    """Whatever shares a student's row fits a teacher's row with all its tokens, and no image is in another slot."""
+    taught = planned_for(view, plan, grids)
+    np.testing.assert_array_equal(taught.image_ids, plan.image_ids)
+    assert (taught.kept == taught.grids.prod(-1)).all()
+    assert (taught.kept.sum(-1) <= view.row_tokens).all()
+    assert taught.grids.max() <= view.longest_side
+
+
+@given(
+    seed=seeds,
+    count=st.integers(1, 60),
+    law=st.sampled_from([OneSize(8), PerImage((8, 12, 16)), PerStep((8, 16))]),
+    view=st.builds(TeacherView, st.sampled_from([6, 8, 16]), st.integers(20, 200), st.integers(4, 20)),
+    fill=st.sampled_from(["none", "rate", "resolution"]),
+)
+def test_what_shares_a_row_fits_the_row_of_the_teacher(seed, count, law, view, fill):
+    sizes, resolution = sizes_of(seed, count, median=80.0), Sides(32, 96)
+    packing = Packing(70, 6, fill=fill)
+    try:
+        plan = plan_epoch(
+            sizes, seed=seed, epoch=2, patch_size=law, resolution=resolution, dropping=Constant(0.3),
+            packing=packing, longest_side=20, step_rows=2, teacher=view,
+        )  # fmt: skip
+    except DataError as error:
+        assert str(error).startswith(f"none of {count} images fits a row")
+        return
+    used = (plan.image_ids >= 0).any(-1)
+    holds_every_image_once(type(plan)(*(table[used] for table in plan[:4]), plan.left_out), count, packing)
+    fits_both_rows(plan, view, grids_of(resolution, sizes, seed, 2, view.patch_size))
+
+
+def test_a_plan_for_the_student_alone(monkeypatch):
+    monkeypatch.setattr(TeacherView, "room", lambda self, kept, grids, row_tokens: kept)
+    tight = VIEW._replace(row_tokens=16)
+    caught(fits_both_rows, plan_of(PerImage((2, 3, 4)), tight), tight, grids_at(tight, 0))
+
+
+def test_an_image_that_the_teacher_cannot_see_is_named():
+    with pytest.raises(DataError, match="the teacher's rows or positions end before it does: raise loss.row-tokens"):
+        plan_of(OneSize(2), VIEW._replace(longest_side=3))
+
+
+# rows ---------------------------------------------------------------------------------------------
+
+
+def shows_the_teacher_each_image(rows: LessonRows) -> None:
+    """Slot by slot the image of the student, whole, in the teacher's patches; and the student's row is its own."""
+    for r in range(len(rows)):
+        student, teacher = rows[r]
+        laws.stand_in_the_same_slots(student, teacher)
+        for slot in np.flatnonzero(student.labels >= 0):
+            size, here = rows.teacher.patch_size, teacher.segment_ids == slot + 1
+            image = IMAGES[student.image_ids[slot]]
+            whole = patchify(resize(image, tuple((teacher.grids[slot] * size).tolist())), (size, size))
+            for got, want in zip((teacher.patches[here], teacher.coords[here]), whole):
+                np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("law", [SAME, PerImage((2, 3, 4))], ids=["one size", "mixed"])
+def test_the_teacher_sees_the_images_of_the_student(law):
+    rows = lessons_of(law)
+    shows_the_teacher_each_image(rows)
+    sees_each_image_at_its_size(rows.student, FLOAT64 if law == SAME else FLOAT16)
+
+
+class Flickers(Arrays):
+    """Every image can be read once in two."""
+
+    asked: dict
+
+    def image(self, index):
+        self.asked[index] = self.asked.get(index, 0) + 1
+        if index % 2 and self.asked[index] % 2 == 0:
+            raise BadImage("the disk is away")
+        return super().image(index)
+
+
+def flickering() -> LessonRows:
+    source = Flickers(IMAGES, ARRAYS.manifest.labels, ARRAYS.manifest.classes)
+    source.asked = {}
+    return lessons_of(OneSize(2), source=source)
+
+
+def test_an_image_is_read_once_for_both(monkeypatch):
+    shows_the_teacher_each_image(flickering())
+    monkeypatch.setattr("data.lessons.ReadOnce", lambda source: source)
+    caught(shows_the_teacher_each_image, flickering())
+
+
+def smooth(seed: int, size: tuple[int, int]) -> np.ndarray:
+    """A picture without fine detail, which looks alike at two sizes."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), np.uint8)
+    return resize(coarse, size)
+
+
+PHOTOS = [smooth(i, size) for i, size in enumerate([(60, 90), (120, 70), (80, 80), (64, 128), (100, 60), (90, 90)])]
+LARGE = TeacherView(patch_size=10, row_tokens=400, longest_side=64)
+
+
+def augmented_lessons(augment: Augment) -> LessonRows:
+    source = Arrays(PHOTOS, np.arange(len(PHOTOS), dtype=np.int32), classes=tuple("abcdef"))
+    sizes = source.manifest.sizes
+    plan = plan_epoch(
+        sizes, seed=5, epoch=0, patch_size=8, resolution=Native(), dropping=Constant(0.0),
+        packing=Packing(600, 6), longest_side=64, teacher=LARGE,
+    )  # fmt: skip
+    rows = PlannedRows(source, Epochs({0: plan}.__getitem__), len(plan.image_ids), 8, 600, 5, augment)
+    return lessons(rows, LARGE, lambda epoch: grids_of(Native(), sizes, 5, epoch, LARGE.patch_size))
+
+
+def shows_both_the_same_picture(rows: LessonRows) -> None:
+    """Crop, mirror, turn, colours, and the partner with its place: at another size, hence but for a few levels."""
+    for r in range(len(rows)):
+        student, teacher = rows[r]
+        np.testing.assert_array_equal(student.partners, teacher.partners)
+        for slot in (np.flatnonzero(student.labels >= 0) + 1).tolist():
+            seen = image_of(teacher, slot)
+            same = resize(image_of(student, slot), seen.shape[:2])
+            assert np.median(np.abs(same.astype(float) - seen)) < 6
+            assert np.abs(same.astype(float) - seen).mean() < 12
+
+
+ALL = Augment(flip=True, crop=0.4, stretch=0.3, turn=0.3, jitter=0.3)
+
+
+@pytest.mark.parametrize("mix", [None, Mix(share=1, cut=0.0), Mix(share=1, cut=1.0)], ids=["alone", "mixup", "CutMix"])
+def test_both_see_the_same_crop(mix):
+    shows_both_the_same_picture(augmented_lessons(replace(ALL, mix=mix)))
+
+
+def test_crops_of_their_own():
+    rows = augmented_lessons(ALL)
+    rows.teacher.seed += 1
+    caught(shows_both_the_same_picture, rows)
+
+
+def test_lessons_come_in_batches_from_any_place_and_through_pickle():
+    rows = lessons_of(PerImage((2, 3, 4)))
+    whole, later = list(batches(rows, 1)), list(batches(pickle.loads(pickle.dumps(rows)), 1, start=1))
+    assert len(later) == len(whole) - 1 >= 1
+    for a, b in zip(whole[1:], later):
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+            np.testing.assert_array_equal(x, y)
+    assert whole[0].student.labels.shape == whole[0].teacher.labels.shape == (1, I)
+
+
+# the step -----------------------------------------------------------------------------------------
+
+
+SGD = optax.sgd(1.0)
+
+
+@pytest.fixture(autouse=True)
+def promotion():
+    """Optax multiplies floats by integer step counts."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@lru_cache
+def stepper(accumulate: int = 1):
+    config = OptimConfig(accumulate=accumulate)
+    static = eqx.filter(FAST, eqx.is_inexact_array, inverse=True)
+    step = partial(train_step, static=static, loss=Distill("somewhere"), optimiser=SGD, config=config, seed=0)
+    return init(FAST, SGD, config), jax.jit(step)
+
+
+def floats(row: Row) -> Row:
+    return row._replace(patches=normalise(row.patches).astype(float))
+
+
+def whole_batch(view=VIEW) -> tuple[Row, Row]:
+    rows = lessons_of(SAME, view)
+    pairs = [rows[r] for r in range(len(rows) // 2 * 2)]
+    return tuple(floats(Row(*map(np.stack, zip(*side)))) for side in zip(*pairs))
+
+
+def divergence_image_by_image(student: Row, teacher: Row) -> float:
+    """Σ KL between what both say of each image alone; which image a slot holds is what the student's row says."""
+    total = 0.0
+    told = {}
+    for row in range(len(teacher.labels)):
+        for slot in np.flatnonzero(teacher.labels[row] >= 0):
+            told[int(teacher.image_ids[row, slot])] = forward_image(TEACHER_PARAMS, laws.alone(teacher, row, slot))
+    for row in range(len(student.labels)):
+        for slot in np.flatnonzero(student.labels[row] >= 0):
+            said = forward_image(PARAMS, laws.alone(student, row, slot))
+            taught = told[int(student.image_ids[row, slot])]
+            total += losses.kl_divergence(said[None], taught[None], np.zeros(1, int))[0]
+    return total
+
+
+def learns_from_each_image(student: Row, teacher: Row, shown: Row, accumulate: int = 1) -> None:
+    """The loss of packed rows is that of each image alone, however teacher and student pack it."""
+    state, step = stepper(accumulate)
+    _, metrics = step(state, to_device(student), TEACHER, to_device(shown))
+    assert int(metrics.images) == (student.labels >= 0).sum()
+    assert_close(metrics.loss, divergence_image_by_image(student, teacher), FLOAT64)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_loss_is_that_of_each_image_alone(accumulate):
+    student, teacher = whole_batch()
+    learns_from_each_image(student, teacher, teacher, accumulate)
+
+
+def test_slots_shifted_by_one():
+    student, teacher = whole_batch()
+    ids = teacher.segment_ids
+    moved = np.where(ids > 0, ids % I + 1, 0).astype(np.int32)
+    caught(
+        learns_from_each_image,
+        student,
+        teacher,
+        teacher._replace(segment_ids=moved, grids=np.roll(teacher.grids, 1, 1)),
+    )
+
+
+def test_another_row_of_the_teacher():
+    student, teacher = whole_batch()
+    other = Row(*(np.roll(leaf, 1, 0) for leaf in teacher))
+    caught(learns_from_each_image, student, teacher, other)
+
+
+def test_the_gradient_takes_the_teacher_as_it_is():
+    """d KL / d student with the teacher's logits as constants; nothing reaches the teacher, which stays usable."""
+    student, teacher = whole_batch()
+    state, step = stepper()
+    before = [np.array(leaf) for leaf in jax.tree.leaves(TEACHER)]
+    after, metrics = step(state, to_device(student), TEACHER, to_device(teacher))
+    taught = jnp.asarray(np.asarray(eqx.filter_jit(TEACHER)(to_device(teacher))))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(model):
+        total, count = loss_sum(Distill("somewhere"), model(to_device(student)), to_device(student), taught)
+        return total / count.astype(total.dtype)
+
+    want = jax.tree.leaves(gradient(FAST))
+    for old, new, g in zip(jax.tree.leaves(state.model), jax.tree.leaves(after.model), want, strict=True):
+        assert np.abs(np.asarray(old - new) - np.asarray(g)).max() <= GRADIENT64 * max(1.0, float(metrics.grad_norm))
+    assert float(metrics.grad_norm) > 0
+    for old, new in zip(before, jax.tree.leaves(TEACHER)):
+        np.testing.assert_array_equal(old, new)
+
+
+def says_nothing_new(student, teacher, shown) -> None:
+    state, step = stepper()
+    _, metrics = step(state, to_device(student), teacher, to_device(shown))
+    assert abs(float(metrics.loss)) < 1e-10 and float(metrics.grad_norm) < 1e-10
+
+
+def test_a_teacher_that_is_the_student_teaches_nothing():
+    """At its own patch size and without dropping: loss 0, gradient 0, in one compiled program for all batches."""
+    view = TeacherView(PATCH, T, 6)
+    _, shown = whole_batch(view=view)
+    says_nothing_new(shown, FAST, shown)
+    caught(says_nothing_new, shown, filled(CONFIG, 5, "float64"), shown)
+    assert stepper()[1]._cache_size() <= 3  # by shape of the rows: never by what is in them or in the teacher
+
+
+def test_distillation_needs_a_teacher():
+    labels = to_device(whole_batch()[0])
+    with pytest.raises(ConfigError, match="compares with a teacher"):
+        loss_sum(Distill("somewhere"), jnp.zeros((*labels.labels.shape, 7)), labels)
+
+
+# the sigmoid form ---------------------------------------------------------------------------------
+
+
+@jax.jit
+def decisions(logits, teacher, labels):
+    value = fast_train.sigmoid_kl_divergence(logits, teacher, labels)
+    return value, jax.grad(lambda x: fast_train.sigmoid_kl_divergence(x, teacher, labels)[0])(logits)
+
+
+@given(seed=seeds, scale=st.sampled_from([0.1, 1.0, 50.0]))
+def test_divergence_of_decisions(seed, scale):
+    draw = np.random.default_rng(seed)
+    logits, teacher = scale * draw.normal(size=(2, I, 7))
+    labels = draw.integers(-1, 3, I)
+    got, count = losses.sigmoid_kl_divergence(logits, teacher, labels)
+    assert got >= -1e-12 and count == (labels >= 0).sum()
+    assert abs(losses.sigmoid_kl_divergence(logits, logits, labels)[0]) < 1e-12
+    (fast, fast_count), gradient = decisions(logits, teacher, labels)
+    assert abs(float(fast) - got) <= 1e-10 * max(1, abs(got)) and int(fast_count) == count
+    p, q = (1 / (1 + np.exp(-x)) for x in (teacher, logits))
+    assert np.abs(np.asarray(gradient) - (q - p) * (labels >= 0)[:, None]).max() <= GRADIENT64
+    if scale < 50:
+        known = (p * (np.log(p) - np.log(q)) + (1 - p) * (np.log1p(-p) - np.log1p(-q)))[labels >= 0]
+        assert_close(got, known.sum(), 1e-8)
+
+
+# configuration ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A flexible run on digits with a small saved teacher."""
+    shape = replace(CONFIG, patch_size=8, classes=10, posembed=replace(CONFIG.posembed, size=24), dtype="float32")
+    config = digits_flexi()
+    config = replace(config, data=replace(config.data, source=replace(config.data.source, train_images=500)))
+    manifest = config.data.source.open("", "train").manifest
+    save_model(tmp_path, filled(shape, 0, "float32"), shape, {"classes": list(manifest.classes)})
+    return replace(config, loss=Distill(str(tmp_path))), manifest, shape
+
+
+def test_what_is_open_in_a_lesson_is_chosen(run):
+    config, manifest, shape = run
+    teacher = open_teacher(config.loss, manifest)
+    resolved, notes = choose.resolve(config, manifest, teacher)
+    longest = grids_of(config.data.resolution, manifest.sizes, 0, 0, 8).prod(-1).max()
+    assert resolved.loss.row_tokens >= longest and len(resolved.loss.digest) == 64
+    assert any("loss.row_tokens = " in note for note in notes)
+    assert teacher.view(resolved.loss) == (8, resolved.loss.row_tokens, shape.posembed.longest_side)
+    assert open_teacher(Softmax(), manifest) is None
+
+
+@pytest.mark.parametrize(
+    "change, error, words",
+    [
+        (lambda loss: Distill(), ConfigError, "loss.teacher is not set"),
+        (lambda loss: replace(loss, teacher="/nowhere"), ConfigError, "no config.json in /nowhere"),
+        (lambda loss: replace(loss, digest="0" * 64), ConfigError, "loss.digest asks for 000000000000"),
+    ],
+)
+def test_teachers_that_are_refused(run, change, error, words):
+    config, manifest, _ = run
+    with pytest.raises(error, match=words):
+        open_teacher(change(config.loss), manifest)
+
+
+def test_a_teacher_of_other_classes_is_refused(run, tmp_path):
+    config, manifest, shape = run
+    save_model(tmp_path, filled(shape, 0, "float32"), shape, {"classes": [*manifest.classes[1:], manifest.classes[0]]})
+    with pytest.raises(DataError, match=r"knows 10 classes, first \('1',\).* in the same order"):
+        open_teacher(config.loss, manifest)
+
+
+def test_a_continued_run_keeps_its_teacher(run, tmp_path):
+    """It may lie elsewhere; it may not be another one, nor may the labels take its place."""
+    config, manifest, shape = run
+    config, _ = choose.resolve(config, manifest, open_teacher(config.loss, manifest))
+    write_config(tmp_path, config, "digits-flexi")
+    resume.reconcile(tmp_path, replace(config, loss=replace(config.loss, teacher="moved")))
+    with pytest.raises(ConfigError, match="loss.digest"):
+        resume.reconcile(tmp_path, replace(config, loss=replace(config.loss, digest="f" * 64), override=True))
+    with pytest.raises(ConfigError, match="loss.digest"):
+        resume.reconcile(tmp_path, replace(config, loss=Softmax(), override=True))
+    assert digits().loss == Softmax()
