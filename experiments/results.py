@@ -16,7 +16,9 @@ HEADING = "## Result"
 def save(folder: Path, **found: Any) -> dict:
     """Write result.json: what was found, with which code."""
     versions = {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()}
-    arguments = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]  # no folders of this machine
+    arguments = [
+        Path(word).name if word.startswith("/") else word for word in sys.argv[1:]
+    ]  # no folders of this machine
     command = " ".join(["python", f"experiments/{folder.name}/run.py", *arguments])
     result = {"experiment": folder.name, "command": command, "commit": commit(), "versions": versions, **found}
     write_json(folder / "result.json", result)

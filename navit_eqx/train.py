@@ -111,7 +111,7 @@ def train_step(
 
     def gradient(parts: tuple[Row, Row | None]):
         part, seen = parts
-        taught = None if teacher is None else teacher(seen)
+        taught = None if teacher is None or seen is None else teacher(seen)
         (_, sums), grads = jax.value_and_grad(share, has_aux=True)(state.model, part, taught)
         return grads, sums
 

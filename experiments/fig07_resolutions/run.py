@@ -1,4 +1,4 @@
-"""Resolution drawn by side or by area, with three distributions.   [NaViT, fig. 7]"""
+"""Resolution drawn by side or by area, with four distributions.   [NaViT, fig. 7]"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,7 @@ RESOLUTIONS = (20.0, 30.0, 40.0)
 DRAWS = {
     "uniform": Uniform(),
     "low": TruncatedNormal(-0.5),
+    "middle": TruncatedNormal(0.0),
     "high": TruncatedNormal(0.5),
 }
 KINDS = {"side": Sides, "area": Areas}
@@ -28,7 +29,7 @@ def arms(steps: int) -> dict[str, Config]:
 
 
 CLAIMS = (
-    Claim("By side is better than by area, over the three distributions", 0.005, ((SIDE, AREA),)),
+    Claim("By side is better than by area, over the four distributions", 0.005, ((SIDE, AREA),)),
     Claim("By side is no more than half a point worse", -0.005, ((SIDE, AREA),)),
     Claim("Of the sides, the law that prefers small images is best", 0.0,
           tuple((("side, low",), (other,)) for other in SIDE if other != "side, low")),
