@@ -70,15 +70,15 @@ def resolve(config: Config, manifest: Manifest, teacher: Teacher | None = None) 
     if teacher and isinstance(config.loss, Distill):
         _, taught = expected_tokens(law, OneSize(teacher.shape.patch_size), manifest, config.seed)
         largest = grids_of(law.at(law.spread[1]), manifest.sizes, 0, 0, teacher.shape.patch_size).prod(-1).max()
-        row_tokens = config.loss.row_tokens or teacher_row(
-            lengths, taught, int(largest), packing, config.model, teacher.shape
-        )
+        row_tokens = config.loss.row_tokens
+        if not row_tokens:
+            row_tokens = teacher_row(lengths, taught, int(largest), packing, config.model, teacher.shape)
+            notes.append(
+                f"loss.row_tokens = {row_tokens}: the teacher, in patches of {teacher.shape.patch_size}, sees "
+                f"{taught.mean():.0f} tokens of an image where the student sees {lengths.mean():.0f}"
+            )
         config = replace(config, loss=replace(config.loss, row_tokens=row_tokens, digest=teacher.digest))
         mean = mean_length(patch_sizes, drawn, np.maximum(lengths, taught * packing.row_tokens / row_tokens))
-        notes.append(
-            f"loss.row_tokens = {row_tokens}: the teacher, in patches of {teacher.shape.patch_size}, sees "
-            f"{taught.mean():.0f} tokens of an image where the student sees {lengths.mean():.0f}"
-        )
 
     if not data.val_resolution:
         data = replace(data, val_resolution=law.spread[1])

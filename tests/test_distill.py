@@ -394,6 +394,14 @@ def test_what_is_open_in_a_lesson_is_chosen(run):
     assert open_teacher(Softmax(), manifest) is None
 
 
+def test_a_teacher_that_sees_as_much_gets_rows_as_long():
+    """Shorter ones would cost more of the student's, longer ones more of its own; and the longest image fits."""
+    lengths, packing = np.array([8, 20, 33, 60]), Packing(416, 48)
+    assert choose.teacher_row(lengths, lengths, 60, packing, CONFIG, CONFIG) == 416
+    assert choose.teacher_row(lengths, lengths // 2, 30, packing, CONFIG, CONFIG) < 416
+    assert choose.teacher_row(lengths, lengths, 1000, packing, CONFIG, CONFIG) == 1024
+
+
 @pytest.mark.parametrize(
     "change, error, words",
     [
