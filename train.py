@@ -183,18 +183,19 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
             print(f"  set aside {name}: {reason}")
     for note in notes:
         print(f"chosen from the data: {note}")
+    planned = int((plan.image_ids >= 0).sum()) + len(plan.left_out)
+    part = "" if planned == len(train.manifest) else f"the first {planned} images of "
     print(
-        f"an epoch: {len(plan.image_ids)} rows of {config.data.packing.row_tokens} tokens, "
+        f"{part}an epoch: {len(plan.image_ids)} rows of {config.data.packing.row_tokens} tokens, "
         f"{(plan.image_ids >= 0).sum() / len(plan.image_ids):.2f} images a row, "
         f"padding {plan.padding(config.data.packing.row_tokens):.3%}"
     )
     if plan.left_out:
         index, reason = plan.left_out[0]
         print(f"{len(plan.left_out)} images are left out; {train.manifest.name(index)}: {reason}")
-    share = len(plan.left_out) / len(train.manifest)
-    if share > config.data.max_unreadable:
+    if len(plan.left_out) > config.data.max_unreadable * planned:
         raise DataError(
-            f"{len(plan.left_out)} of {len(train.manifest)} images fit no row; "
+            f"{len(plan.left_out)} of {planned} images fit no row; "
             f"{train.manifest.name(plan.left_out[0][0])}: {plan.left_out[0][1]}"
         )
     print("compiling ...", flush=True)

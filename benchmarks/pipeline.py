@@ -2,12 +2,14 @@
 
     python benchmarks/pipeline.py [--root DIR] [--quick]
 
-Digit strips always; with --root also a folder of images, ROOT/train/<class>/* or ROOT/<class>/*.
+Digit strips always; with --root also a folder of images, ROOT/train/<class>/* or ROOT/<class>/*: decoded as in
+training, decoded whole, and from a cache of sides up to 256 pixels, which is written for it.
 """
 
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,15 +18,20 @@ from pathlib import Path
 import numpy as np
 from measure import arguments, median_seconds, report
 
+from data.cache import write_split
+from data.decode import Whole
+from data.laws import Augment
 from data.pipeline import batches
+from data.records import Cached
 from data.rows import PlannedRows
-from data.sources import Digits
+from data.sources import Digits, Folder
 from harness import choose
 from harness.config import Config, digits, folder
 from harness.loading import open_source, training_rows
 from reference.types import Row
 
 WORKERS = (0, 1, 2)
+CACHED_SIDE = 256  # pixels
 CHECKED = 4  # batches compared before timing
 READ_AHEAD = 24  # more batches than one process holds ready: reading so many empties the buffers
 STEPS = 1_000_000  # more than any measurement reads
@@ -37,11 +44,33 @@ def main() -> None:
 
     strips = Digits(train_images=2_000) if args.quick else Digits()
     configs = {"digits": replace(digits(), data=replace(digits().data, source=strips))}
-    if args.root:
-        configs["folder"] = replace(folder(), data=replace(folder().data, root=args.root))
-    for name, config in configs.items():
-        config = replace(config, rows=4) if args.quick else config
-        measure_source(name, config, 12 if args.quick else 60, args.repeats)
+    with tempfile.TemporaryDirectory() as out:
+        if args.root:
+            configs |= of_folder(args.root, out)
+        for name, config in configs.items():
+            config = replace(config, rows=4) if args.quick else config
+            measure_source(name, config, 12 if args.quick else 60, args.repeats)
+
+
+def of_folder(root: str, out: str) -> dict[str, Config]:
+    """Preset folder without changes of colour, which would cost more than decoding; its cache goes to `out`."""
+    source = Folder().open(root, "train")
+    start = time.process_time()
+    write_split(source, Path(out) / "train", CACHED_SIDE, longest=True)
+    seconds = time.process_time() - start
+    size = sum(file.stat().st_size for file in Path(out).rglob("*"))
+    report(
+        name="write_cache",
+        images=len(source.manifest),
+        cpu_seconds=seconds,
+        bytes_per_image=size / len(source.manifest),
+    )
+    data = replace(folder().data, root=root, augment=Augment(flip=True, crop=0.25, stretch=0.33))
+    return {
+        "folder": replace(folder(), data=data),
+        "folder, whole": replace(folder(), data=replace(data, decoding=Whole())),
+        "folder, cached": replace(folder(), data=replace(data, source=Cached(), root=out)),
+    }
 
 
 def measure_source(name: str, config: Config, per_repeat: int, repeats: int) -> None:

@@ -9,6 +9,7 @@
     rows.py       random-access packed rows: decode, resize, patchify, drop, place
     augment.py    random changes of a training image that keep the plan valid
     randomness.py one stream of random numbers per purpose
+    records.py    decoded images in ArrayRecord files; cache.py writes them
     images.py     the short way for images in memory
     pipeline.py   rows → host slice → batch → workers, by Grain
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from reference.mixing import cutmix, mixup, sample_box
 
+from .decode import Box
 from .laws import Augment, Mix
 
 CORNER = (128, 128, 128)
@@ -15,42 +16,29 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
 def resize(
     image: UInt8[np.ndarray, "h w 3"],
     size: tuple[int, int],
-    box: tuple[float, float, float, float] | None = None,
+    box: Box | None = None,
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """`box` (left, top, right, bottom) of the image at `size` (height, width): bilinear, antialiased."""
+    """`box` of the image at `size` (height, width): bilinear, antialiased."""
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box))
 
 
-def augmented(
-    rng: np.random.Generator,
-    image: UInt8[np.ndarray, "h w 3"],
-    size: tuple[int, int],
-    law: Augment,
-    fit: bool = False,
-) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """A random crop of the image at `size`, perhaps mirrored, its colours moved a little.
-
-    The planned size has the image's own aspect ratio; `fit` first crops another image to that of `size`.
-    """
-    if fit:
-        image = fitting(rng, image, size)
-    out = resize(image, size, crop_box(rng, image.shape[:2], law))
+def changed(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], law: Augment) -> UInt8[np.ndarray, "h w 3"]:
+    """Perhaps mirrored, turned, its colours moved a little."""
     if law.flip and rng.random() < 0.5:
-        out = out[:, ::-1]
+        image = image[:, ::-1]
     if law.turn:
-        out = turned(out, law.turn * rng.uniform(-1, 1))
-    return jitter(rng, out, law.jitter) if law.jitter else out
+        image = turned(image, law.turn * rng.uniform(-1, 1))
+    return jitter(rng, image, law.jitter) if law.jitter else image
 
 
-def fitting(
-    rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]
-) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The largest part of the image with the aspect ratio of `size`, at a random place."""
-    scale = min(n / m for n, m in zip(image.shape, size))
-    sides = [max(1, min(n, round(m * scale))) for n, m in zip(image.shape, size)]
+def fitting(rng: np.random.Generator, frame: Box, size: tuple[int, int]) -> Box:
+    """The largest part of an image with the aspect ratio of `size` (height, width), in whole pixels, anywhere."""
+    full = int(frame[3]), int(frame[2])
+    scale = min(n / m for n, m in zip(full, size))
+    height, width = (max(1, min(n, round(m * scale))) for n, m in zip(full, size))
     # One number a side whatever the size, so that the picture is the same at another size.
-    top, left = (int(rng.random() * (n - side + 1)) for n, side in zip(image.shape, sides))
-    return image[top : top + sides[0], left : left + sides[1]]
+    top, left = (int(rng.random() * (n - side + 1)) for n, side in zip(full, (height, width)))
+    return left, top, left + width, top + height
 
 
 def mixed(
@@ -69,12 +57,13 @@ def turned(image: UInt8[np.ndarray, "h w 3"], angle: float) -> UInt8[np.ndarray,
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).rotate(degrees, bilinear, fillcolor=CORNER))
 
 
-def crop_box(rng: np.random.Generator, size: tuple[int, int], law: Augment) -> tuple[float, float, float, float]:
+def crop_box(rng: np.random.Generator, within: Box, law: Augment) -> Box:
     """A box with a share ~ U(crop, 1) of the area, anywhere; its aspect ratio moves by at most `stretch`."""
+    size = within[3] - within[1], within[2] - within[0]
     share = np.sqrt(rng.uniform(law.crop, 1.0))
     tilt = np.exp(rng.uniform(-1, 1) * np.log1p(law.stretch) / 2)
     height, width = (min(side * share * t, side) for side, t in zip(size, (tilt, 1 / tilt)))
-    top, left = rng.uniform(0, size[0] - height), rng.uniform(0, size[1] - width)
+    top, left = within[1] + rng.uniform(0, size[0] - height), within[0] + rng.uniform(0, size[1] - width)
     return left, top, left + width, top + height
 
 

@@ -6,6 +6,7 @@ Nothing is decoded before the header was held against the limits below (docs/bad
 import io
 import stat
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,17 @@ from PIL.Image import Transpose
 
 from .errors import BadImage
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+
 MAX_BYTES = 1 << 28
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 32_768
 MAX_SCANS = 100  # of a JPEG: thirty bytes each, and each passes over all pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+
+JPEG = ("JPEG", "MPO")
+SHRINKS = (8, 4, 2)
 
 # EXIF and TIFF tags.
 BITS, PHOTOMETRIC, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 258, 262, 274, 322, 323
@@ -38,6 +44,30 @@ UPRIGHT = {
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 # What Pillow warns of is either harmless or refused here; `catch_warnings` is not safe in the threads that decode.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Images are decoded at their full size."""
+
+    def shrink(self, box: Box, size: tuple[int, int]) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """JPEGs are decoded at a half, a quarter or an eighth of their size where no more is shown of them."""
+
+    margin: float = 1.0
+    """Decoded pixels a side for each one that is shown, at least."""
+
+    def shrink(self, box: Box, size: tuple[int, int]) -> int:
+        """By how much an image may be smaller of which `box` is shown at `size` (height, width)."""
+        ratio = min((box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0]) / self.margin
+        return next((s for s in SHRINKS if s <= ratio), 1)
+
+
+Decoding = Whole | Shrunk
 
 
 def read_file(path: Path) -> bytes:
@@ -66,13 +96,18 @@ def read_size(data: bytes) -> tuple[int, int]:
     return (width, height) if _orientation(exif) >= 5 else (height, width)
 
 
-def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+def decode(data: bytes, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
     """Upright RGB: rotation applied, transparency laid on white, more than 8 bits scaled to 8, the first frame.
 
+    A JPEG comes at ⌈1 / shrink⌉ of its sides, shrink 1, 2, 4 or 8: fewer frequencies of its blocks are turned into
+    pixels, which is cheap and about an average of shrink x shrink pixels. Other formats, images with a side below
+    `shrink`, and turned ones whose sides it does not divide come as they are.
     Raises BadImage.
     """
     image = _open(data)
     try:
+        if _shrinks(image, shrink):
+            image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
         turn = UPRIGHT.get(_orientation(image.getexif))
         image = _to_rgb(image, data)
@@ -81,6 +116,12 @@ def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
         raise
     except Exception as error:
         raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _shrinks(image: Image.Image, shrink: int) -> bool:
+    """A last pixel that is only partly covered must be the last of the upright image too."""
+    whole = all(side % shrink == 0 for side in image.size)
+    return 1 < shrink <= min(image.size) and image.format in JPEG and (whole or _orientation(image.getexif) == 1)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -108,7 +149,7 @@ def _open(data: bytes) -> Image.Image:
 
 def _check_cost(image: Image.Image, data: bytes) -> None:
     """Refuse what is cheap to write and dear to decode, although the image itself is small."""
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+    if image.format in JPEG and data.count(b"\xff\xda") > MAX_SCANS:
         raise BadImage(f"more than {MAX_SCANS} scans of one JPEG: save it anew")
     if image.format == "TIFF":
         tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]

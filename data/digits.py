@@ -66,7 +66,7 @@ class DigitStrips:
         """A worker draws the tables anew: 30 MB less to send, for 300,000 strips."""
         return DigitStrips, self.made_of
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
         """Strip `index`, drawn."""
         count = self.digits[index]
         rng = generator(Purpose.STRIP_STROKES, *self.key, index)

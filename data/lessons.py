@@ -10,13 +10,15 @@ from jaxtyping import Int, UInt8
 
 from reference.types import Row
 
+from .decode import Whole
 from .errors import BadImage
 from .plan import Plan, planned_for
 from .rows import Epochs, PlannedRows
 from .sources import Source
 from .teacher import TeacherView
 
-Grids = Callable[[int], Int[np.ndarray, "N 2"]]
+Taught = tuple[Int[np.ndarray, " n"], Int[np.ndarray, "n 2"]]
+"""Images, and the grids at which a teacher sees them."""
 
 
 class Lesson(NamedTuple):
@@ -35,11 +37,11 @@ class ReadOnce:
         self.manifest = source.manifest
         self.found: dict[int, UInt8[np.ndarray, "h w 3"] | BadImage] = {}
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
         """Raises BadImage."""
         if index not in self.found:
             try:
-                self.found[index] = self.source.image(index)
+                self.found[index] = self.source.image(index, shrink)
             except BadImage as error:
                 self.found[index] = error
         image = self.found[index]
@@ -64,17 +66,18 @@ class LessonRows:
 
     def __getitem__(self, index: int) -> Lesson:
         source = ReadOnce(self.student.source)
-        return Lesson(*(replace(rows, source=source)[index] for rows in (self.student, self.teacher)))
+        both = (replace(rows, source=source, decoding=Whole()) for rows in (self.student, self.teacher))
+        return Lesson(*(rows[index] for rows in both))
 
 
-def lessons(student: PlannedRows, teacher: TeacherView, grids: Grids) -> LessonRows:
-    """`student` rows, planned with this teacher, beside what it sees of them; `grids` are the teacher's, by epoch."""
-    epochs = Epochs(partial(_planned_for, teacher, student.epochs, grids))
+def lessons(student: PlannedRows, teacher: TeacherView, taught: Callable[[int], Taught]) -> LessonRows:
+    """`student` rows, planned with this teacher, beside what it sees of them in each block of the stream."""
+    epochs = Epochs(partial(_planned_for, teacher, student.epochs, taught), student.epochs.blocks)
     beside = replace(
         student, epochs=epochs, patch_size=teacher.patch_size, row_tokens=teacher.row_tokens, interpolation=None
     )
     return LessonRows(student, beside)
 
 
-def _planned_for(teacher: TeacherView, epochs: Epochs, grids: Grids, epoch: int) -> Plan:
-    return planned_for(teacher, epochs.planned(epoch), grids(epoch))
+def _planned_for(teacher: TeacherView, epochs: Epochs, taught: Callable[[int], Taught], place: int) -> Plan:
+    return planned_for(teacher, epochs.planned(place), *taught(place))

@@ -4,11 +4,15 @@ No pixel is read.
 
 A pure function of (manifest, seed, epoch, laws), so the stream is the same for any number of workers and
 hosts, its length is known, and its position is one integer.
+
+Large epochs are planned in blocks: the images of a block follow each other in the epoch's order, are drawn for and
+packed by themselves, so that a run on millions of images starts with the first of its blocks.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +29,7 @@ from .rules import ExactFit, Rule
 from .teacher import TeacherView
 
 NOTHING = Constant(0.0)  # dropped
+BLOCK = 1 << 17  # most images that are planned together
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ MORE_SLOTS = "raise data.packing.row-images, or choose a rule that does not drop
 
 
 class Plan(NamedTuple):
-    """Rows of one epoch; slots without an image hold −1 and zeros, and the patch size of the slot before them."""
+    """Rows of one epoch, or of a block of it; slots without an image hold −1 and zeros, and the patch size of the slot
+    before them."""
 
     image_ids: Int[np.ndarray, "R I"]
     grids: Int[np.ndarray, "R I 2"]
@@ -65,7 +71,7 @@ class Plan(NamedTuple):
 
 
 class Views(NamedTuple):
-    """How every image is to be seen."""
+    """How every image is to be seen, in the order of their turns."""
 
     patch_sizes: Int[np.ndarray, " N"]
     grids: Int[np.ndarray, "N 2"]
@@ -88,20 +94,27 @@ def plan_epoch(
     longest_side: int,
     step_rows: int = 1,
     teacher: TeacherView | None = None,
+    block: int = 0,
+    blocks: int = 1,
 ) -> Plan:
-    """Every image stands in exactly one row, or in `left_out` with the reason.
+    """Every image stands in exactly one row, or in `left_out` with the reason; of `blocks` equal parts of the epoch
+    this is the plan of one.
 
     `longest_side` is the largest grid side that has a position. With a patch size for each step the rows come in
     groups of `step_rows`, of one size each; a group that the images do not fill ends with empty rows. With a
     `teacher` its tokens of the images of each row fit a row of its own (`planned_for`).
     Raises DataError where no image fits.
     """
+    part = block_of(len(sizes), block, blocks)
+    order = epoch_order(len(sizes), seed, epoch) if shuffle else np.arange(len(sizes), dtype=np.int32)
+    images, seen = order[part], images_seen(epoch, len(sizes), part.start, part.stop)
+    sizes = sizes[images]
 
     def rng(purpose: Purpose) -> np.random.Generator:
-        return generator(purpose, seed, epoch)
+        return generator(purpose, seed, epoch, block)
 
     def grids_at(patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
-        return grids_of(resolution, sizes, seed, epoch, patch_size)
+        return grids_of(resolution, sizes, seed, epoch, block, patch_size)
 
     def views(patch_sizes: Int[np.ndarray, " N"]) -> Views:
         grids = grids_at(patch_sizes)
@@ -111,19 +124,17 @@ def plan_epoch(
         return Views(patch_sizes, grids, kept, room, (room <= packing.row_tokens) & (grids.max(-1) <= longest_side))
 
     law = OneSize(patch_size) if isinstance(patch_size, int) else patch_size
-    order = rng(Purpose.ORDER).permutation(len(sizes)) if shuffle else np.arange(len(sizes))
-    seen = images_seen(order, epoch)
     draw = partial(law.sample, rng(Purpose.PATCH_SIZE), tokens=lambda size: grids_at(size).prod(-1))
     if law.per == "step":
-        seen_as, rows = _in_steps(order, lambda image: int(draw(seen[image : image + 1])[0]), views, packing, step_rows)
+        seen_as, rows = _in_steps(len(images), lambda k: int(draw(seen[k : k + 1])[0]), views, packing, step_rows)
     else:
         seen_as = views(draw(seen))
-        rows = _rows(order, seen_as, packing)
-    left_out = [(i, _why(seen_as, i, packing, longest_side)) for i in np.flatnonzero(~seen_as.fits).tolist()]
+        rows = _rows(np.arange(len(images)), seen_as, packing)
+    left_out = [(k, _why(seen_as, k, packing, longest_side)) for k in np.flatnonzero(~seen_as.fits).tolist()]
     if not rows:
         first = f"; the first: {left_out[0][1]}" if left_out else ""
-        raise DataError(f"none of {len(sizes)} images fits a row{first}")
-    plan = _tabled(rows, seen_as, packing, left_out)
+        raise DataError(f"none of {len(images)} images fits a row{first}")
+    plan = _tabled(rows, images, seen_as, packing, left_out)
     if packing.fill == "resolution":
         _grow_last(plan, packing.row_tokens, longest_side)
     if packing.fill != "none":
@@ -131,31 +142,57 @@ def plan_epoch(
     return plan
 
 
+@lru_cache(maxsize=1)
+def epoch_order(count: int, seed: int, epoch: int) -> Int[np.ndarray, " N"]:
+    """The images of an epoch in the order of their turns."""
+    order = np.arange(count, dtype=np.int32)
+    generator(Purpose.ORDER, seed, epoch).shuffle(order)
+    order.flags.writeable = False
+    return order
+
+
+def block_of(count: int, block: int, blocks: int) -> slice:
+    """The turns of one of `blocks` equal parts of an epoch."""
+    return slice(count * block // blocks, count * (block + 1) // blocks)
+
+
 def grids_of(
-    resolution: Resolution, sizes: Int[np.ndarray, "N 2"], seed: int, epoch: int, patch_size: PatchSize
-) -> Int[np.ndarray, "N 2"]:
-    """Grids of an epoch: the same draw of resolutions whatever the patches."""
-    return resolution.grids(generator(Purpose.RESOLUTION, seed, epoch), sizes, patch_size)
+    resolution: Resolution, sizes: Int[np.ndarray, "n 2"], seed: int, epoch: int, block: int, patch_size: PatchSize
+) -> Int[np.ndarray, "n 2"]:
+    """Grids of the images of a block, in the order of their turns: the same draw of sides whatever the patches."""
+    return resolution.grids(generator(Purpose.RESOLUTION, seed, epoch, block), sizes, patch_size)
 
 
-def planned_for(teacher: TeacherView, plan: Plan, grids: Int[np.ndarray, "N 2"]) -> Plan:
-    """The same images in the same slots, as the teacher sees them: at these grids, with all tokens."""
-    seen = np.where(plan.image_ids[..., None] >= 0, grids[plan.image_ids], 0).astype(np.int32)
+def planned_for(teacher: TeacherView, plan: Plan, images: Int[np.ndarray, " n"], grids: Int[np.ndarray, "n 2"]) -> Plan:
+    """The same images in the same slots, as the teacher sees them: each of `images` at its grid, with all tokens."""
+    order = np.argsort(images)
+    turns = order[np.searchsorted(images, plan.image_ids, sorter=order)]
+    seen = np.where(plan.image_ids[..., None] >= 0, grids[turns], 0).astype(np.int32)
     sizes = np.full_like(plan.patch_sizes, teacher.patch_size)
     return plan._replace(grids=seen, kept=seen.prod(-1).astype(np.int32), patch_sizes=sizes)
 
 
-def _rows(images: Int[np.ndarray, " n"], seen_as: Views, packing: Packing) -> list[list[int]]:
+def images_seen(epoch: int, count: int, start: int, end: int) -> Int[np.ndarray, " n"]:
+    """For the images with turns `start` to `end` of an epoch of `count`, how many came before since the run began.
+
+    Choice: every image counts when its turn comes, whether or not it finds a place in a row, so that the
+    number follows from (seed, epoch) alone and a resumed run goes on exactly.
+    """
+    return epoch * count + np.arange(start, end)
+
+
+def _rows(turns: Int[np.ndarray, " n"], seen_as: Views, packing: Packing) -> list[list[int]]:
     """Those of the images that fit, in rows."""
-    images = images[seen_as.fits[images]]
-    if not len(images):
+    turns = turns[seen_as.fits[turns]]
+    if not len(turns):
         return []
-    rows = packing.rule.rows(seen_as.room[images].tolist(), packing.row_tokens, packing.row_images)
-    return [images[row].tolist() for row in rows]
+    rows = packing.rule.rows(seen_as.room[turns].tolist(), packing.row_tokens, packing.row_images)
+    turn = turns.tolist()
+    return [[turn[k] for k in row] for row in rows]
 
 
 def _in_steps(
-    order: Int[np.ndarray, " N"],
+    count: int,
     size_from: Callable[[int], int],
     views: Callable[[Int[np.ndarray, " N"]], Views],
     packing: Packing,
@@ -165,55 +202,51 @@ def _in_steps(
 
     A step packs the next images that could fill it; those beyond its rows wait, and come first in the next step.
     """
-    count, room = len(order), step_rows * packing.row_tokens
+    room = step_rows * packing.row_tokens
     at = cache(lambda size: views(np.full(count, size, np.int32)))
     whole = np.zeros(count, np.int32)
     seen_as = Views(whole, np.zeros((count, 2), np.int32), whole.copy(), whole.copy(), np.zeros(count, bool))
-    rows, waiting, start = [], order[:0], 0
+    rows, waiting, start = [], np.arange(0), 0
     while start < count or len(waiting):
-        end = start + step_rows * packing.row_images - len(waiting)
-        images = np.concatenate([waiting, order[start:end]])
-        now = at(size_from(images[0]))
-        images = images[: 1 + np.searchsorted(np.cumsum(now.fits[images] * now.room[images]), room)]
-        start += max(0, len(images) - len(waiting))
-        packed = _rows(images, now, packing)
-        again = np.isin(images, [i for row in packed[step_rows:] for i in row])
+        end = min(count, start + step_rows * packing.row_images - len(waiting))
+        turns = np.concatenate([waiting, np.arange(start, end)])
+        now = at(size_from(turns[0]))
+        turns = turns[: 1 + np.searchsorted(np.cumsum(now.fits[turns] * now.room[turns]), room)]
+        start += max(0, len(turns) - len(waiting))
+        packed = _rows(turns, now, packing)
+        again = np.isin(turns, [k for row in packed[step_rows:] for k in row])
         for table, values in zip(seen_as, now):
-            table[images] = values[images]
+            table[turns] = values[turns]
         if packed:
             rows += packed[:step_rows] + [[]] * (step_rows - len(packed))
-        waiting = np.concatenate([images[again], waiting[len(images) :]])
+        waiting = np.concatenate([turns[again], waiting[len(turns) :]])
     return seen_as, rows
 
 
-def _tabled(rows: list[list[int]], seen_as: Views, packing: Packing, left_out: list[tuple[int, str]]) -> Plan:
-    """Rows as tables; images that fit but stand in no row are added to those left out."""
-    image_ids = np.full((len(rows), packing.row_images), -1, np.int32)
-    for r, row in enumerate(rows):
-        image_ids[r, : len(row)] = row
-    used = image_ids >= 0
+def _tabled(
+    rows: list[list[int]],
+    images: Int[np.ndarray, " N"],
+    seen_as: Views,
+    packing: Packing,
+    left_out: list[tuple[int, str]],
+) -> Plan:
+    """Rows of turns as tables of images; those that fit but stand in no row are added to those left out."""
+    counts = np.fromiter(map(len, rows), np.int32, len(rows))
+    used = np.arange(packing.row_images) < counts[:, None]
+    turns = np.zeros(used.shape, np.int32)
+    turns[used] = np.fromiter(chain.from_iterable(rows), np.int32, counts.sum())
     surplus = seen_as.fits.copy()
-    surplus[image_ids[used]] = False
+    surplus[turns[used]] = False
     reason = f"its row held {packing.row_images} images before it: {MORE_SLOTS}"
+    left_out = left_out + [(k, reason) for k in np.flatnonzero(surplus).tolist()]
     last = np.maximum.accumulate(np.where(used, np.arange(used.size).reshape(used.shape), 0).ravel())
     return Plan(
-        image_ids,
-        np.where(used[..., None], seen_as.grids[image_ids], 0).astype(np.int32),
-        np.where(used, seen_as.kept[image_ids], 0).astype(np.int32),
-        seen_as.patch_sizes[image_ids.ravel()[last]].reshape(used.shape),
-        tuple(left_out + [(int(i), reason) for i in np.flatnonzero(surplus)]),
+        np.where(used, images[turns], -1),
+        np.where(used[..., None], seen_as.grids[turns], 0),
+        np.where(used, seen_as.kept[turns], 0),
+        seen_as.patch_sizes[turns.ravel()[last]].reshape(used.shape),
+        tuple((int(images[k]), why) for k, why in left_out),
     )
-
-
-def images_seen(order: Int[np.ndarray, " N"], epoch: int) -> Int[np.ndarray, " N"]:
-    """For each image, how many came before it since the run began: epoch · N + its place in the epoch's order.
-
-    Choice: every image counts when its turn comes, whether or not it finds a place in a row, so that the
-    number follows from (seed, epoch) alone and a resumed run goes on exactly.
-    """
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return epoch * len(order) + place
 
 
 def _grow_last(plan: Plan, row_tokens: int, longest_side: int) -> None:

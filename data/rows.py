@@ -14,7 +14,8 @@ from reference.patches import patchify
 from reference.resize import Interpolation, base_patches
 from reference.types import Row, Tokens
 
-from .augment import augmented, mixed, resize
+from .augment import changed, crop_box, fitting, mixed, resize
+from .decode import Box, Decoding, Whole
 from .errors import BadImage
 from .laws import AtRandom, Augment, Choosing, Mix
 from .plan import Plan
@@ -23,39 +24,43 @@ from .sources import Source
 
 
 class Epochs:
-    """The rows of all epochs in one line. Plans are made when needed, by one thread at a time; two are kept."""
+    """The rows of all epochs in one line, each epoch in so many blocks: `plan` makes the k-th block of the stream.
 
-    def __init__(self, plan: Callable[[int], Plan]):
+    Plans are made when needed, by one thread at a time; two are kept.
+    """
+
+    def __init__(self, plan: Callable[[int], Plan], blocks: int = 1):
         self.plan = plan
-        self.ends: list[int] = []  # first row after each epoch planned so far
+        self.blocks = blocks
+        self.ends: list[int] = []  # first row after each block planned so far
         self.kept: dict[int, Plan] = {}
         self.lock = threading.Lock()
 
-    def __getstate__(self) -> Callable[[int], Plan]:
-        return self.plan
+    def __getstate__(self) -> tuple[Callable[[int], Plan], int]:
+        return self.plan, self.blocks
 
-    def __setstate__(self, plan: Callable[[int], Plan]) -> None:
-        self.__init__(plan)
+    def __setstate__(self, state: tuple[Callable[[int], Plan], int]) -> None:
+        self.__init__(*state)
 
     def locate(self, index: int) -> tuple[int, Plan, int]:
-        """Epoch, its plan, and the row in it, of row `index` of the stream."""
+        """Epoch, the plan of the block, and the row in it, of row `index` of the stream."""
         with self.lock:
             while not self.ends or self.ends[-1] <= index:
                 rows = len(self._planned(len(self.ends)).image_ids)
                 self.ends.append(self.ends[-1] + rows if self.ends else rows)
-            epoch = bisect.bisect_right(self.ends, index)
-            return epoch, self._planned(epoch), index - (self.ends[epoch - 1] if epoch else 0)
+            block = bisect.bisect_right(self.ends, index)
+            return block // self.blocks, self._planned(block), index - (self.ends[block - 1] if block else 0)
 
-    def planned(self, epoch: int) -> Plan:
-        """The plan of an epoch."""
+    def planned(self, block: int) -> Plan:
+        """The plan of a block."""
         with self.lock:
-            return self._planned(epoch)
+            return self._planned(block)
 
-    def _planned(self, epoch: int) -> Plan:
-        if epoch not in self.kept:
+    def _planned(self, block: int) -> Plan:
+        if block not in self.kept:
             self.kept = dict([*self.kept.items()][-1:])
-            self.kept[epoch] = self.plan(epoch)
-        return self.kept[epoch]
+            self.kept[block] = self.plan(block)
+        return self.kept[block]
 
 
 class Picture(NamedTuple):
@@ -87,6 +92,7 @@ class PlannedRows:
     interpolation: Interpolation | None = None
     """Maps patches of every size to `patch_size`, so that they share rows; None leaves them as they are cut, all of a
     row at one size."""
+    decoding: Decoding = Whole()
 
     def __len__(self) -> int:
         return self.count
@@ -144,20 +150,36 @@ class PlannedRows:
 
     def picture(self, rng: np.random.Generator, image_id: int, size: tuple[int, int]) -> Picture:
         """One image at its planned size (height, width), perhaps with another one in it."""
-        image = self.source.image(image_id)
-        if self.augment is None:
-            return Picture(resize(image, size))
-        pixels, mix = augmented(rng, image, size, self.augment), self.augment.mix
-        if mix is None or rng.random() >= mix.share:
+        law, box = self.augment, self.frame(image_id)
+        if law is None:
+            return Picture(self.region(image_id, box, size))
+        pixels = changed(rng, self.region(image_id, crop_box(rng, box, law), size), law)
+        if law.mix is None or rng.random() >= law.mix.share:
             return Picture(pixels)
-        return self.with_partner(rng, pixels, mix, self.augment)
+        return self.with_partner(rng, pixels, law.mix, law)
 
     def with_partner(self, rng: np.random.Generator, pixels: np.ndarray, mix: Mix, augment: Augment) -> Picture:
         """Mixed with a random image of the set; as it is where that one cannot be read."""
         partner = int(rng.integers(len(self.source.manifest)))
+        size = pixels.shape[0], pixels.shape[1]
+        box = crop_box(rng, fitting(rng, self.frame(partner), size), augment)
         try:
-            other = augmented(rng, self.source.image(partner), pixels.shape[:2], augment, fit=True)
+            other = changed(rng, self.region(partner, box, size), augment)
         except BadImage:
             return Picture(pixels)
         pixels, weight = mixed(rng, pixels, other, mix)
         return Picture(pixels, int(self.source.manifest.labels[partner]), weight)
+
+    def frame(self, image_id: int) -> Box:
+        """All of an image."""
+        height, width = self.source.manifest.sizes[image_id].tolist()
+        return 0, 0, width, height
+
+    def region(self, image_id: int, box: Box, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+        """A part of an image at `size`, decoded no larger than that needs.   Raises BadImage."""
+        shrink = self.decoding.shrink(box, size)
+        image = self.source.image(image_id, shrink)
+        if image.shape[:2] != tuple(self.source.manifest.sizes[image_id]):
+            left, top, right, bottom = box
+            box = left / shrink, top / shrink, right / shrink, bottom / shrink
+        return resize(image, size, box)

@@ -1,4 +1,4 @@
-"""Where images come from. A source has a `manifest` and draws `image(index)` as upright h w 3 uint8.
+"""Where images come from. A source has a `manifest` and draws `image(index, shrink)` as upright h w 3 uint8.
 
 Sources travel to worker processes by pickle: they hold paths, not open files.
 """
@@ -34,8 +34,8 @@ class Source(Protocol):
 
     manifest: Manifest
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Raises BadImage."""
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+        """In full, or where the source can at 1 / shrink of its sides, rounded up.   Raises BadImage."""
         ...
 
 
@@ -95,7 +95,7 @@ class Arrays:
             where="arrays in memory",
         )
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
         return self.images[index]
 
 
@@ -127,8 +127,8 @@ class ImageFolder:
     def _bytes(self, name: str) -> bytes:
         return read_file(self.folder / name)
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return decoded_as(self.manifest.sizes[index], self._bytes(os.fsdecode(self.manifest.names[index])))
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+        return decoded_as(self.manifest.sizes[index], self._bytes(os.fsdecode(self.manifest.names[index])), shrink)
 
 
 def _sub_folder(root: Path, split: str) -> Path | None:
@@ -207,8 +207,8 @@ class ParquetImages:
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k != "encoded"}
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return decoded_as(self.manifest.sizes[index], self.encoded[self.places[index]])
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+        return decoded_as(self.manifest.sizes[index], self.encoded[self.places[index]], shrink)
 
 
 def _shards(root: Path, split: str) -> list[Path]:
@@ -279,10 +279,10 @@ def measure(names: list[str], contents: Callable[[], Iterable[bytes]]) -> tuple[
     return sizes, reasons
 
 
-def decoded_as(size: Int[np.ndarray, " 2"], data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """The image, of the size for which it was planned.   Raises BadImage."""
-    image = decode(data)
-    if image.shape[:2] != tuple(size):
+def decoded_as(size: Int[np.ndarray, " 2"], data: bytes, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    """The image, of the size for which it was planned, or that divided by `shrink`.   Raises BadImage."""
+    image = decode(data, shrink)
+    if image.shape[:2] not in (tuple(size), tuple(-(-size // shrink))):
         raise BadImage(
             f"{image.shape[0]} x {image.shape[1]} pixels, but {size[0]} x {size[1]} when it was measured: start anew"
         )

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 
 import numpy as np
+from jaxtyping import Int
 
 from data.laws import (
     Areas,
@@ -18,7 +19,7 @@ from data.laws import (
     Square,
 )
 from data.manifest import Manifest
-from data.plan import Packing, grids_of
+from data.plan import Packing
 from navit_eqx.config import Distill, ModelConfig
 from navit_eqx.config_json import ConfigError
 from reference.cost import row_flops
@@ -32,6 +33,7 @@ from .teaching import Teacher
 EPOCHS = 60  # passes over the images where steps are not given
 FEWEST_IMAGES = 50_000  # seen in training, however small the set
 TOKEN_STEP = 32  # row lengths are multiples of this
+ENOUGH = 1 << 20  # images of a larger set by which choices are made
 
 
 def resolve(config: Config, manifest: Manifest, teacher: Teacher | None = None) -> tuple[Config, list[str]]:
@@ -69,7 +71,8 @@ def resolve(config: Config, manifest: Manifest, teacher: Teacher | None = None) 
 
     if teacher and isinstance(config.loss, Distill):
         _, taught = expected_tokens(law, OneSize(teacher.shape.patch_size), manifest, config.seed)
-        largest = grids_of(law.at(law.spread[1]), manifest.sizes, 0, 0, teacher.shape.patch_size).prod(-1).max()
+        at_most = law.at(law.spread[1]).grids(np.random.default_rng(0), manifest.sizes, teacher.shape.patch_size)
+        largest = at_most.prod(-1).max()
         row_tokens = config.loss.row_tokens
         if not row_tokens:
             row_tokens = teacher_row(lengths, taught, int(largest), packing, config.model, teacher.shape)
@@ -149,9 +152,14 @@ def sides_from(law: Resolution, manifest: Manifest, patch: int) -> Resolution:
         return replace(law, law=sides_from(law.law, manifest, patch))
     if not isinstance(law, Sides | Areas) or law.hi:
         return law
-    median = float(np.median(np.sqrt(manifest.sizes.prod(-1, dtype=float))))
+    median = float(np.median(np.sqrt(enough(manifest).prod(-1, dtype=float))))
     hi = patch * int(np.clip(round(median / patch), 4, 16))
     return replace(law, lo=law.lo or patch * max(2, round(hi / 2 / patch)), hi=hi)
+
+
+def enough(manifest: Manifest) -> Int[np.ndarray, "n 2"]:
+    """Sizes of images at equal distances in the manifest: of all of them up to a million."""
+    return manifest.sizes[:: -(-len(manifest) // ENOUGH)]
 
 
 def lengths_from(law: Dropping, tokens: np.ndarray) -> Dropping:
@@ -167,15 +175,17 @@ def lengths_from(law: Dropping, tokens: np.ndarray) -> Dropping:
 def expected_tokens(
     law: Resolution, patch_sizes: PatchSizes, manifest: Manifest, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Patch sizes, and token counts before dropping, of one draw over the whole set; a curriculum runs from end to end.
+    """Patch sizes, and token counts before dropping, of one draw over the set; a curriculum runs from end to end.
 
     Raises ConfigError where a law makes no sense.
     """
 
-    def grids(patch_size) -> np.ndarray:
-        return law.grids(np.random.default_rng(seed), manifest.sizes, patch_size)
+    sizes = enough(manifest)
+    count = len(sizes)
 
-    count = len(manifest)
+    def grids(patch_size) -> np.ndarray:
+        return law.grids(np.random.default_rng(seed), sizes, patch_size)
+
     if isinstance(patch_sizes, CoarseToFine):
         patch_sizes = replace(patch_sizes, images=count)
     rng = np.random.default_rng([seed, 2])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from data.decode import Decoding, Shrunk
 from data.laws import (
     AtRandom,
     Augment,
@@ -19,6 +20,7 @@ from data.laws import (
     Square,
 )
 from data.plan import Packing
+from data.records import Cached
 from data.sources import Digits, Folder, Parquet
 from navit_eqx import config as sizes
 from navit_eqx.config import (
@@ -42,7 +44,7 @@ from navit_eqx.config_json import check
 class DataConfig:
     """Images, and how they are seen."""
 
-    source: Digits | Folder | Parquet = Folder()
+    source: Digits | Folder | Parquet | Cached = Folder()
     root: str = ""
     """Folder of the images."""
     resolution: Resolution = Sides(0, 0)
@@ -54,6 +56,8 @@ class DataConfig:
     choosing: Choosing = AtRandom()
     """Which tokens stay."""
     augment: Augment = Augment()
+    decoding: Decoding = Shrunk()
+    """How large training images are decoded; evaluation decodes them whole."""
     packing: Packing = Packing()
     val_resolution: float = 0
     """At which size accuracy is reported; 0 is the largest seen in training."""
@@ -120,7 +124,7 @@ ON_REQUEST = {
 NEVER = {
     *("model", "rows", "seed", "start", "optim.rule", "optim.ema", "loss.row_tokens", "loss.digest"),
     *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.choosing", "data.augment"),
-    "data.packing",
+    *("data.packing", "data.decoding"),
 }
 
 

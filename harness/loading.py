@@ -7,10 +7,20 @@ from functools import partial
 import numpy as np
 
 from data.laws import Augment, Dropping, PatchSizes, Resolution
-from data.lessons import LessonRows, lessons
+from data.lessons import LessonRows, Taught, lessons
 from data.memory import Remembered
 from data.pipeline import batches
-from data.plan import NOTHING, Packing, Plan, grids_of, plan_epoch, plan_evaluation
+from data.plan import (
+    BLOCK,
+    NOTHING,
+    Packing,
+    Plan,
+    block_of,
+    epoch_order,
+    grids_of,
+    plan_epoch,
+    plan_evaluation,
+)
 from data.rows import Epochs, PlannedRows
 from data.rules import ExactFit
 from data.sources import Source
@@ -29,11 +39,16 @@ def open_source(data: DataConfig, split: str) -> Source:
     return Remembered(source, int(data.memory * 2**30)) if split == "train" and data.memory else source
 
 
+def blocks_of(source: Source) -> int:
+    """In how many blocks an epoch is planned."""
+    return -(-len(source.manifest) // BLOCK)
+
+
 def training_plan(config: Config, source: Source, teacher: TeacherView | None = None) -> Callable[[int], Plan]:
-    """Epoch → plan."""
+    """Block of the stream → plan."""
     return partial(
         _plan,
-        source.manifest.sizes,
+        source,
         config.seed,
         patch_law(config),
         config.data,
@@ -44,17 +59,18 @@ def training_plan(config: Config, source: Source, teacher: TeacherView | None = 
 
 
 def _plan(
-    sizes,
+    source: Source,
     seed: int,
     patch_size: PatchSizes,
     data: DataConfig,
     longest_side: int,
     step_rows: int,
     teacher: TeacherView | None,
-    epoch: int,
+    place: int,
 ) -> Plan:
+    epoch, block = divmod(place, blocks_of(source))
     return plan_epoch(
-        sizes,
+        source.manifest.sizes,
         seed=seed,
         epoch=epoch,
         patch_size=patch_size,
@@ -64,6 +80,8 @@ def _plan(
         longest_side=longest_side,
         step_rows=step_rows,
         teacher=teacher,
+        block=block,
+        blocks=blocks_of(source),
     )
 
 
@@ -71,7 +89,7 @@ def training_rows(config: Config, source: Source, teacher: TeacherView | None = 
     """The stream of rows of the whole run; with room for what a teacher sees of them."""
     return PlannedRows(
         source,
-        Epochs(training_plan(config, source, teacher)),
+        Epochs(training_plan(config, source, teacher), blocks_of(source)),
         config.steps * config.rows,
         config.model.patch_size,
         config.data.packing.row_tokens,
@@ -79,17 +97,21 @@ def training_rows(config: Config, source: Source, teacher: TeacherView | None = 
         None if config.data.augment == Augment() else config.data.augment,
         config.data.choosing,
         interpolation_of(config.model) if patch_law(config).per == "image" else None,
+        config.data.decoding,
     )
 
 
 def training_lessons(config: Config, rows: PlannedRows, teacher: TeacherView) -> LessonRows:
     """Training rows that were planned for this teacher, each beside what it sees of them."""
-    sizes = rows.source.manifest.sizes
-    return lessons(rows, teacher, partial(_grids, config.data.resolution, sizes, config.seed, teacher.patch_size))
+    taught = partial(_taught, rows.source, config.seed, config.data.resolution, teacher.patch_size)
+    return lessons(rows, teacher, taught)
 
 
-def _grids(resolution: Resolution, sizes, seed: int, patch_size: int, epoch: int):
-    return grids_of(resolution, sizes, seed, epoch, patch_size)
+def _taught(source: Source, seed: int, resolution: Resolution, patch_size: int, place: int) -> Taught:
+    """The images of a block of the stream in the order of their turns, and their grids."""
+    sizes, (epoch, block) = source.manifest.sizes, divmod(place, blocks_of(source))
+    images = epoch_order(len(sizes), seed, epoch)[block_of(len(sizes), block, blocks_of(source))]
+    return images, grids_of(resolution, sizes[images], seed, epoch, block, patch_size)
 
 
 def evaluation_batches(

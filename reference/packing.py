@@ -5,7 +5,6 @@ Only `drop_surplus`, the paper's way with too many images, loses some.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -83,54 +82,68 @@ def exact_fit(lengths: Sequence[int], row_tokens: int, row_images: int, window: 
     check_window(window)
     arrivals = iter(range(len(lengths)))
     waiting = list(islice(arrivals, window))
+    tokens = [lengths[i] for i in waiting]
     rows: list[list[int]] = []
     while waiting:
-        chosen = fullest_row([lengths[i] for i in waiting], row_tokens, row_images)
+        chosen = fullest_row(tokens, row_tokens, row_images)
         rows.append([waiting[k] for k in chosen])
         for k in reversed(chosen):
-            del waiting[k]
-        waiting.extend(islice(arrivals, len(chosen)))
+            del waiting[k], tokens[k]
+        new = list(islice(arrivals, len(chosen)))
+        waiting += new
+        tokens += [lengths[i] for i in new]
     return rows
 
 
 def fullest_row(lengths: Sequence[int], row_tokens: int, row_images: int) -> list[int]:
     """Positions, the first always among them, of at most `row_images` lengths that fill the row best.
 
-    `reach` is a set of pairs (images used, tokens used), kept as the bits of one integer: pair (c, s) is bit
-    c · stride + s, so adding an image of n tokens to every pair at once is one shift by stride + n.
+    `reach` is the set of token sums that its company can have, kept as the bits of one integer: adding an image of
+    n tokens to every sum at once is one shift by n.
     """
     room = row_tokens - lengths[0]
-    stride, legal, closed = _bits(room, row_images)
-    reach = [1]
-    for n in lengths[1:]:
-        if reach[-1] & closed:
-            break
-        reach.append(reach[-1] | (reach[-1] << (stride + n) & legal if n <= room else 0))
+    closed = 1 << room
+    legal = 2 * closed - 1
+    reach, history = 1, []
+    for k in range(1, len(lengths)):
+        n = lengths[k]
+        if n <= room and (more := reach | reach << n & legal) != reach:
+            history.append((k, reach))
+            reach = more
+            if reach >= closed:
+                break
 
-    most = [_highest(reach[-1] >> count * stride, room) for count in range(row_images)]
-    count = most.index(max(most))  # the fewest images among the fullest rows
-    bit = count * stride + most[count]
+    total = reach.bit_length() - 1
     chosen = []
-    for k in range(len(reach) - 1, 0, -1):  # walk back: an image was used if the pair is unreachable without it
-        if not reach[k - 1] >> bit & 1:
+    for k, before in reversed(history):  # an image was used if the sum is out of reach without it
+        if not before >> total & 1:
             chosen.append(k)
-            bit -= stride + lengths[k]
+            total -= lengths[k]
+    chosen.append(0)
+    return chosen[::-1] if len(chosen) <= row_images else _fullest_of_few(lengths, room, row_images)
+
+
+def _fullest_of_few(lengths: Sequence[int], room: int, row_images: int) -> list[int]:
+    """The same where the fullest row has too many images: sums are kept for each number of images."""
+    closed = 1 << room
+    legal = 2 * closed - 1
+    history = [[1]]
+    for n in lengths[1:]:
+        if any(sums & closed for sums in history[-1]):
+            break
+        with_it = [sums << n & legal for sums in history[-1]]
+        history.append([a | b for a, b in zip([*history[-1], 0], [0, *with_it])][:row_images])
+
+    most = [sums.bit_length() - 1 for sums in history[-1]]
+    total = max(most)
+    count = most.index(total)  # the fewest images
+    chosen = []
+    for k in range(len(history) - 1, 0, -1):
+        if count >= len(history[k - 1]) or not history[k - 1][count] >> total & 1:
+            chosen.append(k)
+            total -= lengths[k]
+            count -= 1
     return [0, *reversed(chosen)]
-
-
-def _highest(bits: int, room: int) -> int:
-    """The highest of bits 0 … room that is set; −1 if none is."""
-    return (bits & (1 << room + 1) - 1).bit_length() - 1
-
-
-@lru_cache(maxsize=4096)
-def _bits(room: int, row_images: int) -> tuple[int, int, int]:
-    """Stride of a count, bits of legal pairs, bits of pairs that close the row. A stride of 2·room + 1 keeps
-    the sum of two legal token counts from running into the next count."""
-    stride = 2 * room + 1
-    legal = sum(((1 << room + 1) - 1) << c * stride for c in range(row_images))
-    closed = sum(1 << c * stride + room for c in range(row_images))
-    return stride, legal, closed
 
 
 RULES = {"first_fit": first_fit, "best_fit": best_fit, "exact_fit": exact_fit}

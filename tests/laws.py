@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from data.plan import Plan
 from reference.model import forward_image
 from reference.packing import pack
 from reference.types import Row, Tokens
@@ -70,6 +71,14 @@ def packs_everything_once(
     for row in rows:
         assert 1 <= len(row) <= row_images
         assert sum(lengths[i] for i in row) <= row_tokens
+
+
+def has_every_image_in_its_block(plans: Sequence[Plan], order: np.ndarray) -> None:
+    """The blocks of an epoch are equal stretches of its order, and each names every image of its own exactly once."""
+    ends = np.arange(len(plans) + 1) * len(order) // len(plans)
+    for plan, start, end in zip(plans, ends, ends[1:]):
+        named = plan.image_ids[plan.image_ids >= 0].tolist() + [i for i, _ in plan.left_out]
+        assert sorted(named) == sorted(order[start:end].tolist())
 
 
 def is_divided_once(

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 STANDARD = sys.stdlib_module_names
 ALLOWED = {
     "reference": {"numpy", "jaxtyping"},
-    "data": {"numpy", "jaxtyping", "grain", "absl", "PIL", "pyarrow", "sklearn", "reference"},
+    "data": {"numpy", "jaxtyping", "grain", "array_record", "absl", "PIL", "pyarrow", "sklearn", "reference"},
     "navit_eqx": {"numpy", "jaxtyping", "jax", "equinox", "optax", "orbax", "safetensors"},
 }
 MIRRORED = ("attention", "encoder", "layers", "losses", "masks", "patches", "pooling", "posembed", "resize", "rope")

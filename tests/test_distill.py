@@ -18,7 +18,7 @@ from data.errors import BadImage, DataError
 from data.laws import Augment, Constant, Mix, Native, OneSize, PerImage, PerStep, Sides
 from data.lessons import LessonRows, lessons
 from data.pipeline import batches
-from data.plan import Packing, grids_of, plan_epoch, planned_for
+from data.plan import Packing, epoch_order, grids_of, plan_epoch, planned_for
 from data.rows import Epochs, PlannedRows
 from data.sources import Arrays
 from data.teacher import TeacherView
@@ -60,8 +60,13 @@ def plan_of(law, view=VIEW):
     ).complete()  # fmt: skip
 
 
-def grids_at(view, epoch: int):
-    return grids_of(Native(), ARRAYS.manifest.sizes, 1, epoch, view.patch_size)
+NATIVE = Native()
+
+
+def taught_by(view, epoch: int, *, resolution=NATIVE, sizes=ARRAYS.manifest.sizes, seed: int = 1):
+    """The images of an epoch in the order of their turns, and the grids at which the teacher sees them."""
+    images = epoch_order(len(sizes), seed, epoch)
+    return images, grids_of(resolution, sizes[images], seed, epoch, 0, view.patch_size)
 
 
 def lessons_of(law, view=VIEW, source=ARRAYS) -> LessonRows:
@@ -69,15 +74,15 @@ def lessons_of(law, view=VIEW, source=ARRAYS) -> LessonRows:
     epochs = Epochs({0: plan}.__getitem__)
     mapped = None if isinstance(law, OneSize) else FLEXIVIT
     rows = PlannedRows(source, epochs, len(plan.image_ids), PATCH, T, 1, None, interpolation=mapped)
-    return lessons(rows, view, partial(grids_at, view))
+    return lessons(rows, view, partial(taught_by, view))
 
 
 # plans --------------------------------------------------------------------------------------------
 
 
-def fits_both_rows(plan, view: TeacherView, grids) -> None:
+def fits_both_rows(plan, view: TeacherView, taught) -> None:
     """Whatever shares a student's row fits a teacher's row with all its tokens, and no image is in another slot."""
-    taught = planned_for(view, plan, grids)
+    taught = planned_for(view, plan, *taught)
     np.testing.assert_array_equal(taught.image_ids, plan.image_ids)
     assert (taught.kept == taught.grids.prod(-1)).all()
     assert (taught.kept.sum(-1) <= view.row_tokens).all()
@@ -104,13 +109,13 @@ def test_what_shares_a_row_fits_the_row_of_the_teacher(seed, count, law, view, f
         return
     used = (plan.image_ids >= 0).any(-1)
     holds_every_image_once(type(plan)(*(table[used] for table in plan[:4]), plan.left_out), count, packing)
-    fits_both_rows(plan, view, grids_of(resolution, sizes, seed, 2, view.patch_size))
+    fits_both_rows(plan, view, taught_by(view, 2, resolution=resolution, sizes=sizes, seed=seed))
 
 
 def test_a_plan_for_the_student_alone(monkeypatch):
     monkeypatch.setattr(TeacherView, "room", lambda self, kept, grids, row_tokens: kept)
     tight = VIEW._replace(row_tokens=16)
-    caught(fits_both_rows, plan_of(PerImage((2, 3, 4)), tight), tight, grids_at(tight, 0))
+    caught(fits_both_rows, plan_of(PerImage((2, 3, 4)), tight), tight, taught_by(tight, 0))
 
 
 def test_an_image_that_the_teacher_cannot_see_is_named():
@@ -146,11 +151,11 @@ class Flickers(Arrays):
 
     asked: dict
 
-    def image(self, index):
+    def image(self, index, shrink=1):
         self.asked[index] = self.asked.get(index, 0) + 1
         if index % 2 and self.asked[index] % 2 == 0:
             raise BadImage("the disk is away")
-        return super().image(index)
+        return super().image(index, shrink)
 
 
 def flickering() -> LessonRows:
@@ -183,7 +188,7 @@ def augmented_lessons(augment: Augment) -> LessonRows:
         packing=Packing(600, 6), longest_side=64, teacher=LARGE,
     )  # fmt: skip
     rows = PlannedRows(source, Epochs({0: plan}.__getitem__), len(plan.image_ids), 8, 600, 5, augment)
-    return lessons(rows, LARGE, lambda epoch: grids_of(Native(), sizes, 5, epoch, LARGE.patch_size))
+    return lessons(rows, LARGE, partial(taught_by, LARGE, sizes=sizes, seed=5))
 
 
 def shows_both_the_same_picture(rows: LessonRows) -> None:
@@ -387,7 +392,11 @@ def test_what_is_open_in_a_lesson_is_chosen(run):
     config, manifest, shape = run
     teacher = open_teacher(config.loss, manifest)
     resolved, notes = choose.resolve(config, manifest, teacher)
-    longest = grids_of(config.data.resolution, manifest.sizes, 0, 0, 8).prod(-1).max()
+    longest = (
+        taught_by(VIEW._replace(patch_size=8), 0, resolution=config.data.resolution, sizes=manifest.sizes)[1]
+        .prod(-1)
+        .max()
+    )
     assert resolved.loss.row_tokens >= longest and len(resolved.loss.digest) == 64
     assert any("loss.row_tokens = " in note for note in notes)
     assert teacher.view(resolved.loss) == (8, resolved.loss.row_tokens, shape.posembed.longest_side)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import navit_eqx
+from data.laws import Constant, Native
+from data.plan import Packing, epoch_order, plan_epoch
 from navit_eqx import encoder as fast_encoder
 from navit_eqx import layers as fast_layers
 from navit_eqx import model as fast_model
@@ -215,6 +217,23 @@ def test_a_careless_packer(sabotage):
     rows = exact_fit(lengths, T, I, 4)
     laws.packs_everything_once(rows, lengths, T, I)
     caught(laws.packs_everything_once, sabotage(rows), lengths, T, I)
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        lambda plans: [plans[0], plans[0]],
+        lambda plans: plans[::-1],
+        lambda plans: [plans[0], plans[1]._replace(image_ids=plans[1].image_ids[:-1])],
+    ],
+    ids=["a block twice", "another order", "loses a row"],
+)
+def test_careless_blocks(sabotage):
+    sizes = np.full((30, 2), 160, np.int32)
+    options = dict(seed=0, epoch=1, patch_size=16, resolution=Native(), dropping=Constant(), longest_side=20)
+    plans = [plan_epoch(sizes, packing=Packing(200, 2), block=b, blocks=2, **options) for b in (0, 1)]
+    laws.has_every_image_in_its_block(plans, epoch_order(30, 0, 1))
+    caught(laws.has_every_image_in_its_block, sabotage(plans), epoch_order(30, 0, 1))
 
 
 def test_shared_keys_between_layers(monkeypatch):

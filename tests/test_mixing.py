@@ -58,11 +58,12 @@ def test_a_box_is_the_partners_and_the_rest_is_not():
 
 @given(size=sizes, target=sizes, seed=seeds)
 def test_a_partner_is_cropped_to_the_aspect_ratio(size, target, seed):
-    image = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)
-    part = fitting(np.random.default_rng(seed), image, target)
-    assert part.shape[0] == size[0] or part.shape[1] == size[1], "larger would still fit"
+    left, top, right, bottom = fitting(np.random.default_rng(seed), (0, 0, size[1], size[0]), target)
+    assert 0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]
+    part = bottom - top, right - left
+    assert part[0] == size[0] or part[1] == size[1], "larger would still fit"
     scale = min(n / m for n, m in zip(size, target))
-    for side, m in zip(part.shape, target):
+    for side, m in zip(part, target):
         assert abs(side - max(1.0, m * scale)) <= 0.5
 
 
@@ -76,10 +77,10 @@ LABELS = np.arange(COUNT, dtype=np.int32)
 class Spoilt(Arrays):
     """Image 5 cannot be read."""
 
-    def image(self, index):
+    def image(self, index, shrink=1):
         if index == 5:
             raise BadImage("spoilt")
-        return super().image(index)
+        return super().image(index, shrink)
 
 
 def stream(mix: Mix | None, row_images: int = 6, source=Arrays) -> PlannedRows:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.augment import augmented, crop_box, resize
+from data.augment import changed, crop_box, resize
 from data.digits import DigitStrips
 from data.errors import BadImage, DataError
 from data.images import pack_images, unpack_images
@@ -41,7 +41,7 @@ class Spoilt:
     bad: frozenset[int]
     manifest: Manifest = ARRAYS.manifest
 
-    def image(self, index: int) -> np.ndarray:
+    def image(self, index: int, shrink: int = 1) -> np.ndarray:
         if index in self.bad:
             raise BadImage("spoilt")
         return IMAGES[index]
@@ -124,12 +124,21 @@ def test_random_access_is_sequential_access(order):
 
 def test_an_epoch_is_planned_once_in_sequence_and_two_are_kept():
     asked = []
-    epochs = Epochs(lambda epoch: asked.append(epoch) or PLANS[epoch])
+    epochs = Epochs(lambda block: asked.append(block) or PLANS[block])
     first = len(PLANS[0].image_ids)
     places = [epochs.locate(g) for g in range(len(ROWS))]
     assert asked == [0, 1, 2] and len(epochs.kept) == 2
     assert [places[g][0::2] for g in (0, first - 1, first)] == [(0, 0), (0, first - 1), (1, 0)]
     assert epochs.locate(0)[:2] == (0, PLANS[0]) and asked == [0, 1, 2, 0]
+
+
+def test_blocks_follow_each_other_within_their_epoch():
+    """Three blocks as an epoch and a half of two: the rows are where they were, the epoch is that of the block."""
+    plain, blocks = Epochs(PLANS.__getitem__), Epochs(PLANS.__getitem__, 2)
+    for g in range(len(ROWS)):
+        (block, plan, r), (epoch, same_plan, same_r) = plain.locate(g), blocks.locate(g)
+        assert epoch == block // 2 and same_plan is plan and same_r == r
+    assert pickle.loads(pickle.dumps(blocks)).blocks == 2
 
 
 def test_every_epoch_draws_its_own_pixels():
@@ -271,13 +280,19 @@ def test_dropped_tokens_are_those_of_the_whole_image():
 @given(seed=seeds, crop=st.floats(0.01, 1), stretch=st.floats(0, 1))
 def test_a_crop_stays_within_the_image_and_its_law(seed, crop, stretch):
     draw = np.random.default_rng(seed)
-    height, width = size = tuple(draw.integers(1, 500, 2).tolist())
-    left, top, right, bottom = crop_box(draw, size, Augment(crop=crop, stretch=stretch))
-    assert 0 <= left < right <= width and 0 <= top < bottom <= height
+    height, width, y, x = draw.integers(1, 500, 4).tolist()
+    left, top, right, bottom = crop_box(draw, (x, y, x + width, y + height), Augment(crop=crop, stretch=stretch))
+    assert x <= left < right <= x + width and y <= top < bottom <= y + height
     share = (right - left) * (bottom - top) / (height * width)
     tilt = (right - left) / (bottom - top) * height / width
     assert share <= 1 + 1e-9 and share >= crop / (1 + stretch) - 1e-9
     assert abs(np.log(tilt)) <= np.log1p(stretch) + 1e-9
+
+
+def augmented(draw: np.random.Generator, image: np.ndarray, size: tuple[int, int], law: Augment) -> np.ndarray:
+    """As rows show it."""
+    frame = 0, 0, image.shape[1], image.shape[0]
+    return changed(draw, resize(image, size, crop_box(draw, frame, law)), law)
 
 
 @given(

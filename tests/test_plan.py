@@ -1,6 +1,7 @@
 """Plans and laws: every image stands in one row or is named, nothing overflows, and a plan is a pure function."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,17 +17,19 @@ from data.laws import (
     Constant,
     Native,
     NeverEnlarged,
+    PerStep,
     Schedule,
     Sides,
     Square,
     TokenBudget,
     TruncatedNormal,
 )
-from data.plan import Packing, Plan, images_seen, plan_epoch, plan_evaluation
+from data.plan import Packing, Plan, epoch_order, images_seen, plan_epoch, plan_evaluation
 from data.randomness import Purpose, generator
 from data.rules import BestFit, DropSurplus, ExactFit, FirstFit
 from harness.loading import fill_last_batch, packing_at
 from reference.dropping import kept_tokens
+from tests import laws
 from tests.strategies import seeds
 
 PATCH = 16
@@ -143,8 +146,30 @@ def test_without_fill_the_rule_of_the_reference_says_what_stays(seed, dropping):
     assert not plan.left_out
     tokens = per_image(plan, plan.grids, 40).prod(-1)
     order = generator(Purpose.ORDER, seed, 3).permutation(40)
-    rates = dropping.rates(generator(Purpose.DROPPING, seed, 3), tokens, images_seen(order, 3))
-    np.testing.assert_array_equal(per_image(plan, plan.kept, 40), kept_tokens(tokens, rates))
+    rates = dropping.rates(generator(Purpose.DROPPING, seed, 3, 0), tokens[order], images_seen(3, 40, 0, 40))
+    np.testing.assert_array_equal(per_image(plan, plan.kept, 40)[order], kept_tokens(tokens[order], rates))
+
+
+@given(seed=seeds, count=st.integers(1, 60), blocks=st.integers(1, 5), law=st.sampled_from([PATCH, PerStep((16, 32))]))
+def test_the_blocks_of_an_epoch_hold_every_image_once_in_its_order(seed, count, blocks, law):
+    blocks = min(blocks, count)
+    packing, sizes = replace(PAPER, rule=ExactFit(8)), sizes_of(seed, count)
+    plan = partial(paper_plan, sizes, seed=seed, epoch=2, blocks=blocks, packing=packing, patch_size=law, step_rows=2)
+    laws.has_every_image_in_its_block([plan(block=b) for b in range(blocks)], epoch_order(count, seed, 2))
+
+
+def test_a_block_goes_on_where_the_one_before_it_ended():
+    """Drop rates follow the images seen, whatever the blocks; everything else is drawn anew for each."""
+    law = Schedule(Constant(), images=90)
+    whole, *parts = (paper_plan(sizes_of(0, 60), dropping=law, epoch=1, block=b, blocks=n) for b, n in BLOCKS)
+    rate = lambda plan: per_image(plan, plan.kept, 60) / np.maximum(1, per_image(plan, plan.grids, 60).prod(-1))
+    order, at = epoch_order(60, 0, 1), lambda turns: law.rates(np.random.default_rng(0), turns, 60 + turns)
+    assert np.abs(rate(whole)[order] - (1 - at(np.arange(60)))).max() < 1 / 8
+    for part, turns in zip(parts, np.split(np.arange(60), 3)):
+        assert np.abs(rate(part)[order[turns]] - (1 - at(turns))).max() < 1 / 8
+
+
+BLOCKS = [(0, 1), (0, 3), (1, 3), (2, 3)]
 
 
 @rules

@@ -508,12 +508,11 @@ def test_a_schedule_reversed():
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda order, epoch: np.argsort(order),
-        lambda order, epoch: epoch * len(order) + order,
-        lambda order, epoch: epoch * len(order) + np.arange(len(order)),
-        lambda order, epoch: 1 + epoch * len(order) + np.argsort(order),
+        lambda epoch, count, start, end: np.arange(start, end),
+        lambda epoch, count, start, end: epoch * count + np.arange(start, end)[::-1],
+        lambda epoch, count, start, end: 1 + epoch * count + np.arange(start, end),
     ],
-    ids=["starts anew", "order for place", "manifest for order", "counts itself"],
+    ids=["starts anew", "backwards", "counts itself"],
 )
 def test_images_counted_wrongly(monkeypatch, wrong):
     law = Schedule(images=90)

@@ -32,8 +32,8 @@ class Subset:
     manifest: Manifest
     indices: Int[np.ndarray, " N"]
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return self.source.image(int(self.indices[index]))
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+        return self.source.image(int(self.indices[index]), shrink)
 
 
 def subset(source: Source, indices: Int[np.ndarray, " N"]) -> Subset:

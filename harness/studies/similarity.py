@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from data.plan import grids_of
 from data.sources import Source
 from navit_eqx.config_json import check
 from navit_eqx.evaluate import layers
@@ -40,7 +39,7 @@ def similarity(context: Context) -> Findings:
     own, sizes = context.config.model.patch_size, sizes_of(context)
     check({*sizes} != {own}, "there is nothing to compare: name other --patch-sizes than the model's")
     source = subset(context.source, np.arange(min(IMAGES, len(context.source.manifest))))
-    common = grids_of(law_of(context), source.manifest.sizes, 0, 0, max(own, *sizes))
+    common = law_of(context).grids(np.random.default_rng(0), source.manifest.sizes, max(own, *sizes))
     tokens = {size: on_common_grid(context, source, size, common) for size in sorted({own, *sizes})}
     images = sorted(set.intersection(*({*of_images} for of_images in tokens.values())))
     check(bool(images), "no image can be seen in all these patch sizes: leave out the finest --patch-sizes")
