@@ -38,12 +38,12 @@ from harness.start import begin, branch, shape_from
 from harness.studies import publish
 from harness.studies.sweep import evaluate_at
 from harness.teaching import apart, open_teacher
-from navit_eqx import NaViT, save_model
+from navit_eqx import NaViT, hosts, save_model
 from navit_eqx.config_json import check, encode
 from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser, schedule
 from navit_eqx.saver import Saver
-from navit_eqx.sharding import data_mesh, everywhere, placed, split_rows
+from navit_eqx.sharding import data_mesh, everywhere, placed, shardings, split_rows
 from navit_eqx.train import QUICKLY, State, init, train_step
 from reference.types import Row
 
@@ -52,6 +52,7 @@ PICTURED_ROWS = 5
 
 def main() -> None:
     preset, config = command_line(sys.argv[1:])
+    hosts.join(config.distributed)
     mesh = data_mesh()
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
@@ -61,6 +62,7 @@ def main() -> None:
     teacher = open_teacher(config.loss, train.manifest)
     config, more = choose.resolve(config, train.manifest, teacher)
     notes += more
+    hosts.alike(resume.flat(encode(config)) | {"the images": train.manifest.digest})
     view = None if teacher is None else teacher.view(config.loss)
     planned = training_rows(config, train, view)
     rows = planned if view is None else training_lessons(config, planned, view)
@@ -81,27 +83,30 @@ def main() -> None:
         return init(NaViT(config.model, key=key), tx, config.optim)
 
     static = blueprint(config.model)
-    like = placed(jax.eval_shape(fresh, jr.key(0)), everywhere(mesh))
+    shapes = jax.eval_shape(fresh, jr.key(0))
+    places = shardings(shapes, config.mesh, mesh)
+    like = placed(shapes, places)
     restored = saver.restore(like) or branch(config, like)
-    made = jax.jit(fresh, out_shardings=everywhere(mesh), compiler_options=QUICKLY)
+    made = jax.jit(fresh, out_shardings=places, compiler_options=QUICKLY)
     state, position = restored or (made(jr.key(config.seed)), {})
     if config.start and not restored:
-        begun = begin(eqx.combine(state.model, static), config, train.manifest.classes)
-        state = jax.jit(partial(init, optimiser=tx, config=config.optim), out_shardings=everywhere(mesh))(
-            eqx.filter(begun, eqx.is_inexact_array)
-        )
+        begun = begin(eqx.combine(hosts.whole(state.model), static), config, train.manifest.classes)
+        begun = jax.device_get(eqx.filter(begun, eqx.is_inexact_array))
+        state = jax.jit(partial(init, optimiser=tx, config=config.optim), out_shardings=places)(begun)
     step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
-    step = jax.jit(step, donate_argnums=0)
+    step = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere(mesh)))
     taught = None if teacher is None else jax.device_put(teacher.model, everywhere(mesh))
 
     # where it stands ------------------------------------------------------------------------------
     start = int(state.step)
     history = resume.take_up(folder, config, train.manifest, start, position, changed)
-    report.write_config(folder, config, preset, history)
-    picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
+    if hosts.first():
+        report.write_config(folder, config, preset, history)
+        picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
     progress = report.Progress(folder, config, train.manifest, start, position.get("progress"))
     unreadable = {int(index): why for index, why in position.get("unreadable", {}).items()}
     stream = resume.Stream(begin_at, start)
+    anywhere = hosts.Anywhere(mesh)
 
     # the loop -------------------------------------------------------------------------------------
     with closing(stream), saver, Request() as stop:
@@ -113,22 +118,27 @@ def main() -> None:
             progress.add(n, metrics, batch.image_ids)
             if n % config.log_every == 0 or n == config.steps:
                 progress.line(n, rate, len(unreadable))
-            stopping = bool(stop)
+            stopping = anywhere(bool(stop))
             if stopping or (config.save_every and (n % config.save_every == 0 or n == config.steps)):
-                position = {"data": train.manifest.digest, "unreadable": {str(i): why for i, why in unreadable.items()}}
-                position["progress"] = progress.position()
+                lost = hosts.merged({str(index): why for index, why in unreadable.items()})
+                position = {"data": train.manifest.digest, "unreadable": lost, "progress": progress.position()}
                 if not progress.in_a_row:  # a state that refuses steps must not replace one that did not
                     saver.save(n, state, position)
             if stopping:
                 resume.leave(saver, n)
             if config.eval_every and n % config.eval_every == 0 and n < config.steps:
-                now = Context(eqx.combine(state.best, static), config, val, (config.data.val_resolution,))
-                entry = evaluate_at(now, config.data.val_resolution)
-                print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
+                best = eqx.combine(hosts.whole(state.best), static)
+                if hosts.first():
+                    now = Context(best, config, val, (config.data.val_resolution,))
+                    entry = evaluate_at(now, config.data.val_resolution)
+                    print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
         batch = shown = None  # they may lie in memory shared with a worker, which Grain frees with its last user
 
     # what it came to ------------------------------------------------------------------------------
-    model = eqx.combine(jax.device_get(state.best), static)
+    model = eqx.combine(jax.device_get(hosts.whole(state.best)), static)
+    unreadable = hosts.merged({str(index): why for index, why in unreadable.items()})
+    if not hosts.first():
+        return  # and wait for the first to end, which evaluates
     save_model(folder / "model", model, config.model, about(config, train))
     at = config.data.val_resolution
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
@@ -142,7 +152,8 @@ def main() -> None:
         **progress.summary(),
         "compiles": step._cache_size(),  # pyright: ignore[reportAttributeAccessIssue]
         "set_aside": {
-            "train": dict(train.manifest.set_aside) | {train.manifest.name(i): why for i, why in unreadable.items()},
+            "train": dict(train.manifest.set_aside)
+            | {train.manifest.name(int(i)): why for i, why in unreadable.items()},
             "val": dict(val.manifest.set_aside) | lost,
         },
         "sweep": entries,

@@ -1,8 +1,8 @@
 """Command lines, errors and exit codes.
 
-Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no such data · 70 numbers went wrong or internal
-error · 73 another process writes there · 74 input or output failed · 75 stopped on request, saved: the same command
-continues · 78 configuration or model does not fit · 130, 143 interrupted.
+Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no such data · 69 another process of the run is gone ·
+70 numbers went wrong or internal error · 73 another process writes there · 74 input or output failed · 75 stopped on
+request, saved: the same command continues · 78 configuration or model does not fit · 130, 143 interrupted.
 """
 
 import dataclasses
@@ -13,12 +13,14 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
+import jax
 import tyro
 
 from data.errors import DataError, DataMissing
 from navit_eqx.config_json import ConfigError
+from navit_eqx.hosts import lost
 
 
 class Locked(Exception):
@@ -67,10 +69,23 @@ def run(main: Callable[[], Any]) -> None:
             raise
         code = next(code for kind, code in CODES if isinstance(error, kind))
         print(f"\n{'stopped' if code in (75, 130) else 'error'}: {error}", file=sys.stderr, flush=True)
-        sys.exit(code)
-    except Exception:
+        leave(code)
+    except Exception as error:
+        if lost(error):
+            print(
+                f"\nerror: another process of this run is gone, start all again: {error}", file=sys.stderr, flush=True
+            )
+            leave(69)
         traceback.print_exc()
-        sys.exit(70)
+        leave(70)
+
+
+def leave(code: int) -> NoReturn:
+    """End with a code. After an error one of several processes waits for no other: they notice, and end too."""
+    if jax.distributed.is_initialized() and code != 75:
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 class Request:

@@ -1,6 +1,7 @@
 """A run as one frozen dataclass, and presets: functions that return one."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from data.decode import Decoding, Shrunk
 from data.laws import (
@@ -24,7 +25,9 @@ from data.records import Cached
 from data.sources import Digits, Folder, Parquet
 from navit_eqx import config as sizes
 from navit_eqx.config import (
+    FSDP,
     Cosine,
+    DataParallel,
     Factorised,
     Flexi,
     Loss,
@@ -87,6 +90,10 @@ class Config:
     """A run, or a folder with a model, to start from: its shape and parameters; a classifier of other classes starts
     anew. RUN@STEP branches off: parameters, optimiser and step of that save. Empty starts from scratch."""
     seed: int = 0
+    mesh: DataParallel | FSDP = DataParallel()
+    """What lies on which device; rows are always split over all of them."""
+    distributed: Literal["auto", "on", "off"] = "auto"
+    """One of several processes: on, off, or where a launcher says so (Slurm, MPI, Kubernetes, TPU pod, variables)."""
     log_every: int = 50
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates at the end alone."""
@@ -114,7 +121,7 @@ class Config:
 FREELY = {
     *("log_every", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
     *("data.root", "data.memory", "data.workers", "data.max_unreadable", "data.val_resolution"),
-    *("data.eval_resolutions", "loss.teacher"),
+    *("data.eval_resolutions", "loss.teacher", "mesh", "distributed"),
 }
 ON_REQUEST = {
     *("steps", "loss", "model.remat", "model.unroll", "model.dtype", "model.stochastic_depth"),

@@ -17,6 +17,7 @@ import numpy as np
 from data.manifest import Manifest
 from data.sources import Digits
 from navit_eqx.config_json import check, decode, encode, read_json
+from navit_eqx.hosts import first, gathered
 
 from .config import Config
 from .looks import Look
@@ -35,7 +36,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
-    """A line of JSON. A full disk costs the line, not the run."""
+    """A line of JSON, from the first process. A full disk costs the line, not the run."""
+    if not first():
+        return
     try:
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -129,7 +132,8 @@ class Progress:
 
     def refuse(self, step: int, m: Any, image_ids: np.ndarray) -> None:
         """Name the images of a step that taught nothing."""
-        names = [self.manifest.name(i) for i in image_ids[image_ids >= 0].tolist()]
+        mine = [self.manifest.name(i) for i in image_ids[image_ids >= 0].tolist()]
+        names = [name for each in gathered(mine) for name in each]
         loss, norm = f"{m.loss / max(m.images, 1):g}", f"{m.grad_norm:g}"
         append(self.folder / "refused.jsonl", {"step": step, "loss": loss, "grad_norm": norm, "images": names})
         print(

@@ -13,6 +13,7 @@ from data.errors import DataError
 from data.lessons import Lesson
 from data.manifest import Manifest
 from navit_eqx.config_json import ConfigError, check, encode
+from navit_eqx.hosts import first, told
 from navit_eqx.saver import Saver
 from reference.types import Row
 
@@ -24,7 +25,13 @@ LOCK = "lock"
 RESTARTS = 3  # of data workers
 
 
-def claim(out: str, name: str) -> tuple[Path, TextIO]:
+def claim(out: str, name: str) -> tuple[Path, TextIO | None]:
+    """The folder of the run; of several processes the first chooses it and holds the lock.   Raises Locked."""
+    folder, held = find(out, name) if first() else (None, None)
+    return Path(told(str(folder))), held
+
+
+def find(out: str, name: str) -> tuple[Path, TextIO]:
     """`out/name`, or the first of name-2, name-3, … that is new or unfinished, and the lock on it, held while open.
 
     Raises Locked where another process trains there.
@@ -122,7 +129,7 @@ def take_up(
             "differ. Give it the same images, or begin anew with another --name"
         )
     check(start <= config.steps, f"{folder} is at step {start} already: steps={config.steps} must not be less")
-    for name in ("metrics.jsonl", "refused.jsonl"):
+    for name in ("metrics.jsonl", "refused.jsonl") if first() else ():
         cut(folder / name, start)
     if "data" not in position:  # it begins, perhaps at a step of another run
         return []
@@ -135,7 +142,7 @@ def take_up(
 def leave(saver: Saver, step: int) -> NoReturn:
     """Raises Stopped once the state is on disk, OSError if it could not be written."""
     saver.finish()
-    last = saver.steps[-1] if saver.steps else 0
+    last = max(told(saver.steps), default=0)
     if last != step:
         raise OSError(f"stopped after step {step}, which is not saved; the same command continues from step {last}")
     raise Stopped(f"step {step} is saved; the same command continues from there")

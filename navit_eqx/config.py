@@ -356,3 +356,23 @@ class OptimConfig:
     def __post_init__(self):
         check(self.accumulate >= 1, f"optim.accumulate must be at least 1, got {self.accumulate}")
         check(0 <= self.ema < 1, f"optim.ema={self.ema} is a decay: at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class DataParallel:
+    """Every device holds all parameters and sees its share of the rows."""
+
+
+@dataclass(frozen=True)
+class FSDP:
+    """Every device also holds its share of each large parameter, its average and its optimiser state.
+
+    Arrays are split along the longest axis that the devices divide, and gathered when they are needed.
+    [ZeRO stage 3, arXiv:1910.02054]
+    """
+
+    min_size: int = 2**16
+    """Numbers in the smallest array that is split; smaller ones are on every device."""
+
+    def __post_init__(self):
+        check(self.min_size >= 1, f"mesh.min_size must be at least 1, got {self.min_size}")

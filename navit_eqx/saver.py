@@ -22,6 +22,7 @@ from jaxtyping import Array, UInt32
 from orbax.checkpoint import v1 as ocp
 
 from .config_json import ConfigError
+from .hosts import first, told
 
 RECORD = "saved.json"
 DAMAGED = ".damaged"
@@ -35,7 +36,10 @@ class Damaged(Exception):
 
 
 class Saver:
-    """The last `keep` states of a run. One that cannot be written is reported; older ones stay as they are."""
+    """The last `keep` states of a run. One that cannot be written is reported; older ones stay as they are.
+
+    Of several processes each writes its share into the same folder; the first judges files and completes steps.
+    """
 
     def __init__(self, folder: Path | str, keep: int, say: Callable[[str], None] = print):
         self.folder = Path(folder).absolute()
@@ -81,7 +85,7 @@ class Saver:
         are reported and put aside.   Raises ConfigError if all are damaged, or if the state has another structure.
         """
         damaged: dict[int, str] = {}
-        for step in reversed(self.steps):
+        for step in reversed(told(self.steps)):
             try:
                 found = load(self.folder / str(step), like)
             except Damaged as error:
@@ -102,7 +106,7 @@ class Saver:
     def _complete(self, step: int, response: Any, record: dict[str, Any]) -> None:
         try:
             response.result()
-            if jax.process_index() == 0:
+            if first():
                 path = self.folder / str(step)
                 write_record(path, {"files": digests_of_files(path), **record})
                 for old in self.steps[: -self.keep]:
@@ -119,7 +123,7 @@ class Saver:
 
     def _remove_rests(self) -> list[str]:
         """Of saves that failed or were killed; those that seemed to be steps."""
-        if jax.process_index() or not self.folder.is_dir():
+        if not first() or not self.folder.is_dir():
             return []
         whole = {str(step) for step in self.steps}
         rests = [path for path in self.folder.iterdir() if path.name not in whole and path.suffix != DAMAGED]
@@ -128,7 +132,7 @@ class Saver:
         return sorted(path.name for path in rests if path.name.isdecimal())
 
     def _put_aside(self, step: int) -> None:
-        if jax.process_index() == 0:
+        if first():
             target = self.folder / f"{step}{DAMAGED}"
             shutil.rmtree(target, ignore_errors=True)
             (self.folder / str(step)).rename(target)
@@ -141,11 +145,10 @@ def saved_steps(folder: Path) -> list[int]:
 
 def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     """A state and what belongs to it.   Raises Damaged, or ConfigError where `like` has another structure."""
+    wrong = told(damage(path) if first() else None)
+    if wrong:
+        raise Damaged(wrong)
     record = read_record(path)
-    found = digests_of_files(path)
-    for name, digest in record["files"].items():
-        if found.get(name) != digest:
-            raise Damaged(f"{path / name} {'differs from what was saved' if name in found else 'is missing'}")
     check_structure(record["leaves"], like, path)
     state = ocp.load(str(path), like)
     marks = fingerprint(state)
@@ -153,6 +156,19 @@ def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         if marks[name] != mark:
             raise Damaged(f"{path}: {name} is not what it was in training")
     return state, record["about"]
+
+
+def damage(path: Path) -> str:
+    """What is wrong with the files of a step, in words; empty where they are what was saved."""
+    try:
+        record = read_record(path)
+    except Damaged as error:
+        return str(error)
+    found = digests_of_files(path)
+    for name, digest in record["files"].items():
+        if found.get(name) != digest:
+            return f"{path / name} {'differs from what was saved' if name in found else 'is missing'}"
+    return ""
 
 
 # the record: what was saved ---------------------------------------------------------------------------

@@ -1,11 +1,13 @@
-"""Devices: rows are split among them, parameters are on each of them."""
+"""Devices: rows are split among them, and parameters too where the configuration says so."""
 
+import math
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from .config import FSDP, DataParallel
 from .types import Row
 
 
@@ -23,9 +25,36 @@ def split_rows(batch: tuple[np.ndarray, ...], mesh: Mesh) -> Row:
     return Row(*(jax.make_array_from_process_local_data(sharding, leaf) for leaf in batch))
 
 
-def placed(shapes: Any, sharding: Sharding) -> Any:
-    """Shapes and dtypes with a place: what to restore into."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+def spec(shape: tuple[int, ...], rule: DataParallel | FSDP, devices: int) -> PartitionSpec:
+    """Which axis of an array is split over the devices: the longest that they divide, if the rule splits it at all."""
+    if isinstance(rule, DataParallel) or math.prod(shape) < rule.min_size:
+        return PartitionSpec()
+    divisible = [axis for axis, size in enumerate(shape) if size % devices == 0]
+    if not divisible:
+        return PartitionSpec()
+    longest = max(divisible, key=lambda axis: shape[axis])
+    return PartitionSpec(*[None] * longest, "data")
+
+
+def shardings(shapes: Any, rule: DataParallel | FSDP, mesh: Mesh) -> Any:
+    """The place of each leaf: parameters, average and optimiser alike, by shape alone."""
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf.shape, rule, mesh.size)), shapes)
+
+
+def bytes_per_device(placed: Any) -> int:
+    """Of all leaves, as they are placed."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(placed)
+    )
+
+
+def placed(shapes: Any, sharding: Any) -> Any:
+    """Shapes and dtypes with a place, one for all or a tree of them: what to restore into."""
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        jax.tree.broadcast(sharding, shapes),
+    )
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:

@@ -82,3 +82,22 @@ def row_flops(
         + row_images * pool_flops(width=width, mlp_width=mlp_width, classes=classes)
     )
     return needed, spent
+
+
+def step_bytes(numbers: int, devices: int, *, split: bool = False, itemsize: int = 4) -> float:
+    """Bytes that each of n devices sends in a training step for its `numbers` parameters, in rings.
+
+    Whole on every device: gradients are summed and spread, 2 (n − 1) / n. Split: parameters are gathered for the
+    forward and again for the backward pass, gradients are summed into shares, 3 (n − 1) / n.   [arXiv:1910.02054, §7]
+    """
+    return (3 if split else 2) * (devices - 1) / devices * numbers * itemsize
+
+
+def state_bytes(numbers: int, devices: int, *, split: bool = False, copies: int = 3, itemsize: int = 4) -> float:
+    """Bytes on each device for parameters and optimiser: AdamW keeps 3 copies, a moving average makes it 4."""
+    return copies * numbers * itemsize / (devices if split else 1)
+
+
+def efficiency(compute: float, communication: float) -> tuple[float, float]:
+    """Share of the time in which a device computes: if it waits for what it sends, and if both go on together."""
+    return compute / (compute + communication), compute / max(compute, communication)

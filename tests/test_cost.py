@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from navit_eqx import NaViT, Row
 from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, Sinusoidal, b, l, s, ti
-from reference.cost import image_flops, parameters, position_parameters, row_flops
+from reference.cost import efficiency, image_flops, parameters, position_parameters, row_flops, state_bytes, step_bytes
 
 SIZES = {"patch_dim": 768, "width": 96, "depth": 3, "mlp_width": 256, "classes": 50}
 SHAPE = ModelConfig(16, width=96, depth=3, heads=3, mlp_width=256, classes=50, posembed=Factorised(20))
@@ -69,3 +69,17 @@ def test_a_row_needs_what_its_images_need(lengths):
     assert spent >= needed
     assert row_flops([64], 64, 1, **SIZES) == (image_flops(64, **SIZES),) * 2
     assert np.isclose(image_flops(64.0, **SIZES), image_flops(64, **SIZES))
+
+
+@given(st.integers(1, 10**9), st.integers(1, 1024))
+def test_what_a_step_sends(numbers, devices):
+    """Nothing alone; at most twice the gradient, or thrice where parameters are split, which divides their memory."""
+    whole, split = step_bytes(numbers, devices), step_bytes(numbers, devices, split=True)
+    assert (whole > 0) == (devices > 1) and whole < 8 * numbers and np.isclose(split, 1.5 * whole)
+    assert np.isclose(state_bytes(numbers, devices, split=True) * devices, state_bytes(numbers, devices))
+
+
+@given(st.floats(1e-6, 1e3), st.floats(0, 1e3))
+def test_efficiency_is_a_share(compute, communication):
+    waits, overlaps = efficiency(compute, communication)
+    assert 0 < waits <= overlaps <= 1 and (overlaps == 1) == (communication <= compute)

@@ -60,6 +60,13 @@ def test_every_row_of_the_method_has_a_test_and_its_objects_exist():
             assert name in classes, f"no object {name}: {row[0]}"
 
 
+def test_predictions_are_what_the_formulas_say():
+    from examples.scaling import table
+
+    text = (ROOT / "docs/scaling.md").read_text()
+    assert [line for line in table() if line not in text] == []
+
+
 def test_a_broken_pointer_is_found():
     text = "`reference/model.py:forward` `reference/model.py:backward` `reference/nowhere.py`"
     assert broken(text) == ["reference/model.py:backward", "reference/nowhere.py"]

@@ -1,24 +1,36 @@
-"""Two processes train as one does: the same rows, the same losses.   pytest -m multihost"""
+"""Two processes train as one does: the same rows, the same numbers, one folder.   pytest -m multihost"""
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from tests.tolerances import DEVICES32, assert_close
+
 ROOT = Path(__file__).parent.parent
-STEPS, ROWS = 4, 8
+STEPS, ROWS = 3, 8
+PATIENCE = 600  # seconds
 
 
-def train(host: int, hosts: int) -> list[float]:
-    """A few steps on digit strips, this process reading its share of every batch."""
+# what a process does ----------------------------------------------------------------------------------
+
+
+def train(out: Path, saved: str) -> None:
+    """A few steps under each layout, this process reading its share of every batch; all states are saved in `out`.
+
+    First, the states that others saved in `saved` are read under the other layout, which verifies every leaf.
+    """
     import jax
     import jax.random as jr
+    import optax
 
     from data.laws import Native
     from data.pipeline import batches
@@ -26,76 +38,173 @@ def train(host: int, hosts: int) -> list[float]:
     from data.sources import Digits
     from harness.config import Config, DataConfig
     from harness.loading import training_rows
-    from navit_eqx import NaViT
-    from navit_eqx.config import ModelConfig, OptimConfig, Softmax
+    from navit_eqx import NaViT, hosts
+    from navit_eqx.config import FSDP, DataParallel, ModelConfig, OptimConfig, Softmax
     from navit_eqx.model import blueprint
-    from navit_eqx.optim import optimiser
-    from navit_eqx.sharding import data_mesh, everywhere, split_rows
+    from navit_eqx.saver import Saver
+    from navit_eqx.sharding import data_mesh, everywhere, placed, shardings, split_rows
     from navit_eqx.train import init, train_step
 
-    model = ModelConfig(8, width=16, depth=2, heads=2, mlp_width=32, classes=10, dtype="float32")
+    model = ModelConfig(8, width=16, depth=1, heads=2, mlp_width=32, classes=10, dtype="float32")
     data = DataConfig(source=Digits(400, 10), resolution=Native(0.8, 1.2), packing=Packing(64, 12))
     config = Config(model=model, data=data, rows=ROWS, steps=STEPS)
     source = data.source.open("", "train")
-    mesh, optim = data_mesh(), OptimConfig()
-    tx = optimiser(optim, STEPS)
-    static = blueprint(model)
-    state = jax.jit(lambda key: init(NaViT(model, key=key), tx, optim), out_shardings=everywhere(mesh))(jr.key(0))
-    step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx, config=optim, seed=0))
-    losses = []
-    for batch in batches(training_rows(config, source), ROWS, host=host, hosts=hosts):
-        state, metrics = step(state, split_rows(batch, mesh))
-        losses.append(float(metrics.loss) / int(metrics.images))
-    return losses
-
-
-def start(host: int, hosts: int, port: int, out: Path) -> subprocess.Popen:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(4 // hosts)}
-    arguments = [sys.executable, "-m", "tests.test_processes", *map(str, (host, hosts, port, out))]
-    return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def losses_of(hosts: int, folder: Path) -> list[list[float]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    outs = [folder / f"{hosts}-{host}.json" for host in range(hosts)]
-    running = [start(host, hosts, port, out) for host, out in enumerate(outs)]
-    try:
-        for process in running:
-            said, _ = process.communicate(timeout=240)
-            assert process.returncode == 0, said.decode()
-    finally:
-        for process in running:
-            process.kill()
-    return [json.loads(out.read_text()) for out in outs]
-
-
-@pytest.mark.multihost
-def test_two_processes_are_one(tmp_path):
-    (alone,) = losses_of(1, tmp_path)
-    first, second = losses_of(2, tmp_path)
-    assert len(alone) == STEPS and first == second
-    np.testing.assert_allclose(first, alone, rtol=1e-5)
+    mesh, optim, tx = data_mesh(), OptimConfig(), optax.trace(0.5)  # plain steps: Adam makes rounding errors large
+    tx = optax.chain(tx, optax.scale(-0.1))
+    shapes = jax.eval_shape(lambda key: init(NaViT(model, key=key), tx, optim), jr.key(0))
+    share = {"host": jax.process_index(), "hosts": jax.process_count()}
+    found = {}
+    for name, rule, other in (("whole", DataParallel(), FSDP(1)), ("split", FSDP(1), DataParallel())):
+        places = shardings(shapes, rule, mesh)
+        if saved:
+            restored = Saver(Path(saved) / name, 1).restore(placed(shapes, shardings(shapes, other, mesh)))
+            assert restored is not None and restored[1] == {"layout": name}
+        state = jax.jit(lambda key: init(NaViT(model, key=key), tx, optim), out_shardings=places)(jr.key(0))
+        step = partial(train_step, static=blueprint(model), loss=Softmax(), optimiser=tx, config=optim, seed=0)
+        step = jax.jit(step, out_shardings=(places, everywhere(mesh)))
+        steps = []
+        for batch in batches(training_rows(config, source), ROWS, **share):
+            rows = [row for part in hosts.gathered(batch.image_ids.tolist()) for row in part]
+            state, metrics = step(state, split_rows(batch, mesh))
+            steps.append((rows, float(metrics.loss), int(metrics.images), float(metrics.grad_norm)))
+        with Saver(out / name, 1) as saver:
+            saver.save(STEPS, state, {"layout": name})
+        gradients = jax.tree.leaves(jax.device_get(hosts.whole(state.optimiser)))
+        found[name] = {"steps": steps, "gradients": [leaf.tolist() for leaf in gradients]}
+    (out / f"found-{jax.process_index()}.json").write_text(json.dumps(found))
 
 
 def main() -> None:
-    import jax
+    """As process 0 or 1 of a run: `train`, or train.py with the arguments that follow."""
+    from navit_eqx import hosts
 
-    host, hosts, port, out = (*map(int, sys.argv[1:4]), sys.argv[4])
-    if hosts > 1:
-        jax.distributed.initialize(
-            f"127.0.0.1:{port}",
-            num_processes=hosts,
-            process_id=host,
-            cluster_detection_method="deactivate",
-            initialization_timeout=60,
-            coordinator_bind_address=f"127.0.0.1:{port}" if host == 0 else None,
-        )
-    losses = train(host, hosts)
-    Path(out).write_text(json.dumps(losses))
-    if hosts > 1:
-        jax.distributed.shutdown()
+    hosts.TIMEOUTS.update(initialization_timeout=300, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=60)
+    what, *arguments = sys.argv[1:]
+    if what == "train":
+        hosts.join("auto")
+        train(Path(arguments[0]), arguments[1])
+    else:
+        import train as program
+        from harness.command import run
+
+        sys.argv = ["train.py", *arguments]
+        run(program.main)
+
+
+# starting them ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes():
+    """Those started; what is left of them is ended."""
+    running: list[subprocess.Popen] = []
+    yield running
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def start(processes: list, count: int, out: Path, *arguments: str) -> list[subprocess.Popen]:
+    """So many processes of one run, with eight devices together; what they say goes to `out/said-N`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    plain = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(8 // count), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(out / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    started = []
+    for n in range(count):
+        joint = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(n)}
+        environment = os.environ | plain | cache | (joint if count > 1 else {})
+        with (out / f"said-{n}").open("a") as said:
+            command = [sys.executable, "-m", "tests.test_processes", *arguments]
+            started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said))
+    processes += started
+    return started
+
+
+def ended(running: list[subprocess.Popen], out: Path, *codes: int) -> None:
+    for n, process in enumerate(running):
+        assert process.wait(PATIENCE) in codes, (out / f"said-{n}").read_text()
+
+
+# the same numbers -------------------------------------------------------------------------------------
+
+
+def found_by(processes: list, count: int, out: Path, saved: str = "") -> list[dict]:
+    out.mkdir()
+    ended(start(processes, count, out, "train", str(out), saved), out, 0)
+    return [json.loads((out / f"found-{n}.json").read_text()) for n in range(count)]
+
+
+@pytest.mark.multihost
+def test_two_processes_are_one(tmp_path, processes):
+    """1 x 8 = 2 x 4 devices, parameters whole or split; each reads what the other saved, under another layout."""
+    (alone,) = found_by(processes, 1, tmp_path / "one")
+    first, second = found_by(processes, 2, tmp_path / "two", str(tmp_path / "one"))
+    assert first == second
+    found_by(processes, 1, tmp_path / "again", str(tmp_path / "two"))
+    want = alone["whole"]
+    assert len(want["steps"]) == STEPS
+    assert len({sum(image >= 0 for image in row) for row in want["steps"][0][0]}) > 1, "rows hold different numbers"
+    for got in (alone["split"], first["whole"], first["split"]):
+        for (rows, loss, images, norm), (rows_, loss_, images_, norm_) in zip(got["steps"], want["steps"], strict=True):
+            assert rows == rows_ and images == images_
+            assert_close([loss, norm], [loss_, norm_], DEVICES32)
+        for a, b in zip(got["gradients"], want["gradients"], strict=True):
+            assert_close(a, b, DEVICES32)
+
+
+# train.py ---------------------------------------------------------------------------------------------
+
+RUN = [
+    *("digits", "--data.source.train-images", "400", "--data.source.val-images", "40"),
+    *("--model.width", "16", "--model.depth", "1", "--model.mlp-width", "16", "--model.unroll", "1"),
+    *("--data.eval-resolutions", "1.2", "--rows", "8", "--steps", "150", "--log-every", "1", "--save-every", "10"),
+]  # fmt: skip
+
+
+def logged(out: Path) -> list[int]:
+    """Steps in the metrics, whole lines alone."""
+    path = out / "run" / "metrics.jsonl"
+    lines = path.read_text().splitlines(True) if path.exists() else []
+    return [json.loads(line)["step"] for line in lines if line.endswith("\n")]
+
+
+def wait_for(step: int, out: Path, running: list[subprocess.Popen]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while step not in logged(out) and time.monotonic() < deadline and all(p.poll() is None for p in running):
+        time.sleep(0.01)
+    assert step in logged(out), (out / "said-0").read_text()
+
+
+@pytest.mark.multihost
+def test_one_is_signalled_one_is_killed_and_the_run_goes_on(tmp_path, processes):
+    from navit_eqx import load_model
+
+    run = partial(start, processes, 2, tmp_path, "run", *RUN, "--out", str(tmp_path), "--name", "run")
+    running = run()
+    wait_for(5, tmp_path, running)
+    running[1].send_signal(signal.SIGTERM)
+    ended(running, tmp_path, 75)
+    said = [(tmp_path / f"said-{n}").read_text() for n in range(2)]
+    steps = [re.findall(r"stopped: step (\d+) is saved", each) for each in said]
+    assert steps[0] == steps[1] and len(steps[0]) == 1, said
+    saved = int(steps[0][0])
+    assert "images/s" in said[0] and "images/s" not in said[1], "only the first speaks"
+
+    running = run()
+    wait_for(saved + 15, tmp_path, running)
+    running[1].kill()
+    ended(running, tmp_path, -signal.SIGKILL, 69, -signal.SIGABRT)
+    assert running[0].returncode != -signal.SIGKILL, "it ends by itself"
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+    ended(run("--mesh", "fsdp", "--mesh.min-size", "64"), tmp_path, 0)
+    said = (tmp_path / "said-0").read_text()
+    assert said.count("continuing") == 2 and "changed: mesh.kind" in said and "test accuracy" in said
+    assert logged(tmp_path) == list(range(1, 151))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["compiles"] == 1 and load_model(tmp_path / "run")[1].width == 16
 
 
 if __name__ == "__main__":

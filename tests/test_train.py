@@ -1,4 +1,4 @@
-"""Training: the command lines as a user types them, one compiled program, one device equals many."""
+"""Training: the command lines as a user types them, one compiled program."""
 
 import json
 import os
@@ -24,7 +24,6 @@ from navit_eqx import NaViT, Row
 from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Softmax
 from navit_eqx.evaluate import predict
 from navit_eqx.optim import optimiser
-from navit_eqx.sharding import everywhere, split_rows
 from navit_eqx.train import accumulated, init, moved, train_step
 from navit_eqx.types import to_device
 from tests.strategies import filled, initialise
@@ -143,20 +142,6 @@ def test_loss_falls_in_one_program():
     assert predict(eqx.combine(state.model, static), [test]).accuracy > 0.9
     shapes = {x.shape for x in test[0:1]} | {x.shape for n in range(5) for x in packed_batch(24, n)[0:1]}
     assert step._cache_size() <= len(shapes)
-
-
-@pytest.mark.parametrize("count", [2, 4, 8])
-def test_one_device_is_many(count):
-    """The same loss and gradient on any number of devices, rows without images included."""
-    state, step, _ = trainer()
-    batch = packed_batch(9, 3)
-    _, alone = step(state, to_device(batch))
-    mesh = jax.make_mesh((count,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count])
-    spread = jax.device_put(state, everywhere(mesh))
-    after, metrics = step(spread, split_rows(batch, mesh))
-    assert int(metrics.images) == int(alone.images) == 9
-    assert_close(metrics.loss, alone.loss, FLOAT64)
-    assert_close(metrics.grad_norm, alone.grad_norm, FLOAT64)
 
 
 @pytest.mark.parametrize("parts", [2, 4])

@@ -6,6 +6,8 @@ FLOAT64 = 1e-10  # two formulas in float64
 GRADIENT64 = 1e-9  # their gradients
 FINITE_DIFFERENCE = 1e-6  # central differences with step 1e-5
 FLOAT32 = 32 * 2**-23  # forward in float32 against float64
+DEVICES64 = 64 * 2**-52  # the same step in float64 on another number of devices
+DEVICES32 = 64 * 2**-23  # and in float32, after a few steps
 BFLOAT16 = 4e-2  # forward in bfloat16 against float64
 
 

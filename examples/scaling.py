@@ -1,0 +1,60 @@
+"""Print the predicted efficiency of training on many devices, as it stands in docs/scaling.md.
+
+python examples/scaling.py
+"""
+
+from collections.abc import Iterator
+
+from navit_eqx.config import ModelConfig, b, l, s
+from reference.cost import efficiency, parameters, position_parameters, row_flops, state_bytes, step_bytes
+
+FLOPS = 0.4 * 790e12  # of a device, in a second: 40 % of dense bfloat16 on an H200
+ISLAND, INSIDE, OUTSIDE = 8, 450e9, 50e9  # devices joined by fast links; bytes a second that each sends inside, outside
+LATENCY = 20e-6  # seconds of each of 2 log2(n) rounds of a collective
+COLLECTIVES = 2  # of gradients, and of counts and norms; three more a block where parameters are split
+ROWS, TOKENS, SLOTS = 256, 256, 16  # of a device in a step, as in the preset imagenet-b16
+DEVICES = (1, 8, 16, 64, 256, 1024)
+MODELS = {"S/16": s(), "B/16": b(), "L/16": l()}
+
+
+def sizes(model: ModelConfig) -> dict[str, int]:
+    return {name: getattr(model, name) for name in ("patch_dim", "width", "depth", "mlp_width")} | {"classes": 1000}
+
+
+def count(model: ModelConfig) -> int:
+    """Parameters, for 1,000 classes."""
+    positions = position_parameters(width=model.width, size=64)["sum"]
+    return parameters(**sizes(model), heads=model.heads, positions=positions)
+
+
+def seconds(model: ModelConfig, devices: int, split: bool, rows: float) -> tuple[float, float]:
+    """Of computing and of communicating in one step; the backward pass costs twice the forward pass."""
+    compute = 3 * rows * row_flops([], TOKENS, SLOTS, **sizes(model))[1] / FLOPS
+    rounds = 2 * (devices - 1).bit_length() * (COLLECTIVES + (3 * model.depth if split else 0))
+    speed = INSIDE if devices <= ISLAND else OUTSIDE
+    return compute, step_bytes(count(model), devices, split=split) / speed + rounds * LATENCY
+
+
+def cell(model: ModelConfig, devices: int, split: bool, rows: float = ROWS) -> str:
+    """Efficiency if nothing overlaps, and if all does; nothing where a device has no row."""
+    if rows < 1:
+        return ""
+    waits, overlaps = efficiency(*seconds(model, devices, split, rows))
+    return f"{waits:.2f}-{overlaps:.2f}"
+
+
+def table() -> Iterator[str]:
+    """Lines of Markdown."""
+    columns = {f"{name} {how}": (c, how == "FSDP") for name, c in MODELS.items() for how in ("whole", "FSDP")}
+    yield f"| devices | {' | '.join(columns)} | B/16 whole, {ROWS} rows in all |"
+    yield "| --- " * (len(columns) + 2) + "|"
+    for n in DEVICES:
+        cells = [cell(c, n, split) for c, split in columns.values()]
+        yield f"| {n:,} | {' | '.join(cells)} | {cell(MODELS['B/16'], n, False, ROWS / n)} |"
+    for n in (8, 1024):
+        held = (f"{state_bytes(count(c), n, split=split) / 2**30:.3f}" for c, split in columns.values())
+        yield f"| GiB on each of {n:,} | {' | '.join(held)} | |"
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))
