@@ -4,6 +4,7 @@
     python train.py digits-square                          the same strips squeezed to squares
     python train.py folder --data.root DIR                 any folder of images
     python train.py caltech101 --data.root DIR --steps 100  a preset, and any field of its configuration
+    python train.py doctor caltech101 --data.root DIR      is all in order for it? nothing is written
 
 `python train.py PRESET --help` lists every field. A run leaves `runs/<name>/`: docs/run_folder.md.
 The same command continues it if it was interrupted: docs/resume.md.
@@ -30,9 +31,9 @@ from data.errors import DataError
 from data.pipeline import batches
 from data.plan import Plan
 from data.sources import Source
-from harness import choose, pictures, report, resume
+from harness import choose, doctor, pictures, report, resume
 from harness.config import PRESETS, Config
-from harness.loading import open_source, training_lessons, training_rows
+from harness.loading import check_left_out, open_source, training_lessons, training_rows
 from harness.looks import Context
 from harness.start import begin, branch, shape_from
 from harness.studies import publish
@@ -51,6 +52,9 @@ PICTURED_ROWS = 5
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["doctor"]:
+        preset, config = command_line(sys.argv[2:])
+        sys.exit(doctor.examine(doctor.Case(config, preset)))
     preset, config = command_line(sys.argv[1:])
     hosts.join(config.distributed)
     mesh = data_mesh()
@@ -109,9 +113,9 @@ def main() -> None:
     anywhere = hosts.Anywhere(mesh)
 
     # the loop -------------------------------------------------------------------------------------
-    with closing(stream), saver, Request() as stop:
+    with closing(stream), saver, closing(progress), Request() as stop:
         for n in range(start + 1, config.steps + 1):
-            batch, shown = apart(next(stream))
+            batch, shown = apart(progress.next(stream))
             set_aside(batch, unreadable, train, config)
             told = (taught, split_rows(shown, mesh)) if shown else ()
             state, metrics = step(state, split_rows(batch, mesh), *told)
@@ -130,7 +134,9 @@ def main() -> None:
                 best = eqx.combine(hosts.whole(state.best), static)
                 if hosts.first():
                     now = Context(best, config, val, (config.data.val_resolution,))
-                    entry = evaluate_at(now, config.data.val_resolution)
+                    with progress.paused():
+                        entry = evaluate_at(now, config.data.val_resolution)
+                    progress.logger.log(n, {"val_accuracy": entry["accuracy"]})
                     print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
         batch = shown = None  # they may lie in memory shared with a worker, which Grain frees with its last user
 
@@ -204,11 +210,7 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
     if plan.left_out:
         index, reason = plan.left_out[0]
         print(f"{len(plan.left_out)} images are left out; {train.manifest.name(index)}: {reason}")
-    if len(plan.left_out) > config.data.max_unreadable * planned:
-        raise DataError(
-            f"{len(plan.left_out)} of {planned} images fit no row; "
-            f"{train.manifest.name(plan.left_out[0][0])}: {plan.left_out[0][1]}"
-        )
+    check_left_out(config, train.manifest, plan)
     print("compiling ...", flush=True)
 
 

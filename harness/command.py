@@ -1,8 +1,9 @@
 """Command lines, errors and exit codes.
 
-Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no such data · 69 another process of the run is gone ·
-70 numbers went wrong or internal error · 73 another process writes there · 74 input or output failed · 75 stopped on
-request, saved: the same command continues · 78 configuration or model does not fit · 130, 143 interrupted.
+Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no such data · 69 another process of the run, or a
+device, is not there · 70 numbers went wrong or internal error · 73 another process writes there · 74 input or output
+failed · 75 stopped on request, saved: the same command continues · 78 configuration or model does not fit · 130, 143
+interrupted.
 """
 
 import dataclasses
@@ -23,6 +24,10 @@ from navit_eqx.config_json import ConfigError
 from navit_eqx.hosts import lost
 
 
+class Unavailable(Exception):
+    """A device that should be there is not."""
+
+
 class Locked(Exception):
     """Another process writes there."""
 
@@ -37,6 +42,7 @@ CODES: list[tuple[type[BaseException], int]] = [
     (DataMissing, 66),
     (DataError, 65),
     (ConfigError, 78),
+    (Unavailable, 69),
     (Locked, 73),
     (Stopped, 75),
     (FloatingPointError, 70),
@@ -58,6 +64,11 @@ def tune_allocator() -> None:
         os.execve(sys.executable, sys.orig_argv, ALLOCATOR | os.environ)
 
 
+def code_of(error: BaseException) -> int:
+    """The exit code for an error; 70 where it is none that a user can mend."""
+    return next((code for kind, code in CODES if isinstance(error, kind)), 70)
+
+
 def run(main: Callable[[], Any]) -> None:
     """Run a program: errors that a user can mend become one message and an exit code, without a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -67,7 +78,7 @@ def run(main: Callable[[], Any]) -> None:
     except tuple(kind for kind, _ in CODES) as error:
         if os.environ.get("NAVIT_DEBUG"):
             raise
-        code = next(code for kind, code in CODES if isinstance(error, kind))
+        code = code_of(error)
         print(f"\n{'stopped' if code in (75, 130) else 'error'}: {error}", file=sys.stderr, flush=True)
         leave(code)
     except Exception as error:

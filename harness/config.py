@@ -75,6 +75,18 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class TensorBoard:
+    """Event files in the run's folder, for `tensorboard --logdir runs`; needs the extra `tensorboard`."""
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """A run of Weights & Biases; needs the extra `wandb`. With WANDB_MODE=offline it stays on this machine."""
+
+    project: str = "navit"
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a run depends on."""
 
@@ -95,6 +107,8 @@ class Config:
     distributed: Literal["auto", "on", "off"] = "auto"
     """One of several processes: on, off, or where a launcher says so (Slurm, MPI, Kubernetes, TPU pod, variables)."""
     log_every: int = 50
+    logger: TensorBoard | Wandb | None = None
+    """Where numbers go beside metrics.jsonl."""
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates at the end alone."""
     save_every: int = 500
@@ -102,7 +116,7 @@ class Config:
     keep: int = 2
     """Saves to keep."""
     max_refused: int = 10
-    """Steps in a row without a finite loss and gradient after which the run ends."""
+    """Steps in a row that are not finite, or spikes, after which the run ends."""
     override: bool = False
     """Continue an unfinished run with another learning rate, number of steps, …; see ON_REQUEST."""
     out: str = "runs"
@@ -119,7 +133,7 @@ class Config:
 
 # What a command may change of the unfinished run that it continues. A key stands for all below it that are not named.
 FREELY = {
-    *("log_every", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
+    *("log_every", "logger", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
     *("data.root", "data.memory", "data.workers", "data.max_unreadable", "data.val_resolution"),
     *("data.eval_resolutions", "loss.teacher", "mesh", "distributed"),
 }
@@ -129,7 +143,7 @@ ON_REQUEST = {
     "optim.accumulate",
 }
 NEVER = {
-    *("model", "rows", "seed", "start", "optim.rule", "optim.ema", "loss.row_tokens", "loss.digest"),
+    *("model", "rows", "seed", "start", "loss.row_tokens", "loss.digest", "optim.rule", "optim.ema", "optim.skip"),
     *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.choosing", "data.augment"),
     *("data.packing", "data.decoding"),
 }

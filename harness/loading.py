@@ -6,8 +6,10 @@ from functools import partial
 
 import numpy as np
 
+from data.errors import DataError
 from data.laws import Augment, Dropping, PatchSizes, Resolution
 from data.lessons import LessonRows, Taught, lessons
+from data.manifest import Manifest
 from data.memory import Remembered
 from data.pipeline import batches
 from data.plan import (
@@ -37,6 +39,14 @@ def open_source(data: DataConfig, split: str) -> Source:
     source = data.source.open(data.root, split)
     source.manifest.check_unreadable(data.max_unreadable)
     return Remembered(source, int(data.memory * 2**30)) if split == "train" and data.memory else source
+
+
+def check_left_out(config: Config, manifest: Manifest, plan: Plan) -> None:
+    """Raises DataError where more images of a plan fit no row than may be unreadable."""
+    planned = int((plan.image_ids >= 0).sum()) + len(plan.left_out)
+    if len(plan.left_out) > config.data.max_unreadable * planned:
+        index, reason = plan.left_out[0]
+        raise DataError(f"{len(plan.left_out)} of {planned} images fit no row; {manifest.name(index)}: {reason}")
 
 
 def blocks_of(source: Source) -> int:

@@ -6,7 +6,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from navit_eqx.config_json import check, decode, encode, read_json
 from navit_eqx.hosts import first, gathered
 
 from .config import Config
+from .logger import open_logger
 from .looks import Look
 
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 SUMS = ("images", "tokens", "places", "refused")
-WINDOW = ("images", "tokens", "places", "learned", "loss", "correct")
+WINDOW = ("images", "tokens", "places", "learned", "loss", "correct", "waited")
 BANDS = (("tall", 0.0, 0.8), ("square", 0.8, 1.25), ("wide", 1.25, np.inf))  # of width / height
 
 
@@ -81,10 +83,10 @@ class Progress:
 
     def __init__(self, folder: Path, config: Config, manifest: Manifest, start: int, before: dict[str, Any] | None):
         self.folder, self.config, self.manifest = folder, config, manifest
-        zeros = {"seconds": 0.0, "line": 0.0, "sums": dict.fromkeys(SUMS, 0), "window": dict.fromkeys(WINDOW, 0)}
-        before = before or zeros
-        self.sums: dict[str, int] = before["sums"]
-        self.window: dict[str, float] = before["window"]
+        before = before or {"seconds": 0.0, "line": 0.0, "sums": {}, "window": {}}
+        self.logger = open_logger(config, folder, start)
+        self.sums: dict[str, int] = dict.fromkeys(SUMS, 0) | before["sums"]
+        self.window: dict[str, float] = dict.fromkeys(WINDOW, 0) | before["window"]
         self.last: float = before["line"]  # seconds of training until the last line
         self.began = time.perf_counter() - before["seconds"]
         self.steady = (start, self.seconds, False)  # step and time; what comes before the first line is compilation
@@ -96,6 +98,22 @@ class Progress:
     def seconds(self) -> float:
         """Of training, those before an interruption included."""
         return time.perf_counter() - self.began
+
+    def next(self, stream: Iterator[Any]) -> Any:
+        """The next batch. Until it is there counts as waiting, if no step is under way any more by then."""
+        began = time.perf_counter()
+        batch = next(stream)
+        if not self.pending or self.pending[-1][1].loss.is_ready():
+            self.window["waited"] += time.perf_counter() - began
+        return batch
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile is no training: no time passes."""
+        self.collect()
+        began = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - began
 
     def add(self, step: int, metrics: Any, image_ids: np.ndarray) -> None:
         """Note a step that may still be under way."""
@@ -125,7 +143,7 @@ class Progress:
                 self.grad_norm = float(m.grad_norm)
         if self.in_a_row >= self.config.max_refused:
             raise FloatingPointError(
-                f"{self.in_a_row} steps in a row, until step {pending[-1][0]}, were not finite in loss or gradient: "
+                f"{self.in_a_row} steps in a row, until step {pending[-1][0]}, were refused, not finite or spikes: "
                 f"look at the images in {self.folder}/refused.jsonl, or lower --optim.lr (with --override True to "
                 "continue from the last save)"
             )
@@ -158,11 +176,13 @@ class Progress:
             "images_per_second": window["images"] / seconds,
             "tokens_per_second": window["tokens"] / seconds,
             "padding": 1 - window["tokens"] / window["places"],
+            "waiting": window["waited"] / seconds,
             "unreadable": unreadable,
             "refused": sums["refused"],
             "seconds": now,
         }
         append(self.folder / "metrics.jsonl", {k: v if np.isfinite(v) else None for k, v in row.items()})
+        self.logger.log(step, row)
         first, since, steady = self.steady
         left = (self.config.steps - step) * (now - since) / (step - first)
         if not steady:
@@ -171,9 +191,12 @@ class Progress:
         print(
             f"step {step}/{self.config.steps} · loss {row['loss']:.3f} · accuracy {row['accuracy']:.3f} · "
             f"{row['images_per_second']:.0f} images/s · {row['tokens_per_second'] / 1e3:.1f}k tokens/s · "
-            f"padding {row['padding']:.2%} · {clock(left)} left",
+            f"padding {row['padding']:.2%} · waiting for data {row['waiting']:.0%} · {clock(left)} left",
             flush=True,
         )
+
+    def close(self) -> None:
+        self.logger.close()
 
     def summary(self) -> dict[str, float]:
         """Totals of the run."""

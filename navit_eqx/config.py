@@ -332,6 +332,23 @@ class Muon:
 
 
 @dataclass(frozen=True)
+class Spikes:
+    """Steps are refused, like those that are not finite, whose gradient norm is above `factor` times its running mean.
+
+    Choice: the mean follows each norm, up to that limit, by 1 / window of the difference; none is refused before it has
+    seen `window` norms. So a lone spike hardly moves it, and a lasting change is followed: it grows by
+    1 + (factor − 1) / window a step.
+    """
+
+    factor: float = 10.0
+    window: int = 100
+
+    def __post_init__(self):
+        check(self.factor > 1, f"optim.skip.factor={self.factor:g} must be above 1: usual steps must pass")
+        check(self.window >= 1, f"optim.skip.window={self.window} is a number of steps: at least 1")
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """An optimiser with warm-up, a schedule, decay, and clipping by the global norm."""
 
@@ -348,6 +365,8 @@ class OptimConfig:
     """The same for the classifier; none takes weight_decay."""
     clip: float = 1.0
     """Largest global norm of the gradient."""
+    skip: Spikes | None = None
+    """Which finite steps are refused; none refuses none."""
     accumulate: int = 1
     """Parts into which a batch is cut, one after the other: less memory, the same gradient."""
     ema: float = 0.0

@@ -11,7 +11,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from .config import Distill, Loss, OptimConfig, Softmax
+from .config import Distill, Loss, OptimConfig, Softmax, Spikes
 from .config_json import ConfigError
 from .losses import (
     correct,
@@ -37,6 +37,8 @@ class State(NamedTuple):
     """Moving average of the model; None where none is kept."""
     optimiser: Any
     step: Int[Array, ""]
+    usual: Any = None
+    """Running mean of the gradient norm; None where spikes are not refused."""
 
     @property
     def best(self) -> Any:
@@ -56,7 +58,7 @@ class Metrics(NamedTuple):
     """Tokens and padding."""
     grad_norm: Float[Array, ""]
     refused: Bool[Array, ""]
-    """Whether a number was not finite, so that nothing was learned."""
+    """Whether a number was not finite, or the gradient a spike, so that nothing was learned."""
 
 
 def loss_sum(loss: Loss, logits: Array, batch: Row, taught: Array | None = None) -> tuple[Array, Array]:
@@ -79,7 +81,8 @@ def init(model: NaViT, optimiser: optax.GradientTransformation, config: OptimCon
     """The state before the first step."""
     arrays = eqx.filter(model, eqx.is_inexact_array)
     average = jax.tree.map(jnp.copy, arrays) if config.ema else None
-    return State(arrays, average, optimiser.init(arrays), jnp.zeros((), jnp.int32))
+    usual = jnp.zeros((), jnp.float32) if config.skip else None
+    return State(arrays, average, optimiser.init(arrays), jnp.zeros((), jnp.int32), usual)
 
 
 def train_step(
@@ -97,7 +100,8 @@ def train_step(
     """Gradient of the mean loss over the real images of all rows on all devices, and one update.
 
     A `teacher` sees the same images in the same slots of `shown`; nothing of it is changed.
-    Where loss, gradient or update is not finite, model, average and optimiser (its count included) stay as they are.
+    Where loss, gradient or update is not finite, or the gradient is a spike (`Spikes`), model, average and optimiser
+    (its count included) stay as they are.
     """
     key = jr.fold_in(jr.key(seed), state.step)
     images = (batch.labels >= 0).sum(dtype=jnp.int32)
@@ -120,8 +124,12 @@ def train_step(
     model = optax.apply_updates(state.model, updates)
     average = None if state.average is None else moved(state.average, model, config.ema, state.step)
     grad_norm = optax.tree.norm(grads)
-    finite = jnp.isfinite(total) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))
-    model, average, opt = jax.tree.map(partial(jnp.where, finite), (model, average, opt), state[:3])
+    learn = jnp.isfinite(total) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))
+    usual = None
+    if config.skip is not None:
+        spike, usual = compared(grad_norm, state.usual, state.step, config.skip)
+        learn &= ~spike
+    model, average, opt = jax.tree.map(partial(jnp.where, learn), (model, average, opt), state[:3])
     metrics = Metrics(
         loss=total,
         images=images,
@@ -129,9 +137,9 @@ def train_step(
         tokens=(batch.segment_ids > 0).sum(dtype=jnp.int32),
         places=jnp.asarray(batch.segment_ids.size, jnp.int32),
         grad_norm=grad_norm,
-        refused=~finite,
+        refused=~learn,
     )
-    return State(model, average, opt, state.step + 1), metrics
+    return State(model, average, opt, state.step + 1, usual), metrics
 
 
 def accumulated(sums: Callable[[Any], Any], batch: Any, parts: int) -> Any:
@@ -161,3 +169,14 @@ def moved(average: Any, model: Any, decay: float, step: Int[Array, ""]) -> Any:
     t = step.astype(jnp.float32)
     keep = jnp.minimum(decay, (1 + t) / (10 + t))
     return jax.tree.map(lambda a, m: a + (1 - keep).astype(a.dtype) * (m - a), average, model)
+
+
+def compared(norm: Array, usual: Array, step: Int[Array, ""], skip: Spikes) -> tuple[Bool[Array, ""], Float[Array, ""]]:
+    """Whether a gradient norm is a spike, and the running mean after it; see `Spikes`.
+
+    The mean takes in min(norm, limit), by 1 / min(t + 1, window) at step t; a norm that is not finite it leaves out.
+    """
+    norm, seen = norm.astype(usual.dtype), (step >= skip.window) & (usual > 0)
+    limit = skip.factor * usual
+    taken = jnp.where(jnp.isfinite(norm), jnp.where(seen, jnp.minimum(norm, limit), norm), usual)
+    return seen & (norm > limit), usual + (taken - usual) / jnp.minimum(step + 1, skip.window).astype(usual.dtype)

@@ -50,9 +50,10 @@ def test_mask_is_this_picture():
     )
 
 
-@given(seed=seeds, ids=segments, scale=st.sampled_from([1.0, 1e4]))
-def test_masked_softmax(seed, ids, scale):
-    logits, mask = scale * numbers(seed, T, T), masks.same_image(ids)
+@given(seed=seeds, ids=segments, scale=st.sampled_from([1.0, 1e4]), shift=st.sampled_from([0.0, -1e5]))
+def test_masked_softmax(seed, ids, scale, shift):
+    """However low the logits that may be seen: what is masked is lower."""
+    logits, mask = scale * numbers(seed, T, T) + shift, masks.same_image(ids)
     got = call(fast_layers.masked_softmax, jnp.asarray(logits), jnp.asarray(mask))
     assert_close(got, layers.masked_softmax(logits, mask), FLOAT64)
     total = np.asarray(got).sum(-1)

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
@@ -24,7 +25,7 @@ from navit_eqx import NaViT, Row
 from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Softmax
 from navit_eqx.evaluate import predict
 from navit_eqx.optim import optimiser
-from navit_eqx.train import accumulated, init, moved, train_step
+from navit_eqx.train import accumulated, init, loss_sum, moved, train_step
 from navit_eqx.types import to_device
 from tests.strategies import filled, initialise
 from tests.tolerances import FLOAT64, assert_close
@@ -146,9 +147,10 @@ def test_loss_falls_in_one_program():
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulation_changes_nothing(parts):
-    """A batch in parts gives the loss and the gradient of the whole, though its rows hold different counts."""
+    """A batch in parts gives the loss and the gradient of the whole, though its rows hold different counts; no part is
+    clipped by itself."""
     state, step, _ = trainer()
-    _, in_parts, _ = trainer(optim=replace(OPTIM, accumulate=parts))
+    _, in_parts, _ = trainer(optim=replace(OPTIM, accumulate=parts, clip=1e-2))
     batch = to_device(packed_batch(9, 3))
     (whole, want), (after, got) = step(state, batch), in_parts(state, batch)
     assert int(got.images) == int(want.images) and int(got.correct) == int(want.correct)
@@ -158,6 +160,27 @@ def test_accumulation_changes_nothing(parts):
         np.testing.assert_allclose(a, b, atol=1e-7)
     with pytest.raises(ValueError, match="optim.accumulate"):
         accumulated(lambda part: part.labels.sum(), batch, 3)
+
+
+def test_a_step_follows_the_mean_over_images():
+    """Its gradient is that of Σ loss / images, though rows hold different counts, and some none."""
+    state, step, static = trainer()
+    batch = to_device(packed_batch(9, 3))
+    counts = np.asarray((batch.labels >= 0).sum(-1))
+    assert len(set(counts.tolist())) > 1
+
+    def mean(arrays):
+        total, count = loss_sum(Softmax(), eqx.combine(arrays, static)(batch), batch)
+        return total / count.astype(total.dtype)
+
+    want = optax.tree.norm(jax.jit(jax.grad(mean))(state.model))
+    assert_close(step(state, batch)[1].grad_norm, want, FLOAT64)
+
+
+def test_the_average_is_what_is_evaluated_and_saved():
+    state = trainer()[0]
+    assert state.best is state.model
+    assert state._replace(average=(other := jax.tree.map(jnp.zeros_like, state.model))).best is other
 
 
 def test_a_moving_average_follows_the_model():

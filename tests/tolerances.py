@@ -9,6 +9,8 @@ FLOAT32 = 32 * 2**-23  # forward in float32 against float64
 DEVICES64 = 64 * 2**-52  # the same step in float64 on another number of devices
 DEVICES32 = 64 * 2**-23  # and in float32, after a few steps
 BFLOAT16 = 4e-2  # forward in bfloat16 against float64
+GRADIENT32 = 128 * 2**-23  # of each leaf, its norm relative to that of the leaf
+GRADIENT16 = 8e-2  # the same in bfloat16
 
 
 def assert_close(got, want, limit: float) -> None:

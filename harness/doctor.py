@@ -1,0 +1,385 @@
+"""Is all in order for this run? Each part of it is tried once, before hours are spent on it.
+
+    python train.py doctor [PRESET and any options]
+
+A line for each check: `ok` with what was found, or what is wrong, where, and how to mend it. The run's folder is left
+alone. The exit code is 0, or the one with which training would end over the first line that is not ok.
+"""
+
+import fcntl
+import math
+import os
+import platform
+import re
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from packaging.requirements import Requirement
+
+from data.errors import DataError
+from data.pipeline import batches
+from data.rows import PlannedRows
+from data.sources import Source
+from navit_eqx import NaViT
+from navit_eqx.config_json import ConfigError, check
+from navit_eqx.model import blueprint, compute_dtype
+from navit_eqx.optim import optimiser
+from navit_eqx.saver import Saver
+from navit_eqx.sharding import data_mesh, everywhere, placed, split_rows
+from navit_eqx.train import QUICKLY, State, init, train_step
+from reference.types import Row
+
+from . import choose
+from .command import Unavailable, code_of
+from .config import Config, TensorBoard, Wandb
+from .loading import check_left_out, open_source, training_rows
+from .logger import needed
+from .start import begin, shape_from
+
+ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")
+OPEN_FILES = (256, 64)  # of the program, and of each data worker
+IN_FLIGHT = 5  # batches between a worker and the program
+UNIT = 2.0**-24  # of rounding, in float32
+MIB, GIB = 2**20, 2**30
+
+
+@dataclass
+class Case:
+    """A run that is asked about; each part is made when a check first needs it."""
+
+    given: Config
+    preset: str
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.given.out) / (self.given.name or self.preset)
+
+    @property
+    def place(self) -> Path:
+        """The run's folder, or the nearest one above it that is there."""
+        return next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
+
+    @cached_property
+    def sources(self) -> tuple[Source, Source]:
+        return open_source(self.given.data, "train"), open_source(self.given.data, "val")
+
+    @cached_property
+    def config(self) -> Config:
+        """With nothing left open."""
+        return choose.resolve(shape_from(self.given)[0], self.sources[0].manifest)[0]
+
+    @cached_property
+    def rows(self) -> PlannedRows:
+        return training_rows(self.config, self.sources[0])
+
+    @cached_property
+    def batch(self) -> Row:
+        """The first one of the run."""
+        stream = batches(self.rows, self.config.rows)
+        try:
+            return Row(*map(np.array, next(stream)))
+        finally:
+            stream.close()
+
+    def fresh(self, key) -> State:
+        tx = optimiser(self.config.optim, self.config.steps)
+        return init(NaViT(self.config.model, key=key), tx, self.config.optim)
+
+    @cached_property
+    def shapes(self) -> State:
+        return placed(jax.eval_shape(self.fresh, jr.key(0)), everywhere(data_mesh()))
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.shapes))
+
+    @cached_property
+    def step(self) -> Any:
+        """The compiled training step."""
+        config = self.config
+        tx, static = optimiser(config.optim, config.steps), blueprint(config.model)
+        step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
+        return jax.jit(step, donate_argnums=0).lower(self.shapes, split_rows(self.batch, data_mesh())).compile()
+
+    @cached_property
+    def state(self) -> State:
+        """Before the first step."""
+        made = jax.jit(self.fresh, out_shardings=everywhere(data_mesh()), compiler_options=QUICKLY)
+        return made(jr.key(self.config.seed))
+
+
+# the machine ------------------------------------------------------------------------------------------
+
+
+def versions(case: Case) -> str:
+    """Every package that is needed is there, in a version that was allowed for."""
+    needed = [Requirement(line) for line in metadata.requires("navit-eqx") or []]
+    needed = [need for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    try:
+        found = {need.name: metadata.version(need.name) for need in needed}
+    except metadata.PackageNotFoundError as error:
+        raise ConfigError(f"{error.name} is missing: install as the README says, with -c constraints.txt") from None
+    wrong = [f"{n.name} {found[n.name]}, not {n.specifier}" for n in needed if not n.specifier.contains(found[n.name])]
+    check(not wrong, f"{'; '.join(wrong)}: install as the README says, with -c constraints.txt")
+    return ", ".join([f"Python {platform.python_version()}", *(f"{n} {found[n]}" for n in ("jax", "equinox", "grain"))])
+
+
+def devices(case: Case) -> str:
+    """Devices are found, an accelerator among them where the machine has one, and rows can be split over them."""
+    try:
+        found = jax.devices()
+    except RuntimeError as error:
+        raise Unavailable(f"JAX finds no device, {error}: install the extra for it, or set JAX_PLATFORMS=cpu") from None
+    idle = [path for path in ACCELERATORS if os.path.exists(path)]
+    if found[0].platform == "cpu" and idle and "JAX_PLATFORMS" not in os.environ:
+        raise Unavailable(f"JAX sees CPUs alone, but here is {idle[0]}: pip install -e '.[cuda]' or '.[tpu]'")
+    rows = case.given.rows
+    check(rows % len(found) == 0, f"rows={rows} must be a multiple of the {len(found)} devices: change --rows")
+    return f"{len(found)} {found[0].device_kind}, activations in {compute_dtype(case.given.model.dtype)}"
+
+
+def arithmetic(case: Case) -> str:
+    """A product of matrices on each device: |C − A B| ≤ 8u |A| |B| in float32, A B in float64."""
+    a, b = np.random.default_rng(0).normal(size=(2, 256, 256)).astype(np.float32)
+    exact, size = a.astype(np.float64) @ b.astype(np.float64), np.abs(a) @ np.abs(b)
+    errors = {}
+    for device in jax.local_devices():
+        product = jnp.matmul(*jax.device_put((a, b), device), precision="highest")
+        errors[device] = np.max(np.abs(np.asarray(product, np.float64) - exact) / size) / UNIT
+        if not errors[device] <= 8:
+            raise FloatingPointError(
+                f"{device} multiplies matrices with an error of {errors[device]:.3g} roundings, allowed are 8: "
+                "leave this device out, or try another driver"
+            )
+    return f"a product is within {max(errors.values()):.1f} roundings of float64, allowed are 8"
+
+
+def cores(case: Case) -> str:
+    """No more data workers than cores."""
+    quota, period = (re.findall(r"\d+|max", text(Path("/sys/fs/cgroup/cpu.max"))) + ["max", "1"])[:2]
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = mine if quota == "max" else min(mine, math.ceil(int(quota) / int(period)))
+    workers = case.given.data.workers
+    check(workers <= count, f"data.workers={workers} are more than the {count} cores of this process: lower them")
+    return f"{count}, {workers} data workers"
+
+
+def memory(case: Case) -> str:
+    """The images that are kept fit."""
+    free, data = available_memory(), case.given.data
+    kept = data.memory * max(1, data.workers) * GIB
+    check(
+        kept < free,
+        f"data.memory={data.memory:g} GiB in {max(1, data.workers)} processes, but {free / GIB:.1f} GiB are free "
+        "(of the machine, or of this control group): lower it",
+    )
+    return f"{free / GIB:.1f} GiB free, images take up to {kept / GIB:g}"
+
+
+def open_files(case: Case) -> str:
+    """The limit allows for all pipes and checkpoints."""
+    limit, need = resource.getrlimit(resource.RLIMIT_NOFILE)[0], OPEN_FILES[0] + OPEN_FILES[1] * case.given.data.workers
+    if 0 <= limit < need:
+        raise OSError(f"{limit} open files are allowed, a run may need {need}: ulimit -n 4096")
+    return f"{limit} allowed"
+
+
+def folder(case: Case) -> str:
+    """A file can be made where the run's folder is or would be, locked, brought to disk, renamed and removed."""
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=case.place) as inside:
+        with (Path(inside) / "draft").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.write("probe")
+            file.flush()
+            os.fsync(file.fileno())
+        (Path(inside) / "draft").rename(Path(inside) / "whole")
+    return f"{case.folder}/, {'made' if case.folder.is_dir() else 'to be made'}; it can be written and locked"
+
+
+def logger(case: Case) -> str:
+    """Its package is there."""
+    match case.given.logger:
+        case None:
+            return "metrics.jsonl alone"
+        case TensorBoard():
+            return f"tensorboardX {needed('tensorboardX', 'tensorboard').__version__}"
+        case Wandb():
+            return f"wandb {needed('wandb', 'wandb').__version__}"
+
+
+# the run ----------------------------------------------------------------------------------------------
+
+
+def data(case: Case) -> str:
+    """The manifests are sound, enough files can be read, and the images fit into rows."""
+    train, val = (source.manifest for source in case.sources)
+    plan = case.rows.epochs.locate(0)[1]
+    check_left_out(case.config, train, plan)
+    aside = len(train.set_aside) + len(val.set_aside)
+    return (
+        f"{len(train)} images to train on, {len(val)} to test on, {len(train.classes)} classes, {aside} set aside; "
+        f"rows of {case.config.data.packing.row_tokens} tokens, "
+        f"padding {plan.padding(case.config.data.packing.row_tokens):.2%}"
+    )
+
+
+def first_batch(case: Case) -> str:
+    """It is read, and its images can be decoded."""
+    began, batch = time.perf_counter(), case.batch
+    seconds, there = time.perf_counter() - began, batch.image_ids >= 0
+    lost = int((there & (batch.labels < 0)).sum())
+    if not there.any() or lost > case.config.data.max_unreadable * there.sum() + 1:
+        raise DataError(f"{lost} of the first {there.sum()} images cannot be decoded: see python -m data.check DIR")
+    return f"{there.sum()} images, {(batch.segment_ids > 0).sum()} tokens in {seconds:.2f} s"
+
+
+def shared_memory(case: Case) -> str:
+    """Batches on their way from data workers fit."""
+    workers = case.config.data.workers
+    need, free = workers * IN_FLIGHT * sum(x.nbytes for x in case.batch), shutil.disk_usage("/dev/shm").free
+    if need > free:
+        raise OSError(
+            f"/dev/shm has {free / MIB:.0f} MiB free, {workers} data workers may need {need / MIB:.0f}: enlarge it "
+            "(docker run --shm-size), or lower --data.workers"
+        )
+    return f"{free / MIB:.0f} MiB free, {need / MIB:.0f} needed"
+
+
+def disk(case: Case) -> str:
+    """All saves fit, the one being written and one more included."""
+    need, free = (case.config.keep + 2) * case.state_bytes, shutil.disk_usage(case.place).free
+    if need > free:
+        raise OSError(
+            f"{case.place} has {free / GIB:.1f} GiB free, keep={case.config.keep} saves and two more of "
+            f"{case.state_bytes / GIB:.1f} GiB need {need / GIB:.1f}: free some, lower --keep, or change --out"
+        )
+    return f"{free / GIB:.1f} GiB free, saves take {need / GIB:.2g}"
+
+
+def device_memory(case: Case) -> str:
+    """What the compiled step needs is there."""
+    began, plan = time.perf_counter(), case.step.memory_analysis()
+    seconds, device = time.perf_counter() - began, jax.local_devices()[0]
+    need = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
+    limit = (device.memory_stats() or {}).get("bytes_limit") or available_memory() / jax.local_device_count()
+    check(
+        need < limit,
+        f"a step needs {need / GIB:.1f} GiB of each device and {limit / GIB:.1f} are there: fewer --rows, "
+        "--optim.accumulate 2, --model.remat True, or more devices",
+    )
+    return f"a step needs {need / GIB:.2g} of {limit / GIB:.1f} GiB; compiled in {seconds:.0f} s"
+
+
+def start(case: Case) -> str:
+    """The saved model to start from fits."""
+    if not case.config.start:
+        return "from scratch"
+    begin(eqx.combine(case.state.model, blueprint(case.config.model)), case.config, case.sources[0].manifest.classes)
+    return f"from {case.config.start}"
+
+
+def training_step(case: Case) -> str:
+    """It learns from the first batch; then it is timed."""
+    batch = split_rows(case.batch, data_mesh())
+    case.state, metrics = case.step(case.state, batch)
+    first = jax.device_get(metrics)
+    if first.refused:
+        raise FloatingPointError(f"refused: loss {first.loss}, gradient norm {first.grad_norm}; lower --optim.lr")
+    began = time.perf_counter()
+    case.state, _ = jax.block_until_ready(case.step(case.state, batch))
+    seconds = time.perf_counter() - began
+    return (
+        f"loss {first.loss / first.images:.3f}, {seconds:.3f} s, {first.tokens / seconds / 1e3:.1f}k tokens/s without "
+        f"reading; {case.config.steps} steps are {case.config.steps * seconds / 3600:.2g} hours"
+    )
+
+
+def save_and_restore(case: Case) -> str:
+    """A state comes back to the bit; `Saver` compares digests of files and leaves."""
+    said: list[str] = []
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=case.place) as inside:
+        with Saver(inside, 1, said.append) as saver:
+            saver.save(1, case.state, {})
+        if said or Saver(inside, 1, said.append).restore(case.shapes) is None:
+            raise OSError(f"{case.place}: {'; '.join(said)}")
+    return f"{case.state_bytes / MIB:.1f} MiB came back to the bit in {time.perf_counter() - began:.1f} s"
+
+
+# all of it --------------------------------------------------------------------------------------------
+
+
+def text(path: Path) -> str:
+    """Of a file of the kernel; empty where there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def available_memory() -> float:
+    """Bytes that this process may still take, of the machine and of its control group; infinite where unknown."""
+
+    def number(path: str, key: str = "") -> float:
+        found = re.search(rf"^{key}\s*(\d+)", text(Path(path)), re.MULTILINE)
+        return float(found[1]) if found else math.nan
+
+    group = "/sys/fs/cgroup/memory"
+    used = number(f"{group}.current") - number(f"{group}.stat", "inactive_file")
+    free = [number("/proc/meminfo", "MemAvailable:") * 1024, number(f"{group}.max") - used]
+    return min((n for n in free if not math.isnan(n)), default=math.inf)
+
+
+# By name: the check, and those without which it cannot be tried.
+CHECKS: dict[str, tuple[Callable[[Case], str], tuple[str, ...]]] = {
+    "versions": (versions, ()),
+    "devices": (devices, ()),
+    "arithmetic": (arithmetic, ("devices",)),
+    "cores": (cores, ()),
+    "memory": (memory, ()),
+    "open files": (open_files, ()),
+    "folder": (folder, ()),
+    "logger": (logger, ()),
+    "data": (data, ()),
+    "first batch": (first_batch, ("data",)),
+    "shared memory": (shared_memory, ("first batch",)),
+    "disk": (disk, ("data", "devices")),
+    "device memory": (device_memory, ("first batch", "devices")),
+    "start": (start, ("data", "devices")),
+    "training step": (training_step, ("device memory",)),
+    "save and restore": (save_and_restore, ("training step", "folder", "disk")),
+}
+
+
+def examine(case: Case, say: Callable[[str], None] = print) -> int:
+    """Say a line for each check; the exit code."""
+    codes: dict[str, int] = {}  # of what is not ok; 0 where it could not be tried
+    for name, (look, needs) in CHECKS.items():
+        missing = next((need for need in needs if need in codes), None)
+        if missing:
+            codes[name] = 0
+            say(f"{name:17} not tried: {missing} is not ok")
+            continue
+        try:
+            say(f"{name:17} ok: {look(case)}")
+        except Exception as error:  # of any kind: this program exists to report them
+            if os.environ.get("NAVIT_DEBUG"):
+                raise
+            codes[name] = code_of(error)
+            say(f"{name:17} NOT OK, {codes[name]}: {error or repr(error)}")
+    failed = [name for name, code in codes.items() if code]
+    say(f"\nnot ok: {', '.join(failed)}" if failed else f"\nall {len(CHECKS)} are ok")
+    return codes[failed[0]] if failed else 0
