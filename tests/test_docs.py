@@ -51,7 +51,7 @@ def test_links_lead_to_files(page):
 def test_every_row_of_the_method_has_a_test_and_its_objects_exist():
     classes = set().union(*(names_in(path) for path in OBJECTS))
     paper, *table = rows((ROOT / "docs/method.md").read_text())
-    assert paper == ["paper", "reference", "backend or host", "object", "test"]
+    assert paper == ["paper", "reference", "backend or host", "object", "test", "experiment"]
     steps = [row for row in table if any(row[1:])]
     assert len(steps) > 35
     for row in steps:
