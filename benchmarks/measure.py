@@ -28,7 +28,7 @@ def arguments(doc: str | None, quick: str, repeats: int = 5) -> argparse.Argumen
     """The command line that all benchmarks share."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--repeats", "--rounds", type=int, default=repeats)
     return parser
 
 

@@ -9,9 +9,9 @@ Beta(0.5, 0.9) dropping or none.
 from typing import Literal
 
 import numpy as np
-from measure import arguments, median_seconds, report
-from settings import SEED, photo_sizes
 
+from benchmarks.measure import arguments, median_seconds, report
+from benchmarks.settings import SEED, photo_sizes
 from data.laws import Beta, Constant, Dropping, Sides
 from data.plan import Packing, Plan, plan_epoch
 from data.rules import ExactFit

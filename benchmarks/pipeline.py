@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from measure import arguments, median_seconds, report
 
+from benchmarks.measure import arguments, median_seconds, report
 from data.cache import write_split
 from data.decode import Whole
 from data.laws import Augment

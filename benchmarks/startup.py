@@ -15,9 +15,9 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
-from measure import arguments, report
-from settings import SEED, photo_sizes
 
+from benchmarks.measure import arguments, report
+from benchmarks.settings import SEED, photo_sizes
 from data.records import ABOUT, CachedImages
 from harness import choose
 from harness.config import imagenet_s16

@@ -11,22 +11,25 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from time import perf_counter
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
-from measure import arguments, median_seconds, report
-from settings import preset_on_noise
 
+from benchmarks.measure import arguments, median_seconds, report
+from benchmarks.settings import preset_on_noise
 from harness.command import ALLOCATOR, tune_allocator
 from harness.config import Config
 from harness.loading import training_rows
 from navit_eqx import ModelConfig, NaViT, Row
 from navit_eqx.bridge import to_reference
+from navit_eqx.config import OptimConfig, Sigmoid, Softmax
+from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser
 from navit_eqx.sharding import data_mesh, split_rows
-from navit_eqx.train import init, train_step
+from navit_eqx.train import QUICKLY, State, init, train_step
 from reference.cost import image_flops
 from reference.model import forward
 
@@ -67,17 +70,30 @@ def main() -> None:
 
 def build(config: ModelConfig) -> NaViT:
     """A model whose classifier is not zero, so that its logits say something."""
-    model = NaViT(config, key=jr.key(0))
-    return eqx.tree_at(lambda m: m.head.w, model, 0.02 * jr.normal(jr.key(1), model.head.w.shape))
+
+    def fresh() -> NaViT:
+        model = NaViT(config, key=jr.key(0))
+        head = 0.02 * jr.normal(jr.key(1), model.head.w.shape)
+        return eqx.filter(eqx.tree_at(lambda m: m.head.w, model, head), eqx.is_array)
+
+    return eqx.combine(jax.jit(fresh, compiler_options=QUICKLY)(), blueprint(config))
 
 
-def relative_error(config: ModelConfig, wrap, batch: Row, first) -> float:
-    """Of the compiled float32 model's logits for the first row, against the reference."""
-    model = build(replace(config, dtype="float32"))
-    with jax.default_matmul_precision("highest"):
-        got = np.asarray(eqx.filter_jit(wrap(model))(batch)[0])
+def relative_error(model: NaViT, logits: Any, first: Any) -> float:
+    """Of a float32 model's logits for the first row, against the reference."""
     want, real = forward(to_reference(model), first), first.labels >= 0
-    return float(np.abs(got - want)[real].max() / np.abs(want[real]).max())
+    return float(np.abs(np.asarray(logits) - want)[real].max() / np.abs(want[real]).max())
+
+
+def program(
+    model: Any, optim: OptimConfig, steps: int, loss: Softmax | Sigmoid, batch: Row
+) -> tuple[Any, State, float]:
+    """The compiled training step, the state before its first one, and the seconds that compiling took."""
+    tx = optimiser(optim, steps)
+    static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
+    step = jax.jit(partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0), donate_argnums=0)
+    state, start = init(model, tx, optim), perf_counter()
+    return step.lower(state, batch).compile(), state, perf_counter() - start
 
 
 def measure(preset: str, config: Config, source, variant: str, repeats: int) -> None:
@@ -85,17 +101,13 @@ def measure(preset: str, config: Config, source, variant: str, repeats: int) -> 
     rows = [stream[i] for i in range(config.rows)]
     lengths = [n for row in rows for n in np.bincount(row.segment_ids)[1:].tolist()]
     batch = split_rows(tuple(map(np.stack, zip(*rows))), data_mesh())
-    error = relative_error(config.model, wrap, batch, rows[0])
+    exact = build(replace(config.model, dtype="float32"))
+    with jax.default_matmul_precision("highest"):
+        error = relative_error(exact, eqx.filter_jit(wrap(exact))(batch)[0], rows[0])
     assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
 
-    model, tx = build(config.model), optimiser(config.optim, config.steps)
-    static = eqx.filter(wrap(model), eqx.is_inexact_array, inverse=True)
-    step = jax.jit(
-        partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=0),
-        donate_argnums=0,
-    )
-    state, start = init(wrap(model), tx, config.optim), perf_counter()
-    compiled, stop = step.lower(state, batch).compile(), perf_counter()
+    model = build(config.model)
+    compiled, state, compile_seconds = program(wrap(model), config.optim, config.steps, config.loss, batch)
 
     def once():
         nonlocal state
@@ -117,7 +129,7 @@ def measure(preset: str, config: Config, source, variant: str, repeats: int) -> 
         tokens_per_second=sum(lengths) / seconds.seconds,
         useful_gflops_per_second=useful / seconds.seconds / 1e9,
         padding=1 - sum(lengths) / (len(rows) * packing.row_tokens),
-        **{"compile_seconds": stop - start, "relative_error": error, **seconds._asdict()},
+        **{"compile_seconds": compile_seconds, "relative_error": error, **seconds._asdict()},
     )
 
 

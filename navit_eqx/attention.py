@@ -1,12 +1,16 @@
 """Multi-head attention.   q: T H K · k, v: S H K · logits: H T S · out: T D"""
 
+from functools import partial
+from typing import Any
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .config import ModelConfig
-from .layers import AbstractNorm, make_norm, masked_softmax, matmul, normal
+from .layers import AbstractNorm, full, make_norm, masked_softmax, matmul, normal
 from .rope import turn
 
 
@@ -55,11 +59,41 @@ class Attention(eqx.Module):
         v = project(context, self.v, self.v_bias, None)
         if angles is not None:
             q, k = turn(q, angles), turn(k, angles)
-        logits = jnp.einsum("...htk,...hsk->...hts", q, k) * self.logit_scale
-        weights = masked_softmax(logits, None if mask is None else mask[..., None, :, :])
-        mixed = jnp.einsum("...hts,...hsk->...htk", weights, v)
+        mixed: Any = look(q, k, v, None if mask is None else mask[..., None, :, :], self.logit_scale)
         flat = heads_first(mixed).reshape(*x.shape[:-1], -1)
         return plus(matmul(flat, self.o.reshape(flat.shape[-1], -1)), self.o_bias)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def look(
+    q: Float[Array, "*B H T K"],
+    k: Float[Array, "*B H S K"],
+    v: Float[Array, "*B H S K"],
+    mask: Bool[Array, "*#B 1 T S"] | None,
+    scale: float,
+) -> Float[Array, "*B H T K"]:
+    """softmax(q kᵀ · scale) v, with a gradient of its own that keeps one array of pairs, the weights.
+
+    A masked weight is 0, so that the gradient asks for no mask: dS = w ∘ (dW − Σ_s w ∘ dW).
+    """
+    return _look(q, k, v, mask, scale)[0]
+
+
+def _look(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> tuple[Array, tuple[Array, ...]]:
+    weights = masked_softmax(jnp.einsum("...htk,...hsk->...hts", q, k) * scale, mask)
+    return jnp.einsum("...hts,...hsk->...htk", weights, v), (q, k, v, weights)
+
+
+def _look_gradient(scale: float, kept: tuple[Array, ...], g: Array) -> tuple[Array | None, ...]:
+    q, k, v, weights = kept
+    dv = jnp.einsum("...hts,...htk->...hsk", weights, g)
+    dw, w = full(jnp.einsum("...htk,...hsk->...hts", g, v)), full(weights)
+    ds = (scale * w * (dw - (w * dw).sum(-1, keepdims=True))).astype(q.dtype)
+    dq, dk = jnp.einsum("...hts,...hsk->...htk", ds, k), jnp.einsum("...hts,...htk->...hsk", ds, q)
+    return dq, dk, dv, None
+
+
+look.defvjp(_look, _look_gradient)
 
 
 def project(

@@ -1,7 +1,7 @@
 """Reference and backend agree: each layer, the whole model, its gradient."""
 
 import dataclasses
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import equinox as eqx
 import jax
@@ -84,6 +84,48 @@ def test_attention(seed, ids):
     layer = FAST.pool.attention
     got = call(layer, jnp.asarray(x), jnp.asarray(context), jnp.asarray(mask))
     assert_close(got, attention.attention(to_reference(layer), x, context, mask), FLOAT64)
+
+
+def attention_gradient(look, q, k, v, mask, g):
+    """Of Σ g ∘ look(q, k, v)."""
+    return jax.grad(lambda *qkv: (g * look(*qkv, mask, 0.5)).sum(), argnums=(0, 1, 2))(q, k, v)
+
+
+def plainly(q, k, v, mask, scale):
+    """Attention as autodiff sees it."""
+    weights = fast_layers.masked_softmax(jnp.einsum("htk,hsk->hts", q, k) * scale, mask)
+    return jnp.einsum("hts,hsk->htk", weights, v)
+
+
+def has_the_gradient_of_autodiff(look, seed, ids):
+    q, k, v, g = (jnp.asarray(numbers(seed + i, 2, T, 3)) for i in range(4))
+    mask = jnp.asarray(masks.same_image(ids))[None]
+    got, want = (call(partial(attention_gradient, f), q, k, v, mask, g) for f in (look, plainly))
+    for a, b in zip(got, want, strict=True):
+        assert_close(a, b, FLOAT64)
+
+
+@given(seed=seeds, ids=segments)
+def test_attention_has_the_gradient_of_autodiff(seed, ids):
+    has_the_gradient_of_autodiff(fast_attention.look, seed, ids)
+
+
+def test_a_wrong_gradient_of_attention_is_caught():
+    def forgetful(scale, kept, g):
+        """Without the sum over keys."""
+        q, k, v, w = kept
+        ds = scale * w * jnp.einsum("htk,hsk->hts", g, v)
+        return (
+            jnp.einsum("hts,hsk->htk", ds, k),
+            jnp.einsum("hts,htk->hsk", ds, q),
+            jnp.einsum("hts,htk->hsk", w, g),
+            None,
+        )
+
+    sabotaged = jax.custom_vjp(plainly, nondiff_argnums=(4,))
+    sabotaged.defvjp(fast_attention._look, forgetful)
+    with pytest.raises(AssertionError):
+        has_the_gradient_of_autodiff(sabotaged, 0, np.ones(T, np.int32))
 
 
 def test_attention_of_a_single_token_is_its_value():

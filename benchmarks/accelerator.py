@@ -1,0 +1,104 @@
+"""What one accelerator does with S/16, B/16 and L/16: tokens a second, share of its peak, memory.
+
+    python benchmarks/accelerator.py [--presets s16 b16 l16] [--peaks 989 790] [--quick]
+
+Images are those of the contest's case "mixed" in rows of 288 tokens, the training step is that of train.py. The useful
+FLOPs are those of real tokens within their own images, three times the forward pass: MFU = useful / (seconds · peak).
+Peaks are in TFLOP/s; the defaults are what the data sheet of an H200 says for bfloat16, and what its matrix products
+are said to reach. Steps follow one another without waiting, as in training; the clock stops when the last is done.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from benchmarks.contest.rows import packed, steady
+from benchmarks.contest.stream import CASES, CLASSES, PATCH
+from benchmarks.measure import arguments, median_seconds, report
+from benchmarks.train_step import FLOAT32, build, program, relative_error
+from navit_eqx import config as presets
+from navit_eqx import to_device
+from navit_eqx.config import ModelConfig, OptimConfig, Softmax
+from reference.cost import image_flops
+
+PRESETS = {"s16": presets.s, "b16": presets.b, "l16": presets.l}
+STEP_TOKENS = {"s16": 131_072, "b16": 65_536, "l16": 32_768}  # places; GEMMs want 32 thousand and more
+BFLOAT16 = 3e-2  # largest relative error of logits against the reference
+QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
+
+
+def main() -> None:
+    parser = arguments(__doc__, "one block of width 32, two rows", repeats=5)
+    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
+    parser.add_argument("--step-tokens", type=int, help=f"places in a step; default {STEP_TOKENS}")
+    parser.add_argument("--peaks", type=float, nargs="+", default=[989.0, 790.0], help="TFLOP/s")
+    parser.add_argument("--steps", type=int, default=10, help="in each of the --repeats")
+    parser.add_argument("--unroll", type=int, default=1, help="blocks in an iteration of the scan")
+    args = parser.parse_args()
+    for preset in args.presets:
+        try:
+            measure(preset, args)
+        except jax.errors.JaxRuntimeError as error:  # too large for this device: the next preset may still fit
+            report(name="accelerator", preset=preset, failed=str(error).splitlines()[0])
+
+
+def measure(preset: str, args: Any) -> None:
+    config = replace(PRESETS[preset](PATCH), classes=CLASSES, unroll=args.unroll)
+    config = replace(config, **QUICK) if args.quick else config
+    case = CASES["mixed"]
+    count = 2 if args.quick else (args.step_tokens or STEP_TOKENS[preset]) // case.row_tokens
+    images = steady("mixed", count)
+    rows = packed(images.pixels, images.labels, images.rows, case.row_tokens, case.row_images)
+    batch, lengths = to_device(rows), images.lengths
+    error = agreement(config, rows)
+
+    model = build(config)
+    step, state, compile_seconds = program(model, OptimConfig(), 1000, Softmax(), batch)
+    steps = 2 if args.quick else args.steps
+
+    def several():
+        nonlocal state
+        for _ in range(steps):
+            state, metrics = step(state, batch)
+        return jax.block_until_ready(metrics)
+
+    metrics = several()  # warms up
+    if not np.isfinite(metrics.loss):
+        raise FloatingPointError(f"the loss of {preset} is {metrics.loss}")
+    seconds = median_seconds(several, args.repeats)
+    each = seconds.seconds / steps
+    sizes = {k: getattr(config, k) for k in ("patch_dim", "width", "depth", "mlp_width", "classes")}
+    useful = 3 * sum(image_flops(n, **sizes) for n in lengths)
+    memory = jax.devices()[0].memory_stats() or {}
+    report(
+        **{"name": "accelerator", "preset": preset, **sizes, "unroll": config.unroll, "dtype": model.dtype},
+        **{"device": jax.devices()[0].device_kind, "images": len(lengths), "rows": count, "relative_error": error},
+        **{"row_tokens": case.row_tokens, "row_images": case.row_images},
+        padding=1 - sum(lengths) / (count * case.row_tokens),
+        step_seconds=each,
+        step_seconds_min=seconds.seconds_min / steps,
+        step_seconds_max=seconds.seconds_max / steps,
+        tokens_per_second=sum(lengths) / each,
+        images_per_second=len(lengths) / each,
+        useful_tflops_per_second=useful / each / 1e12,
+        **{f"mfu_of_{peak:g}": useful / each / (1e12 * peak) for peak in args.peaks},
+        peak_bytes=memory.get("peak_bytes_in_use"),
+        compile_seconds=compile_seconds,
+    )
+
+
+def agreement(config: ModelConfig, rows: Any) -> float:
+    """Relative error of the first row's logits, in the arithmetic that is timed.   Raises AssertionError."""
+    model, first = build(config), type(rows)(*(leaf[0] for leaf in rows))
+    error = relative_error(model, eqx.filter_jit(model)(to_device(first)), first)
+    limit = FLOAT32 if model.dtype == "float32" else BFLOAT16
+    if error > limit:
+        raise AssertionError(f"relative error {error:.3g} against the reference, limit {limit}")
+    return error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The list of a case, and our rows of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.contest.stream import CASES, CLASSES, PATCH, pixels, sizes, tokens
+from data.images import pack_images
+from data.laws import Native
+from data.plan import Packing
+from data.rules import ExactFit
+from reference.packing import exact_fit
+from reference.types import Row
+
+LONGEST_SIDE = 64  # in patches; what the position tables hold
+WINDOW = 64  # images that may wait for their row
+
+
+class Images(NamedTuple):
+    """What all contestants see, in the order of the stream, and which of them share our rows."""
+
+    pixels: list[np.ndarray]
+    labels: np.ndarray
+    lengths: list[int]
+    rows: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Given(ExactFit):
+    """Rows that exact fit has made before."""
+
+    given: Sequence[Sequence[int]] = ()
+
+    def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
+        return [list(row) for row in self.given]
+
+
+def steady(name: str, count: int) -> Images:
+    """The images of the first `count` rows of an endless stream, so that no row stands half full at its end.
+
+    Of a case with a number of images, all rows of those.
+    """
+    case, rng = CASES[name], np.random.default_rng(0)
+    hw = sizes(name, rng, case.images or 2 * WINDOW + count * case.row_images)
+    rows = exact_fit(tokens(hw).tolist(), case.row_tokens, case.row_images, WINDOW)
+    rows = rows if case.images else rows[:count]
+    chosen = sorted(i for row in rows for i in row)
+    place = {image: k for k, image in enumerate(chosen)}
+    hw = hw[chosen]
+    labels = rng.integers(0, CLASSES, len(hw))
+    return Images(pixels(rng, hw), labels, tokens(hw).tolist(), [[place[i] for i in row] for row in rows])
+
+
+def packed(
+    images: Sequence[np.ndarray], labels: np.ndarray, rows: Sequence[Sequence[int]], row_tokens: int, row_images: int
+) -> Row:
+    """The rows as one batch."""
+    packing = Packing(row_tokens, row_images, Given(given=rows))
+    batch = pack_images(images, patch_size=PATCH, resolution=Native(), packing=packing, longest_side=LONGEST_SIDE)
+    return batch._replace(labels=np.where(batch.image_ids >= 0, labels[batch.image_ids], -1).astype(np.int32))

@@ -1,0 +1,132 @@
+"""Contestants of this project.
+
+worker_jax.py NAME FOLDER          NAME one of CONTESTANTS; see protocol.py
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from benchmarks.contest.protocol import Ready, memory, serve, warm
+from benchmarks.contest.rows import packed
+from benchmarks.contest.stream import CLASSES, PATCH, load
+from benchmarks.train_step import FLOAT32, build, program, relative_error
+from data.images import unpack_images
+from navit_eqx import ModelConfig, NaViT, Row, to_device
+from navit_eqx.bridge import flatten
+from navit_eqx.config import OptimConfig, Softmax
+from navit_eqx.evaluate import forward
+from navit_eqx.layers import full
+
+
+class Unpacked(eqx.Module):
+    """The same modules as a plain ViT: one image a row, all as long as the row, no mask."""
+
+    model: NaViT
+
+    def gates(self, key: Array, image_ids: Array) -> None:
+        """No model timed here uses stochastic depth."""
+
+    def __call__(self, batch: Row, gates: None = None) -> Array:
+        model, count = self.model, batch.segment_ids.shape[-1]
+        grids = jnp.broadcast_to(batch.grids, (*batch.grids.shape[:-2], count, 2))
+        x = model.encoder(model.tokens(batch.patches, batch.coords, grids), None)
+        everything = jnp.ones((*x.shape[:-2], 1, count), bool)
+        return model.head(full(model.pool(x, everything, jnp.zeros((*x.shape[:-2], 1, 0, x.shape[-1])))))
+
+
+def ours(task: dict[str, Any], folder: Path) -> Ready:
+    """What `train.py` runs: rows closed by exact fit, one scan over the blocks."""
+    return contest(task, folder, lambda model: model, task["rows"], task["row_images"])
+
+
+def unpacked(task: dict[str, Any], folder: Path) -> Ready:
+    return contest(task, folder, Unpacked, [[i] for i in range(len(task["lengths"]))], 1)
+
+
+def contest(
+    task: dict[str, Any],
+    folder: Path,
+    wrap: Callable[[NaViT], Any],
+    rows: Sequence[Sequence[int]],
+    row_images: int,
+) -> Ready:
+    """Ready once the first row agrees with the NumPy reference.
+
+    `ours.npz` then holds parameters and logits, for peers that can be the same model.
+    """
+    start = perf_counter()
+    batch = packed(*load(folder / "images.npz"), rows, task["row_tokens"], row_images)
+    input_seconds = perf_counter() - start
+    config = ModelConfig(patch_size=PATCH, classes=CLASSES, **task["model"])
+    steps, model = in_steps(to_device(batch), task["steps"]), build(config)
+    exact = model if model.dtype == "float32" else build(replace(config, dtype="float32"))
+    error = check(exact, wrap, steps, batch, folder / "ours.npz")
+
+    if task["train"]:
+        step, state, compile_seconds = program(wrap(model), OptimConfig(), 1000, Softmax(), steps[0])
+
+        def once():
+            nonlocal state
+            for part in steps:
+                state, metrics = step(state, part)
+            return jax.block_until_ready(metrics)
+
+        warm(once)
+    else:
+        once = lambda: jax.block_until_ready([forward(wrap(model), part) for part in steps])
+        compile_seconds = warm(once)
+    about = {"places": batch.segment_ids.size, "steps": len(steps), "relative_error": error, "dtype": model.dtype}
+    return Ready(once, {**about, "input_seconds": input_seconds, "compile_seconds": compile_seconds}, peak)
+
+
+def check(model: NaViT, wrap: Callable[[NaViT], Any], steps: list[Row], rows: Any, path: Path) -> float:
+    """The relative error of the first row; all logits, in the order of the list, and the parameters go to `path`."""
+    with jax.default_matmul_precision("highest"):
+        logits = np.concatenate([np.asarray(forward(wrap(model), batch)) for batch in steps])
+    error = relative_error(model, logits[0], type(rows)(*(leaf[0] for leaf in rows)))
+    if error > FLOAT32:
+        raise AssertionError(f"relative error {error:.3g} against the reference, limit {FLOAT32}")
+    np.savez(path, logits=unpack_images(rows, logits), **flatten(model))
+    return error
+
+
+def in_steps(rows: Row, steps: int) -> list[Row]:
+    """Equal batches, in order. Raises ValueError where rows do not split."""
+    count = len(rows.labels)
+    if count % steps:
+        raise ValueError(f"{count} rows are not {steps} equal steps")
+    return [Row(*part) for part in zip(*(jnp.split(leaf, steps) for leaf in rows))]
+
+
+def gemm(task: dict[str, Any], folder: Path) -> Ready:
+    """The matrix products of a block, forward alone: what this machine gives at best."""
+    width, depth, mlp = (task["model"][name] for name in ("width", "depth", "mlp_width"))
+    count = task["step_tokens"]
+    shapes = [(width, 3 * width), (width, width), (width, mlp), (mlp, width)]
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    pairs = [(jnp.ones((count, a), dtype), jnp.ones((a, b), dtype)) for a, b in shapes]
+    product = jax.jit(jnp.matmul)
+    once = lambda: jax.block_until_ready([product(x, w) for _ in range(depth) for x, w in pairs])
+    flops = 2 * count * sum(a * b for a, b in shapes) * depth
+    return Ready(once, {"flops": flops, "dtype": dtype, "compile_seconds": warm(once)}, peak)
+
+
+def peak() -> int | None:
+    stats = jax.devices()[0].memory_stats()
+    return memory("VmHWM") if stats is None else stats["peak_bytes_in_use"]
+
+
+CONTESTANTS: dict[str, Callable[[dict[str, Any], Path], Ready]] = {"ours": ours, "unpacked": unpacked, "gemm": gemm}
+
+
+if __name__ == "__main__":
+    serve(lambda name, task, folder: CONTESTANTS[name](task, folder))
