@@ -271,6 +271,7 @@ def sees_each_image_at_its_size(rows: PlannedRows, limit: float = FLOAT64) -> No
             grid, size = plan.grids[r, slot], int(plan.patch_sizes[r, slot])
             whole = patchify(resize(image, tuple((grid * size).tolist())), (size, size))
             coords = row.coords[row.segment_ids == slot + 1]
+            assert (coords < grid).all()
             stay = Tokens(whole.patches[coords @ [grid[1], 1]], coords, whole.grid)
             params = at_patch_size(PARAMS, (PATCH, PATCH), (size, size))
             assert_close(logits[slot], forward_image(params, stay), limit)

@@ -1,4 +1,4 @@
-"""The same numbers on any number of devices, whatever lies on which of them."""
+"""The same numbers on any number of devices, whatever lies on which of them.   pytest -m multihost"""
 
 import math
 from functools import lru_cache
@@ -25,6 +25,8 @@ from reference.packing import pack
 from reference.types import Row
 from tests.strategies import CONFIG, I, T, empty_row, model, tokens_of
 from tests.tolerances import DEVICES64, assert_close
+
+pytestmark = pytest.mark.multihost
 
 UNEVEN = (0, 3, 1, 0, 4, 2, 1, 5)  # images in each row
 OPTIM = OptimConfig(ema=0.5)

@@ -83,7 +83,7 @@ def tokens_at(context: Context, source: Source, size: int) -> Iterator[tuple[int
 def on_common_grid(context: Context, source: Source, size: int, common: Int[np.ndarray, "N 2"]) -> Tokens:
     """The tokens of each image, as those of the coarsest patches lie."""
     return {
-        image_id: np.stack([on_grid(layer, common[image_id]) for layer in tokens])
+        image_id: np.stack([on_grid(layer, common[image_id].tolist()) for layer in tokens])
         for image_id, tokens in tokens_at(context, source, size)
     }
 
