@@ -159,7 +159,7 @@ def test_two_processes_are_one(tmp_path, processes):
 RUN = [
     *("digits", "--data.source.train-images", "400", "--data.source.val-images", "40"),
     *("--model.width", "16", "--model.depth", "1", "--model.mlp-width", "16", "--model.unroll", "1"),
-    *("--data.eval-resolutions", "1.2", "--rows", "8", "--steps", "150", "--log-every", "1", "--save-every", "10"),
+    *("--data.eval-resolutions", "1.2", "--rows", "8", "--steps", "60", "--log-every", "1", "--save-every", "10"),
 ]  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_one_is_signalled_one_is_killed_and_the_run_goes_on(tmp_path, processes)
     ended(run("--mesh", "fsdp", "--mesh.min-size", "64"), tmp_path, 0)
     said = (tmp_path / "said-0").read_text()
     assert said.count("continuing") == 2 and "changed: mesh.kind" in said and "test accuracy" in said
-    assert logged(tmp_path) == list(range(1, 151))
+    assert logged(tmp_path) == list(range(1, 61))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["compiles"] == 1 and load_model(tmp_path / "run")[1].width == 16
 
