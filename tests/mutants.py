@@ -99,14 +99,14 @@ MUTANTS = {
     ),
     13: one(
         "the last row is lost", "reference/packing.py",
-        "        waiting.extend(islice(arrivals, len(chosen)))\n    return rows\n",
-        "        waiting.extend(islice(arrivals, len(chosen)))\n    return rows[:-1] or rows\n",
+        "        tokens += [lengths[i] for i in new]\n    return rows\n",
+        "        tokens += [lengths[i] for i in new]\n    return rows[:-1] or rows\n",
         "tests/test_packing.py::test_every_image_once",
     ),
     14: one(
         "an image twice at the end of an epoch", "reference/packing.py",
-        "        waiting.extend(islice(arrivals, len(chosen)))\n    return rows\n",
-        "        waiting.extend(islice(arrivals, len(chosen)))\n    return [*rows, rows[0][:1]] if rows else rows\n",
+        "        tokens += [lengths[i] for i in new]\n    return rows\n",
+        "        tokens += [lengths[i] for i in new]\n    return [*rows, rows[0][:1]] if rows else rows\n",
         "tests/test_packing.py::test_every_image_once",
     ),
     15: Mutant(
@@ -169,7 +169,7 @@ MUTANTS = {
     ),
     24: one(
         "every epoch has the same order", "data/plan.py",
-        "return generator(purpose, seed, epoch)", "return generator(purpose, seed, 0)",
+        "generator(Purpose.ORDER, seed, epoch)", "generator(Purpose.ORDER, seed, 0)",
         "tests/test_plan.py::test_another_epoch_or_seed_is_another_order",
     ),
     25: one(
@@ -192,7 +192,7 @@ MUTANTS = {
     ),
     28: one(
         "attention without its scale", "navit_eqx/attention.py",
-        ' q, k) * self.logit_scale', " q, k)", AGREES + "attention",
+        ' q, k) * scale, mask)', " q, k), mask)", AGREES + "attention",
     ),
     29: one(
         "heads joined in the wrong order", "navit_eqx/attention.py",

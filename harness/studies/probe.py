@@ -117,5 +117,5 @@ def picture(rows: list[dict], trained: float, chance: float, path: Path) -> None
         axis.minorticks_off()
         axis.set_ylim(0, min(1.05, 1.3 * max(*found, trained)))
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False, loc="upper left")
+        axis.legend(frameon=False, loc="center right")
         axis.set_title("What k labelled images per class make of the frozen features", fontsize=11)
