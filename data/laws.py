@@ -162,6 +162,25 @@ class Square:
 
 
 @dataclass(frozen=True)
+class OneSquare:
+    """Every image squeezed to one square, as plain ViTs see them: the baseline."""
+
+    side: float = 224
+    """In pixels; whole patches of it are used."""
+
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
+        count = np.maximum(1, self.side // np.broadcast_to(patch_size, len(sizes))).astype(np.int32)
+        return np.stack([count, count], -1)
+
+    def at(self, resolution: float) -> "OneSquare":
+        return OneSquare(resolution)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        return self.side, self.side
+
+
+@dataclass(frozen=True)
 class OneSize:
     """Every image in patches of one size."""
 
@@ -366,7 +385,7 @@ class Augment:
     """Mixing with another image; none by default."""
 
 
-Resolution = Sides | Areas | Native | TokenBudget | NeverEnlarged | Square
+Resolution = Sides | Areas | Native | TokenBudget | NeverEnlarged | Square | OneSquare
 PatchSizes = OneSize | PerImage | PerStep | CoarseToFine | AtBudget
 Dropping = Constant | Beta | ByResolution | Schedule
 Choosing = AtRandom | Spread | ByContrast

@@ -14,6 +14,7 @@ from data.laws import (
     Mix,
     Native,
     OneSize,
+    OneSquare,
     PatchSizes,
     PerImage,
     Resolution,
@@ -192,7 +193,7 @@ def digits_vit() -> Config:
         square,
         data=replace(
             square.data,
-            resolution=Square(Sides(side, side)),
+            resolution=OneSquare(side),
             packing=Packing(row_tokens=36, row_images=1),
             val_resolution=side,
             eval_resolutions=(32, 40, 48, 56, 64),
@@ -256,7 +257,7 @@ def caltech101_vit() -> Config:
         base,
         data=replace(
             base.data,
-            resolution=Square(Sides(56, 56)),
+            resolution=OneSquare(56),
             dropping=Constant(0.0),
             augment=replace(base.data.augment, crop=0.08, stretch=0.33),
             packing=Packing(row_tokens=49, row_images=1),

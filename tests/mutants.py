@@ -90,7 +90,7 @@ MUTANTS = {
     11: one(
         "kernels antialiased, images not", "navit_eqx/resize.py",
         "FLEXIVIT = Interpolation()", "FLEXIVIT = Interpolation(antialias=True)",
-        "tests/test_resize.py::test_both_sides_agree", "tests/test_flexi.py::test_rows_of_one_size_a_step",
+        "tests/test_resize.py::test_both_sides_interpolate_alike_by_default",
     ),
     12: one(
         "labels one slot further", "reference/packing.py",

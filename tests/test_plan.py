@@ -17,6 +17,7 @@ from data.laws import (
     Constant,
     Native,
     NeverEnlarged,
+    OneSquare,
     PerStep,
     Schedule,
     Sides,
@@ -130,6 +131,8 @@ def test_another_epoch_or_seed_is_another_order():
     for a in range(4):
         for b in range(a):
             assert not np.array_equal(orders[a], orders[b])
+    turns = [epoch_order(300, seed, epoch).tolist() for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]]
+    assert len(set(map(tuple, turns))) == 4, "and not only of the rows, which differ as resolutions do"
 
 
 def test_the_order_does_not_depend_on_what_is_dropped():
@@ -286,6 +289,14 @@ def test_square_has_about_the_tokens_of_the_law_it_wraps(seed, law):
     assert (grids[:, 0] == grids[:, 1]).all() and (grids >= 1).all()
     assert (np.abs(grids[:, 0] - np.sqrt(wrapped)) <= 0.5).all()
     assert Square(law).at(96.0) == Square(law.at(96.0))
+
+
+@given(seed=seeds, side=st.integers(16, 300), patch_size=st.sampled_from([8, 16, np.array([8, 16] * 25)]))
+def test_one_square_is_the_same_for_every_image(seed, side, patch_size):
+    grids = OneSquare(side).grids(np.random.default_rng(seed), sizes_of(seed, 50), patch_size)
+    count = np.broadcast_to(np.maximum(1, side // patch_size), 50)
+    np.testing.assert_array_equal(grids, np.stack([count, count], -1))
+    assert OneSquare(side).at(96.0) == OneSquare(96.0) and OneSquare(side).spread == (side, side)
 
 
 @given(seed=seeds, lo=st.floats(32, 100), hi=st.floats(100, 300))

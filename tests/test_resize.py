@@ -18,6 +18,7 @@ from PIL import Image
 
 from navit_eqx import resize as fast
 from navit_eqx.bridge import to_reference
+from navit_eqx.config import Flexi
 from navit_eqx.types import to_device
 from reference import resize as slow
 from reference.model import at_patch_size, forward, forward_image
@@ -110,6 +111,11 @@ def test_linear_interpolation_is_this_matrix():
     np.testing.assert_array_equal(slow.resize_matrix(2, 4), want)
     np.testing.assert_array_equal(slow.resize_matrix(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
     np.testing.assert_array_equal(slow.resize_matrix(6, 2), [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0]])  # no antialias
+
+
+def test_both_sides_interpolate_alike_by_default():
+    """The host maps patches, the device resizes kernels: by the same interpolation unless both are told otherwise."""
+    assert vars(fast.FLEXIVIT) == vars(slow.FLEXIVIT) and Flexi((8, 16)).interpolation == fast.FLEXIVIT
 
 
 @pytest.mark.parametrize("method, antialias", [*product(["linear", "cubic"], [False, True])])

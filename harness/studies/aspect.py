@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from data.laws import Square
+from data.laws import OneSquare, Sides, Square
 
 from ..looks import Context
 from ..pictures import accuracy_axis, accuracy_curve, sheet
@@ -29,7 +29,8 @@ def aspect(context: Context) -> Findings:
 def compare_at(context: Context, resolution: float) -> dict:
     """A model trained on squares is asked for both as well."""
     law = context.config.data.resolution
-    native = (law.law if isinstance(law, Square) else law).at(resolution)
+    aspect_kept = Sides() if isinstance(law, OneSquare) else law.law if isinstance(law, Square) else law
+    native = aspect_kept.at(resolution)
     return compare(SIDES, context.look(native), context.look(Square(native)))
 
 

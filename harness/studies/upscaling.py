@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from data.laws import NeverEnlarged, Square
+from data.laws import NeverEnlarged, OneSquare, Sides, Square
 
 from ..looks import Context
 from ..pictures import accuracy_axis, accuracy_curve, sheet
@@ -30,8 +30,8 @@ def upscaling(context: Context) -> Findings:
 def compare_at(context: Context, resolution: float) -> dict:
     """A model that was trained without enlarging is asked for both as well."""
     law, square = context.config.data.resolution, lambda law: law
-    if isinstance(law, Square):
-        law, square = law.law, Square
+    if isinstance(law, Square | OneSquare):
+        law, square = law.law if isinstance(law, Square) else Sides(), Square
     inner = (law.law if isinstance(law, NeverEnlarged) else law).at(resolution)
     return compare(SIDES, context.look(square(inner)), context.look(square(NeverEnlarged(inner))))
 
