@@ -25,7 +25,6 @@ from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser
 from navit_eqx.train import init, train_step
 from navit_eqx.types import to_device
-from reference.cost import row_flops
 from reference.types import Row
 
 from .views import Seen, View, name, view, with_kernel
@@ -67,10 +66,8 @@ def trial(config: Config, views: Sequence[Seen]) -> dict:
 
 def training_flops(config: Config) -> float:
     """Spent by all steps: three times the forward pass of every row, padding and masked pairs included."""
-    shape, packing = config.model, config.data.packing
-    sizes = {name: getattr(shape, name) for name in ("patch_dim", "width", "depth", "mlp_width", "classes")}
-    _, spent = row_flops([], packing.row_tokens, packing.row_images, **sizes)
-    return 3.0 * config.steps * config.rows * spent
+    packing = config.data.packing
+    return 3.0 * config.steps * config.rows * choose.row_cost(config.model, packing.row_tokens, packing.row_images)
 
 
 def accuracy_of(model: NaViT, config: Config, val: Source, seen_as: View) -> float:
