@@ -38,7 +38,7 @@ from navit_eqx.config_json import ConfigError, check
 from navit_eqx.model import blueprint, compute_dtype
 from navit_eqx.optim import optimiser
 from navit_eqx.saver import Saver
-from navit_eqx.sharding import data_mesh, everywhere, placed, split_rows
+from navit_eqx.sharding import data_mesh, everywhere, placed, shardings, split_rows
 from navit_eqx.train import QUICKLY, State, init, train_step
 from reference.types import Row
 
@@ -47,7 +47,7 @@ from .command import Unavailable, code_of
 from .config import Config, TensorBoard, Wandb
 from .loading import check_left_out, open_source, training_rows
 from .logger import needed
-from .start import begin, shape_from
+from .start import begin, branch, shape_from
 
 ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")
 OPEN_FILES = (256, 64)  # of the program, and of each data worker
@@ -100,7 +100,12 @@ class Case:
 
     @cached_property
     def shapes(self) -> State:
-        return placed(jax.eval_shape(self.fresh, jr.key(0)), everywhere(data_mesh()))
+        shapes = jax.eval_shape(self.fresh, jr.key(0))
+        return placed(shapes, shardings(shapes, self.config.mesh, data_mesh()))
+
+    @property
+    def places(self) -> Any:
+        return jax.tree.map(lambda leaf: leaf.sharding, self.shapes)
 
     @property
     def state_bytes(self) -> int:
@@ -112,12 +117,13 @@ class Case:
         config = self.config
         tx, static = optimiser(config.optim, config.steps), blueprint(config.model)
         step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
-        return jax.jit(step, donate_argnums=0).lower(self.shapes, split_rows(self.batch, data_mesh())).compile()
+        step = jax.jit(step, donate_argnums=0, out_shardings=(self.places, everywhere(data_mesh())))
+        return step.lower(self.shapes, split_rows(self.batch, data_mesh())).compile()
 
     @cached_property
     def state(self) -> State:
         """Before the first step."""
-        made = jax.jit(self.fresh, out_shardings=everywhere(data_mesh()), compiler_options=QUICKLY)
+        made = jax.jit(self.fresh, out_shardings=self.places, compiler_options=QUICKLY)
         return made(jr.key(self.config.seed))
 
 
@@ -287,6 +293,8 @@ def start(case: Case) -> str:
     """The saved model to start from fits."""
     if not case.config.start:
         return "from scratch"
+    if branch(case.config, case.shapes):
+        return f"from {case.config.start}"
     begin(eqx.combine(case.state.model, blueprint(case.config.model)), case.config, case.sources[0].manifest.classes)
     return f"from {case.config.start}"
 
