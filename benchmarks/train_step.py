@@ -8,7 +8,6 @@ Images are noise: digits has the shapes, sizes and packing of its preset, ti16 a
 
 import os
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from time import perf_counter
 from typing import Any
@@ -23,13 +22,13 @@ from benchmarks.settings import preset_on_noise
 from harness.command import ALLOCATOR, tune_allocator
 from harness.config import Config
 from harness.loading import training_rows
+from harness.program import program_of
 from navit_eqx import ModelConfig, NaViT, Row
 from navit_eqx.bridge import to_reference
-from navit_eqx.config import OptimConfig, Sigmoid, Softmax
+from navit_eqx.config import Loss, OptimConfig
 from navit_eqx.model import blueprint
-from navit_eqx.optim import optimiser
 from navit_eqx.sharding import data_mesh, split_rows
-from navit_eqx.train import QUICKLY, State, init, train_step
+from navit_eqx.train import QUICKLY, State
 from reference.cost import image_flops
 from reference.model import forward
 
@@ -85,15 +84,11 @@ def relative_error(model: NaViT, logits: Any, first: Any) -> float:
     return float(np.abs(np.asarray(logits) - want)[real].max() / np.abs(want[real]).max())
 
 
-def program(
-    model: Any, optim: OptimConfig, steps: int, loss: Softmax | Sigmoid, batch: Row
-) -> tuple[Any, State, float]:
+def program(model: Any, optim: OptimConfig, steps: int, loss: Loss, batch: Row) -> tuple[Any, State, float]:
     """The compiled training step, the state before its first one, and the seconds that compiling took."""
-    tx = optimiser(optim, steps)
-    static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
-    step = jax.jit(partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0), donate_argnums=0)
-    state, start = init(model, tx, optim), perf_counter()
-    return step.lower(state, batch).compile(), state, perf_counter() - start
+    made = program_of(Config(optim=optim, steps=steps, loss=loss), data_mesh(), build=lambda key: model)
+    state, start = made.begun(eqx.filter(model, eqx.is_inexact_array)), perf_counter()
+    return made.step.lower(state, batch).compile(), state, perf_counter() - start
 
 
 def measure(preset: str, config: Config, source, variant: str, repeats: int) -> None:

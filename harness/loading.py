@@ -111,8 +111,10 @@ def training_rows(config: Config, source: Source, teacher: TeacherView | None = 
     )
 
 
-def training_lessons(config: Config, rows: PlannedRows, teacher: TeacherView) -> LessonRows:
-    """Training rows that were planned for this teacher, each beside what it sees of them."""
+def training_lessons(config: Config, rows: PlannedRows, teacher: TeacherView | None) -> PlannedRows | LessonRows:
+    """Training rows that were planned for this teacher, each beside what it sees of them; alone where there is none."""
+    if teacher is None:
+        return rows
     taught = partial(_taught, rows.source, config.seed, config.data.resolution, teacher.patch_size)
     return lessons(rows, teacher, taught)
 
