@@ -21,6 +21,7 @@ from benchmarks.measure import arguments, median_seconds, report
 from benchmarks.settings import preset_on_noise
 from harness.command import ALLOCATOR, tune_allocator
 from harness.config import Config
+from harness.cost import image_cost, sizes
 from harness.loading import training_rows
 from harness.program import program_of
 from navit_eqx import ModelConfig, NaViT, Row
@@ -29,7 +30,6 @@ from navit_eqx.config import Loss, OptimConfig
 from navit_eqx.model import blueprint
 from navit_eqx.sharding import data_mesh, split_rows
 from navit_eqx.train import QUICKLY, State
-from reference.cost import image_flops
 from reference.model import forward
 
 ROWS = {"digits": 24, "ti16": 4, "s16": 2}  # in a batch
@@ -112,13 +112,12 @@ def measure(preset: str, config: Config, source, variant: str, repeats: int) -> 
     metrics = once()  # warms up
     assert (int(metrics.images), int(metrics.tokens)) == (len(lengths), sum(lengths)) and np.isfinite(metrics.loss)
     seconds = median_seconds(once, repeats)
-    sizes = {k: getattr(config.model, k) for k in ("patch_dim", "width", "depth", "mlp_width", "classes")}
-    useful = 3 * sum(image_flops(n, **sizes) for n in lengths)  # the backward pass costs twice the forward pass
+    useful = 3 * sum(image_cost(config.model, n) for n in lengths)  # the backward pass costs twice the forward pass
     packing = config.data.packing
     report(
         **{"name": "train_step", "preset": preset, "variant": variant, "unroll": config.model.unroll},
         **{"allocator": "on" if ALLOCATOR.items() <= os.environ.items() else "off", "dtype": model.dtype},
-        **{"device": jax.devices()[0].device_kind, **sizes, "images": len(lengths), "rows": len(rows)},
+        **{"device": jax.devices()[0].device_kind, **sizes(config.model), "images": len(lengths), "rows": len(rows)},
         **{"row_tokens": packing.row_tokens, "row_images": packing.row_images},
         images_per_second=len(lengths) / seconds.seconds,
         tokens_per_second=sum(lengths) / seconds.seconds,
