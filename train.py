@@ -66,15 +66,12 @@ def main() -> None:
     config, more = choose.resolve(config, train.manifest, teacher)
     notes += more
     hosts.alike(resume.flat(encode(config)) | {"the images": train.manifest.digest})
-    view = None if teacher is None else teacher.view(config.loss)
-    planned = training_rows(config, train, view)
-    rows = training_lessons(config, planned, view)
-    host = {"host": jax.process_index(), "hosts": jax.process_count()}
-    begin_at = partial(batches, rows, config.rows, workers=config.data.workers, **host)
+    view = teacher and teacher.view(config.loss)
 
     # the run's folder, and what an interrupted run left there -------------------------------------
     folder, _lock = resume.claim(config.out, config.name or preset)
-    introduce(config, train, val, folder, notes, planned.epochs.planned(0))
+    planned = training_rows(config, train, view, folder / resume.BLOCKS)
+    introduce(config, train, val, folder, notes, planned.epochs.locate(0)[1])
     saver = Saver(folder / "checkpoints", config.keep)
     changed = resume.reconcile(folder, config) if saver.steps else []
 
@@ -95,7 +92,8 @@ def main() -> None:
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
     progress = report.Progress(folder, config, train.manifest, start, position.get("progress"))
     unreadable = {int(index): why for index, why in position.get("unreadable", {}).items()}
-    stream = resume.Stream(begin_at, start)
+    host = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
+    stream = resume.Stream(partial(batches, training_lessons(config, planned, view), config.rows, **host), start)
     anywhere = hosts.Anywhere(mesh)
 
     # the loop -------------------------------------------------------------------------------------
