@@ -10,7 +10,7 @@
 The same command continues it if it was interrupted: docs/resume.md.
 """
 
-from harness.command import Request, parse, run, tune_allocator
+from harness.command import Request, keep_programs, parse, run, tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
@@ -32,6 +32,7 @@ from data.pipeline import batches
 from data.plan import Plan
 from data.sources import Source
 from harness import choose, doctor, pictures, report, resume
+from harness.attention import shape_for
 from harness.config import PRESETS, Config
 from harness.loading import check_left_out, open_source, training_lessons, training_rows
 from harness.looks import Context
@@ -44,7 +45,7 @@ from navit_eqx.config_json import check, encode
 from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser, schedule
 from navit_eqx.saver import Saver
-from navit_eqx.sharding import data_mesh, everywhere, placed, shardings, split_rows
+from navit_eqx.sharding import data_mesh, each_its_rows, everywhere, placed, shardings, split_rows
 from navit_eqx.train import QUICKLY, State, init, train_step
 from reference.types import Row
 
@@ -58,6 +59,7 @@ def main() -> None:
     preset, config = command_line(sys.argv[1:])
     hosts.join(config.distributed)
     mesh = data_mesh()
+    keep_programs()
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
     # data -----------------------------------------------------------------------------------------
@@ -75,18 +77,22 @@ def main() -> None:
 
     # the run's folder, and what an interrupted run left there -------------------------------------
     folder, _lock = resume.claim(config.out, config.name or preset)
-    introduce(config, train, val, folder, notes, planned.epochs.planned(0))
+    plan = planned.epochs.planned(0)
+    introduce(config, train, val, folder, notes, plan)
     saver = Saver(folder / "checkpoints", config.keep)
     changed = resume.reconcile(folder, config) if saver.steps else []
 
     # model, optimiser, step -----------------------------------------------------------------------
     tx = optimiser(config.optim, config.steps)
     rate = schedule(config.optim, config.steps)
+    shape, found = shape_for(config, plan, folder)
+    for note in found:
+        print(f"attention: {note}", flush=True)
 
     def fresh(key) -> State:
-        return init(NaViT(config.model, key=key), tx, config.optim)
+        return init(NaViT(shape, key=key), tx, config.optim)
 
-    static = blueprint(config.model)
+    static = blueprint(shape)
     shapes = jax.eval_shape(fresh, jr.key(0))
     places = shardings(shapes, config.mesh, mesh)
     like = placed(shapes, places)
@@ -98,14 +104,14 @@ def main() -> None:
         begun = jax.device_get(eqx.filter(begun, eqx.is_inexact_array))
         state = jax.jit(partial(init, optimiser=tx, config=config.optim), out_shardings=places)(begun)
     step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
-    step = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere(mesh)))
+    step = jax.jit(each_its_rows(step, mesh), donate_argnums=0, out_shardings=(places, everywhere(mesh)))
     taught = None if teacher is None else jax.device_put(teacher.model, everywhere(mesh))
 
     # where it stands ------------------------------------------------------------------------------
     start = int(state.step)
     history = resume.take_up(folder, config, train.manifest, start, position, changed)
     if hosts.first():
-        report.write_config(folder, config, preset, history)
+        report.write_config(folder, config, preset, history, shape.attention)
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
     progress = report.Progress(folder, config, train.manifest, start, position.get("progress"))
     unreadable = {int(index): why for index, why in position.get("unreadable", {}).items()}

@@ -33,16 +33,17 @@ from data.errors import DataError
 from data.pipeline import batches
 from data.rows import PlannedRows
 from data.sources import Source
-from navit_eqx import NaViT
+from navit_eqx import ModelConfig, NaViT
 from navit_eqx.config_json import ConfigError, check
 from navit_eqx.model import blueprint, compute_dtype
 from navit_eqx.optim import optimiser
 from navit_eqx.saver import Saver
-from navit_eqx.sharding import data_mesh, everywhere, placed, shardings, split_rows
+from navit_eqx.sharding import data_mesh, each_its_rows, everywhere, placed, shardings, split_rows
 from navit_eqx.train import QUICKLY, State, init, train_step
 from reference.types import Row
 
 from . import choose
+from .attention import shape_for
 from .command import Unavailable, code_of
 from .config import Config, TensorBoard, Wandb
 from .loading import check_left_out, open_source, training_rows
@@ -82,6 +83,11 @@ class Case:
         return choose.resolve(shape_from(self.given)[0], self.sources[0].manifest)[0]
 
     @cached_property
+    def shape(self) -> ModelConfig:
+        """Of the model, with the program for attention that training would take."""
+        return shape_for(self.config, self.rows.epochs.planned(0), self.folder)[0]
+
+    @cached_property
     def rows(self) -> PlannedRows:
         return training_rows(self.config, self.sources[0])
 
@@ -115,9 +121,11 @@ class Case:
     def step(self) -> Any:
         """The compiled training step."""
         config = self.config
-        tx, static = optimiser(config.optim, config.steps), blueprint(config.model)
+        tx, static = optimiser(config.optim, config.steps), blueprint(self.shape)
         step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
-        step = jax.jit(step, donate_argnums=0, out_shardings=(self.places, everywhere(data_mesh())))
+        step = jax.jit(
+            each_its_rows(step, data_mesh()), donate_argnums=0, out_shardings=(self.places, everywhere(data_mesh()))
+        )
         return step.lower(self.shapes, split_rows(self.batch, data_mesh())).compile()
 
     @cached_property

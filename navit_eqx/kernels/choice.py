@@ -35,9 +35,11 @@ def choose(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slots: int)
     """The backend for rows like these, registers included, and what was found, in words.
 
     `segment_ids` are rows as one device sees them. One that is named is only checked.   Raises ConfigError where it
-    fails. `Auto` on a CPU is dense.
+    fails. `Auto` on a CPU is dense, without a measurement.
     """
     platform, named = jax.default_backend(), config.attention
+    if isinstance(named, Dense):
+        return named, []
     if not isinstance(named, Auto):
         why = refusal(named, config, segment_ids.shape[-1], slots)
         check(why is None, f"model.attention={named} does not work here: {why}; Auto chooses one that does")
