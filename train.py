@@ -10,7 +10,7 @@
 The same command continues it if it was interrupted: docs/resume.md.
 """
 
-from harness.command import Request, parse, run, tune_allocator
+from harness.command import Request, keep_programs, parse, run, tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
@@ -32,6 +32,7 @@ from data.pipeline import batches
 from data.plan import Plan
 from data.sources import Source
 from harness import choose, doctor, pictures, report, resume
+from harness.attention import shape_for
 from harness.config import PRESETS, Config
 from harness.loading import check_left_out, open_source, training_lessons, training_rows
 from harness.looks import Context
@@ -57,6 +58,7 @@ def main() -> None:
     preset, config = command_line(sys.argv[1:])
     hosts.join(config.distributed)
     mesh = data_mesh()
+    keep_programs()
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
     # data -----------------------------------------------------------------------------------------
@@ -71,12 +73,16 @@ def main() -> None:
     # the run's folder, and what an interrupted run left there -------------------------------------
     folder, _lock = resume.claim(config.out, config.name or preset)
     planned = training_rows(config, train, view, folder / resume.BLOCKS)
-    introduce(config, train, val, folder, notes, planned.epochs.locate(0)[1])
+    plan = planned.epochs.locate(0)[1]
+    introduce(config, train, val, folder, notes, plan)
     saver = Saver(folder / "checkpoints", config.keep)
     changed = resume.reconcile(folder, config) if saver.steps else []
 
     # model, optimiser, step -----------------------------------------------------------------------
-    program = program_of(config, mesh, teacher and teacher.model)
+    shape, found = shape_for(config, plan, folder)
+    for note in found:
+        print(f"attention: {note}", flush=True)
+    program = program_of(replace(config, model=shape), mesh, teacher and teacher.model)
     restored = saver.restore(program.like) or branch(config, program.like)
     state, position = restored or (program.fresh(jr.key(config.seed)), {})
     if config.start and not restored:
@@ -88,7 +94,7 @@ def main() -> None:
     start = int(state.step)
     history = resume.take_up(folder, config, train.manifest, start, position, changed)
     if hosts.first():
-        report.write_config(folder, config, preset, history)
+        report.write_config(folder, config, preset, history, shape.attention)
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
     progress = report.Progress(folder, config, train.manifest, start, position.get("progress"))
     unreadable = {int(index): why for index, why in position.get("unreadable", {}).items()}

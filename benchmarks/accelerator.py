@@ -1,14 +1,16 @@
 """What one accelerator does with S/16, B/16 and L/16: tokens a second, share of its peak, memory.
 
-    python benchmarks/accelerator.py [--presets s16 b16 l16] [--peaks 989 790] [--quick]
+    python benchmarks/accelerator.py [--presets s16 b16 l16] [--attention auto dense pallas cudnn] [--quick]
 
 Images are those of the contest's case "mixed" in rows of 288 tokens, the training step is that of train.py. The useful
 FLOPs are those of real tokens within their own images, three times the forward pass: MFU = useful / (seconds · peak).
 Peaks are in TFLOP/s; the defaults are what the data sheet of an H200 says for bfloat16, and what its matrix products
-are said to reach. Steps follow one another without waiting, as in training; the clock stops when the last is done.
+are said to reach (--peaks). Steps follow one another without waiting, as in training; the clock stops when the last
+is done.
 """
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import equinox as eqx
@@ -19,12 +21,16 @@ from benchmarks.contest.rows import packed, steady
 from benchmarks.contest.stream import CASES, CLASSES, PATCH
 from benchmarks.measure import arguments, median_seconds, report
 from benchmarks.train_step import FLOAT32, build, program, relative_error
+from harness.report import machine as about_machine
 from navit_eqx import config as presets
 from navit_eqx import to_device
-from navit_eqx.config import ModelConfig, OptimConfig, Softmax
+from navit_eqx.config import Auto, Backend, CuDNN, Dense, ModelConfig, OptimConfig, Pallas, Softmax, Splash
+from navit_eqx.config_json import ConfigError
+from navit_eqx.kernels.choice import choose
 from reference.cost import image_flops
 
 PRESETS = {"s16": presets.s, "b16": presets.b, "l16": presets.l}
+ATTENTION = {"auto": Auto(), "dense": Dense(), "pallas": Pallas(), "cudnn": CuDNN(), "splash": Splash()}
 STEP_TOKENS = {"s16": 131_072, "b16": 65_536, "l16": 32_768}  # places; GEMMs want 32 thousand and more
 BFLOAT16 = 3e-2  # largest relative error of logits against the reference
 QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
@@ -33,26 +39,29 @@ QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
 def main() -> None:
     parser = arguments(__doc__, "one block of width 32, two rows", repeats=5)
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
+    parser.add_argument("--attention", nargs="+", choices=ATTENTION, default=["auto"])
     parser.add_argument("--step-tokens", type=int, help=f"places in a step; default {STEP_TOKENS}")
     parser.add_argument("--peaks", type=float, nargs="+", default=[989.0, 790.0], help="TFLOP/s")
     parser.add_argument("--steps", type=int, default=10, help="in each of the --repeats")
     parser.add_argument("--unroll", type=int, default=1, help="blocks in an iteration of the scan")
     args = parser.parse_args()
-    for preset in args.presets:
+    for preset, attention in product(args.presets, args.attention):
         try:
-            measure(preset, args)
-        except jax.errors.JaxRuntimeError as error:  # too large for this device: the next preset may still fit
-            report(name="accelerator", preset=preset, failed=str(error).splitlines()[0])
+            measure(preset, ATTENTION[attention], args)
+        except (jax.errors.JaxRuntimeError, ConfigError) as error:  # too large, or not for this device: go on
+            report(name="accelerator", preset=preset, asked=attention, failed=str(error).splitlines()[0])
 
 
-def measure(preset: str, args: Any) -> None:
-    config = replace(PRESETS[preset](PATCH), classes=CLASSES, unroll=args.unroll)
+def measure(preset: str, attention: Backend, args: Any) -> None:
+    config = replace(PRESETS[preset](PATCH), classes=CLASSES, unroll=args.unroll, attention=attention)
     config = replace(config, **QUICK) if args.quick else config
     case = CASES["mixed"]
     count = 2 if args.quick else (args.step_tokens or STEP_TOKENS[preset]) // case.row_tokens
     images = steady("mixed", count)
     rows = packed(images.pixels, images.labels, images.rows, case.row_tokens, case.row_images)
     batch, lengths = to_device(rows), images.lengths
+    backend, found = choose(config, rows.segment_ids, case.row_images)
+    config = replace(config, attention=backend)
     error = agreement(config, rows)
 
     model = build(config)
@@ -76,7 +85,9 @@ def measure(preset: str, args: Any) -> None:
     report(
         **{"name": "accelerator", "preset": preset, **sizes, "unroll": config.unroll, "dtype": model.dtype},
         **{"device": jax.devices()[0].device_kind, "images": len(lengths), "rows": count, "relative_error": error},
-        **{"row_tokens": case.row_tokens, "row_images": case.row_images},
+        **{"row_tokens": case.row_tokens, "row_images": case.row_images, "state": "donated"},
+        **{"attention": str(backend), "asked": type(attention).__name__.lower(), "found": found},
+        **{k: v for k, v in about_machine().items() if k != "device"},
         padding=1 - sum(lengths) / (count * case.row_tokens),
         step_seconds=each,
         step_seconds_min=seconds.seconds_min / steps,

@@ -250,7 +250,7 @@ def cached_manifest(
     Only headers are read. Unreadable images are set aside by name.
     """
     digest = hashlib.sha256(json.dumps([RULES, repr(key), classes, labels]).encode()).hexdigest()[:24]
-    file = _cache() / f"sizes-{digest}.npz"
+    file = cache_folder() / f"sizes-{digest}.npz"
     measured = _stored(file, len(names))
     if measured is None:
         measured = measure(names, contents)
@@ -289,7 +289,8 @@ def decoded_as(size: Int[np.ndarray, " 2"], data: bytes, shrink: int = 1) -> UIn
     return image
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where what can be made again is kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit"
 
 

@@ -20,6 +20,7 @@ import jax
 import tyro
 
 from data.errors import DataError, DataMissing
+from data.sources import cache_folder
 from navit_eqx.config_json import ConfigError
 from navit_eqx.hosts import lost
 
@@ -62,6 +63,13 @@ def tune_allocator() -> None:
     """Start this program anew with the settings above, which the C library reads only at start; Linux alone."""
     if sys.platform == "linux" and ALLOCATOR.keys() - os.environ.keys():
         os.execve(sys.executable, sys.orig_argv, ALLOCATOR | os.environ)
+
+
+def keep_programs() -> None:
+    """Programs compiled for an accelerator are kept for the next run, in the user's cache; JAX_COMPILATION_CACHE_DIR
+    names another folder. Those for a CPU are soon compiled, and bound to its model."""
+    if jax.default_backend() != "cpu" and not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
 
 
 def code_of(error: BaseException) -> int:

@@ -139,7 +139,8 @@ FREELY = {
     *("data.eval_resolutions", "loss.teacher", "mesh", "distributed"),
 }
 ON_REQUEST = {
-    *("steps", "loss", "model.remat", "model.unroll", "model.dtype", "model.stochastic_depth"),
+    *("steps", "loss", "model.attention", "model.remat", "model.unroll", "model.dtype"),
+    "model.stochastic_depth",
     *("optim.lr", "optim.schedule", "optim.warmup", "optim.weight_decay", "optim.head_decay", "optim.clip"),
     "optim.accumulate",
 }

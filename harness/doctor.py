@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +34,7 @@ from data.pipeline import batches
 from data.rows import PlannedRows
 from data.sources import Source
 from data.teacher import TeacherView
+from navit_eqx import ModelConfig
 from navit_eqx.config_json import ConfigError, check
 from navit_eqx.model import compute_dtype
 from navit_eqx.saver import Saver
@@ -42,6 +43,7 @@ from navit_eqx.train import State
 from reference.types import Row
 
 from . import choose
+from .attention import shape_for
 from .command import Unavailable, code_of
 from .config import Config, TensorBoard, Wandb
 from .loading import check_left_out, open_source, training_lessons, training_rows
@@ -91,6 +93,11 @@ class Case:
         return self.teacher and self.teacher.view(self.config.loss)
 
     @cached_property
+    def shape(self) -> ModelConfig:
+        """Of the model, with the program for attention that training would take."""
+        return shape_for(self.config, self.planned.epochs.locate(0)[1], self.folder)[0]
+
+    @cached_property
     def planned(self) -> PlannedRows:
         return training_rows(self.config, self.sources[0], self.view)
 
@@ -105,7 +112,7 @@ class Case:
 
     @cached_property
     def program(self) -> Program:
-        return program_of(self.config, data_mesh(), self.teacher and self.teacher.model)
+        return program_of(replace(self.config, model=self.shape), data_mesh(), self.teacher and self.teacher.model)
 
     @property
     def state_bytes(self) -> int:

@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 from data.lessons import Lesson
 from navit_eqx import NaViT
 from navit_eqx.optim import optimiser
-from navit_eqx.sharding import everywhere, placed, shardings, split_rows
+from navit_eqx.sharding import each_its_rows, everywhere, placed, shardings, split_rows
 from navit_eqx.train import QUICKLY, State, init, train_step
 from reference.types import Row
 
@@ -65,7 +65,7 @@ def program_of(
         placed(shapes, places),
         jax.jit(lambda key: begin(build(key)), out_shardings=places, compiler_options=QUICKLY),
         jax.jit(begin, out_shardings=places),
-        jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere(mesh))),
+        jax.jit(each_its_rows(step, mesh), donate_argnums=0, out_shardings=(places, everywhere(mesh))),
         None if teacher is None else jax.device_put(teacher, everywhere(mesh)),
     )
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 
 from data.manifest import Manifest
 from data.sources import Digits
+from navit_eqx.config import Backend
 from navit_eqx.config_json import check, decode, encode, read_json
 from navit_eqx.hosts import first, gathered
 
@@ -48,12 +50,27 @@ def append(path: Path, row: dict[str, Any]) -> None:
         print(f"a line is missing in {path}: {error}", flush=True)
 
 
-def write_config(folder: Path, config: Config, preset: str, continued: Sequence[dict[str, Any]] = ()) -> None:
+def write_config(
+    folder: Path,
+    config: Config,
+    preset: str,
+    continued: Sequence[dict[str, Any]] = (),
+    attention: Backend | None = None,
+) -> None:
     """Everything resolved, what it ran with, and at which steps it was continued, with what changed."""
     versions = {name: metadata.version(name) for name in PACKAGES}
     versions["python"] = platform.python_version()
     about = {"preset": preset, "command": sys.argv, "versions": versions, "commit": commit(), "continued": continued}
-    write_json(folder / "config.json", {"config": encode(config), **about})
+    write_json(folder / "config.json", {"config": encode(config), **about, **machine(), "attention": encode(attention)})
+
+
+def machine() -> dict[str, Any]:
+    """The device, and what the environment tells its compiler."""
+    return {
+        "device": jax.devices()[0].device_kind,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "compilation_cache": jax.config.values["jax_compilation_cache_dir"],
+    }
 
 
 def read_config(folder: Path) -> Config:

@@ -17,7 +17,7 @@ from navit_eqx.saver import Damaged, load, saved_steps
 from .config import Config
 from .report import read_config
 
-FREE = ("classes", "dtype", "remat", "unroll", "stochastic_depth")  # what a new run may choose for itself
+FREE = ("classes", "dtype", "attention", "remat", "unroll", "stochastic_depth")  # what a new run may choose for itself
 
 
 def branching(start: str) -> tuple[Path, int] | None:

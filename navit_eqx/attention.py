@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .config import ModelConfig
 from .layers import AbstractNorm, full, make_norm, masked_softmax, matmul, normal
+from .masks import Among
 from .rope import turn
 
 
@@ -51,7 +52,7 @@ class Attention(eqx.Module):
         self,
         x: Float[Array, "*B T D"],
         context: Float[Array, "*B S D"],
-        mask: Bool[Array, "*B T S"] | None,
+        mask: Bool[Array, "*B T S"] | Among | None,
         angles: Float[Array, "*B T half"] | None = None,
     ) -> Float[Array, "*B T D"]:
         q = project(x, self.q, self.q_bias, self.q_norm)
@@ -59,9 +60,22 @@ class Attention(eqx.Module):
         v = project(context, self.v, self.v_bias, None)
         if angles is not None:
             q, k = turn(q, angles), turn(k, angles)
-        mixed: Any = look(q, k, v, None if mask is None else mask[..., None, :, :], self.logit_scale)
+        mixed: Any = attend(q, k, v, mask, self.logit_scale)
         flat = heads_first(mixed).reshape(*x.shape[:-1], -1)
         return plus(matmul(flat, self.o.reshape(flat.shape[-1], -1)), self.o_bias)
+
+
+def attend(
+    q: Float[Array, "*B H T K"],
+    k: Float[Array, "*B H S K"],
+    v: Float[Array, "*B H S K"],
+    mask: Bool[Array, "*B T S"] | Among | None,
+    scale: float,
+) -> Float[Array, "*B H T K"]:
+    """softmax(q kᵀ · scale) v by the program that the mask is made for; see `kernels.whom`."""
+    if isinstance(mask, Among):
+        return mask.look(q, k, v, scale)
+    return look(q, k, v, None if mask is None else mask[..., None, :, :], scale)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

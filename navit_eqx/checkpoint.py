@@ -6,6 +6,7 @@ configuration before a tensor is read, and the checksum against the tensors befo
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from .bridge import flatten, from_reference, unflatten
-from .config import ModelConfig
+from .config import Auto, ModelConfig
 from .config_json import ConfigError, check, decode, encode, read_json
 from .model import NaViT
 
@@ -26,11 +27,18 @@ KINDS = ("F64", "F32", "F16", "BF16")
 
 
 def save_model(folder: Path | str, model: NaViT, config: ModelConfig, about: dict[str, Any]) -> None:
-    """Write parameters, configuration and what a user of the model must know (`about`: class names, sizes)."""
+    """Write parameters, configuration and what a user of the model must know (`about`: class names, sizes).
+
+    Which program computes attention is a matter of the machine, and not saved.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(flatten(model), folder / "model.safetensors")
-    saved = {"model": encode(config), "about": about, "sha256": _checksum(folder / "model.safetensors")}
+    saved = {
+        "model": encode(replace(config, attention=Auto())),
+        "about": about,
+        "sha256": _checksum(folder / "model.safetensors"),
+    }
     (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
 
 

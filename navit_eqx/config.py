@@ -150,6 +150,56 @@ Pool = Map | ResidualMap | Mean | Max | Token
 
 
 @dataclass(frozen=True)
+class Auto:
+    """The fastest that passes its check, measured on the device when training starts; dense on a CPU."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """All pairs of tokens in a row, and a mask: for short rows."""
+
+
+@dataclass(frozen=True)
+class Pallas:
+    """Our own kernels for GPUs, which skip the tiles of other images."""
+
+    tile: int = 64
+    """Tokens in a tile, a power of two from 16 on."""
+
+    def __post_init__(self):
+        check(
+            self.tile >= 16 and self.tile & (self.tile - 1) == 0,
+            f"model.attention.tile={self.tile} must be a power of two, at least 16",
+        )
+
+
+@dataclass(frozen=True)
+class CuDNN:
+    """NVIDIA's fused kernels on packed rows: bfloat16 on Hopper or newer, no registers."""
+
+
+@dataclass(frozen=True)
+class Splash:
+    """The kernel for TPUs that comes with JAX."""
+
+    longest: int = 0
+    """Tokens, registers included, over which an image may spread in its row: blocks further apart are skipped, and a
+    longer image gives NaN. 0 skips none."""
+    block: int = 128
+    """Tokens in a block, a multiple of 128."""
+
+    def __post_init__(self):
+        check(self.longest >= 0, f"model.attention.longest must not be negative, got {self.longest}")
+        check(
+            self.block >= 128 and self.block % 128 == 0,
+            f"model.attention.block={self.block} must be a multiple of 128",
+        )
+
+
+Backend = Auto | Dense | Pallas | CuDNN | Splash
+
+
+@dataclass(frozen=True)
 class Flexi:
     """A model trained on patches of several sizes, all through the one kernel of `ModelConfig.patch_size`."""
 
@@ -198,6 +248,8 @@ class ModelConfig:
     """Chance that an image skips the last block in training; it grows linearly from 0 at the first."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Of activations; parameters stay float32. auto: float32 on a CPU, bfloat16 on accelerators."""
+    attention: Backend = Auto()
+    """Which program computes attention between the tokens of an image; all mean the same."""
     remat: bool = False
     """Recompute each block in the backward pass: less memory, about 1.25 times the time."""
     unroll: int = 1
@@ -217,6 +269,11 @@ class ModelConfig:
         check(
             0 <= self.stochastic_depth < 1,
             f"model.stochastic_depth={self.stochastic_depth} is a chance: at least 0 and below 1",
+        )
+        check(
+            not (isinstance(self.attention, CuDNN) and self.registers),
+            "model.attention=CuDNN reads an image as one stretch of its row, and registers stand apart from theirs: "
+            "choose another",
         )
         size = self.width // self.heads
         check(

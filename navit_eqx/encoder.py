@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from .attention import Attention
 from .config import ModelConfig
 from .layers import AbstractNorm, Mlp, make_norm
+from .masks import Among
 
 
 class Block(eqx.Module):
@@ -39,7 +40,7 @@ class Block(eqx.Module):
     def __call__(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | None,
+        mask: Bool[Array, "*B T T"] | Among | None,
         angles: Float[Array, "*B T half"] | None = None,
         gate: Float[Array, "*B T"] | None = None,
     ) -> Float[Array, "*B T D"]:
@@ -79,14 +80,17 @@ class Encoder(eqx.Module):
     def __call__(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | None,
+        mask: Bool[Array, "*B T T"] | Among | None,
         angles: Float[Array, "*B T half"] | None = None,
         gates: Float[Array, "L *B T"] | None = None,
     ) -> Float[Array, "*B T D"]:
         return self.norm(self.run(x, mask, angles, gates)[0])
 
     def layers(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B T T"] | None, angles: Float[Array, "*B T half"] | None
+        self,
+        x: Float[Array, "*B T D"],
+        mask: Bool[Array, "*B T T"] | Among | None,
+        angles: Float[Array, "*B T half"] | None,
     ) -> Float[Array, "layers *B T D"]:
         """Tokens before the first block and after each; the last ones, through `norm`, are what the encoder gives."""
         _, after = self.run(x, mask, angles, None, keep=True)
@@ -95,7 +99,7 @@ class Encoder(eqx.Module):
     def run(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | None,
+        mask: Bool[Array, "*B T T"] | Among | None,
         angles: Float[Array, "*B T half"] | None,
         gates: Float[Array, "L *B T"] | None,
         keep: bool = False,

@@ -1,7 +1,20 @@
 """Who may look at whom.   segment_ids: 1…I = image slot, 0 = padding; True = may look."""
 
+import abc
+
+import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Among(eqx.Module):
+    """`same_image` in the form that a kernel reads instead of a mask: see `kernels/`."""
+
+    @abc.abstractmethod
+    def look(
+        self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H T K"], v: Float[Array, "*B H T K"], scale: float
+    ) -> Float[Array, "*B H T K"]:
+        """softmax(q kᵀ · scale) v, each token among those of its image; 0 for padding."""
 
 
 def same_image(segment_ids: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
@@ -15,6 +28,13 @@ def slot_tokens(segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B 
     """The tokens that image slot i pools.   [NaViT, §2.1, "masked pooling"]"""
     slot = jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
     return slot[:, None] == segment_ids[..., None, :]
+
+
+def spans(segment_ids: Int[Array, "*B T"], slots: int) -> tuple[Int[Array, "*B I"], Int[Array, "*B I"]]:
+    """Of each slot, the place of its first token and the one after its last; T, 0 where it is empty."""
+    tokens, length = slot_tokens(segment_ids, slots), segment_ids.shape[-1]
+    place = jnp.arange(length, dtype=jnp.int32)
+    return jnp.where(tokens, place, length).min(-1), jnp.where(tokens, place + 1, 0).max(-1)
 
 
 def register_ids(segment_ids: Int[Array, "*B T"], slots: int, registers: int) -> Int[Array, "*B registers_of_all"]:

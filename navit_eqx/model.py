@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .config import ModelConfig
+from .config import Backend, ModelConfig
 from .depth import sample_gates, skip_rates, token_gates
 from .encoder import Encoder
+from .kernels import whom
 from .layers import Linear, full
-from .masks import register_ids, same_image, slot_tokens
+from .masks import register_ids, slot_tokens
 from .patches import normalise
 from .pooling import AbstractPool, pool
 from .posembed import PosEmbed, build
@@ -38,6 +39,7 @@ class NaViT(eqx.Module):
     interpolation: Interpolation = eqx.field(static=True)
     stochastic_depth: float = eqx.field(static=True)
     dtype: str = eqx.field(static=True)
+    attention: Backend = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         embed, posembed, registers, encoder, pooling, head = jr.split(key, 6)
@@ -53,6 +55,7 @@ class NaViT(eqx.Module):
         self.interpolation = config.interpolation
         self.stochastic_depth = config.stochastic_depth
         self.dtype = compute_dtype(config.dtype)
+        self.attention = config.attention
 
     def tokens(
         self,
@@ -81,15 +84,17 @@ class NaViT(eqx.Module):
     def features(self, row: Row, gates: Float[Array, "L *B I"] | None = None) -> Float[Array, "*B I D"]:
         """One vector for each image slot. `gates` are those of stochastic depth."""
         x, ids, angles = self.entered(row)
-        x = self.encoder(x, same_image(ids), angles, None if gates is None else token_gates(gates, ids))
         slots, length = row.grids.shape[-2], row.coords.shape[-2]
+        mask = whom(self.attention, ids, slots)
+        x = self.encoder(x, mask, angles, None if gates is None else token_gates(gates, ids))
         registers = x[..., length:, :].reshape(*x.shape[:-2], slots, (x.shape[-2] - length) // slots, x.shape[-1])
         return self.pool(x[..., :length, :], slot_tokens(row.segment_ids, slots), registers)
 
     def layers(self, row: Row) -> Float[Array, "layers *B T D"]:
         """Tokens of a row before the first block and after each, registers left out.   [FlexiViT, fig. 6]"""
         x, ids, angles = self.entered(row)
-        return self.encoder.layers(x, same_image(ids), angles)[..., : row.coords.shape[-2], :]
+        mask = whom(self.attention, ids, row.grids.shape[-2])
+        return self.encoder.layers(x, mask, angles)[..., : row.coords.shape[-2], :]
 
     def entered(self, row: Row) -> tuple[Float[Array, "*B S D"], Int[Array, "*B S"], Float[Array, "*B S half"] | None]:
         """What the encoder reads: tokens, whose they are, and angles; the registers of all slots follow the row, slot

@@ -1,6 +1,7 @@
 """Devices: rows are split among them, and parameters too where the configuration says so."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -60,3 +61,13 @@ def placed(shapes: Any, sharding: Any) -> Any:
 def everywhere(mesh: Mesh) -> NamedSharding:
     """A copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def each_its_rows(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """`step`, which knows the devices while it is traced: kernels then run on the rows of each; see `kernels.rows`."""
+
+    def told(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return step(*args)
+
+    return told if mesh.size > 1 else step

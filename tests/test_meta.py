@@ -13,6 +13,7 @@ import navit_eqx
 from data.laws import Constant, Native
 from data.plan import Packing, epoch_order, plan_epoch
 from navit_eqx import encoder as fast_encoder
+from navit_eqx import kernels as fast_kernels
 from navit_eqx import layers as fast_layers
 from navit_eqx import model as fast_model
 from navit_eqx import posembed as fast_posembed
@@ -86,12 +87,12 @@ def _same(segment_ids):
 
 @pytest.mark.parametrize("mask", [everybody, padding_is_image_one, off_by_one, causal])
 def test_a_wrong_attention_mask(forward, monkeypatch, packed, mask):
-    monkeypatch.setattr(fast_model, "same_image", mask)
+    monkeypatch.setattr(fast_kernels, "same_image", mask)
     caught(laws.gives_each_image_its_meaning, forward, PARAMS, packed)
 
 
 def test_a_leak_shows_in_the_gradient(pixel_gradient, monkeypatch, packed):
-    monkeypatch.setattr(fast_model, "same_image", everybody)
+    monkeypatch.setattr(fast_kernels, "same_image", everybody)
     caught(laws.keeps_gradients_apart, pixel_gradient, packed)
 
 
@@ -132,7 +133,7 @@ def test_padding_not_zeroed_at_the_door(packed):
         def features(self, row, gates=None):
             slot = jnp.maximum(row.segment_ids, 1) - 1
             grids = jnp.take_along_axis(row.grids, slot[..., None], axis=-2)
-            x = self.encoder(self.tokens(row.patches, row.coords, grids), fast_model.same_image(row.segment_ids))
+            x = self.encoder(self.tokens(row.patches, row.coords, grids), fast_kernels.same_image(row.segment_ids))
             none = jnp.zeros((len(row.grids), 0, x.shape[-1]))
             return self.pool(x, fast_model.slot_tokens(row.segment_ids, row.grids.shape[-2]), none)
 

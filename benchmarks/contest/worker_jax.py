@@ -22,8 +22,9 @@ from benchmarks.train_step import FLOAT32, build, program, relative_error
 from data.images import unpack_images
 from navit_eqx import ModelConfig, NaViT, Row, to_device
 from navit_eqx.bridge import flatten
-from navit_eqx.config import OptimConfig, Softmax
+from navit_eqx.config import Auto, Backend, Dense, OptimConfig, Softmax
 from navit_eqx.evaluate import forward
+from navit_eqx.kernels.choice import choose
 from navit_eqx.layers import full
 
 
@@ -45,11 +46,11 @@ class Unpacked(eqx.Module):
 
 def ours(task: dict[str, Any], folder: Path) -> Ready:
     """What `train.py` runs: rows closed by exact fit, one scan over the blocks."""
-    return contest(task, folder, lambda model: model, task["rows"], task["row_images"])
+    return contest(task, folder, lambda model: model, task["rows"], task["row_images"], Auto())
 
 
 def unpacked(task: dict[str, Any], folder: Path) -> Ready:
-    return contest(task, folder, Unpacked, [[i] for i in range(len(task["lengths"]))], 1)
+    return contest(task, folder, Unpacked, [[i] for i in range(len(task["lengths"]))], 1, Dense())
 
 
 def contest(
@@ -58,6 +59,7 @@ def contest(
     wrap: Callable[[NaViT], Any],
     rows: Sequence[Sequence[int]],
     row_images: int,
+    attention: Backend,
 ) -> Ready:
     """Ready once the first row agrees with the NumPy reference.
 
@@ -66,9 +68,11 @@ def contest(
     start = perf_counter()
     batch = packed(*load(folder / "images.npz"), rows, task["row_tokens"], row_images)
     input_seconds = perf_counter() - start
-    config = ModelConfig(patch_size=PATCH, classes=CLASSES, **task["model"])
-    steps, model = in_steps(to_device(batch), task["steps"]), build(config)
-    exact = model if model.dtype == "float32" else build(replace(config, dtype="float32"))
+    config = ModelConfig(patch_size=PATCH, classes=CLASSES, attention=attention, **task["model"])
+    steps = in_steps(to_device(batch), task["steps"])
+    backend, found = choose(config, np.asarray(steps[0].segment_ids), row_images)  # held against the dense mask there
+    model = build(replace(config, attention=backend))
+    exact = model if model.dtype == "float32" else build(replace(config, dtype="float32", attention=Dense()))
     error = check(exact, wrap, steps, batch, folder / "ours.npz")
 
     if task["train"]:
@@ -85,6 +89,7 @@ def contest(
         once = lambda: jax.block_until_ready([forward(wrap(model), part) for part in steps])
         compile_seconds = warm(once)
     about = {"places": batch.segment_ids.size, "steps": len(steps), "relative_error": error, "dtype": model.dtype}
+    about |= {"attention": str(backend), "found": found}
     return Ready(once, {**about, "input_seconds": input_seconds, "compile_seconds": compile_seconds}, peak)
 
 

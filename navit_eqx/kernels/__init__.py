@@ -1,0 +1,65 @@
+"""Attention within the images of packed rows: one signature, several programs.
+
+`whom` puts segment ids into the form that a backend reads, once per step; `attention.attend` then runs it in every
+block, on q, k, v: *B H T K. The dense mask is what all others are held against. Limits of each: docs/attention.md.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Array, Bool, Float, Int
+
+from ..attention import attend
+from ..config import Auto, Backend, CuDNN, Dense, Pallas, Splash
+from ..masks import Among, same_image
+
+# A backend is imported when it is used: the parts of JAX that they need are slow to import, experimental or private.
+
+
+def _tiles(backend: Pallas, segment_ids: Array, slots: int) -> Among:
+    from .tiles import tiles
+
+    return tiles(segment_ids, slots, backend.tile)
+
+
+def _stretches(backend: CuDNN, segment_ids: Array, slots: int) -> Among:
+    from .cudnn import stretches
+
+    return stretches(segment_ids, slots)
+
+
+def _window(backend: Splash, segment_ids: Array, slots: int) -> Among:
+    from .splash import window
+
+    return window(segment_ids, slots, backend.longest, backend.block)
+
+
+def _dense(backend: Auto | Dense, segment_ids: Array, slots: int) -> Array:
+    return same_image(segment_ids)
+
+
+TABLE: dict[type, Callable[[Any, Array, int], Array | Among]] = {
+    Auto: _dense,  # where nothing was measured
+    Dense: _dense,
+    Pallas: _tiles,
+    CuDNN: _stretches,
+    Splash: _window,
+}
+
+
+def whom(backend: Backend, segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B T T"] | Among:
+    """Who may look at whom, in the form that the backend reads."""
+    return TABLE[type(backend)](backend, segment_ids, slots)
+
+
+def packed_attention(
+    backend: Backend,
+    q: Float[Array, "*B H T K"],
+    k: Float[Array, "*B H T K"],
+    v: Float[Array, "*B H T K"],
+    segment_ids: Int[Array, "*B T"],
+    slots: int,
+    scale: float,
+) -> Float[Array, "*B H T K"]:
+    """softmax(q kᵀ · scale) v, each token among those of its image; 0 for padding."""
+    return attend(q, k, v, whom(backend, segment_ids, slots), scale)

@@ -1,0 +1,56 @@
+"""cuDNN's fused attention on packed rows: each image a stretch of its row, given by start and length.
+
+The function that takes them is private to JAX and has no public way in. It may change or go, and its kernels have been
+wrong before, so that this backend is used only after `choice.refusal` has found it right on the device at hand.
+What cuDNN leaves in padding is undefined: zeros go in and come out, of gradients too.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..config_json import ConfigError
+from ..masks import Among, spans
+from .rows import by_rows
+
+
+class Stretches(Among):
+    """The images of a row in the order in which they stand; unused entries are −1."""
+
+    starts: Int[Array, "*B slots_and_one"]
+    lengths: Int[Array, "*B I"]
+    real: Bool[Array, "*B T"]
+    function: Any = eqx.field(static=True)
+
+    def look(
+        self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H T K"], v: Float[Array, "*B H T K"], scale: float
+    ) -> Float[Array, "*B H T K"]:
+        def rows(q, k, v, starts, lengths, real):
+            real = real[:, :, None, None]
+            q, k, v = (jnp.where(real, x.swapaxes(1, 2), 0) for x in (q, k, v))
+            out = self.function(q, k, v, None, None, lengths, lengths, starts, starts, scale=scale, qkv_layout="BTNH")
+            return jnp.where(real, out, 0).swapaxes(1, 2)
+
+        return by_rows(rows, q, k, v, self.starts, self.lengths, self.real)
+
+
+def stretches(segment_ids: Int[Array, "*B T"], slots: int) -> Stretches:
+    """The table of a batch. An image must stand together.   Raises ConfigError where JAX has no such function."""
+    start, end = spans(segment_ids, slots)
+    order = jnp.argsort(start, axis=-1)  # an empty slot starts at T, behind all
+    start, end = (jnp.take_along_axis(edge, order, axis=-1) for edge in (start, end))
+    used = end > 0
+    starts = jnp.where(used, start, -1)
+    starts = jnp.concatenate([starts, jnp.full_like(starts[..., :1], -1)], axis=-1)
+    return Stretches(starts, jnp.where(used, end - start, -1), segment_ids > 0, private())
+
+
+def private() -> Any:
+    """JAX's way to cuDNN.   Raises ConfigError where this version has none."""
+    try:
+        from jax._src.cudnn.fused_attention_stablehlo import dot_product_attention
+    except ImportError as error:
+        raise ConfigError(f"this version of JAX has no packed attention by cuDNN: {error}") from None
+    return dot_product_attention
