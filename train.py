@@ -36,17 +36,16 @@ from harness.attention import shape_for
 from harness.config import PRESETS, Config
 from harness.loading import check_left_out, open_source, training_lessons, training_rows
 from harness.looks import Context
+from harness.program import program_of
 from harness.start import begin, branch, shape_from
 from harness.studies import publish
 from harness.studies.sweep import evaluate_at
 from harness.teaching import apart, open_teacher
-from navit_eqx import NaViT, hosts, save_model
+from navit_eqx import hosts, save_model
 from navit_eqx.config_json import check, encode
-from navit_eqx.model import blueprint
-from navit_eqx.optim import optimiser, schedule
+from navit_eqx.optim import schedule
 from navit_eqx.saver import Saver
-from navit_eqx.sharding import data_mesh, each_its_rows, everywhere, placed, shardings, split_rows
-from navit_eqx.train import QUICKLY, State, init, train_step
+from navit_eqx.sharding import data_mesh
 from reference.types import Row
 
 PICTURED_ROWS = 5
@@ -69,43 +68,27 @@ def main() -> None:
     config, more = choose.resolve(config, train.manifest, teacher)
     notes += more
     hosts.alike(resume.flat(encode(config)) | {"the images": train.manifest.digest})
-    view = None if teacher is None else teacher.view(config.loss)
-    planned = training_rows(config, train, view)
-    rows = planned if view is None else training_lessons(config, planned, view)
-    host = {"host": jax.process_index(), "hosts": jax.process_count()}
-    begin_at = partial(batches, rows, config.rows, workers=config.data.workers, **host)
+    view = teacher and teacher.view(config.loss)
 
     # the run's folder, and what an interrupted run left there -------------------------------------
     folder, _lock = resume.claim(config.out, config.name or preset)
-    plan = planned.epochs.planned(0)
+    planned = training_rows(config, train, view, folder / resume.BLOCKS)
+    plan = planned.epochs.locate(0)[1]
     introduce(config, train, val, folder, notes, plan)
     saver = Saver(folder / "checkpoints", config.keep)
     changed = resume.reconcile(folder, config) if saver.steps else []
 
     # model, optimiser, step -----------------------------------------------------------------------
-    tx = optimiser(config.optim, config.steps)
-    rate = schedule(config.optim, config.steps)
     shape, found = shape_for(config, plan, folder)
     for note in found:
         print(f"attention: {note}", flush=True)
-
-    def fresh(key) -> State:
-        return init(NaViT(shape, key=key), tx, config.optim)
-
-    static = blueprint(shape)
-    shapes = jax.eval_shape(fresh, jr.key(0))
-    places = shardings(shapes, config.mesh, mesh)
-    like = placed(shapes, places)
-    restored = saver.restore(like) or branch(config, like)
-    made = jax.jit(fresh, out_shardings=places, compiler_options=QUICKLY)
-    state, position = restored or (made(jr.key(config.seed)), {})
+    program = program_of(replace(config, model=shape), mesh, teacher and teacher.model)
+    restored = saver.restore(program.like) or branch(config, program.like)
+    state, position = restored or (program.fresh(jr.key(config.seed)), {})
     if config.start and not restored:
-        begun = begin(eqx.combine(hosts.whole(state.model), static), config, train.manifest.classes)
-        begun = jax.device_get(eqx.filter(begun, eqx.is_inexact_array))
-        state = jax.jit(partial(init, optimiser=tx, config=config.optim), out_shardings=places)(begun)
-    step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
-    step = jax.jit(each_its_rows(step, mesh), donate_argnums=0, out_shardings=(places, everywhere(mesh)))
-    taught = None if teacher is None else jax.device_put(teacher.model, everywhere(mesh))
+        begun = begin(program.model(hosts.whole(state.model)), config, train.manifest.classes)
+        state = program.begun(jax.device_get(eqx.filter(begun, eqx.is_inexact_array)))
+    rate = schedule(config.optim, config.steps)
 
     # where it stands ------------------------------------------------------------------------------
     start = int(state.step)
@@ -115,17 +98,18 @@ def main() -> None:
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
     progress = report.Progress(folder, config, train.manifest, start, position.get("progress"))
     unreadable = {int(index): why for index, why in position.get("unreadable", {}).items()}
-    stream = resume.Stream(begin_at, start)
+    host = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
+    stream = resume.Stream(partial(batches, training_lessons(config, planned, view), config.rows, **host), start)
     anywhere = hosts.Anywhere(mesh)
 
     # the loop -------------------------------------------------------------------------------------
     with closing(stream), saver, closing(progress), Request() as stop:
         for n in range(start + 1, config.steps + 1):
-            batch, shown = apart(progress.next(stream))
-            set_aside(batch, unreadable, train, config)
-            told = (taught, split_rows(shown, mesh)) if shown else ()
-            state, metrics = step(state, split_rows(batch, mesh), *told)
-            progress.add(n, metrics, batch.image_ids)
+            batch = progress.next(stream)
+            student = apart(batch)[0]
+            set_aside(student, unreadable, train, config)
+            state, metrics = program.step(state, *program.given(batch))
+            progress.add(n, metrics, student.image_ids)
             if n % config.log_every == 0 or n == config.steps:
                 progress.line(n, rate, len(unreadable))
             stopping = anywhere(bool(stop))
@@ -137,17 +121,17 @@ def main() -> None:
             if stopping:
                 resume.leave(saver, n)
             if config.eval_every and n % config.eval_every == 0 and n < config.steps:
-                best = eqx.combine(hosts.whole(state.best), static)
+                best = program.model(hosts.whole(state.best))
                 if hosts.first():
                     now = Context(best, config, val, (config.data.val_resolution,))
                     with progress.paused():
                         entry = evaluate_at(now, config.data.val_resolution)
                     progress.logger.log(n, {"val_accuracy": entry["accuracy"]})
                     print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
-        batch = shown = None  # they may lie in memory shared with a worker, which Grain frees with its last user
+        batch = student = None  # they may lie in memory shared with a worker, which Grain frees with its last user
 
     # what it came to ------------------------------------------------------------------------------
-    model = eqx.combine(jax.device_get(hosts.whole(state.best)), static)
+    model = program.model(jax.device_get(hosts.whole(state.best)))
     unreadable = hosts.merged({str(index): why for index, why in unreadable.items()})
     if not hosts.first():
         return  # and wait for the first to end, which evaluates
@@ -162,7 +146,7 @@ def main() -> None:
         "val_accuracy": next(e["accuracy"] for e in entries if e["resolution"] == at),
         "val_resolution": at,
         **progress.summary(),
-        "compiles": step._cache_size(),  # pyright: ignore[reportAttributeAccessIssue]
+        "compiles": program.step._cache_size(),
         "set_aside": {
             "train": dict(train.manifest.set_aside)
             | {train.manifest.name(int(i)): why for i, why in unreadable.items()},

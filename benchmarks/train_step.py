@@ -8,7 +8,6 @@ Images are noise: digits has the shapes, sizes and packing of its preset, ti16 a
 
 import os
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from time import perf_counter
 from typing import Any
@@ -22,15 +21,15 @@ from benchmarks.measure import arguments, median_seconds, report
 from benchmarks.settings import preset_on_noise
 from harness.command import ALLOCATOR, tune_allocator
 from harness.config import Config
+from harness.cost import image_cost, sizes
 from harness.loading import training_rows
+from harness.program import program_of
 from navit_eqx import ModelConfig, NaViT, Row
 from navit_eqx.bridge import to_reference
-from navit_eqx.config import OptimConfig, Sigmoid, Softmax
+from navit_eqx.config import Loss, OptimConfig
 from navit_eqx.model import blueprint
-from navit_eqx.optim import optimiser
 from navit_eqx.sharding import data_mesh, split_rows
-from navit_eqx.train import QUICKLY, State, init, train_step
-from reference.cost import image_flops
+from navit_eqx.train import QUICKLY, State
 from reference.model import forward
 
 ROWS = {"digits": 24, "ti16": 4, "s16": 2}  # in a batch
@@ -85,15 +84,11 @@ def relative_error(model: NaViT, logits: Any, first: Any) -> float:
     return float(np.abs(np.asarray(logits) - want)[real].max() / np.abs(want[real]).max())
 
 
-def program(
-    model: Any, optim: OptimConfig, steps: int, loss: Softmax | Sigmoid, batch: Row
-) -> tuple[Any, State, float]:
+def program(model: Any, optim: OptimConfig, steps: int, loss: Loss, batch: Row) -> tuple[Any, State, float]:
     """The compiled training step, the state before its first one, and the seconds that compiling took."""
-    tx = optimiser(optim, steps)
-    static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
-    step = jax.jit(partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0), donate_argnums=0)
-    state, start = init(model, tx, optim), perf_counter()
-    return step.lower(state, batch).compile(), state, perf_counter() - start
+    made = program_of(Config(optim=optim, steps=steps, loss=loss), data_mesh(), build=lambda key: model)
+    state, start = made.begun(eqx.filter(model, eqx.is_inexact_array)), perf_counter()
+    return made.step.lower(state, batch).compile(), state, perf_counter() - start
 
 
 def measure(preset: str, config: Config, source, variant: str, repeats: int) -> None:
@@ -117,13 +112,12 @@ def measure(preset: str, config: Config, source, variant: str, repeats: int) -> 
     metrics = once()  # warms up
     assert (int(metrics.images), int(metrics.tokens)) == (len(lengths), sum(lengths)) and np.isfinite(metrics.loss)
     seconds = median_seconds(once, repeats)
-    sizes = {k: getattr(config.model, k) for k in ("patch_dim", "width", "depth", "mlp_width", "classes")}
-    useful = 3 * sum(image_flops(n, **sizes) for n in lengths)  # the backward pass costs twice the forward pass
+    useful = 3 * sum(image_cost(config.model, n) for n in lengths)  # the backward pass costs twice the forward pass
     packing = config.data.packing
     report(
         **{"name": "train_step", "preset": preset, "variant": variant, "unroll": config.model.unroll},
         **{"allocator": "on" if ALLOCATOR.items() <= os.environ.items() else "off", "dtype": model.dtype},
-        **{"device": jax.devices()[0].device_kind, **sizes, "images": len(lengths), "rows": len(rows)},
+        **{"device": jax.devices()[0].device_kind, **sizes(config.model), "images": len(lengths), "rows": len(rows)},
         **{"row_tokens": packing.row_tokens, "row_images": packing.row_images},
         images_per_second=len(lengths) / seconds.seconds,
         tokens_per_second=sum(lengths) / seconds.seconds,

@@ -72,7 +72,8 @@ class LessonRows:
 
 def lessons(student: PlannedRows, teacher: TeacherView, taught: Callable[[int], Taught]) -> LessonRows:
     """`student` rows, planned with this teacher, beside what it sees of them in each block of the stream."""
-    epochs = Epochs(partial(_planned_for, teacher, student.epochs, taught), student.epochs.blocks)
+    of = student.epochs
+    epochs = Epochs(partial(_planned_for, teacher, of, taught), of.blocks, of.ledger)
     beside = replace(
         student, epochs=epochs, patch_size=teacher.patch_size, row_tokens=teacher.row_tokens, interpolation=None
     )

@@ -103,7 +103,7 @@ def plan_epoch(
     `longest_side` is the largest grid side that has a position. With a patch size for each step the rows come in
     groups of `step_rows`, of one size each; a group that the images do not fill ends with empty rows. With a
     `teacher` its tokens of the images of each row fit a row of its own (`planned_for`).
-    Raises DataError where no image fits.
+    Raises DataError where no image fits, unless there are other blocks: then the plan has no row.
     """
     part = block_of(len(sizes), block, blocks)
     order = epoch_order(len(sizes), seed, epoch) if shuffle else np.arange(len(sizes), dtype=np.int32)
@@ -131,7 +131,7 @@ def plan_epoch(
         seen_as = views(draw(seen))
         rows = _rows(np.arange(len(images)), seen_as, packing)
     left_out = [(k, _why(seen_as, k, packing, longest_side)) for k in np.flatnonzero(~seen_as.fits).tolist()]
-    if not rows:
+    if not rows and blocks == 1:
         first = f"; the first: {left_out[0][1]}" if left_out else ""
         raise DataError(f"none of {len(images)} images fits a row{first}")
     plan = _tabled(rows, images, seen_as, packing, left_out)

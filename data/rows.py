@@ -16,8 +16,9 @@ from reference.types import Row, Tokens
 
 from .augment import changed, crop_box, fitting, mixed, resize
 from .decode import Box, Decoding, Whole
-from .errors import BadImage
+from .errors import BadImage, DataError
 from .laws import AtRandom, Augment, Choosing, Mix
+from .ledger import Ledger
 from .plan import Plan
 from .randomness import Purpose, generator
 from .sources import Source
@@ -26,40 +27,63 @@ from .sources import Source
 class Epochs:
     """The rows of all epochs in one line, each epoch in so many blocks: `plan` makes the k-th block of the stream.
 
-    Plans are made when needed, by one thread at a time; two are kept.
+    Plans are made when needed, by one thread at a time; two are kept. Blocks before the one that is needed are planned
+    as well, to count their rows, unless a ledger knows them.
     """
 
-    def __init__(self, plan: Callable[[int], Plan], blocks: int = 1):
+    def __init__(self, plan: Callable[[int], Plan], blocks: int = 1, ledger: Ledger | None = None):
         self.plan = plan
         self.blocks = blocks
-        self.ends: list[int] = []  # first row after each block planned so far
+        self.ledger = ledger
+        self.known = ledger.rows() if ledger else {}
+        self.firsts = [0]  # the first row of each block that was counted, and of the next
         self.kept: dict[int, Plan] = {}
         self.lock = threading.Lock()
 
-    def __getstate__(self) -> tuple[Callable[[int], Plan], int]:
-        return self.plan, self.blocks
+    def __getstate__(self) -> tuple[Callable[[int], Plan], int, Ledger | None]:
+        return self.plan, self.blocks, self.ledger
 
-    def __setstate__(self, state: tuple[Callable[[int], Plan], int]) -> None:
+    def __setstate__(self, state: tuple[Callable[[int], Plan], int, Ledger | None]) -> None:
         self.__init__(*state)
 
     def locate(self, index: int) -> tuple[int, Plan, int]:
-        """Epoch, the plan of the block, and the row in it, of row `index` of the stream."""
+        """Epoch, the plan of the block, and the row in it, of row `index` of the stream.
+
+        A block in which no image fits has no row.   Raises DataError where that is so of a whole epoch.
+        """
         with self.lock:
-            while not self.ends or self.ends[-1] <= index:
-                rows = len(self._planned(len(self.ends)).image_ids)
-                self.ends.append(self.ends[-1] + rows if self.ends else rows)
-            block = bisect.bisect_right(self.ends, index)
-            return block // self.blocks, self._planned(block), index - (self.ends[block - 1] if block else 0)
+            while self.firsts[-1] <= index:
+                self._count()
+            block = bisect.bisect_right(self.firsts, index) - 1
+            return block // self.blocks, self._planned(block), index - self.firsts[block]
 
     def planned(self, block: int) -> Plan:
         """The plan of a block."""
         with self.lock:
             return self._planned(block)
 
+    def _count(self) -> None:
+        """The rows of one more block."""
+        block = len(self.firsts) - 1
+        rows = self.known[block] if block in self.known else len(self._planned(block).image_ids)
+        if self.ledger and block not in self.known:
+            self.ledger.add(block, rows)
+        end = self.firsts[-1] + rows
+        epoch, place = divmod(block, self.blocks)
+        if place == self.blocks - 1 and end == self.firsts[epoch * self.blocks]:
+            why = "".join(f"; the last: {why}" for _, why in self._planned(block).left_out[-1:])
+            raise DataError(f"none of the images of epoch {epoch} fits a row{why}")
+        self.firsts.append(end)
+
     def _planned(self, block: int) -> Plan:
         if block not in self.kept:
             self.kept = dict([*self.kept.items()][-1:])
             self.kept[block] = self.plan(block)
+            rows = len(self.kept[block].image_ids)
+            if self.ledger and self.known.get(block, rows) != rows:
+                raise DataError(
+                    f"{self.ledger.path}: block {block} has {rows} rows, not {self.known[block]}: remove this file"
+                )
         return self.kept[block]
 
 

@@ -136,9 +136,15 @@ def summary(experiment: Experiment, trials: Sequence[dict]) -> dict:
         "seeds": len({t["seed"] for t in trials}),
         "resolutions": list(experiment.views),
         "claims": [judge(claim, read) for claim in claims],
-        "tables": [accuracy_table(read)],
+        "tables": accuracy_tables(read),
         "trials": list(trials),
     }
+
+
+def accuracy_tables(trials: Sequence[Mapping]) -> list[list[dict]]:
+    """One table for all arms that were seen in the same ways."""
+    return [accuracy_table([t for t in trials if [*t["accuracy"]] == list(views)])
+            for views in dict.fromkeys(tuple(t["accuracy"]) for t in trials)]  # fmt: skip
 
 
 def accuracy_table(trials: Sequence[Mapping]) -> list[dict]:

@@ -17,6 +17,7 @@ from data.plan import NOTHING
 from data.sources import Source
 from harness import choose
 from harness.config import Config, DataConfig
+from harness.cost import row_cost
 from harness.loading import evaluation_batches, open_source, training_rows
 from navit_eqx import NaViT
 from navit_eqx.config import Factorised, Loss, ModelConfig, OptimConfig
@@ -67,7 +68,7 @@ def trial(config: Config, views: Sequence[Seen]) -> dict:
 def training_flops(config: Config) -> float:
     """Spent by all steps: three times the forward pass of every row, padding and masked pairs included."""
     packing = config.data.packing
-    return 3.0 * config.steps * config.rows * choose.row_cost(config.model, packing.row_tokens, packing.row_images)
+    return 3.0 * config.steps * config.rows * row_cost(config.model, packing.row_tokens, packing.row_images)
 
 
 def accuracy_of(model: NaViT, config: Config, val: Source, seen_as: View) -> float:

@@ -22,12 +22,12 @@ from data.manifest import Manifest
 from data.plan import Packing
 from navit_eqx.config import Distill, ModelConfig
 from navit_eqx.config_json import ConfigError
-from reference.cost import row_flops
 from reference.dropping import kept_tokens
 from reference.patch_sizes import check_gains
 from reference.resize import Interpolation
 
 from .config import Config
+from .cost import row_cost
 from .teaching import Teacher
 
 EPOCHS = 60  # passes over the images where steps are not given
@@ -244,12 +244,6 @@ def teacher_row(
         return rows * (once + row_cost(teacher, row_tokens, packing.row_images))
 
     return min(choices, key=cost)
-
-
-def row_cost(shape: ModelConfig, row_tokens: int, row_images: int) -> float:
-    """FLOPs of the forward pass of one row, padding included."""
-    sizes = {name: getattr(shape, name) for name in ("patch_dim", "width", "depth", "mlp_width", "classes")}
-    return row_flops([], row_tokens, row_images, **sizes)[1]
 
 
 def round_up(tokens: int) -> int:

@@ -16,13 +16,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -30,25 +29,28 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from data.errors import DataError
+from data.lessons import Lesson
 from data.pipeline import batches
 from data.rows import PlannedRows
 from data.sources import Source
-from navit_eqx import ModelConfig, NaViT
+from data.teacher import TeacherView
+from navit_eqx import ModelConfig
 from navit_eqx.config_json import ConfigError, check
-from navit_eqx.model import blueprint, compute_dtype
-from navit_eqx.optim import optimiser
+from navit_eqx.model import compute_dtype
 from navit_eqx.saver import Saver
-from navit_eqx.sharding import data_mesh, each_its_rows, everywhere, placed, shardings, split_rows
-from navit_eqx.train import QUICKLY, State, init, train_step
+from navit_eqx.sharding import data_mesh
+from navit_eqx.train import State
 from reference.types import Row
 
 from . import choose
 from .attention import shape_for
 from .command import Unavailable, code_of
 from .config import Config, TensorBoard, Wandb
-from .loading import check_left_out, open_source, training_rows
+from .loading import check_left_out, open_source, training_lessons, training_rows
 from .logger import needed
+from .program import Program, program_of
 from .start import begin, branch, shape_from
+from .teaching import Teacher, apart, open_teacher
 
 ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")
 OPEN_FILES = (256, 64)  # of the program, and of each data worker
@@ -78,61 +80,53 @@ class Case:
         return open_source(self.given.data, "train"), open_source(self.given.data, "val")
 
     @cached_property
+    def teacher(self) -> Teacher | None:
+        return open_teacher(self.given.loss, self.sources[0].manifest)
+
+    @cached_property
     def config(self) -> Config:
         """With nothing left open."""
-        return choose.resolve(shape_from(self.given)[0], self.sources[0].manifest)[0]
+        return choose.resolve(shape_from(self.given)[0], self.sources[0].manifest, self.teacher)[0]
+
+    @property
+    def view(self) -> TeacherView | None:
+        return self.teacher and self.teacher.view(self.config.loss)
 
     @cached_property
     def shape(self) -> ModelConfig:
         """Of the model, with the program for attention that training would take."""
-        return shape_for(self.config, self.rows.epochs.planned(0), self.folder)[0]
+        return shape_for(self.config, self.planned.epochs.locate(0)[1], self.folder)[0]
 
     @cached_property
-    def rows(self) -> PlannedRows:
-        return training_rows(self.config, self.sources[0])
+    def planned(self) -> PlannedRows:
+        return training_rows(self.config, self.sources[0], self.view)
 
     @cached_property
-    def batch(self) -> Row:
+    def batch(self) -> Row | Lesson:
         """The first one of the run."""
-        stream = batches(self.rows, self.config.rows)
+        stream = batches(training_lessons(self.config, self.planned, self.view), self.config.rows)
         try:
-            return Row(*map(np.array, next(stream)))
+            return jax.tree.map(np.array, next(stream))
         finally:
             stream.close()
 
-    def fresh(self, key) -> State:
-        tx = optimiser(self.config.optim, self.config.steps)
-        return init(NaViT(self.config.model, key=key), tx, self.config.optim)
-
     @cached_property
-    def shapes(self) -> State:
-        shapes = jax.eval_shape(self.fresh, jr.key(0))
-        return placed(shapes, shardings(shapes, self.config.mesh, data_mesh()))
-
-    @property
-    def places(self) -> Any:
-        return jax.tree.map(lambda leaf: leaf.sharding, self.shapes)
+    def program(self) -> Program:
+        return program_of(replace(self.config, model=self.shape), data_mesh(), self.teacher and self.teacher.model)
 
     @property
     def state_bytes(self) -> int:
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.shapes))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.program.like))
 
     @cached_property
     def step(self) -> Any:
         """The compiled training step."""
-        config = self.config
-        tx, static = optimiser(config.optim, config.steps), blueprint(self.shape)
-        step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
-        step = jax.jit(
-            each_its_rows(step, data_mesh()), donate_argnums=0, out_shardings=(self.places, everywhere(data_mesh()))
-        )
-        return step.lower(self.shapes, split_rows(self.batch, data_mesh())).compile()
+        return self.program.step.lower(self.program.like, *self.program.given(self.batch)).compile()
 
     @cached_property
     def state(self) -> State:
         """Before the first step."""
-        made = jax.jit(self.fresh, out_shardings=self.places, compiler_options=QUICKLY)
-        return made(jr.key(self.config.seed))
+        return self.program.fresh(jr.key(self.config.seed))
 
 
 # the machine ------------------------------------------------------------------------------------------
@@ -240,7 +234,7 @@ def logger(case: Case) -> str:
 def data(case: Case) -> str:
     """The manifests are sound, enough files can be read, and the images fit into rows."""
     train, val = (source.manifest for source in case.sources)
-    plan = case.rows.epochs.locate(0)[1]
+    plan = case.planned.epochs.locate(0)[1]
     check_left_out(case.config, train, plan)
     aside = len(train.set_aside) + len(val.set_aside)
     return (
@@ -252,7 +246,7 @@ def data(case: Case) -> str:
 
 def first_batch(case: Case) -> str:
     """It is read, and its images can be decoded."""
-    began, batch = time.perf_counter(), case.batch
+    began, batch = time.perf_counter(), apart(case.batch)[0]
     seconds, there = time.perf_counter() - began, batch.image_ids >= 0
     lost = int((there & (batch.labels < 0)).sum())
     if not there.any() or lost > case.config.data.max_unreadable * there.sum() + 1:
@@ -263,7 +257,10 @@ def first_batch(case: Case) -> str:
 def shared_memory(case: Case) -> str:
     """Batches on their way from data workers fit."""
     workers = case.config.data.workers
-    need, free = workers * IN_FLIGHT * sum(x.nbytes for x in case.batch), shutil.disk_usage("/dev/shm").free
+    need, free = (
+        workers * IN_FLIGHT * sum(x.nbytes for x in jax.tree.leaves(case.batch)),
+        shutil.disk_usage("/dev/shm").free,
+    )
     if need > free:
         raise OSError(
             f"/dev/shm has {free / MIB:.0f} MiB free, {workers} data workers may need {need / MIB:.0f}: enlarge it "
@@ -301,21 +298,21 @@ def start(case: Case) -> str:
     """The saved model to start from fits."""
     if not case.config.start:
         return "from scratch"
-    if branch(case.config, case.shapes):
+    if branch(case.config, case.program.like):
         return f"from {case.config.start}"
-    begin(eqx.combine(case.state.model, blueprint(case.config.model)), case.config, case.sources[0].manifest.classes)
+    begin(case.program.model(case.state.model), case.config, case.sources[0].manifest.classes)
     return f"from {case.config.start}"
 
 
 def training_step(case: Case) -> str:
     """It learns from the first batch; then it is timed."""
-    batch = split_rows(case.batch, data_mesh())
-    case.state, metrics = case.step(case.state, batch)
+    given = case.program.given(case.batch)
+    case.state, metrics = case.step(case.state, *given)
     first = jax.device_get(metrics)
     if first.refused:
         raise FloatingPointError(f"refused: loss {first.loss}, gradient norm {first.grad_norm}; lower --optim.lr")
     began = time.perf_counter()
-    case.state, _ = jax.block_until_ready(case.step(case.state, batch))
+    case.state, _ = jax.block_until_ready(case.step(case.state, *given))
     seconds = time.perf_counter() - began
     return (
         f"loss {first.loss / first.images:.3f}, {seconds:.3f} s, {first.tokens / seconds / 1e3:.1f}k tokens/s without "
@@ -330,7 +327,7 @@ def save_and_restore(case: Case) -> str:
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=case.place) as inside:
         with Saver(inside, 1, said.append) as saver:
             saver.save(1, case.state, {})
-        if said or Saver(inside, 1, said.append).restore(case.shapes) is None:
+        if said or Saver(inside, 1, said.append).restore(case.program.like) is None:
             raise OSError(f"{case.place}: {'; '.join(said)}")
     return f"{case.state_bytes / MIB:.1f} MiB came back to the bit in {time.perf_counter() - began:.1f} s"
 

@@ -1,13 +1,17 @@
 """Sources and packed rows as configured."""
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.errors import DataError
-from data.laws import Augment, Dropping, PatchSizes, Resolution
+from data.laws import Augment, Dropping, Resolution
+from data.ledger import Ledger
 from data.lessons import LessonRows, Taught, lessons
 from data.manifest import Manifest
 from data.memory import Remembered
@@ -54,52 +58,40 @@ def blocks_of(source: Source) -> int:
     return -(-len(source.manifest) // BLOCK)
 
 
-def training_plan(config: Config, source: Source, teacher: TeacherView | None = None) -> Callable[[int], Plan]:
-    """Block of the stream → plan."""
-    return partial(
-        _plan,
-        source,
-        config.seed,
-        patch_law(config),
-        config.data,
-        config.model.posembed.longest_side,
-        config.rows,
-        teacher,
-    )
+def laws_of(config: Config, teacher: TeacherView | None) -> dict[str, Any]:
+    """All that plans follow from, beside the images."""
+    return {
+        "seed": config.seed,
+        "patch_size": patch_law(config),
+        "resolution": config.data.resolution,
+        "dropping": config.data.dropping,
+        "packing": config.data.packing,
+        "longest_side": config.model.posembed.longest_side,
+        "step_rows": config.rows,
+        "teacher": teacher,
+    }
 
 
-def _plan(
-    source: Source,
-    seed: int,
-    patch_size: PatchSizes,
-    data: DataConfig,
-    longest_side: int,
-    step_rows: int,
-    teacher: TeacherView | None,
-    place: int,
-) -> Plan:
+def _plan(source: Source, laws: dict[str, Any], place: int) -> Plan:
     epoch, block = divmod(place, blocks_of(source))
-    return plan_epoch(
-        source.manifest.sizes,
-        seed=seed,
-        epoch=epoch,
-        patch_size=patch_size,
-        resolution=data.resolution,
-        dropping=data.dropping,
-        packing=data.packing,
-        longest_side=longest_side,
-        step_rows=step_rows,
-        teacher=teacher,
-        block=block,
-        blocks=blocks_of(source),
-    )
+    return plan_epoch(source.manifest.sizes, epoch=epoch, block=block, blocks=blocks_of(source), **laws)
 
 
-def training_rows(config: Config, source: Source, teacher: TeacherView | None = None) -> PlannedRows:
-    """The stream of rows of the whole run; with room for what a teacher sees of them."""
+def key_of(source: Source, blocks: int, laws: dict[str, Any]) -> str:
+    """The same for the same plans."""
+    return hashlib.sha256(repr((source.manifest.digest, blocks, laws)).encode()).hexdigest()[:16]
+
+
+def training_rows(
+    config: Config, source: Source, teacher: TeacherView | None = None, ledger: Path | None = None
+) -> PlannedRows:
+    """The stream of rows of the whole run, with room for what a teacher sees of them; its blocks are counted in the
+    file `ledger`, if one is given."""
+    laws, blocks = laws_of(config, teacher), blocks_of(source)
+    counted = Ledger(ledger, key_of(source, blocks, laws)) if ledger else None
     return PlannedRows(
         source,
-        Epochs(training_plan(config, source, teacher), blocks_of(source)),
+        Epochs(partial(_plan, source, laws), blocks, counted),
         config.steps * config.rows,
         config.model.patch_size,
         config.data.packing.row_tokens,
@@ -111,8 +103,10 @@ def training_rows(config: Config, source: Source, teacher: TeacherView | None = 
     )
 
 
-def training_lessons(config: Config, rows: PlannedRows, teacher: TeacherView) -> LessonRows:
-    """Training rows that were planned for this teacher, each beside what it sees of them."""
+def training_lessons(config: Config, rows: PlannedRows, teacher: TeacherView | None) -> PlannedRows | LessonRows:
+    """Training rows that were planned for this teacher, each beside what it sees of them; alone where there is none."""
+    if teacher is None:
+        return rows
     taught = partial(_taught, rows.source, config.seed, config.data.resolution, teacher.patch_size)
     return lessons(rows, teacher, taught)
 

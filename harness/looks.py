@@ -18,9 +18,9 @@ from navit_eqx.config_json import check
 from navit_eqx.evaluate import forward, predict
 from navit_eqx.model import NaViT
 from navit_eqx.types import Row, to_device
-from reference.cost import image_flops
 
 from .config import Config
+from .cost import image_cost
 from .loading import evaluation_batches
 
 REPEATS = 5  # timed runs of one batch
@@ -89,9 +89,8 @@ def kept_of(plan: Plan, count: int) -> Int[np.ndarray, " N"]:
 
 def forward_flops(tokens: Int[np.ndarray, " N"], shape: ModelConfig) -> Float[np.ndarray, " N"]:
     """Of each image by itself: the cost is quadratic, so the cost at the mean number of tokens is too low."""
-    sizes = {name: getattr(shape, name) for name in ("patch_dim", "width", "depth", "mlp_width", "classes")}
     lengths, place = np.unique(tokens, return_inverse=True)
-    return np.array([image_flops(int(n), **sizes) for n in lengths], float)[place]
+    return np.array([image_cost(shape, int(n)) for n in lengths], float)[place]
 
 
 def seconds_per_image(model: NaViT, batch: Row, output: Output = forward) -> float:

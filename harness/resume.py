@@ -22,6 +22,7 @@ from .config import FREELY, NEVER, ON_REQUEST, Config
 from .report import read_run
 
 LOCK = "lock"
+BLOCKS = "blocks.jsonl"  # how many rows each has
 RESTARTS = 3  # of data workers
 
 
@@ -50,7 +51,7 @@ def find(out: str, name: str) -> tuple[Path, TextIO]:
 
 def is_taken(folder: Path) -> bool:
     """By a finished run, or by something that is no run."""
-    there = {path.name for path in folder.iterdir()} - {LOCK} if folder.is_dir() else set()
+    there = {path.name for path in folder.iterdir()} - {LOCK, BLOCKS} if folder.is_dir() else set()
     return bool(there) and ("config.json" not in there or "summary.json" in there)
 
 

@@ -1,9 +1,12 @@
 """The small layers. Each acts on the last axis of one row or of any batch of rows.
 
 Precision: a layer casts its weights to the dtype of its input; norms and softmax compute in float32 or better.
+Memory: norms and GELU are cheap to compute and large to keep, so their gradients start from the input again
+(`jax.checkpoint`): half of what a block would keep.
 """
 
 import abc
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -65,6 +68,7 @@ class LayerNorm(AbstractNorm):
     scale: Float[Array, "*L D"]
     bias: Float[Array, "*L D"] | None
 
+    @jax.checkpoint
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
         y = full(x)
         return scaled(self, y - y.mean(-1, keepdims=True)).astype(x.dtype)
@@ -76,6 +80,7 @@ class RmsNorm(AbstractNorm):
     scale: Float[Array, "*L D"]
     bias: Float[Array, "*L D"] | None
 
+    @jax.checkpoint
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
         return scaled(self, full(x)).astype(x.dtype)
 
@@ -108,7 +113,8 @@ class Mlp(eqx.Module):
         self.gelu = config.gelu
 
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
-        return self.shrink(jax.nn.gelu(self.grow(x), approximate=self.gelu == "tanh"))
+        gelu = jax.checkpoint(partial(jax.nn.gelu, approximate=self.gelu == "tanh"))
+        return self.shrink(gelu(self.grow(x)))
 
 
 def masked_softmax(logits: Float[Array, "*n S"], mask: Bool[Array, "*#n S"] | None) -> Float[Array, "*n S"]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cost import image_cost, row_cost
 from navit_eqx import NaViT, Row
 from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, Sinusoidal, b, l, s, ti
 from reference.cost import efficiency, image_flops, parameters, position_parameters, row_flops, state_bytes, step_bytes
@@ -46,6 +47,11 @@ def test_presets_have_their_known_sizes():
         )  # fmt: skip
         pool = 12 * c.width**2
         assert abs((count - pool) / 1e6 - published) < 0.02 * published
+
+
+def test_costs_at_a_configured_shape():
+    assert image_cost(SHAPE, 64) == row_cost(SHAPE, 64, 1) == image_flops(64, **SIZES)
+    assert row_cost(SHAPE, 400, 8) == row_flops([64], 400, 8, **SIZES)[1]
 
 
 def test_flops_are_those_that_xla_counts():

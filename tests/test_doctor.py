@@ -22,7 +22,8 @@ from data.sources import Digits, Folder
 from harness import doctor
 from harness.config import Config, DataConfig, TensorBoard, digits
 from harness.doctor import CHECKS, Case, examine
-from navit_eqx.config import ModelConfig
+from navit_eqx import save_model
+from navit_eqx.config import Distill, ModelConfig
 
 ROOT = Path(__file__).parent.parent
 BASE = digits()
@@ -55,7 +56,7 @@ def whole(tmp_path_factory):
 def case(whole):
     """The same, compiled already."""
     again = copy.copy(whole[0])
-    again.state = jax.device_put(whole[3], jax.tree.leaves(again.shapes)[0].sharding)
+    again.state = jax.device_put(whole[3], jax.tree.leaves(again.program.like)[0].sharding)
     return again
 
 
@@ -124,12 +125,12 @@ def no_logger(case, monkeypatch, tmp_path):
 
 
 def no_images(case, monkeypatch, tmp_path):
-    del case.sources, case.config, case.rows
+    del case.sources, case.config, case.planned
     case.given = replace(case.given, data=replace(case.given.data, source=Folder(), root=str(tmp_path / "nowhere")))
 
 
 def images_that_fit_no_row(case, monkeypatch, tmp_path):
-    del case.rows
+    del case.planned
     given(case, packing=Packing(row_tokens=16, row_images=4))
 
 
@@ -196,6 +197,25 @@ def test_all_is_ok_where_it_is(whole):
     for name, line in zip(CHECKS, said):
         assert line.startswith(name) and " ok: " in line, line
     assert not list(Path(case.given.out).iterdir()), "something was left behind"
+
+
+def test_a_run_with_a_teacher_is_tried_with_it(whole, tmp_path):
+    """The step that is compiled, timed and saved after is that of the distillation."""
+    case = whole[0]
+    classes = case.sources[0].manifest.classes
+    save_model(tmp_path / "model", case.program.model(whole[3].model), case.config.model, {"classes": [*classes]})
+    case, said = Case(replace(case.given, loss=Distill(str(tmp_path))), "digits"), []
+    assert examine(case, said.append) == 0, said
+    (step,) = [line for line in said if line.startswith("training step")]
+    assert " ok: loss " in step and len(case.program.given(case.batch)) == 3
+    assert " NOT OK, 78: loss.teacher is not set" in refused(replace(case.given, loss=Distill()))
+
+
+def refused(config: Config) -> str:
+    """The first line that is not ok."""
+    said: list[str] = []
+    examine(Case(config, "digits"), said.append)
+    return next(line for line in said if "NOT OK" in line)
 
 
 def test_every_line_has_a_sabotage():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from data.sources import Arrays
 from harness.command import parse
 from harness.config import Config, digits
-from harness.loading import training_plan
+from harness.loading import training_rows
 from navit_eqx import posembed as fast
 from navit_eqx.bridge import to_reference
 from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, PosEmbed, Sinusoidal
@@ -317,7 +317,7 @@ def test_the_plan_asks_the_embedding_where_positions_end():
     left = []
     for posembed in (Factorised(5), Factorised(5, "fractional"), Fourier()):
         config = dataclasses.replace(digits(), model=dataclasses.replace(digits().model, posembed=posembed))
-        left.append([index for index, _ in training_plan(config, source)(0).left_out])
+        left.append([index for index, _ in training_rows(config, source).epochs.planned(0).left_out])
     assert left == [[2], [], []]
 
 

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from benchmarks.contest.stream import CASES, CLASSES, PATCH
 from benchmarks.contest.verdict import bars, draw, summary
 from benchmarks.measure import arguments, report
 from harness.command import ALLOCATOR
+from harness.cost import image_cost
 from navit_eqx import config as presets
-from reference.cost import image_flops
 
 ROOT = Path(__file__).parent.parent.parent
 PRESETS = {"ti16": presets.ti, "s16": presets.s, "b16": presets.b}
@@ -98,8 +98,8 @@ def lay_out(preset: str, name: str, args: Any, folder: Path) -> dict[str, Any]:
     per_step = max(1, step_tokens // case.row_tokens)
     images = steady(name, steps * per_step)
     stream.save(folder / "images.npz", images.pixels, images.labels)
-    sizes = {k: shape[k] for k in ("width", "depth", "mlp_width")}
-    flops = sum(image_flops(n, patch_dim=3 * PATCH**2, classes=CLASSES, **sizes) for n in images.lengths)
+    config = replace(config, patch_size=PATCH, classes=CLASSES, **shape)
+    flops = sum(image_cost(config, n) for n in images.lengths)
     task = {"model": shape, "threads": args.threads, "steps": steps, **asdict(case)}
     task |= {"rows": images.rows, "lengths": images.lengths, "step_tokens": per_step * case.row_tokens}
     task |= {"flops": flops * (3 if case.train else 1)}  # the backward pass costs twice the forward pass
