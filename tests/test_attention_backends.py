@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import export
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from benchmarks.contest.stream import sizes, tokens
 from navit_eqx import kernels
@@ -314,7 +315,9 @@ def test_lowers_for_an_accelerator(platform):
     gradient = jax.grad(lambda q, k, v, ids: attend(q, k, v, mask(ids), 0.125).astype("float32").sum(), (0, 1, 2))
     tokens = jax.ShapeDtypeStruct((2, 3, 320, 64), "bfloat16")
     unchecked = [export.DisabledSafetyCheck.custom_call(target)]
-    with jax.enable_x64(False):
+    h200 = AbstractDevice(device_kind="NVIDIA H200", num_cores=132, platform="gpu")  # which later versions of JAX ask
+    one = AbstractMesh((1,), ("data",), axis_types=(AxisType.Auto,), abstract_device=h200)
+    with jax.enable_x64(False), jax.sharding.use_abstract_mesh(one):
         program = export.export(jax.jit(gradient), platforms=[platform], disabled_checks=unchecked)
         text = program(tokens, tokens, tokens, jax.ShapeDtypeStruct((2, 320), "int32")).mlir_module()
     assert text.count(f"@{target}") == 2
