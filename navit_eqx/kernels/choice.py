@@ -22,7 +22,7 @@ from . import packed_attention, whom
 
 PLATFORMS: dict[type, str] = {Pallas: "gpu", CuDNN: "gpu", Splash: "tpu"}
 CANDIDATES: dict[str, tuple[Backend, ...]] = {
-    "gpu": (Pallas(64), Pallas(128), CuDNN()),
+    "gpu": (Pallas(32), Pallas(64), Pallas(128), CuDNN()),
     "tpu": (Splash(),),
 }
 WORTH = 0.95  # of the time of the dense mask: what does not win so much is not taken
