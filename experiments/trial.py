@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,15 +12,19 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from data.laws import AtRandom, Resolution
+from data.laws import AtRandom, OneSize, Resolution
+from data.lessons import LessonRows
 from data.pipeline import batches
 from data.plan import NOTHING
+from data.rows import PlannedRows
 from data.sources import Source
 from harness import choose
 from harness.config import Config, DataConfig
-from harness.loading import evaluation_batches, open_source, training_rows
-from navit_eqx import NaViT
-from navit_eqx.config import Factorised, Loss, ModelConfig, OptimConfig
+from harness.loading import evaluation_batches, open_source, training_lessons, training_rows
+from harness.start import begin, shape_from
+from harness.teaching import Teacher, apart, open_teacher
+from navit_eqx import NaViT, save_model
+from navit_eqx.config import Distill, Factorised, Loss, ModelConfig, OptimConfig
 from navit_eqx.evaluate import predict
 from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser
@@ -30,21 +35,25 @@ from reference.types import Row
 from .views import Seen, View, name, view, with_kernel
 
 
-def trial(config: Config, views: Sequence[Seen]) -> dict:
-    """Train, then see every validation image once in each way.
+def trial(config: Config, views: Sequence[Seen], keep: Path | None = None) -> dict:
+    """Train, then see every validation image once in each way; save the model in `keep` where that is given.
 
     Trials of one process share decoded images, evaluation batches, and compiled programs where shapes agree;
     nothing that a result depends on. Raises FloatingPointError where the loss is not finite.
     """
     begun = time.perf_counter()
     train, val = source(config.data, "train"), source(config.data, "val")
-    config, _ = choose.resolve(config, train.manifest)
-    program = compiled(config.model, config.optim, config.loss, config.steps)
-    state = program.start(jr.key(config.seed))
-    stream = batches(training_rows(config, train), config.rows)
+    config, _ = shape_from(config)
+    teacher = open_teacher(config.loss, train.manifest)
+    config, _ = choose.resolve(config, train.manifest, teacher)
+    program = compiled(config.model, config.optim, blind(config.loss), config.steps)
+    state = program.start(jr.key(config.seed), lambda model: begin(model, config, train.manifest.classes))
+    stream = batches(seen_in_training(config, train, teacher), config.rows)
     steps = []
     for _ in range(config.steps):
-        state, metrics = program.step(state, to_device(next(stream)))
+        student, shown = apart(next(stream))
+        taught = (teacher.model, to_device(shown)) if teacher and shown else ()
+        state, metrics = program.step(state, to_device(student), *taught)
         steps.append(metrics)
     stream.close()
     sums = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(steps))
@@ -52,22 +61,42 @@ def trial(config: Config, views: Sequence[Seen]) -> dict:
         raise FloatingPointError(f"the loss of seed {config.seed} became {sums.loss}: lower optim.lr")
     trained = time.perf_counter()
     model = eqx.combine(state.best, program.static)
+    if keep:
+        save_model(keep, model, config.model, {"classes": list(train.manifest.classes)})
     accuracy = {name(seen): accuracy_of(model, config, val, view(seen)) for seen in views}
     return {
         "accuracy": accuracy,
         "images": int(sums.images),
         "tokens": int(sums.tokens),
-        "flops": training_flops(config),
+        "flops": training_flops(config, teacher.shape if teacher else None),
         "train_accuracy": sums.correct / sums.images,
         "train_seconds": trained - begun,
         "seconds": time.perf_counter() - begun,
     }
 
 
-def training_flops(config: Config) -> float:
-    """Spent by all steps: three times the forward pass of every row, padding and masked pairs included."""
-    packing = config.data.packing
-    return 3.0 * config.steps * config.rows * choose.row_cost(config.model, packing.row_tokens, packing.row_images)
+def seen_in_training(config: Config, train: Source, teacher: Teacher | None) -> PlannedRows | LessonRows:
+    """Rows; with a teacher in pairs."""
+    shown = None if teacher is None else teacher.view(config.loss)
+    rows = training_rows(config, train, shown)
+    return rows if shown is None else training_lessons(config, rows, shown)
+
+
+def blind(loss: Loss) -> Loss:
+    """The loss without what only says who teaches, so that all seeds share a program."""
+    return Distill(form=loss.form) if isinstance(loss, Distill) else loss
+
+
+def training_flops(config: Config, teacher: ModelConfig | None = None) -> float:
+    """Spent by all steps: three times the forward pass of every row and once that of its teacher's, padding and masked
+    pairs included; not what the teacher, or the model to start from, has cost."""
+    packing, law = config.data.packing, config.data.patch_sizes
+    size = isinstance(law, OneSize) and law.size or config.model.patch_size  # of the patches in the rows
+    student = choose.row_cost(replace(config.model, patch_size=size), packing.row_tokens, packing.row_images)
+    taught = 0.0
+    if teacher and isinstance(config.loss, Distill):
+        taught = choose.row_cost(teacher, config.loss.row_tokens, packing.row_images)
+    return config.steps * config.rows * (3.0 * student + taught)
 
 
 def accuracy_of(model: NaViT, config: Config, val: Source, seen_as: View) -> float:
@@ -117,7 +146,8 @@ class Program(NamedTuple):
 
 @lru_cache
 def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int) -> Program:
-    """Key → state; (state, batch) → (state, metrics); and what in the model is no array.
+    """(key, what becomes of the fresh model) → state; (state, batch) → (state, metrics); and what in the model is no
+    array.
 
     Stochastic depth, if there is any, draws the same for every seed of a configuration.
     """
@@ -125,7 +155,7 @@ def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int) -> 
     static = blueprint(shape)
     step = partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0)
     return Program(
-        lambda key: init(NaViT(shape, key=key), tx, optim),  # leaf by leaf: as one program it compiles for longer
+        lambda key, change: init(change(NaViT(shape, key=key)), tx, optim),  # leaf by leaf: else it compiles for longer
         jax.jit(step, donate_argnums=0),
         static,
     )

@@ -87,7 +87,7 @@ TINY = replace(
 
 def filled_program(shape, optim, loss, steps):
     """As `compiled`, with a start that needs no compilation."""
-    start = lambda key: init(filled(shape, 0, "float32"), optimiser(optim, steps), optim)
+    start = lambda key, change: init(change(filled(shape, 0, "float32")), optimiser(optim, steps), optim)
     return compiled(shape, optim, loss, steps)._replace(start=start)
 
 
