@@ -46,6 +46,8 @@ class Experiment:
     draw: Callable[[Mapping, Path], None]
     read: Callable[[list[dict]], list[dict]] = list
     """Trials as they are judged: a model seen in several ways may stand for several arms."""
+    trial: Callable[..., dict] = trial
+    """One training and what came of it."""
 
 
 def main(experiment: Experiment) -> None:
@@ -56,7 +58,9 @@ def main(experiment: Experiment) -> None:
         tune_allocator()
         jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
         arms = experiment.arms(options.steps)
-        for name, line in train_missing(arms, options.seeds, experiment.views, only=options.only):
+        for name, line in train_missing(
+            arms, options.seeds, experiment.views, only=options.only, trial=experiment.trial
+        ):
             print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)
         trials = trials_of(arms, options.seeds, experiment.views)
         result = save(experiment.folder, steps=options.steps, **summary(experiment, trials))
@@ -76,7 +80,12 @@ def command_line() -> argparse.Namespace:
 
 
 def train_missing(
-    arms: Mapping[str, Config], seeds: int, views: Sequence[Seen], log: Path = LOG, only: str = ""
+    arms: Mapping[str, Config],
+    seeds: int,
+    views: Sequence[Seen],
+    log: Path = LOG,
+    only: str = "",
+    trial: Callable[..., dict] = trial,
 ) -> Iterator[tuple[str, dict]]:
     """Each newly finished trial, logged; all arms with one seed before the next seed.
 
@@ -114,7 +123,8 @@ def parsed(line: str) -> dict | None:
 def trials_of(arms: Mapping[str, Config], seeds: int, views: Sequence[Seen], log: Path = LOG) -> list[dict]:
     """The finished ones among these, with the names of their arms."""
     done = finished(log)
-    named = {(n, s): digest(c, views) for s in range(seeds) for n, c in seeded(arms, s).items()}
+    by_seed = [seeded(arms, seed) for seed in range(seeds)]
+    named = {(n, s): digest(by_seed[s][n], views) for n in arms for s in range(seeds)}
     return [{"arm": name} | done[key] for (name, _), key in named.items() if key in done]
 
 

@@ -26,9 +26,8 @@ from harness.teaching import Teacher, apart, open_teacher
 from navit_eqx import NaViT, save_model
 from navit_eqx.config import Distill, Factorised, Loss, ModelConfig, OptimConfig
 from navit_eqx.evaluate import predict
-from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser
-from navit_eqx.train import init, train_step
+from navit_eqx.train import Metrics, State, init, train_step
 from navit_eqx.types import to_device
 from reference.types import Row
 
@@ -47,8 +46,33 @@ def trial(config: Config, views: Sequence[Seen], keep: Path | None = None) -> di
     teacher = open_teacher(config.loss, train.manifest)
     config, _ = choose.resolve(config, train.manifest, teacher)
     program = compiled(config.model, config.optim, blind(config.loss), config.steps)
-    state = program.start(jr.key(config.seed), lambda model: begin(model, config, train.manifest.classes))
-    stream = batches(seen_in_training(config, train, teacher), config.rows)
+    rows = seen_in_training(config, train, teacher)
+    state, sums = learn(config, rows, program, partial(begin, config=config, classes=train.manifest.classes), teacher)
+    trained = time.perf_counter()
+    model = eqx.combine(state.best, program.static)
+    if keep:
+        save_model(keep, model, config.model, {"classes": list(train.manifest.classes)})
+    accuracy = {name(seen): accuracy_of(model, config, val, view(seen)) for seen in views}
+    return {
+        "accuracy": accuracy,
+        **spent(sums),
+        "flops": training_flops(config, teacher.shape if teacher else None),
+        "train_seconds": trained - begun,
+        "seconds": time.perf_counter() - begun,
+    }
+
+
+def learn(
+    config: Config,
+    rows: PlannedRows | LessonRows,
+    program: "Program",
+    change: Callable[[NaViT], NaViT] = lambda fresh: fresh,
+    teacher: Teacher | None = None,
+) -> tuple[State, Metrics]:
+    """The state after all steps, and the sums of what was measured; `change` makes of the fresh model the one to begin
+    with.   Raises FloatingPointError where the loss is not finite."""
+    state = program.start(jr.key(config.seed), change)
+    stream = batches(rows, config.rows)
     steps = []
     for _ in range(config.steps):
         student, shown = apart(next(stream))
@@ -59,20 +83,14 @@ def trial(config: Config, views: Sequence[Seen], keep: Path | None = None) -> di
     sums = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(steps))
     if not np.isfinite(sums.loss):
         raise FloatingPointError(f"the loss of seed {config.seed} became {sums.loss}: lower optim.lr")
-    trained = time.perf_counter()
-    model = eqx.combine(state.best, program.static)
-    if keep:
-        save_model(keep, model, config.model, {"classes": list(train.manifest.classes)})
-    accuracy = {name(seen): accuracy_of(model, config, val, view(seen)) for seen in views}
+    return state, sums
+
+
+def spent(sums: Metrics) -> dict:
+    """What was seen, and how well it was known when it was seen."""
     return {
-        "accuracy": accuracy,
-        "images": int(sums.images),
-        "tokens": int(sums.tokens),
-        "flops": training_flops(config, teacher.shape if teacher else None),
-        "train_accuracy": sums.correct / sums.images,
-        "train_seconds": trained - begun,
-        "seconds": time.perf_counter() - begun,
-    }
+        "images": int(sums.images), "tokens": int(sums.tokens), "train_accuracy": float(sums.correct / sums.images),
+    }  # fmt: skip
 
 
 def seen_in_training(config: Config, train: Source, teacher: Teacher | None) -> PlannedRows | LessonRows:
@@ -145,17 +163,18 @@ class Program(NamedTuple):
 
 
 @lru_cache
-def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int) -> Program:
+def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int, kind: type[NaViT] = NaViT) -> Program:
     """(key, what becomes of the fresh model) → state; (state, batch) → (state, metrics); and what in the model is no
     array.
 
     Stochastic depth, if there is any, draws the same for every seed of a configuration.
     """
     tx = optimiser(optim, steps)
-    static = blueprint(shape)
+    like = eqx.filter_eval_shape(kind, shape, key=jr.key(0))
+    static = eqx.filter(like, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
     step = partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0)
     return Program(
-        lambda key, change: init(change(NaViT(shape, key=key)), tx, optim),  # leaf by leaf: else it compiles for longer
+        lambda key, change: init(change(kind(shape, key=key)), tx, optim),  # leaf by leaf: else it compiles for longer
         jax.jit(step, donate_argnums=0),
         static,
     )

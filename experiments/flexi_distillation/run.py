@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, fixed, flexible
@@ -19,21 +20,25 @@ TAUGHT_ANEW = "what the teacher says, from nothing"
 LABELS = "labels, from its weights"
 LABELS_ANEW = "labels, from nothing"
 STUDENTS = (TAUGHT, TAUGHT_ANEW, LABELS, LABELS_ANEW)
+AS_LONG = {name: f"{name}, as many steps" for name in (TAUGHT, TAUGHT_ANEW)}
 LONG = 1800  # steps of the teacher, the same however long students learn
 FINE, COARSE = SIZES[:2], SIZES[-2:]
 
 
 def arms(steps: int) -> dict[str, Config]:
-    """Students of labels have so many steps; those of the teacher fewer, since its forward passes count."""
+    """Students of labels have so many steps; those of the teacher fewer, since its forward passes count, and once more
+    as many."""
     teacher, labels = fixed(LONG, SIZES[0]), flexible(steps)
-    taught = replace(labels, loss=Distill(TEACHER, row_tokens=384))
-    taught = replace(taught, steps=round(steps * training_flops(labels) / training_flops(taught, teacher.model)))
+    long = replace(labels, loss=Distill(TEACHER, row_tokens=384))
+    taught = replace(long, steps=round(steps * training_flops(labels) / training_flops(long, teacher.model)))
     return {
         TEACHER: teacher,
         TAUGHT: replace(taught, start=TEACHER),
         TAUGHT_ANEW: taught,
         LABELS: replace(labels, start=TEACHER),
         LABELS_ANEW: labels,
+        AS_LONG[TAUGHT]: replace(long, start=TEACHER),
+        AS_LONG[TAUGHT_ANEW]: long,
     }
 
 
@@ -55,13 +60,18 @@ CLAIMS = (
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
         for colour, name in zip(COLOURS, (*STUDENTS, TEACHER)):
-            mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
-            line = ":" if name == TEACHER else "-"
-            axis.errorbar(SIZES, mean, error, fmt=f"o{line}", capsize=2, label=name, color=colour, ms=4)
+            curve(axis, result, name, color=colour, fmt="o:" if name == TEACHER else "o-")
+            if name in AS_LONG:
+                curve(axis, result, AS_LONG[name], color=colour, fmt="s--")
         axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
-        axis.set_title("A flexible student at equal FLOPs, those of its teacher's passes included")
+        axis.set_title("A flexible student at equal FLOPs (dashed: at equal steps)")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=7)
+
+
+def curve(axis: Any, result: Mapping, name: str, **style: Any) -> None:
+    mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
+    axis.errorbar(SIZES, mean, error, capsize=2, label=name, ms=4, **style)
 
 
 if __name__ == "__main__":
