@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data.laws import OneSize
-from data.records import Cached
-from data.sources import Digits, Folder, Parquet, Source
+from data.sources import Digits, Source
 from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, fixed, flexible
 from experiments.pictures import statistics
@@ -26,13 +25,11 @@ STEPS, RATE = 150, 4e-3  # of fine-tuning: a fifth of the rate of the training b
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Digits):
     """Strips whose digits 0 and 1, 2 and 3, … are one class: another task on the same pictures."""
 
-    strips: Digits | Folder | Parquet | Cached = Digits()
-
     def open(self, root: str, split: str) -> Source:
-        return Paired(self.strips.open(root, split))
+        return Paired(super().open(root, split))
 
 
 class Paired:
@@ -62,7 +59,7 @@ def tuned(config: Config, start: str) -> Config:
         start=start,
         steps=STEPS,
         model=replace(config.model, classes=0),
-        data=replace(config.data, source=Pairs(config.data.source), patch_sizes=OneSize(COARSE)),
+        data=replace(config.data, source=Pairs(**vars(config.data.source)), patch_sizes=OneSize(COARSE)),
         optim=replace(config.optim, lr=RATE),
     )
 

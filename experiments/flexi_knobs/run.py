@@ -60,10 +60,9 @@ def deeper(config: Config) -> Config:
 
 
 def flops_of(config: Config) -> float:
-    """Of a training; with any depth that of the mean one."""
-    if isinstance(config.model, AnyDepth):
-        config = replace(config, model=replace(config.model, depth=(1 + DEPTH) / 2))
-    return training_flops(config)
+    """Of a training; with any depth the mean over depths."""
+    depths = range(1, config.model.depth + 1) if isinstance(config.model, AnyDepth) else [config.model.depth]
+    return float(np.mean([training_flops(replace(config, model=replace(config.model, depth=d))) for d in depths]))
 
 
 def trial(config: Config, views: Sequence[float], keep: Path | None = None) -> dict:
