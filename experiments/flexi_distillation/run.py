@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, fixed, flexible
@@ -58,20 +57,18 @@ CLAIMS = (
 
 
 def draw(result: Mapping, path: Path) -> None:
-    with sheet(path, 1) as (axis,):
-        for colour, name in zip(COLOURS, (*STUDENTS, TEACHER)):
-            curve(axis, result, name, color=colour, fmt="o:" if name == TEACHER else "o-")
-            if name in AS_LONG:
-                curve(axis, result, AS_LONG[name], color=colour, fmt="s--")
-        axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
-        axis.set_title("A flexible student at equal FLOPs (dashed: at equal steps)")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
-
-
-def curve(axis: Any, result: Mapping, name: str, **style: Any) -> None:
-    mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
-    axis.errorbar(SIZES, mean, error, capsize=2, label=name, ms=4, **style)
+    as_long = [AS_LONG.get(name, name) for name in STUDENTS]
+    with sheet(path, 2) as axes:
+        for axis, names, equal in zip(axes, (STUDENTS, as_long), ("FLOPs", "steps")):
+            for colour, name, label in zip(COLOURS, (*names, TEACHER), (*STUDENTS, TEACHER)):
+                mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
+                line = ":" if name == TEACHER else "-"
+                axis.errorbar(SIZES, mean, error, fmt=f"o{line}", capsize=2, label=label, color=colour, ms=4)
+            axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
+            axis.set_title(f"A flexible student at equal {equal}")
+            axis.grid(alpha=0.3)
+            axis.set(ylim=(-25, 95), yticks=range(0, 100, 20))  # the legend stands below
+            axis.legend(fontsize=8, loc="lower left")
 
 
 if __name__ == "__main__":
