@@ -17,7 +17,7 @@ from data.rows import Epochs, PlannedRows
 from data.sources import Digits
 from experiments.flexi_coarse_to_fine.run import Pairs, tuned
 from experiments.flexi_knobs.knobs import ShallowOrDeep, first_blocks, windowed, windows
-from experiments.flexi_knobs.run import BLOCKS, SIZE, STRIDE, flops_of
+from experiments.flexi_knobs.run import BLOCKS, SETTINGS, SIZE, STRIDE, evaluation, flops_of, within
 from experiments.flexi_knobs.run import arms as arms_of_knobs
 from experiments.trial import training_flops, trial
 from navit_eqx import load_model, save_model
@@ -119,6 +119,27 @@ def test_knobs_cost_the_same():
     assert arms[STRIDE].steps < arms[SIZE].steps == 100 < arms[BLOCKS].steps
     whole = training_flops(arms[BLOCKS])
     assert whole > 1.3 * flops_of(arms[BLOCKS]), "blocks that are skipped count as nothing"
+
+
+def test_every_validation_image_is_seen_in_windows():
+    config = arms_of_knobs(1)[STRIDE]
+    config = replace(config, data=replace(config.data, source=Digits(30, 10)))
+    batches = [*evaluation(config, Native(1.0, 1.0), 6)]
+    seen = np.concatenate([batch.image_ids[batch.labels >= 0] for batch in batches])
+    assert sorted(seen) == [*range(10)]
+    assert all(batch.patches.shape[-1] == 3 * 15**2 and batch.patches.dtype == np.uint8 for batch in batches)
+
+
+def test_the_best_setting_within_a_budget_is_chosen_by_other_seeds():
+    """Not by its own luck, and never beyond the budget."""
+    assert [*SETTINGS[BLOCKS]] == ["1 block", "2 blocks", "3 blocks", "4 blocks"]
+    usual, lucky = (0.1, 0.2, 0.4, 0.3), (0.5, 0.2, 0.4, 0.9)
+    trials = [
+        {"arm": BLOCKS, "seed": seed, "accuracy": dict(zip(SETTINGS[BLOCKS], accuracy))}
+        for seed, accuracy in enumerate((usual, usual, lucky))
+    ]
+    assert within(trials[2], trials)["accuracy"] == {"4": 0.5, "6.5": 0.2, "9": 0.4, "13.5": 0.4}
+    assert within(trials[0], trials)["accuracy"] == {"4": 0.1, "6.5": 0.1, "9": 0.4, "13.5": 0.3}
 
 
 def test_a_teacher_costs_its_forward_passes():

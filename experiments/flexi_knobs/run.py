@@ -36,7 +36,7 @@ SIZE, STRIDE, BLOCKS = "size of patches", "distance of patches", "number of bloc
 SETTINGS = {
     SIZE: {f"{size} px": size for size in SIZES},
     STRIDE: {f"every {size} px": size for size in SIZES},
-    BLOCKS: {f"{count} blocks": count for count in range(1, DEPTH + 1)},
+    BLOCKS: {f"{count} block{'s' * (count > 1)}": count for count in range(1, DEPTH + 1)},
 }
 BUDGETS = (4.0, 6.5, 9.0, 13.5)  # MFLOPs an image
 
