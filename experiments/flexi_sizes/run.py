@@ -1,6 +1,7 @@
 """One flexible model against models of one patch size, and both knobs against one.   [FlexiViT, figs. 2, 3]"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from experiments.trained import Experiment, main
 from experiments.trial import source
 from experiments.views import View, name
 from harness.config import Config
+from harness.cost import image_cost
 from harness.pictures import COLOURS, sheet
 from reference.cascade import pareto_front
-from reference.cost import image_flops
 
 BOTH = "any size, any resolution"
 NAVIT = f"{BASE} px, any resolution"
@@ -76,8 +77,8 @@ def mflops(view: View) -> float:
     config = fixed(1, BASE)
     sizes = source(config.data, "val").manifest.sizes
     tokens = Native(view.resolution, view.resolution).grids(np.random.default_rng(0), sizes, view.patch_size).prod(-1)
-    shape = {name: getattr(config.model, name) for name in ("width", "depth", "mlp_width", "classes")}
-    return float(np.mean([image_flops(int(n), patch_dim=3 * view.patch_size**2, **shape) for n in tokens])) / 1e6
+    shape = replace(config.model, patch_size=view.patch_size)
+    return float(np.mean([image_cost(shape, int(n)) for n in tokens])) / 1e6
 
 
 def read(trials: list[dict]) -> list[dict]:
