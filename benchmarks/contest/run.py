@@ -30,7 +30,7 @@ from navit_eqx import config as presets
 
 ROOT = Path(__file__).parent.parent.parent
 PRESETS = {"ti16": presets.ti, "s16": presets.s, "b16": presets.b}
-OURS = ("gemm", "ours", "unpacked")  # the first of ours to start writes the parameters of `flat`
+OURS = ("gemm", "ours", "unrolled", "unpacked")  # the first of ours to start writes the parameters of `flat`
 PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flat")
 GPU_PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flex", "varlen")
 QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
