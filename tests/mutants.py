@@ -122,7 +122,7 @@ MUTANTS = {
     16: one(
         "an image may lose all tokens", "reference/dropping.py",
         "+ 1e-9), 1, np.iinfo", "+ 1e-9), 0, np.iinfo",
-        "tests/test_sampling.py::test_rate_0_is_the_identity_and_rate_1_keeps_one",
+        "tests/test_drop_rates.py::test_rate_0_is_the_identity_and_rate_1_keeps_one",
     ),
     17: one(
         "the loss is a mean of means of rows", "navit_eqx/train.py",
@@ -203,12 +203,12 @@ MUTANTS = {
         "    state = ocp.load(str(path), like)\n",
         "    leaves, form = jax.tree.flatten(ocp.load(str(path), like))\n"
         "    state = form.unflatten([*leaves[:-1], jnp.zeros_like(leaves[-1])])\n",
-        "tests/test_resume.py::test_every_bit_comes_back_on_another_sharding",
+        "tests/test_saver.py::test_every_bit_comes_back_on_another_sharding",
     ),
     33: one(
         "checksums are not compared", "navit_eqx/saver.py",
         "if found.get(name) != digest:", "if False:",
-        "tests/test_resume.py::test_damage_to_any_file_is_named_and_the_step_before_is_used",
+        "tests/test_saver.py::test_damage_to_any_file_is_named_and_the_step_before_is_used",
     ),
     34: one(
         "what is not finite is learned", "navit_eqx/train.py",

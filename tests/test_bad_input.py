@@ -8,13 +8,11 @@ import os
 import pickle
 from functools import lru_cache
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -24,39 +22,12 @@ from data.laws import Beta, Constant, Native, Sides, Square
 from data.plan import Packing, plan_epoch
 from data.sources import ImageFolder, Parquet
 from harness.command import run
-from harness.config import PRESETS, Config
-from navit_eqx import load_model, save_model
-from navit_eqx.checkpoint import _read, _shape
-from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.config_json import ConfigError, decode, encode
+from navit_eqx import load_model
+from navit_eqx.config_json import ConfigError, encode
+from tests.damage import damaged, several
+from tests.test_bad_config import TINY
 from tests.test_decode import decoded_or_refused, encoded
 from tests.test_sources import put, write
-
-several = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-TINY = ModelConfig(2, width=4, depth=1, heads=1, mlp_width=4, classes=2, posembed=Factorised(2), dtype="float32")
-
-# What a length, an offset or a count is set to.
-EXTREMES = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\1\0\0", b"\0\0\x40\x1f"]
-
-
-@st.composite
-def damaged(draw, originals: list[bytes]) -> bytes:
-    """A file with bytes flipped, numbers made extreme, cut, or continued by a part of another file."""
-    data = bytearray(draw(st.sampled_from(originals)))
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, max(len(data) - 1, 0)) | st.integers(0, min(200, max(len(data) - 1, 0))))
-        kind = draw(st.sampled_from(["flip", "extreme", "cut", "splice"]))
-        if kind == "flip":
-            data[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
-        elif kind == "extreme":
-            data[at : at + 4] = draw(st.sampled_from(EXTREMES))
-        elif kind == "cut":
-            del data[at : at + draw(st.integers(1, 100) | st.just(len(data)))]
-        else:
-            other = draw(st.sampled_from(originals))
-            data[at:at] = other[draw(st.integers(0, len(other))) :]
-    return bytes(data)
-
 
 # ---- images
 
@@ -236,134 +207,6 @@ def test_names_that_make_no_sense_are_not_used(tmp_path, stored):
     table = pa.table({"image": [PICTURE] * 2, "label": [0, 1]}).replace_schema_metadata({"huggingface": stored})
     pq.write_table(table, tmp_path / "train.parquet")
     assert Parquet().open(str(tmp_path), "train").manifest.classes == ("0", "1")
-
-
-# ---- configurations
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([10**400, -1, 0, "", "kind"]) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "lo", "hi"]), inner),
-    max_leaves=4,
-)
-
-
-@st.composite
-def disturbed(draw, value: dict) -> dict:
-    """A configuration with one field, at any depth, replaced, removed or added."""
-    value, node = json.loads(json.dumps(value)), None
-    node = value
-    while True:
-        key = draw(st.sampled_from(sorted(node)))
-        if not isinstance(node[key], dict) or draw(st.integers(0, 4)) == 0:
-            break
-        node = node[key]
-    change = draw(st.sampled_from(["replace", "remove", "add"]))
-    if change == "replace":
-        node[key] = draw(json_values)
-    elif change == "remove":
-        del node[key]
-    else:
-        node[draw(st.text(max_size=5))] = draw(json_values)
-    return value
-
-
-@given(value=disturbed(encode(PRESETS["caltech101"]())))
-@example(encode(PRESETS["digits"]()) | {"loss": {"kind": ["Softmax"]}})
-@example(encode(PRESETS["digits"]()) | {"seed": float("nan")})
-def test_a_disturbed_configuration_is_taken_or_refused(value):
-    try:
-        assert isinstance(decode(Config, value), Config)
-    except ConfigError as error:
-        assert str(error)
-
-
-@given(value=json_values)
-def test_any_json_as_configuration_is_taken_or_refused(value):
-    try:
-        decode(Config, value)
-    except ConfigError as error:
-        assert str(error)
-
-
-# ---- models
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    like = _shape(TINY, "here")
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) if isinstance(s, jax.ShapeDtypeStruct) else s, like)
-    save_model(folder, zeros, TINY, {"classes": ["a", "b"]})
-    stored = {name: (folder / name).read_bytes() for name in ("model.safetensors", "config.json")}
-    return folder, stored, like
-
-
-@given(data=st.data())
-def test_damaged_tensors_are_refused_or_have_the_right_shapes(model, data):
-    """Without their checksum: the header alone."""
-    folder, stored, like = model
-    file = folder / "damaged.safetensors"
-    file.write_bytes(data.draw(damaged([stored["model.safetensors"]])))
-    try:
-        tensors = _read(file, like)
-    except ConfigError as error:
-        assert str(error)
-        return
-    assert all(t.dtype.kind == "f" for t in tensors.values())
-
-
-@settings(max_examples=15)
-@given(data=st.data())
-def test_any_change_to_a_model_is_found(model, data):
-    folder, stored, _ = model
-    changed = data.draw(damaged([stored["model.safetensors"]]))
-    if changed == stored["model.safetensors"]:
-        return
-    for name, content in stored.items():
-        (folder / name).write_bytes(content)
-    (folder / "model.safetensors").write_bytes(changed)
-    with pytest.raises(ConfigError):
-        load_model(folder)
-
-
-@settings(max_examples=15)
-@given(data=st.data())
-@example(b"[" * 100_000)
-@example(b"1")
-@example(b'{"model": ' + b"9" * 5000 + b"}")
-@example(b'{"model": {"width": 1e999}}')
-@example(b'{"model": {"heads": 0}}')
-@example(b'{"model": {"width": 1000000000000000000000}}')
-@example(b'{"model": {"kind": {}}}')
-@example(b'{"model": {}, "about": []}')
-def test_a_damaged_configuration_of_a_model_is_refused_or_fits(model, data):
-    folder, stored, _ = model
-    for name, content in stored.items():
-        (folder / name).write_bytes(content)
-    content = data if isinstance(data, bytes) else data.draw(damaged([stored["config.json"]]))
-    (folder / "config.json").write_bytes(content)
-    try:
-        assert isinstance(load_model(folder)[2], dict)
-    except ConfigError as error:
-        assert str(folder) in str(error) or "model." in str(error)
-
-
-@pytest.mark.parametrize(
-    "kind, words", [("int64", "holds I64"), ("bool", "holds BOOL"), ("float16", ""), ("bfloat16", "")]
-)
-def test_parameters_are_floating_point_numbers(model, kind, words):
-    from safetensors.numpy import load, save_file
-
-    folder, stored, _ = model
-    tensors = {name: t.astype(jnp.dtype(kind)) for name, t in load(stored["model.safetensors"]).items()}
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"model": encode(TINY)}))
-    if words:
-        with pytest.raises(ConfigError, match=words):
-            load_model(folder)
-    else:
-        load_model(folder)
 
 
 # ---- plans

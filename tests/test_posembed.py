@@ -1,117 +1,25 @@
 """Position embeddings: the two sides agree, each kind is its formula, and sabotage is caught."""
 
 import dataclasses
-import json
 from functools import lru_cache
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.sources import Arrays
-from harness.command import parse
-from harness.config import Config, digits
+from harness.config import digits
 from harness.loading import training_rows
-from navit_eqx import posembed as fast
 from navit_eqx.bridge import to_reference
-from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, PosEmbed, Sinusoidal
-from navit_eqx.config_json import ConfigError, decode, encode
-from navit_eqx.optim import decay_groups
-from navit_eqx.types import to_device
+from navit_eqx.config import Factorised, Fourier, Joint, Sinusoidal
 from reference import posembed as slow
-from reference.patches import raster
-from tests import laws
-from tests.strategies import CONFIG, Packed, model, rows, seeds
+from tests.positions import CONFIGS, MODULES, PARAMS, WIDTH, M, T, backend, caught, embed, module, slope, tokens, whole
+from tests.strategies import seeds
 from tests.tolerances import FINITE_DIFFERENCE, FLOAT64, assert_close
-
-T, M, WIDTH = 24, 6, 24
-PAPER = {
-    "learned 1-D": Joint(4),
-    "learned 2-D": Joint(M, "absolute", "learned"),
-    "factorised sum": Factorised(M),
-    "factorised stack": Factorised(M, combine="stack"),
-    "factorised product": Factorised(M, combine="product"),
-    "sinusoidal": Sinusoidal(),
-    "fourier": Fourier(),
-    "factorised fractional": Factorised(M, "fractional"),
-    "sinusoidal fractional": Sinusoidal(M, "fractional"),
-    "fourier fractional": Fourier(M, "fractional"),
-}
-MORE = {
-    "factorised aspect": Factorised(M, "fractional_aspect", combine="product"),
-    "factorised resized": Factorised(4, "fractional", "resized", "stack"),
-    "joint aspect": Joint(4, "fractional_aspect"),
-    "sinusoidal aspect": Sinusoidal(M, "fractional_aspect", "sum"),
-    "fourier aspect": Fourier(M, "fractional_aspect"),
-}
-OTHER_AXES = ("learned 1-D", "factorised stack", "sinusoidal", "fourier fractional")
-CONFIGS = {f"{name}, 2 axes": config for name, config in (PAPER | MORE).items()} | {
-    f"{name}, {axes} axes": dataclasses.replace(PAPER[name], axes=axes) for name in OTHER_AXES for axes in (1, 3)
-}
-
-
-def module(config: PosEmbed, width: int = WIDTH):
-    """An embedding in float64 whose parameters are all unlike."""
-    rng = np.random.default_rng(0)
-    like = eqx.filter_eval_shape(fast.build, config, width, key=jr.key(0))
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), like)
-
-
-MODULES = {name: module(config) for name, config in CONFIGS.items()}
-PARAMS = {name: to_reference(layer) for name, layer in MODULES.items()}
-
-
-def tokens(seed, axes, side=M):
-    """Coordinates of tokens, each with a grid of its own."""
-    rng = np.random.default_rng(seed)
-    grids = rng.integers(1, side + 1, (T, axes)).astype(np.int32)
-    return rng.integers(0, grids).astype(np.int32), grids
-
-
-def whole(grid):
-    """Every token of one image."""
-    coords = raster(grid)
-    return coords, np.broadcast_to(np.array(grid, np.int32), coords.shape)
-
-
-def embed(name, coords, grids):
-    """In the reference."""
-    return slow.posembed(PARAMS[name], coords, grids)
-
-
-@eqx.filter_jit
-def run(layers, coords, grids, weights):
-    """Of each embedding the value, and the gradient of Σ weights · value."""
-
-    def total(layers):
-        values = {name: layer(coords, grids) for name, layer in layers.items()}
-        return sum((weights * value).sum() for value in values.values()), values
-
-    gradients, values = eqx.filter_grad(total, has_aux=True)(layers)
-    return values, gradients
-
-
-def backend(coords, grids, weights=None):
-    """Values and gradients of all embeddings for as many axes, by name."""
-    axes = coords.shape[-1]
-    weights = np.zeros((T, WIDTH)) if weights is None else weights
-    layers = {name: layer for name, layer in MODULES.items() if CONFIGS[name].axes == axes}
-    return run(layers, *map(jnp.asarray, (coords, grids, weights)))
-
-
-def slope(name, parameter, direction, coords, grids, weights):
-    """Central difference of Σ weights · value in the reference."""
-    ends = []
-    for step in (1e-5, -1e-5):
-        params = PARAMS[name] | {parameter: PARAMS[name][parameter] + step * direction}
-        ends.append((weights * slow.posembed(params, coords, grids)).sum())
-    return (ends[0] - ends[1]) / 2e-5
-
 
 # Reference and backend ---------------------------------------------------------------------------------
 
@@ -330,104 +238,7 @@ def test_axes_that_do_not_match_are_refused(name):
         eqx.filter_eval_shape(MODULES[name], jnp.asarray(coords), jnp.asarray(grids))
 
 
-# The whole model ---------------------------------------------------------------------------------------
-
-
-class OneOf(eqx.Module):
-    """One embedding of several, by a number: one program for all."""
-
-    layers: list
-    which: jax.Array
-
-    def __call__(self, coords, grids):
-        return jnp.stack([layer(coords, grids) for layer in self.layers])[self.which]
-
-
-LAYERS = [module(config, CONFIG.width) for config in PAPER.values()]
-
-
-def with_positions(posembed):
-    """The model of the tests with another position embedding."""
-    return eqx.tree_at(lambda m: m.posembed, model(), posembed)
-
-
-jitted = eqx.filter_jit(lambda which, row: with_positions(OneOf(LAYERS, which))(row))
-
-
-def forward(name):
-    which = jnp.asarray(list(PAPER).index(name))
-    return lambda row: np.asarray(jitted(which, to_device(row)))
-
-
-def params_of(name):
-    return to_reference(model()) | {"posembed": to_reference(LAYERS[list(PAPER).index(name)])}
-
-
-@pytest.mark.parametrize("name", PAPER)
-@given(packed=rows(least=1), seed=seeds)
-@settings(max_examples=5)
-def test_packed_is_alone(name, packed, seed):
-    laws.gives_each_image_its_meaning(forward(name), params_of(name), packed)
-    laws.does_not_see_order(forward(name), packed, np.random.default_rng(seed).permutation(len(packed.images)).tolist())
-
-
-# Configuration -----------------------------------------------------------------------------------------
-
-
-def test_every_kind_survives_json():
-    for config in CONFIGS.values():
-        saved = json.loads(json.dumps(encode(ModelConfig(width=48, heads=2, posembed=config))))
-        assert decode(ModelConfig, saved).posembed == config
-
-
-def test_every_kind_can_be_chosen_on_the_command_line():
-    choose = lambda *words: parse(Config, default=digits(), args=words).model.posembed
-    assert choose() == choose("--model.posembed.size", "40") == Factorised(40)
-    assert choose("--model.posembed", "joint", "--model.posembed.size", "7") == Joint(7)
-    assert choose("--model.posembed=fourier", "--model.posembed.scale=0.5") == Fourier(scale=0.5)
-    assert choose("--rows", "8", "--model.posembed", "Sinusoidal") == Sinusoidal()
-
-
-@pytest.mark.parametrize("words", [["--model.posembed", "learned"], ["--model.posembed"]])
-def test_an_unknown_kind_is_explained(words, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        parse(Config, default=digits(), args=words)
-    assert stopped.value.code == 2 and "factorised, joint, sinusoidal, fourier" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "posembed, message",
-    [
-        (Factorised(0), "posembed.size must be at least 1"),
-        (Joint(axes=0), "posembed.axes must be at least 1"),
-        (Factorised(combine="stack", axes=3), "multiple of 3"),
-        (Sinusoidal(axes=3), "multiple of 6"),
-        (Fourier(), "multiple of 2"),
-    ],
-)
-def test_wrong_sizes_are_named(posembed, message):
-    with pytest.raises(ConfigError, match=message):
-        ModelConfig(width=25, heads=1, posembed=posembed)
-
-
-def test_positions_do_not_decay():
-    for layer in LAYERS:
-        assert set(jax.tree.leaves(decay_groups(with_positions(layer)).posembed)) <= {"none"}
-    assert "body" in jax.tree.leaves(decay_groups(model()))
-
-
-def test_fresh_tables_are_near_their_neutral_value():
-    for combine, centre in (("sum", 0), ("product", 1)):
-        tables = np.asarray(fast.build(Factorised(64, combine=combine), 64, key=jr.key(0)).tables)
-        assert abs(tables.mean() - centre) < 1e-3 and 0.019 < tables.std() < 0.021
-
-
 # Sabotage ----------------------------------------------------------------------------------------------
-
-
-def caught(law, *args):
-    with pytest.raises(AssertionError):
-        law(*args)
 
 
 def faded(u, size, radius):
@@ -484,36 +295,3 @@ def sabotage(monkeypatch, target, wrong):
         monkeypatch.setitem(getattr(slow, name), key, wrong)
     else:
         monkeypatch.setattr(slow, name, wrong)
-
-
-@pytest.fixture
-def packed():
-    """Two images with dropped tokens: the last row and column of the first are gone."""
-    from reference.packing import pack
-    from reference.types import Tokens
-    from tests.strategies import I, tokens_of
-
-    rng = np.random.default_rng(3)
-    image = tokens_of(rng, (3, 4))
-    stays = (image.coords < image.grid - 1).all(-1)
-    images = [Tokens(image.patches[stays], image.coords[stays], image.grid), tokens_of(rng, (2, 5), keep=7)]
-    return Packed(pack(images, [1, 2], [0, 1], T, I), images)
-
-
-@pytest.mark.parametrize("name", ["factorised fractional", "learned 1-D"])
-def test_wrong_positions_in_a_row(packed, name):
-    """Grids after dropping instead of before, and coordinates exchanged."""
-    right, params = forward(name), params_of(name)
-
-    def after_dropping(row):
-        grids = row.grids.copy()
-        for slot in range(len(packed.images)):
-            grids[slot] = row.coords[row.segment_ids == slot + 1].max(0) + 1
-        return right(row._replace(grids=grids))
-
-    def exchanged(row):
-        return right(row._replace(coords=row.coords[:, ::-1].copy()))
-
-    laws.gives_each_image_its_meaning(right, params, packed)
-    for wrong in (after_dropping, exchanged):
-        caught(laws.gives_each_image_its_meaning, wrong, params, packed)

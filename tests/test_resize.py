@@ -7,31 +7,23 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from navit_eqx import resize as fast
-from navit_eqx.bridge import to_reference
 from navit_eqx.config import Flexi
-from navit_eqx.types import to_device
 from reference import resize as slow
-from reference.model import at_patch_size, forward, forward_image
-from reference.packing import pack
 from reference.patch_sizes import best_base, check_gains, gain, reach
-from reference.patches import normalise, patchify, raster
+from reference.patches import normalise
 from reference.resize import FLEXIVIT, RESIZES, TIMM, Interpolation
-from reference.types import Tokens
-from tests.strategies import PATCH, I, T, model, seeds
-from tests.tolerances import FLOAT64, assert_close
+from tests.strategies import seeds
+from tests.tolerances import assert_close
 
 EXACT = 1e-12  # the same sums in another order
-HALF = 5e-4  # logits from patches rounded to float16
 PAPER = (8, 10, 12, 15, 16, 20, 24, 30, 40, 48)
 SQUARES = [((p, p), (q, q)) for p, q in product(PAPER, PAPER)]
 RECTANGLES = [((8, 10), (10, 12)), ((8, 6), (9, 15)), ((8, 6), (15, 9)), ((3, 2), (5, 7)), ((1, 4), (3, 5))]
@@ -116,36 +108,6 @@ def test_linear_interpolation_is_this_matrix():
 def test_both_sides_interpolate_alike_by_default():
     """The host maps patches, the device resizes kernels: by the same interpolation unless both are told otherwise."""
     assert vars(fast.FLEXIVIT) == vars(slow.FLEXIVIT) and Flexi((8, 16)).interpolation == fast.FLEXIVIT
-
-
-@pytest.mark.parametrize("method, antialias", [*product(["linear", "cubic"], [False, True])])
-@pytest.mark.parametrize("old, new", [((6, 9), (11, 4)), ((11, 4), (6, 9))])
-def test_images_are_resized_as_by_jax(old, new, method, antialias):
-    x = numbers(0, *old, 2)
-    got = slow.resize_image(x, new, Interpolation(method, antialias, "renormalise"))
-    assert_close(got, jax.image.resize(x, (*new, 2), method, antialias=antialias), EXACT)
-
-
-@pytest.mark.parametrize("method, peer", [("linear", Image.Resampling.BILINEAR), ("cubic", Image.Resampling.BICUBIC)])
-def test_images_are_resized_as_by_pillow(method, peer):
-    """Pillow always antialiases; it computes in float32."""
-    x = numbers(0, 19, 24).astype(np.float32)
-    for height, width in ((30, 31), (7, 9)):
-        want = np.asarray(Image.fromarray(x).resize((width, height), peer))
-        got = slow.resize_image(x[..., None], (height, width), Interpolation(method, True, "renormalise"))
-        assert_close(got[..., 0], want, 1e-6)
-
-
-@pytest.mark.parametrize("mode, antialias", [*product(["bilinear", "bicubic"], [False, True])])
-def test_images_are_resized_as_by_torch(mode, antialias):
-    """Its bicubic has a = −¾ and clamped edges, but with antialias a = −½ and renormalised ones."""
-    torch = pytest.importorskip("torch")
-    method = "linear" if mode == "bilinear" else "cubic" if antialias else "cubic75"
-    how = Interpolation(method, antialias, "renormalise" if antialias else "clamp")
-    for old, new in (((5, 7), (8, 12)), ((12, 16), (5, 7))):
-        x = numbers(0, *old)
-        want = torch.nn.functional.interpolate(torch.tensor(x)[None, None], new, mode=mode, antialias=antialias)
-        assert_close(slow.resize_image(x[..., None], new, how)[..., 0], want[0, 0].numpy(), EXACT)
 
 
 # PI-resize, and its adjoint.
@@ -344,62 +306,6 @@ def test_matrices_are_shared_but_safe():
             pi_matrix(4, 6)[0, 0] = 1
 
 
-# The model: patches of several sizes in one row.
-
-FAST = model()
-PARAMS = to_reference(FAST)
-BASE = (PATCH, PATCH)
-SIZES = [(2, 2), (3, 3), (1, 2), (4, 3)]
-
-
-def at_size(size, how=FLEXIVIT):
-    """The model with its kernel resized."""
-    return at_patch_size(PARAMS, BASE, size, how)
-
-
-def photographs(seed):
-    """One image for each patch size, as pixels."""
-    rng = np.random.default_rng(seed)
-    return [patchify(rng.integers(0, 256, (2 * h, 3 * w, 3)).astype(np.uint8), (h, w)) for h, w in SIZES]
-
-
-def test_the_model_at_its_own_size_is_unchanged():
-    np.testing.assert_array_equal(at_size(BASE)["embed"]["w"], PARAMS["embed"]["w"])
-    rng = np.random.default_rng(0)
-    image = Tokens(rng.normal(size=(6, 12)), raster((2, 3)), np.array([2, 3], np.int32))
-    mapped = image._replace(patches=slow.adjoint_patches(image.patches, BASE, BASE))
-    np.testing.assert_array_equal(forward_image(PARAMS, mapped), forward_image(PARAMS, image))
-
-
-def test_patches_of_all_sizes_share_a_row():
-    """Each image gets what the model with its kernel resized to that image's patches gives it alone."""
-    images = photographs(0)
-    mapped = [
-        image._replace(patches=slow.adjoint_patches(normalise(image.patches), BASE, size))
-        for image, size in zip(images, SIZES)
-    ]
-    row = pack(mapped, [0] * len(SIZES), range(len(SIZES)), T, I)
-    want = [forward_image(at_size(size), image) for image, size in zip(images, SIZES)]
-    assert_close(forward(PARAMS, row)[: len(SIZES)], want, FLOAT64)
-    got = eqx.filter_jit(lambda f, row: f(row))(FAST, to_device(row))
-    assert_close(np.asarray(got)[: len(SIZES)], want, FLOAT64)
-
-
-def test_two_bytes_a_number_are_enough():
-    """Logits from float16 patches are close; from bfloat16 less so; from mapped patches put back into bytes far off."""
-    images = photographs(0)
-    stored = [slow.base_patches(image.patches, BASE, size) for image, size in zip(images, SIZES)]
-    assert all(patches.dtype == np.float16 for patches in stored)
-
-    def logits(kept):
-        return np.array([forward_image(PARAMS, i._replace(patches=kept(p))) for i, p in zip(images, stored)])
-
-    want = [forward_image(at_size(size), image) for image, size in zip(images, SIZES)]
-    assert_close(logits(lambda p: p), want, HALF)
-    caught(assert_close, logits(lambda p: np.asarray(p.astype(jnp.bfloat16), float)), want, HALF)
-    caught(assert_close, logits(lambda p: np.clip(np.rint((p + 1.0) * 127.5), 0, 255).astype(np.uint8)), want, 0.01)
-
-
 # The laws can fail.
 
 
@@ -473,4 +379,5 @@ def test_the_code_on_the_page_runs():
 def test_the_tests_named_on_the_page_exist():
     named = set(re.findall(r"`(test_\w+)`", PAGE.read_text()))
     assert len(named) >= 5
-    assert named <= set(globals())
+    there = "".join(path.read_text() for path in Path(__file__).parent.glob("test_resize*.py"))
+    assert named <= set(re.findall(r"^def (test_\w+)", there, re.MULTILINE))

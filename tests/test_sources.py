@@ -1,40 +1,19 @@
 """Sources and manifests: what is there is found, what cannot be used is named with its reason."""
 
-import json
 import os
 import pickle
 import sys
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 import data.sources
-from data.digits import CELL, FIRST_TEST_GLYPH, MOST, DigitStrips, glyphs
 from data.errors import BadImage, DataError, DataMissing
 from data.manifest import Manifest
-from data.sources import Arrays, Digits, Folder, ImageFolder, Parquet, ParquetImages
-from tests.test_decode import encoded
-
-STRIPS = {split: DigitStrips(split, 200, 0) for split in ("train", "val")}
-both = pytest.mark.parametrize("split", STRIPS)
-
-
-def picture(seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (*rng.integers(1, 9, 2), 3), np.uint8)
-
-
-def put(path, seed: int = 0) -> None:
-    """One image file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture(seed)).save(path, "PNG")
-
-
-def names(source) -> list[str]:
-    return [source.manifest.name(i) for i in range(len(source.manifest))]
+from data.sources import Arrays, Folder, ImageFolder, Parquet, ParquetImages
+from tests.files import names, picture, put, write
+from tests.test_digits import STRIPS
 
 
 @pytest.fixture
@@ -257,78 +236,6 @@ def test_without_a_place_for_the_cache_the_run_goes_on(split_root, monkeypatch, 
     assert len(ImageFolder(split_root, "train").manifest) == 6
 
 
-# ---- parquet
-
-
-def write(path, labels: list, first: int = 0, struct: bool = True, stored_names: list[str] | None = None) -> None:
-    images = [encoded(picture(first + i)) for i in range(len(labels))]
-    column = [{"bytes": image, "path": f"{i}.png"} for i, image in enumerate(images)] if struct else images
-    table = pa.table({"image": column, "label": labels})
-    if stored_names:
-        feature = {"info": {"features": {"label": {"names": stored_names, "_type": "ClassLabel"}}}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps(feature)})
-    pq.write_table(table, path, row_group_size=2)
-
-
-@pytest.mark.parametrize("struct", [True, False], ids=["struct", "bytes"])
-@pytest.mark.parametrize("labels, classes", [([0, 2, 1], "012"), (["c", "a", "b"], "abc")], ids=["int", "str"])
-def test_parquet_of_images_and_labels(tmp_path, struct, labels, classes):
-    write(tmp_path / "train-00.parquet", labels, 0, struct)
-    write(tmp_path / "train-01.parquet", labels[:2], 3, struct)
-    write(tmp_path / "validation.parquet", labels[1:2], 50, struct)
-    train, val = (Parquet().open(str(tmp_path), split) for split in ("train", "val"))
-    assert train.manifest.classes == val.manifest.classes == tuple(classes)
-    expected = [classes.index(str(label)) for label in labels]
-    assert train.manifest.labels.tolist() == expected + expected[:2]
-    assert val.manifest.labels.tolist() == expected[1:2]
-    for i in range(5):
-        np.testing.assert_array_equal(train.image(i), picture(i))
-        np.testing.assert_array_equal(train.manifest.sizes[i], picture(i).shape[:2])
-    np.testing.assert_array_equal(val.image(0), picture(50))
-
-
-def test_parquet_takes_the_names_that_were_stored(tmp_path):
-    write(tmp_path / "train.parquet", [0, 1], stored_names=["cat", "dog", "emu"])
-    assert Parquet().open(str(tmp_path), "train").manifest.classes == ("cat", "dog", "emu")
-
-
-def test_parquet_sets_aside_what_it_cannot_read(tmp_path):
-    images = [encoded(picture(0)), b"not an image", None, encoded(picture(3))]
-    pq.write_table(pa.table({"image": images, "label": [0, 1, 1, 2]}), tmp_path / "train.parquet")
-    source = Parquet().open(str(tmp_path), "train")
-    assert dict(source.manifest.set_aside) == {
-        "train.parquet:1": "not an image of a known format, or its header is damaged: it begins with b'not an image'",
-        "train.parquet:2": "empty file",
-    }
-    assert source.manifest.labels.tolist() == [0, 2]
-    np.testing.assert_array_equal(source.image(1), picture(3))
-
-
-def test_parquet_names_what_is_wrong(tmp_path):
-    write(tmp_path / "train.parquet", ["a", "b"])
-    write(tmp_path / "val.parquet", ["a", "c"])
-    with pytest.raises(DataError, match="label 'c' does not occur in the training files"):
-        Parquet().open(str(tmp_path), "val")
-    with pytest.raises(DataError, match="no column 'kind'; it has image, label"):
-        Parquet(label="kind").open(str(tmp_path), "train")
-    (tmp_path / "val.parquet").unlink()
-    with pytest.raises(DataMissing, match="no val"):
-        Parquet().open(str(tmp_path), "val")
-    write(tmp_path / "train.parquet", [0, 1])
-    write(tmp_path / "val.parquet", [0, 2])
-    with pytest.raises(DataError, match="val.parquet:1 has label 2, allowed are 0 to 1"):
-        Parquet().open(str(tmp_path), "val")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are a matter of Linux")
-def test_shards_may_have_any_name(tmp_path):
-    write(tmp_path / "train.parquet", [0, 1])
-    (tmp_path / "train.parquet").rename(tmp_path / os.fsdecode(b"train-\xff.parquet"))
-    source = Parquet().open(str(tmp_path), "train")
-    np.testing.assert_array_equal(source.image(1), picture(1))
-    assert names(source) == [r"train-\xff.parquet:0", r"train-\xff.parquet:1"]
-
-
 # ---- all sources
 
 
@@ -386,59 +293,3 @@ def test_the_digest_sees_every_field(field):
     base = {**base, "classes": ("a", "b"), "where": "here"}
     same = Manifest(**{**base, "where": "there"})
     assert Manifest(**base).digest == same.digest != Manifest(**{**base, field: other[field]}).digest
-
-
-# ---- digit strips
-
-
-@both
-def test_a_strip_is_drawn_from_its_index_alone(split):
-    strips, fewer = STRIPS[split], DigitStrips(split, 20, 0)
-    for i in (0, 7, 19):
-        np.testing.assert_array_equal(strips.image(i), fewer.image(i))
-        np.testing.assert_array_equal(strips.image(i), strips.image(i))
-    np.testing.assert_array_equal(strips.manifest.labels[:20], fewer.manifest.labels)
-    np.testing.assert_array_equal(strips.manifest.sizes[:20], fewer.manifest.sizes)
-
-
-def test_splits_and_seeds_are_different_strips():
-    a, b, c = STRIPS["train"], STRIPS["val"], DigitStrips("train", 200, 1)
-    for other in (b, c):
-        assert not np.array_equal(a.manifest.sizes, other.manifest.sizes)
-    assert Digits(50, 20).open("", "train").manifest.digest == DigitStrips("train", 50, 0).manifest.digest
-    assert len(Digits(50, 20).open("", "val").manifest) == 20
-
-
-@both
-def test_strips_have_the_sizes_of_their_manifest(split):
-    strips = STRIPS[split]
-    for i in range(0, 200, 5):
-        image = strips.image(i)
-        assert image.dtype == np.uint8 and image.shape == (*strips.manifest.sizes[i], 3)
-        assert (image == image[..., :1]).all()
-    assert (strips.manifest.sizes.min(-1) == CELL).all()
-    assert set(strips.manifest.sizes.max(-1)) == {CELL * k for k in range(1, MOST + 1)}
-
-
-def test_aspects_run_from_8_to_1_to_1_to_8():
-    height, width = STRIPS["val"].manifest.sizes.T
-    assert (height / width).max() == MOST and (width / height).max() == MOST
-
-
-@both
-def test_the_label_is_the_highlighted_digit(split):
-    """The brightest paper marks one cell; the glyph that was chosen for it carries the label."""
-    strips = STRIPS[split]
-    for i in range(0, 200, 5):
-        image = strips.image(i)[..., 0]
-        cells = np.split(image, strips.digits[i], axis=int(strips.horizontal[i]))
-        lit = int(np.argmax([np.median(cell) for cell in cells]))
-        glyph = strips.pool[strips.chosen[i, lit]]
-        assert glyphs()[1][glyph] == strips.manifest.labels[i]
-
-
-def test_training_and_test_share_no_glyph():
-    train, test = STRIPS["train"].pool, STRIPS["val"].pool
-    assert not set(train) & set(test) and len(train) + len(test) == len(glyphs()[1]) == 1797
-    assert len(train) == FIRST_TEST_GLYPH
-    assert {int(d) for d in glyphs()[1][test]} == set(range(10))

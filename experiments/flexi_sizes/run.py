@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.laws import Native
+from data.laws import Native, PerImage
 from experiments.claims import Claim
 from experiments.flexi_bed import BASE, MIDDLE, SCALES, SIZES, at, fixed, flexible
 from experiments.pictures import statistics
@@ -21,6 +21,8 @@ from reference.cost import image_flops
 BOTH = "any size, any resolution"
 NAVIT = f"{BASE} px, any resolution"
 FLEXIVIT = "any size, one resolution"
+EVEN = "any size, each as many tokens"
+LONG = "any size, three times as long"
 FIXED = {size: f"{size} px" for size in SIZES}
 
 WIDE = (0.67, 0.8, *SCALES, 1.67)  # resolutions that give patches of 8 about the tokens that all patch sizes give
@@ -30,6 +32,7 @@ KNOBS = {
     FLEXIVIT: at(*SIZES),
 }
 VIEWS = tuple(dict.fromkeys(view for views in KNOBS.values() for view in views))
+WEIGHTS = (1.0, 1.9, 3.1, 4.6, 9.8)  # one over the mean tokens of a training image, by size
 BUDGETS = (1.4, 3.5, 7.0, 13.0)  # MFLOPs an image
 
 
@@ -39,6 +42,8 @@ def arms(steps: int) -> dict[str, Config]:
         **{name: fixed(steps, size) for size, name in FIXED.items()},
         NAVIT: fixed(steps, BASE, resolution=Native(WIDE[0], WIDE[-1])),
         FLEXIVIT: flexible(steps, resolution=Native(MIDDLE, MIDDLE)),
+        EVEN: flexible(steps, patch_sizes=PerImage(weights=WEIGHTS)),
+        LONG: flexible(3 * steps),
     }
 
 
@@ -95,6 +100,8 @@ def draw(result: Mapping, path: Path) -> None:
         for colour, name in zip(COLOURS, [BOTH, *FIXED.values()]):
             mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
             left.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=name, color=colour, ms=4)
+        for style, name in zip((":", "--"), (EVEN, LONG)):
+            left.plot(SIZES, [statistics(result, name, at(size))[0] for size in SIZES], f"k{style}", label=name)
         left.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
         left.set_title("Trained at one patch size, or at all")
         for colour, (system, views) in zip(COLOURS, KNOBS.items()):

@@ -1,16 +1,19 @@
 """Fewer tokens by a smaller image against fewer tokens by dropping.   [NaViT, app. on inference trade-offs]"""
 
 from functools import partial
-from pathlib import Path
 
 from data.laws import Constant
 from navit_eqx.config_json import check
 
 from ..looks import Context, measures
-from ..pictures import accuracy_axis, accuracy_curve, sheet
-from .findings import Findings, compare, curve
+from .findings import Findings, compare, draw_sides, largest
 
-SIDES = ("resize", "drop")
+SIDES = {
+    "resize": "a smaller image",
+    "drop": "the large image, tokens dropped",
+    "whole": "the large image, all tokens",
+}
+TITLE = "Two ways to spend fewer tokens on an image"
 
 
 def dropping(context: Context) -> Findings:
@@ -24,15 +27,14 @@ def dropping(context: Context) -> Findings:
         f"{' '.join(f'{r:g}' for r in context.resolutions)} has none: add a smaller one",
     )
     rows = [compare_at(context, r, top) for r in smaller]
-    most = max(rows, key=lambda row: abs(row["gain"]))
+    most, gain = largest(rows)
     return Findings(
         f"dropping: a smaller image (resize), and a random part of the tokens at resolution {top:g} (drop)",
         rows,
-        f"largest difference: resizing changes accuracy by {100 * most['gain']:+.1f} points against dropping (standard "
-        f"error {100 * most['gain_se']:.1f}) at {most['resize_mean_tokens']:.0f} tokens; all tokens give "
-        f"{whole.correct.mean():.3f}",
+        f"largest difference: resizing instead of dropping changes accuracy by {gain} at "
+        f"{most['resize_mean_tokens']:.0f} tokens; all tokens give {whole.correct.mean():.3f}",
         "dropping.png",
-        partial(draw, rows, measures(whole), top),
+        partial(draw_sides, rows, SIDES, TITLE, whole={"resolution": top, **measures(whole)}),
     )
 
 
@@ -42,15 +44,3 @@ def compare_at(context: Context, resolution: float, top: float) -> dict:
     rate = 1 - float(small.tokens.mean() / whole.tokens.mean())
     dropped = context.look(context.law(top), Constant(rate))
     return {"resolution": resolution, "drop_rate": rate, **compare(SIDES, small, dropped)}
-
-
-def draw(rows: list[dict], whole: dict, top: float, path: Path) -> None:
-    with sheet(path, 1) as (axis,):
-        accuracy_curve(
-            axis, *curve(rows, "resize"), label="a smaller image", notes=[f"{r['resolution']:g}" for r in rows]
-        )
-        accuracy_curve(axis, *curve(rows, "drop"), label="the large image, tokens dropped")
-        accuracy_curve(axis, *curve([whole]), label="the large image, all tokens", notes=[f"{top:g}"])
-        accuracy_axis(axis, [*(row["resize_mean_tokens"] for row in rows), whole["mean_tokens"]])
-        axis.legend(frameon=False)
-        axis.set_title("Two ways to spend fewer tokens on an image\n(number: resolution)", fontsize=11)

@@ -1,12 +1,13 @@
 """What a study returns, and what several studies share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..looks import Look, measures, on_common_images
+from ..pictures import accuracy_axis, accuracy_curve, sheet
 
 
 class Findings(NamedTuple):
@@ -27,18 +28,39 @@ def cheapest_within(rows: Sequence[dict], points: float) -> dict:
     return min((row for row in rows if row["accuracy"] >= enough), key=lambda row: row["mean_gflops"])
 
 
-def compare(names: tuple[str, str], one: Look, other: Look) -> dict:
+def compare(names: Iterable[str], one: Look, other: Look) -> dict:
     """Two looks at the same images side by side, and the gain of the first with its paired standard error."""
     one, other = on_common_images([one, other])
     sides = {name: measures(each) for name, each in zip(names, (one, other))}
     columns = ("mean_tokens", "mean_gflops", "images_per_second", "accuracy", "accuracy_se")
     gain = one.correct.astype(float) - other.correct
     return {
-        **{f"{name}_{column}": sides[name][column] for column in columns for name in names},
+        **{f"{name}_{column}": sides[name][column] for column in columns for name in sides},
         "gain": float(gain.mean()),
         "gain_se": float(gain.std() / np.sqrt(len(gain))),
         "images": len(gain),
     }
+
+
+def largest(rows: Sequence[dict]) -> tuple[dict, str]:
+    """Of comparisons the row in which the sides differ most, and in words what the first gains there."""
+    most = max(rows, key=lambda row: abs(row["gain"]))
+    return most, f"{100 * most['gain']:+.1f} points (standard error {100 * most['gain_se']:.1f})"
+
+
+def draw_sides(rows: Sequence[dict], labels: dict[str, str], title: str, path: Path, **others: dict) -> None:
+    """Accuracy of both sides over their tokens, resolutions at the first; `labels` by their names, and those of single
+    points beside them."""
+    first, second, *_ = labels
+    with sheet(path, 1) as (axis,):
+        note = lambda row: f"{row['resolution']:g}"
+        accuracy_curve(axis, *curve(rows, first), label=labels[first], notes=[note(row) for row in rows])
+        accuracy_curve(axis, *curve(rows, second), label=labels[second])
+        for name, row in others.items():
+            accuracy_curve(axis, *curve([row]), label=labels[name], notes=[note(row)])
+        accuracy_axis(axis, [*curve(rows, first)[0], *(row["mean_tokens"] for row in others.values())])
+        axis.legend(frameon=False)
+        axis.set_title(f"{title}\n(number: resolution)", fontsize=11)
 
 
 def curve(rows: Sequence[dict], name: str = "") -> tuple[list[float], list[float], list[float]]:

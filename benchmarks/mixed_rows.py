@@ -1,0 +1,121 @@
+"""What it costs to mix patch sizes in a row: the training step and the reading of rows, against one fixed size.
+
+    python benchmarks/mixed_rows.py [--presets digits ti16] [--quick]
+
+Both have rows of the same length, full to the last per cent, of one batch of images. Mixed patches reach the device as
+they are stored in such a row, mapped to the model's own size as float16; those of the fixed size as bytes. Steps of the
+two alternate, each with its batch brought to the device anew, and the ratio is that of neighbours: mixed over fixed.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.measure import arguments, report
+from benchmarks.settings import preset_on_noise
+from benchmarks.train_step import FLOAT32, build, program, relative_error
+from data.laws import PerImage
+from data.plan import Packing
+from harness.command import tune_allocator
+from harness.config import Config
+from harness.loading import training_rows
+from navit_eqx.config import Flexi, Sinusoidal
+from navit_eqx.evaluate import forward
+from navit_eqx.sharding import data_mesh, split_rows
+
+SIZES = {"digits": (4, 6, 8, 10, 12, 14), "ti16": (12, 16, 20, 24, 32)}
+ROWS = {"digits": 4, "ti16": 4}
+PACKING = {"digits": Packing(row_tokens=416, row_images=48), "ti16": Packing(row_tokens=512, row_images=32)}
+
+
+def main() -> None:
+    parser = arguments(__doc__, "digits with one row, one block, two repeats", repeats=15)
+    parser.add_argument("--presets", nargs="+", choices=SIZES, default=list(SIZES))
+    args = parser.parse_args()
+    tune_allocator()
+    for preset in ["digits"] if args.quick else args.presets:
+        measure(preset, args.quick, 2 if args.quick else args.repeats)
+
+
+def measure(preset: str, quick: bool, repeats: int) -> None:
+    arms = {name: Arm(preset, quick, mixed) for name, mixed in {"fixed": False, "mixed": True}.items()}
+    for arm in arms.values():
+        arm.once()  # warms up
+    times = {name: [] for name in arms}
+    for number in range(repeats):
+        for name in sorted(arms, reverse=number % 2 == 1):  # either is first in turn
+            times[name].append(arms[name].once())
+    ratios = [mixed / fixed for mixed, fixed in zip(times["mixed"], times["fixed"])]
+    reading = {name: arm.seconds_a_row(repeats) for name, arm in arms.items()}
+    report(
+        **{"name": "mixed_rows", "preset": preset, "sizes": SIZES[preset], "repeats": repeats},
+        **{f"{name}_{key}": value for name, arm in arms.items() for key, value in arm.about.items()},
+        **{f"{name}_step_seconds": statistics.median(values) for name, values in times.items()},
+        **{f"{name}_read_seconds_per_row": seconds for name, seconds in reading.items()},
+        step_ratio=statistics.median(ratios),
+        step_ratio_min=min(ratios),
+        step_ratio_max=max(ratios),
+    )
+
+
+class Arm:
+    """A training step and its batch, once the first row agrees with the reference."""
+
+    def __init__(self, preset: str, quick: bool, mixed: bool):
+        rows = 1 if quick else ROWS[preset]
+        config, source = preset_on_noise(preset, 8 * rows)  # images enough that no row lacks one
+        config = replace(flexible(config, preset, mixed), rows=rows)
+        config = replace(config, model=replace(config.model, depth=1)) if quick else config
+        self.stream = training_rows(config, source)
+        first = [self.stream[i] for i in range(rows)]
+        self.batch = tuple(map(np.stack, zip(*first)))
+        exact = build(replace(config.model, dtype="float32"))
+        with jax.default_matmul_precision("highest"):
+            error = relative_error(exact, forward(exact, split_rows(self.batch, data_mesh()))[0], first[0])
+        assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
+        model, on_device = build(config.model), split_rows(self.batch, data_mesh())
+        self.step, self.state, compile_seconds = program(model, config.optim, 1000, config.loss, on_device)
+        places = rows * config.data.packing.row_tokens
+        self.about: dict[str, Any] = {
+            "images": int(sum((row.labels >= 0).sum() for row in first)),
+            "padding": 1 - sum(int((row.segment_ids > 0).sum()) for row in first) / places,
+            "patches": str(first[0].patches.dtype),
+            "compile_seconds": compile_seconds,
+            "relative_error": error,
+        }
+
+    def once(self) -> float:
+        """Seconds of a step, the way of its batch to the device included."""
+        return clocked(self._once)
+
+    def _once(self) -> None:
+        self.state, metrics = self.step(self.state, split_rows(self.batch, data_mesh()))
+        jax.block_until_ready(metrics)
+
+    def seconds_a_row(self, repeats: int) -> float:
+        """Of reading: resizing, cutting, and what maps patches to the model's own size."""
+        return statistics.median(clocked(lambda i=i: self.stream[i]) for i in islice(range(len(self.stream)), repeats))
+
+
+def flexible(config: Config, preset: str, mixed: bool) -> Config:
+    """The preset with rows of the length that its finest patches need; its own patch size alone, or all sizes."""
+    packing = PACKING[preset]
+    model = replace(config.model, posembed=Sinusoidal(64, "fractional"), flexi=Flexi(SIZES[preset]))
+    data = replace(config.data, packing=packing)
+    return replace(config, model=model, data=replace(data, patch_sizes=PerImage()) if mixed else data)
+
+
+def clocked(f: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

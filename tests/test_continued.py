@@ -1,0 +1,139 @@
+"""Who may continue a run, with which changes; signals, and data workers that die."""
+
+import dataclasses
+import os
+import signal
+import typing
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data.laws import Native
+from harness import resume
+from harness.command import Locked, Request, Stopped
+from harness.config import FREELY, NEVER, ON_REQUEST, Config, digits
+from harness.report import write_config
+from navit_eqx.config import Adafactor, Distill
+from navit_eqx.config_json import ConfigError
+from navit_eqx.saver import Saver
+from reference.types import Row
+
+
+def leaves_of(kind: type, prefix: str = "") -> list[str]:
+    """Keys of all fields; those that are one dataclass by the keys in it, down to the second level."""
+    found = []
+    for name, annotation in typing.get_type_hints(kind).items():
+        deeper = dataclasses.is_dataclass(annotation) and not prefix
+        found += leaves_of(annotation, f"{name}.") if deeper else [f"{prefix}{name}"]
+    return found
+
+
+def test_every_field_has_one_rule():
+    """New fields of the model never change; others must be named in FREELY, ON_REQUEST or NEVER."""
+    keys = leaves_of(Config)
+    rules = [*FREELY, *ON_REQUEST, *NEVER]
+    assert len(rules) == len(set(rules)), "a key stands in two rules"
+    of_a_class = {f"loss.{field.name}" for field in dataclasses.fields(Distill)}
+    assert set(rules) <= {*keys, "model", *of_a_class}, "a rule for a field that does not exist"
+    unruled = [key for key in keys if key not in rules and not key.startswith("model.")]
+    assert not unruled, f"say in harness/config.py whether a continued run may change {unruled}"
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda c: c, None),
+        (lambda c: replace(c, log_every=7, out="elsewhere", data=replace(c.data, workers=2, root="moved")), None),
+        (lambda c: replace(c, model=replace(c.model, width=32)), "model.width .64 there, 32 here."),
+        (lambda c: replace(c, data=replace(c.data, resolution=Native(0.5, 1.4))), "data.resolution.lo"),
+        (lambda c: replace(c, seed=1, rows=8), "rows .16 there, 8 here., seed .0 there, 1 here."),
+        (lambda c: replace(c, optim=replace(c.optim, rule=Adafactor()), override=True), "optim.rule.kind"),
+        (lambda c: replace(c, optim=replace(c.optim, lr=1e-4)), "optim.lr .0.002 there, 0.0001 here.: --override"),
+        (lambda c: replace(c, optim=replace(c.optim, lr=1e-4), steps=9000, override=True), None),
+    ],
+)
+def test_what_a_continued_run_may_change(tmp_path, change, words):
+    config = digits()
+    write_config(tmp_path, config, "digits")
+    changed = change(config)
+    if words is None:
+        assert len(resume.reconcile(tmp_path, changed)) == len(resume.differences(config, changed))
+    else:
+        with pytest.raises(ConfigError, match=words):
+            resume.reconcile(tmp_path, changed)
+
+
+def test_a_folder_has_one_trainer_at_a_time(tmp_path):
+    folder, held = resume.claim(str(tmp_path), "run")
+    assert folder == tmp_path / "run"
+    with pytest.raises(Locked, match=f"in use by process {os.getpid()}"):
+        resume.claim(str(tmp_path), "run")
+    held.close()
+    (folder / "config.json").write_text("{}")
+    again, held = resume.claim(str(tmp_path), "run")
+    held.close()
+    assert again == folder, "unfinished"
+    (folder / "summary.json").write_text("{}")
+    (tmp_path / "run-2").mkdir()
+    (tmp_path / "run-2" / "notes.txt").write_text("not a run")
+    third, held = resume.claim(str(tmp_path), "run")
+    held.close()
+    assert third == tmp_path / "run-3"
+
+
+def test_lines_after_the_saved_step_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"st')
+    resume.cut(path, 4)
+    assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks(number):
+    before = signal.getsignal(number)
+    with Request() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+    assert signal.getsignal(number) is before
+
+
+def test_who_leaves_has_saved(tmp_path):
+    with Saver(tmp_path, 2) as saver:
+        with pytest.raises(OSError, match="not saved; the same command continues from step 0"):
+            resume.leave(saver, 5)
+        saver.save(5, {"n": jnp.arange(2)}, {})
+        with pytest.raises(Stopped, match="step 5 is saved"):
+            resume.leave(saver, 5)
+
+
+class Dying:
+    """Batches 0, 1, 2, …; some end with their worker, once each or always."""
+
+    def __init__(self, deaths: list[int], start: int):
+        self.deaths, self.n = deaths, start
+
+    def __next__(self) -> Row:
+        if self.n in self.deaths:
+            self.deaths.remove(self.n)
+            raise RuntimeError("Worker process was terminated unexpectedly with exit code -9. …")
+        self.n += 1
+        return Row(*[np.array([self.n - 1])] * len(Row._fields))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("deaths", [[], [2], [4, 4, 9]])
+def test_a_dead_worker_costs_no_batch(deaths):
+    left = list(deaths)
+    stream = resume.Stream(lambda start: Dying(left, start), 2)
+    assert [int(next(stream).labels[0]) for _ in range(8)] == list(range(2, 10))
+
+
+def test_workers_that_go_on_dying_end_the_run():
+    stream = resume.Stream(lambda start: Dying([3] * 9, start), 2)
+    with pytest.raises(OSError, match="data workers died 4 times, the last at batch 3"):
+        [next(stream) for _ in range(8)]

@@ -1,0 +1,73 @@
+"""Images in parquet files."""
+
+import os
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.errors import DataError, DataMissing
+from data.sources import Parquet
+from tests.files import names, picture, write
+from tests.test_decode import encoded
+
+
+@pytest.mark.parametrize("struct", [True, False], ids=["struct", "bytes"])
+@pytest.mark.parametrize("labels, classes", [([0, 2, 1], "012"), (["c", "a", "b"], "abc")], ids=["int", "str"])
+def test_parquet_of_images_and_labels(tmp_path, struct, labels, classes):
+    write(tmp_path / "train-00.parquet", labels, 0, struct)
+    write(tmp_path / "train-01.parquet", labels[:2], 3, struct)
+    write(tmp_path / "validation.parquet", labels[1:2], 50, struct)
+    train, val = (Parquet().open(str(tmp_path), split) for split in ("train", "val"))
+    assert train.manifest.classes == val.manifest.classes == tuple(classes)
+    expected = [classes.index(str(label)) for label in labels]
+    assert train.manifest.labels.tolist() == expected + expected[:2]
+    assert val.manifest.labels.tolist() == expected[1:2]
+    for i in range(5):
+        np.testing.assert_array_equal(train.image(i), picture(i))
+        np.testing.assert_array_equal(train.manifest.sizes[i], picture(i).shape[:2])
+    np.testing.assert_array_equal(val.image(0), picture(50))
+
+
+def test_parquet_takes_the_names_that_were_stored(tmp_path):
+    write(tmp_path / "train.parquet", [0, 1], stored_names=["cat", "dog", "emu"])
+    assert Parquet().open(str(tmp_path), "train").manifest.classes == ("cat", "dog", "emu")
+
+
+def test_parquet_sets_aside_what_it_cannot_read(tmp_path):
+    images = [encoded(picture(0)), b"not an image", None, encoded(picture(3))]
+    pq.write_table(pa.table({"image": images, "label": [0, 1, 1, 2]}), tmp_path / "train.parquet")
+    source = Parquet().open(str(tmp_path), "train")
+    assert dict(source.manifest.set_aside) == {
+        "train.parquet:1": "not an image of a known format, or its header is damaged: it begins with b'not an image'",
+        "train.parquet:2": "empty file",
+    }
+    assert source.manifest.labels.tolist() == [0, 2]
+    np.testing.assert_array_equal(source.image(1), picture(3))
+
+
+def test_parquet_names_what_is_wrong(tmp_path):
+    write(tmp_path / "train.parquet", ["a", "b"])
+    write(tmp_path / "val.parquet", ["a", "c"])
+    with pytest.raises(DataError, match="label 'c' does not occur in the training files"):
+        Parquet().open(str(tmp_path), "val")
+    with pytest.raises(DataError, match="no column 'kind'; it has image, label"):
+        Parquet(label="kind").open(str(tmp_path), "train")
+    (tmp_path / "val.parquet").unlink()
+    with pytest.raises(DataMissing, match="no val"):
+        Parquet().open(str(tmp_path), "val")
+    write(tmp_path / "train.parquet", [0, 1])
+    write(tmp_path / "val.parquet", [0, 2])
+    with pytest.raises(DataError, match="val.parquet:1 has label 2, allowed are 0 to 1"):
+        Parquet().open(str(tmp_path), "val")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are a matter of Linux")
+def test_shards_may_have_any_name(tmp_path):
+    write(tmp_path / "train.parquet", [0, 1])
+    (tmp_path / "train.parquet").rename(tmp_path / os.fsdecode(b"train-\xff.parquet"))
+    source = Parquet().open(str(tmp_path), "train")
+    np.testing.assert_array_equal(source.image(1), picture(1))
+    assert names(source) == [r"train-\xff.parquet:0", r"train-\xff.parquet:1"]
