@@ -21,13 +21,13 @@ from benchmarks.contest.rows import packed, steady
 from benchmarks.contest.stream import CASES, CLASSES, PATCH
 from benchmarks.measure import arguments, median_seconds, report
 from benchmarks.train_step import FLOAT32, build, program, relative_error
+from harness.cost import image_cost, sizes
 from harness.report import machine as about_machine
 from navit_eqx import config as presets
 from navit_eqx import to_device
 from navit_eqx.config import Auto, Backend, CuDNN, Dense, ModelConfig, OptimConfig, Pallas, Softmax, Splash
 from navit_eqx.config_json import ConfigError
 from navit_eqx.kernels.choice import choose
-from reference.cost import image_flops
 
 PRESETS = {"s16": presets.s, "b16": presets.b, "l16": presets.l}
 ATTENTION = {"auto": Auto(), "dense": Dense(), "pallas": Pallas(), "cudnn": CuDNN(), "splash": Splash()}
@@ -79,11 +79,10 @@ def measure(preset: str, attention: Backend, args: Any) -> None:
         raise FloatingPointError(f"the loss of {preset} is {metrics.loss}")
     seconds = median_seconds(several, args.repeats)
     each = seconds.seconds / steps
-    sizes = {k: getattr(config, k) for k in ("patch_dim", "width", "depth", "mlp_width", "classes")}
-    useful = 3 * sum(image_flops(n, **sizes) for n in lengths)
+    useful = 3 * sum(image_cost(config, n) for n in lengths)
     memory = jax.devices()[0].memory_stats() or {}
     report(
-        **{"name": "accelerator", "preset": preset, **sizes, "unroll": config.unroll, "dtype": model.dtype},
+        **{"name": "accelerator", "preset": preset, **sizes(config), "unroll": config.unroll, "dtype": model.dtype},
         **{"device": jax.devices()[0].device_kind, "images": len(lengths), "rows": count, "relative_error": error},
         **{"row_tokens": case.row_tokens, "row_images": case.row_images, "state": "donated"},
         **{"attention": str(backend), "asked": type(attention).__name__.lower(), "found": found},

@@ -7,25 +7,24 @@
 
 Every finished training is a line of runs/experiments/trials.jsonl, known by a digest of its configuration: an
 interrupted experiment goes on where it stopped, a changed setting is trained anew, and experiments share what they
-have in common. Remove the file to train everything again, as after a change of the code.
+have in common. Models from which other arms start are kept beside it, in models/. Remove both to train everything
+again, as after a change of the code.
 """
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from harness.command import tune_allocator
 from harness.config import Config
-from navit_eqx.config_json import encode
 
 from .bed import STEPS
 from .claims import Claim, judge, mean_and_error
+from .kept import digest, kept, located, others, seeded
 from .results import fill_readme, load, save
 from .trial import trial
 from .views import Seen
@@ -47,6 +46,8 @@ class Experiment:
     draw: Callable[[Mapping, Path], None]
     read: Callable[[list[dict]], list[dict]] = list
     """Trials as they are judged: a model seen in several ways may stand for several arms."""
+    trial: Callable[..., dict] = trial
+    """One training and what came of it."""
 
 
 def main(experiment: Experiment) -> None:
@@ -57,8 +58,9 @@ def main(experiment: Experiment) -> None:
         tune_allocator()
         jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
         arms = experiment.arms(options.steps)
-        wanted = {name: arm for name, arm in arms.items() if options.only in name}
-        for name, line in train_missing(wanted, options.seeds, experiment.views):
+        for name, line in train_missing(
+            arms, options.seeds, experiment.views, only=options.only, trial=experiment.trial
+        ):
             print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)
         trials = trials_of(arms, options.seeds, experiment.views)
         result = save(experiment.folder, steps=options.steps, **summary(experiment, trials))
@@ -78,16 +80,28 @@ def command_line() -> argparse.Namespace:
 
 
 def train_missing(
-    arms: Mapping[str, Config], seeds: int, views: Sequence[Seen], log: Path = LOG
+    arms: Mapping[str, Config],
+    seeds: int,
+    views: Sequence[Seen],
+    log: Path = LOG,
+    only: str = "",
+    trial: Callable[..., dict] = trial,
 ) -> Iterator[tuple[str, dict]]:
-    """Each newly finished trial, logged; all arms with one seed before the next seed."""
+    """Each newly finished trial, logged; all arms with one seed before the next seed.
+
+    Arms whose name holds `only`, and those from which others start: their models are kept.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
+    models = log.parent / "models"
     for seed in range(seeds):
-        for name, arm in arms.items():
-            config = replace(arm, seed=seed)
-            if digest(config, views) in finished(log):
+        configs = seeded(arms, seed)
+        needed = set().union(*(others(config) for name, config in configs.items() if only in name))
+        for name, config in configs.items():
+            model = models / digest(config) if digest(config) in needed else None
+            done = digest(config, views) in finished(log) and (model is None or kept(model))
+            if done or (model is None and only not in name):
                 continue
-            line = {"digest": digest(config, views), "seed": seed, **trial(config, views)}
+            line = {"digest": digest(config, views), "seed": seed, **trial(located(config, models), views, model)}
             with log.open("a") as file:
                 file.write("\n" + json.dumps(line))  # a line of its own, whatever was cut short before
             yield name, line
@@ -106,24 +120,11 @@ def parsed(line: str) -> dict | None:
         return None
 
 
-def digest(config: Config, views: Sequence[Seen]) -> str:
-    """Of everything that a trial depends on, but for the code."""
-    return hashlib.sha256(json.dumps([told(config), list(views)]).encode()).hexdigest()[:16]
-
-
-def told(value: Any) -> Any:
-    """A configuration without what stands at its default: a field that is added later changes no digest."""
-    if not is_dataclass(value):
-        return encode(value)
-    known = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(value)}
-    said = {name: told(getattr(value, name)) for name, default in known.items() if getattr(value, name) != default}
-    return {"kind": type(value).__name__, **said}
-
-
 def trials_of(arms: Mapping[str, Config], seeds: int, views: Sequence[Seen], log: Path = LOG) -> list[dict]:
     """The finished ones among these, with the names of their arms."""
     done = finished(log)
-    named = {(n, s): digest(replace(arm, seed=s), views) for n, arm in arms.items() for s in range(seeds)}
+    by_seed = [seeded(arms, seed) for seed in range(seeds)]
+    named = {(n, s): digest(by_seed[s][n], views) for n in arms for s in range(seeds)}
     return [{"arm": name} | done[key] for (name, _), key in named.items() if key in done]
 
 

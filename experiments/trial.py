@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,64 +12,110 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from data.laws import AtRandom, Resolution
+from data.laws import AtRandom, OneSize, Resolution
+from data.lessons import LessonRows
 from data.pipeline import batches
 from data.plan import NOTHING
+from data.rows import PlannedRows
 from data.sources import Source
 from harness import choose
 from harness.config import Config, DataConfig
 from harness.cost import row_cost
-from harness.loading import evaluation_batches, open_source, training_rows
-from navit_eqx import NaViT
-from navit_eqx.config import Factorised, Loss, ModelConfig, OptimConfig
+from harness.loading import evaluation_batches, open_source, training_lessons, training_rows
+from harness.start import begin, shape_from
+from harness.teaching import Teacher, apart, open_teacher
+from navit_eqx import NaViT, save_model
+from navit_eqx.config import Distill, Factorised, Loss, ModelConfig, OptimConfig
 from navit_eqx.evaluate import predict
-from navit_eqx.model import blueprint
 from navit_eqx.optim import optimiser
-from navit_eqx.train import init, train_step
+from navit_eqx.train import Metrics, State, init, train_step
 from navit_eqx.types import to_device
 from reference.types import Row
 
 from .views import Seen, View, name, view, with_kernel
 
 
-def trial(config: Config, views: Sequence[Seen]) -> dict:
-    """Train, then see every validation image once in each way.
+def trial(config: Config, views: Sequence[Seen], keep: Path | None = None) -> dict:
+    """Train, then see every validation image once in each way; save the model in `keep` where that is given.
 
     Trials of one process share decoded images, evaluation batches, and compiled programs where shapes agree;
     nothing that a result depends on. Raises FloatingPointError where the loss is not finite.
     """
     begun = time.perf_counter()
     train, val = source(config.data, "train"), source(config.data, "val")
-    config, _ = choose.resolve(config, train.manifest)
-    program = compiled(config.model, config.optim, config.loss, config.steps)
-    state = program.start(jr.key(config.seed))
-    stream = batches(training_rows(config, train), config.rows)
-    steps = []
-    for _ in range(config.steps):
-        state, metrics = program.step(state, to_device(next(stream)))
-        steps.append(metrics)
-    stream.close()
-    sums = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(steps))
-    if not np.isfinite(sums.loss):
-        raise FloatingPointError(f"the loss of seed {config.seed} became {sums.loss}: lower optim.lr")
+    config, _ = shape_from(config)
+    teacher = open_teacher(config.loss, train.manifest)
+    config, _ = choose.resolve(config, train.manifest, teacher)
+    program = compiled(config.model, config.optim, blind(config.loss), config.steps)
+    rows = seen_in_training(config, train, teacher)
+    state, sums = learn(config, rows, program, partial(begin, config=config, classes=train.manifest.classes), teacher)
     trained = time.perf_counter()
     model = eqx.combine(state.best, program.static)
+    if keep:
+        save_model(keep, model, config.model, {"classes": list(train.manifest.classes)})
     accuracy = {name(seen): accuracy_of(model, config, val, view(seen)) for seen in views}
     return {
         "accuracy": accuracy,
-        "images": int(sums.images),
-        "tokens": int(sums.tokens),
-        "flops": training_flops(config),
-        "train_accuracy": sums.correct / sums.images,
+        **spent(sums),
+        "flops": training_flops(config, teacher.shape if teacher else None),
         "train_seconds": trained - begun,
         "seconds": time.perf_counter() - begun,
     }
 
 
-def training_flops(config: Config) -> float:
-    """Spent by all steps: three times the forward pass of every row, padding and masked pairs included."""
-    packing = config.data.packing
-    return 3.0 * config.steps * config.rows * row_cost(config.model, packing.row_tokens, packing.row_images)
+def learn(
+    config: Config,
+    rows: PlannedRows | LessonRows,
+    program: "Program",
+    change: Callable[[NaViT], NaViT] = lambda fresh: fresh,
+    teacher: Teacher | None = None,
+) -> tuple[State, Metrics]:
+    """The state after all steps, and the sums of what was measured; `change` makes of the fresh model the one to begin
+    with.   Raises FloatingPointError where the loss is not finite."""
+    state = program.start(jr.key(config.seed), change)
+    stream = batches(rows, config.rows)
+    steps = []
+    for _ in range(config.steps):
+        student, shown = apart(next(stream))
+        taught = (teacher.model, to_device(shown)) if teacher and shown else ()
+        state, metrics = program.step(state, to_device(student), *taught)
+        steps.append(metrics)
+    stream.close()
+    sums = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(steps))
+    if not np.isfinite(sums.loss):
+        raise FloatingPointError(f"the loss of seed {config.seed} became {sums.loss}: lower optim.lr")
+    return state, sums
+
+
+def spent(sums: Metrics) -> dict:
+    """What was seen, and how well it was known when it was seen."""
+    return {
+        "images": int(sums.images), "tokens": int(sums.tokens), "train_accuracy": float(sums.correct / sums.images),
+    }  # fmt: skip
+
+
+def seen_in_training(config: Config, train: Source, teacher: Teacher | None) -> PlannedRows | LessonRows:
+    """Rows; with a teacher in pairs."""
+    shown = None if teacher is None else teacher.view(config.loss)
+    rows = training_rows(config, train, shown)
+    return rows if shown is None else training_lessons(config, rows, shown)
+
+
+def blind(loss: Loss) -> Loss:
+    """The loss without what only says who teaches, so that all seeds share a program."""
+    return Distill(form=loss.form) if isinstance(loss, Distill) else loss
+
+
+def training_flops(config: Config, teacher: ModelConfig | None = None) -> float:
+    """Spent by all steps: three times the forward pass of every row and once that of its teacher's, padding and masked
+    pairs included; not what the teacher, or the model to start from, has cost."""
+    packing, law = config.data.packing, config.data.patch_sizes
+    size = isinstance(law, OneSize) and law.size or config.model.patch_size  # of the patches in the rows
+    student = row_cost(replace(config.model, patch_size=size), packing.row_tokens, packing.row_images)
+    taught = 0.0
+    if teacher and isinstance(config.loss, Distill):
+        taught = row_cost(teacher, config.loss.row_tokens, packing.row_images)
+    return config.steps * config.rows * (3.0 * student + taught)
 
 
 def accuracy_of(model: NaViT, config: Config, val: Source, seen_as: View) -> float:
@@ -117,16 +164,18 @@ class Program(NamedTuple):
 
 
 @lru_cache
-def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int) -> Program:
-    """Key → state; (state, batch) → (state, metrics); and what in the model is no array.
+def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int, kind: type[NaViT] = NaViT) -> Program:
+    """(key, what becomes of the fresh model) → state; (state, batch) → (state, metrics); and what in the model is no
+    array.
 
     Stochastic depth, if there is any, draws the same for every seed of a configuration.
     """
     tx = optimiser(optim, steps)
-    static = blueprint(shape)
+    like = eqx.filter_eval_shape(kind, shape, key=jr.key(0))
+    static = eqx.filter(like, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
     step = partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0)
     return Program(
-        lambda key: init(NaViT(shape, key=key), tx, optim),  # leaf by leaf: as one program it compiles for longer
+        lambda key, change: init(change(kind(shape, key=key)), tx, optim),  # leaf by leaf: else it compiles for longer
         jax.jit(step, donate_argnums=0),
         static,
     )

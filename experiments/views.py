@@ -24,18 +24,23 @@ class View(NamedTuple):
     kernel: str = "pi"
 
 
-Seen = View | float | list[Any]
-"""A view; a resolution alone; or a view as JSON has it."""
+Seen = View | float | list[Any] | str
+"""A view; a resolution alone; a view as JSON has it; or what only the experiment itself knows how to see."""
 
 
 def view(seen: Seen) -> View:
+    """Raises TypeError on a word."""
     if isinstance(seen, float | int):
         return View(seen)
+    if isinstance(seen, str):
+        raise TypeError(f"{seen!r} is no view")
     return seen if isinstance(seen, View) else View(*seen)
 
 
 def name(seen: Seen) -> str:
-    """Resolution, patch size and kernel; without what stands at its default."""
+    """Resolution, patch size and kernel, without what stands at its default; or the word itself."""
+    if isinstance(seen, str):
+        return seen
     resolution, patch_size, kernel = view(seen)
     said = [f"{resolution:g}", f"{patch_size} px" if patch_size else "", kernel if kernel != "pi" else ""]
     return ", ".join(filter(None, said))

@@ -219,6 +219,16 @@ MUTANTS = {
         "norms and biases decay", "navit_eqx/optim.py",
         "if path[-1].name not in DECAYED:", "if False:", "tests/test_optim.py::test_every_parameter_and_its_group",
     ),
+    36: one(
+        "a block without rows is not passed over", "data/rows.py",
+        "bisect.bisect_right(self.firsts, index) - 1", "max(0, bisect.bisect_left(self.firsts, index) - 1)",
+        "tests/test_blocks.py::test_a_block_without_rows_is_passed_over",
+    ),
+    37: one(
+        "counts of other plans are believed", "data/ledger.py",
+        "if key == self.key else {}", "if key else {}",
+        "tests/test_blocks.py::test_a_ledger_of_other_plans_says_nothing",
+    ),
 }  # fmt: skip
 
 

@@ -71,6 +71,10 @@ def test_a_folder_has_one_trainer_at_a_time(tmp_path):
     with pytest.raises(Locked, match=f"in use by process {os.getpid()}"):
         resume.claim(str(tmp_path), "run")
     held.close()
+    (folder / resume.BLOCKS).write_text("")  # it ended before it wrote its configuration
+    again, held = resume.claim(str(tmp_path), "run")
+    held.close()
+    assert again == folder, "new"
     (folder / "config.json").write_text("{}")
     again, held = resume.claim(str(tmp_path), "run")
     held.close()

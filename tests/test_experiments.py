@@ -3,6 +3,7 @@
 import importlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,10 +20,12 @@ from experiments.claims import Claim, against_each, judge, verdict
 from experiments.fig03_aspect_ratios.run import off_square
 from experiments.fig04_attention_overhead.run import shares
 from experiments.fig14_sampling_laws.run import PAPER, small_rates
+from experiments.kept import digest, kept, others, seeded
 from experiments.table2_packing.run import TABLE2, packed
 from experiments.trial import compiled, evaluation, sight, source, training_flops, trial
 from experiments.views import View, name, with_kernel
-from navit_eqx.config import ModelConfig
+from navit_eqx import save_model
+from navit_eqx.config import Distill, ModelConfig
 from navit_eqx.evaluate import forward
 from navit_eqx.optim import optimiser
 from navit_eqx.train import init
@@ -87,7 +90,7 @@ TINY = replace(
 
 def filled_program(shape, optim, loss, steps):
     """As `compiled`, with a start that needs no compilation."""
-    start = lambda key: init(filled(shape, 0, "float32"), optimiser(optim, steps), optim)
+    start = lambda key, change: init(change(filled(shape, 0, "float32")), optimiser(optim, steps), optim)
     return compiled(shape, optim, loss, steps)._replace(start=start)
 
 
@@ -114,7 +117,7 @@ def test_evaluation_does_not_depend_on_how_a_model_was_trained():
 def pretend(seen: list):
     """A trial that trains nothing: its accuracy is the drop rate plus a hundredth of the seed."""
 
-    def trial(config, resolutions):
+    def trial(config, resolutions, keep=None):
         seen.append(config)
         return {"accuracy": {f"{r:g}": config.data.dropping.rate + config.seed / 100 for r in resolutions},
                 "images": 10, "tokens": 100, "flops": 1.0, "seconds": 0.0}  # fmt: skip
@@ -146,30 +149,71 @@ def test_views_have_one_name_each_however_they_are_stored():
 ARMS = {f"rate {rate:g}": replace(TINY, data=replace(TINY.data, dropping=Constant(rate))) for rate in (0.2, 0.4)}
 
 
-def test_finished_trials_are_skipped(tmp_path, monkeypatch):
+def test_finished_trials_are_skipped(tmp_path):
     seen, log = [], tmp_path / "new" / "trials.jsonl"
-    monkeypatch.setattr(trained, "trial", pretend(seen))
-    first = [name for name, _ in trained.train_missing(ARMS, 2, (0.4, 0.8), log)]
+    train_missing = partial(trained.train_missing, log=log, trial=pretend(seen))
+    first = [name for name, _ in train_missing(ARMS, 2, (0.4, 0.8))]
     assert first == ["rate 0.2", "rate 0.4"] * 2
-    assert [*trained.train_missing(ARMS, 2, (0.4, 0.8), log)] == []
+    assert [*train_missing(ARMS, 2, (0.4, 0.8))] == []
     assert len(seen) == 4
-    more = [line["seed"] for _, line in trained.train_missing(ARMS, 3, (0.4, 0.8), log)]
+    more = [line["seed"] for _, line in train_missing(ARMS, 3, (0.4, 0.8))]
     assert more == [2, 2]
     changed = {name: replace(arm, steps=3) for name, arm in ARMS.items()}
-    assert len([*trained.train_missing(changed, 1, (0.4, 0.8), log)]) == 2
-    assert len([*trained.train_missing(ARMS, 1, (0.4,), log)]) == 2
+    assert len([*train_missing(changed, 1, (0.4, 0.8))]) == 2
+    assert [name for name, _ in train_missing(ARMS, 1, (0.4,), only="0.2")] == ["rate 0.2"]
+    assert [name for name, _ in train_missing(ARMS, 1, (0.4,))] == ["rate 0.4"]
     assert [t["arm"] for t in trained.trials_of(ARMS, 3, (0.4, 0.8), log)] == ["rate 0.2"] * 3 + ["rate 0.4"] * 3
 
 
-def test_an_interrupted_line_is_trained_again(tmp_path, monkeypatch):
-    seen, log = [], tmp_path / "trials.jsonl"
-    monkeypatch.setattr(trained, "trial", pretend(seen))
-    [*trained.train_missing(ARMS, 1, (0.4,), log)]
+def test_an_interrupted_line_is_trained_again(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    train_missing = partial(trained.train_missing, ARMS, 1, (0.4,), log=log, trial=pretend([]))
+    [*train_missing()]
     whole = log.read_text()
     for cut in (1, 2, len(whole) // 3):
         log.write_text(whole[:-cut])
-        [*trained.train_missing(ARMS, 1, (0.4,), log)]
+        [*train_missing()]
         assert len(trained.trials_of(ARMS, 1, (0.4,), log)) == 2
+
+
+FAMILY = {
+    "teacher": TINY,
+    "tuned": replace(TINY, start="teacher"),
+    "taught": replace(TINY, loss=Distill("teacher")),
+    "stranger": replace(TINY, steps=1),
+}
+
+
+def test_an_arm_depends_on_all_that_it_starts_from():
+    """Its digest changes with the other's configuration and with nothing else, names and folders least of all."""
+    usual = {name: digest(config) for name, config in seeded(FAMILY, 0).items()}
+    assert len({*usual.values()}) == 4
+    longer = {name: digest(c) for name, c in seeded({**FAMILY, "teacher": replace(TINY, steps=3)}, 0).items()}
+    assert [name for name in FAMILY if longer[name] == usual[name]] == ["stranger"]
+    other_name = {"known": TINY, "tuned": replace(TINY, start="known")}
+    assert digest(seeded(other_name, 0)["tuned"]) == usual["tuned"]
+    assert digest(seeded(FAMILY, 1)["taught"]) != usual["taught"]
+    with pytest.raises(KeyError):
+        seeded({"tuned": FAMILY["tuned"], "teacher": TINY}, 0)
+
+
+def test_models_of_others_are_trained_first_and_kept(tmp_path):
+    """Each once for each seed, whatever is asked for; and again where the model is lost."""
+    seen, log = [], tmp_path / "trials.jsonl"
+
+    def trial(config, views, keep=None):
+        if keep:
+            save_model(keep, filled(config.model, config.seed, "float32"), config.model, {})
+        assert all(kept(Path(other)) for other in others(config))
+        return pretend(seen)(config, views)
+
+    train_missing = partial(trained.train_missing, FAMILY, 2, (0.4,), log=log, trial=trial)
+    assert [name for name, _ in train_missing(only="t")] == [*FAMILY] * 2
+    assert [*train_missing()] == []
+    folders = sorted((tmp_path / "models").iterdir())
+    assert folders == sorted(tmp_path / "models" / digest(seeded(FAMILY, seed)["teacher"]) for seed in range(2))
+    (folders[0] / "model.safetensors").unlink()
+    assert [name for name, _ in train_missing(only="taught")] == ["teacher"]
 
 
 # verdicts -----------------------------------------------------------------------------------------
@@ -262,7 +306,8 @@ TRAINED = [folder for folder in DONE if "experiments.trained" in (folder / "run.
 
 @pytest.mark.parametrize("folder", TRAINED, ids=lambda folder: folder.name)
 def test_trained_results_are_comparable(folder):
-    """At least three seeds of every arm, equal tokens and FLOPs, verdicts that follow from the trials."""
+    """At least three seeds of every arm, what is compared equal in tokens and FLOPs, verdicts that follow from the
+    trials."""
     result = json.loads((folder / "result.json").read_text())
     run = importlib.import_module(f"experiments.{folder.name}.run")
     arms = run.arms(result["steps"])
@@ -270,11 +315,13 @@ def test_trained_results_are_comparable(folder):
     assert all(s == set(range(max(3, result["seeds"]))) for s in seeds.values())
     read = getattr(run, "read", list)(result["trials"])
     assert json.loads(json.dumps([judge(claim, read) for claim in run.CLAIMS])) == result["claims"]
-    tokens, flops = (np.array([t[spent] for t in result["trials"]]) for spent in ("tokens", "flops"))
-    assert flops.min() > 0.98 * flops.max()
+    for first, second in (pair for claim in run.CLAIMS for pair in claim.pairs):
+        flops = np.array([t["flops"] for t in read if t["arm"] in first + second])
+        assert flops.min() > 0.98 * flops.max()
+    tokens = np.array([t["tokens"] for t in result["trials"]])
     assert tokens.min() > 0.98 * tokens.max() or len({arm.model.patch_size for arm in arms.values()}) > 1
     seen = result["resolutions"]
-    digests = {trained.digest(replace(arm, seed=s), seen) for arm in arms.values() for s in range(result["seeds"])}
+    digests = {digest(arm, seen) for s in range(result["seeds"]) for arm in seeded(arms, s).values()}
     assert digests == {t["digest"] for t in result["trials"]}
 
 

@@ -17,13 +17,16 @@ import optax
 import pytest
 from PIL import Image
 
+import evaluate
+import predict
+import train
 from data.images import pack_images, unpack_images
 from data.laws import Native
 from data.manifest import printable
 from data.plan import Packing
 from navit_eqx import NaViT, Row
 from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Softmax
-from navit_eqx.evaluate import predict
+from navit_eqx.evaluate import predict as predicted
 from navit_eqx.optim import optimiser
 from navit_eqx.train import accumulated, init, loss_sum, moved, train_step
 from navit_eqx.types import to_device
@@ -140,7 +143,7 @@ def test_loss_falls_in_one_program():
         losses.append(float(metrics.loss) / int(metrics.images))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     test = packed_batch(24, 99)
-    assert predict(eqx.combine(state.model, static), [test]).accuracy > 0.9
+    assert predicted(eqx.combine(state.model, static), [test]).accuracy > 0.9
     shapes = {x.shape for x in test[0:1]} | {x.shape for n in range(5) for x in packed_batch(24, n)[0:1]}
     assert step._cache_size() <= len(shapes)
 
@@ -251,8 +254,17 @@ def test_mistakes_are_explained(arguments, code, words, tmp_path):
     assert words in said
 
 
-def test_help_is_there():
-    assert "digits-square" in command("train.py", "--help")
-    assert "--data.root" in command("train.py", "folder", "--help")
-    assert "resolutions" in command("evaluate.py", "--help")
-    assert "--top" in command("predict.py", "--help")
+@pytest.mark.parametrize(
+    "program, arguments, words",
+    [
+        (train.main, ["--help"], "digits-square"),
+        (train.main, ["folder", "--help"], "--data.root"),
+        (evaluate.main, ["--help"], "resolutions"),
+        (predict.main, ["--help"], "--top"),
+    ],
+)
+def test_help_is_there(program, arguments, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["program", *arguments])
+    with pytest.raises(SystemExit) as end:
+        program()
+    assert end.value.code == 0 and words in capsys.readouterr().out

@@ -1,0 +1,106 @@
+"""Fine-tuned coarse, deployed fine: a flexible model gains by the move, a fixed one loses.   [FlexiViT, fig. 8]"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data.laws import OneSize
+from data.sources import Digits, Source
+from experiments.claims import Claim
+from experiments.flexi_bed import SIZES, at, fixed, flexible
+from experiments.pictures import statistics
+from experiments.trained import Experiment, main
+from experiments.views import name
+from harness.config import Config
+from harness.pictures import COLOURS, sheet
+
+COARSE, FINE = SIZES[-1], 8
+FLEXIBLE, FIXED = "flexible", f"{COARSE} px"
+TRAINED = {model: f"{model}, ten digits" for model in (FLEXIBLE, FIXED)}
+TUNED = {model: f"{model}, fine-tuned on pairs at {COARSE} px" for model in (FLEXIBLE, FIXED)}
+STEPS, RATE = 150, 4e-3  # of fine-tuning: a fifth of the rate of the training before
+
+
+@dataclass(frozen=True)
+class Pairs(Digits):
+    """Strips whose digits 0 and 1, 2 and 3, … are one class: another task on the same pictures."""
+
+    def open(self, root: str, split: str) -> Source:
+        return Paired(super().open(root, split))
+
+
+class Paired:
+    """A source with classes 2k and 2k + 1 in one."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        known = source.manifest
+        classes = tuple(" or ".join(known.classes[k : k + 2]) for k in range(0, len(known.classes), 2))
+        self.manifest = replace(known, labels=known.labels // 2, classes=classes, where=f"{known.where}, in pairs")
+
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+        return self.source.image(index, shrink)
+
+
+def arms(steps: int) -> dict[str, Config]:
+    before = {FLEXIBLE: flexible(steps), FIXED: fixed(steps, COARSE)}
+    return {TRAINED[model]: config for model, config in before.items()} | {
+        TUNED[model]: tuned(config, TRAINED[model]) for model, config in before.items()
+    }
+
+
+def tuned(config: Config, start: str) -> Config:
+    """Fine-tuned on the other task, all images in coarse patches."""
+    return replace(
+        config,
+        start=start,
+        steps=STEPS,
+        model=replace(config.model, classes=0),
+        data=replace(config.data, source=Pairs(**vars(config.data.source)), patch_sizes=OneSize(COARSE)),
+        optim=replace(config.optim, lr=RATE),
+    )
+
+
+def deployed(model: str, size: int) -> str:
+    return f"{TUNED[model]}, seen at {size} px"
+
+
+CLAIMS = (
+    Claim(f"The flexible model gains more than a point from {COARSE} to {FINE} pixels",
+          0.01, (((deployed(FLEXIBLE, FINE),), (deployed(FLEXIBLE, COARSE),)),)),
+    Claim("The fixed one loses more than a point",
+          0.01, (((deployed(FIXED, COARSE),), (deployed(FIXED, FINE),)),)),
+    Claim(f"At {COARSE} pixels the flexible one is at most a point below the fixed one",
+          -0.01, (((deployed(FLEXIBLE, COARSE),), (deployed(FIXED, COARSE),)),)),
+)  # fmt: skip
+
+
+def read(trials: list[dict]) -> list[dict]:
+    """The trials, and each fine-tuned model once more for each size at which it is deployed."""
+    return trials + [
+        {**trial, "arm": deployed(model, size), "accuracy": {"deployed": trial["accuracy"][name(*at(size))]}}
+        for model, arm in TUNED.items()
+        for size in (COARSE, FINE)
+        for trial in trials
+        if trial["arm"] == arm
+    ]
+
+
+def draw(result: Mapping, path: Path) -> None:
+    with sheet(path, 2) as axes:
+        for axis, arms_of in zip(axes, (TRAINED, TUNED)):
+            for colour, (model, arm) in zip(COLOURS, arms_of.items()):
+                mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
+                axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=model, color=colour, ms=4)
+            axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=8)
+        axes[0].set_title("Before: ten digits")
+        axes[1].set_title(f"Fine-tuned on five pairs in patches of {COARSE} px")
+
+
+if __name__ == "__main__":
+    main(Experiment(Path(__file__).parent, arms, at(*SIZES), CLAIMS, draw, read))

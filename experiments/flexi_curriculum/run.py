@@ -1,0 +1,50 @@
+"""Coarse patches early, fine ones late, for a model that is used in fine ones.   [FlexiViT, pre-training faster]"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.laws import CoarseToFine
+from experiments.claims import Claim, against_each
+from experiments.flexi_bed import SIZES, at, flexible
+from experiments.flexi_sizes.run import BOTH, FIXED, VIEWS
+from experiments.flexi_sizes.run import arms as arms_of_sizes
+from experiments.pictures import statistics
+from experiments.trained import Experiment, main
+from harness.config import Config
+from harness.pictures import COLOURS, sheet
+
+FINE = SIZES[0]
+ALONE, RANDOM, CURRICULUM = FIXED[FINE], BOTH, "coarse to fine"
+
+
+def arms(steps: int) -> dict[str, Config]:
+    """The curriculum, and two arms of flexi_sizes, seen as there: their trainings are shared."""
+    shared = arms_of_sizes(steps)
+    return {ALONE: shared[ALONE], RANDOM: shared[RANDOM], CURRICULUM: flexible(steps, patch_sizes=CoarseToFine())}
+
+
+CLAIMS = (
+    Claim(
+        f"In {FINE} pixels coarse to fine is a point above {FINE} pixels alone",
+        0.01, against_each(CURRICULUM, [ALONE]), at(FINE),
+    ),
+    Claim(
+        f"In {FINE} pixels it is a point above sizes in random order",
+        0.01, against_each(CURRICULUM, [RANDOM]), at(FINE),
+    ),
+)  # fmt: skip
+
+
+def draw(result: Mapping, path: Path) -> None:
+    with sheet(path, 1) as (axis,):
+        for colour, name in zip(COLOURS, (CURRICULUM, RANDOM, ALONE)):
+            mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
+            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=name, color=colour, ms=4)
+        axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
+        axis.set_title(f"Ways to a model for patches of {FINE} px, at equal FLOPs in training")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    main(Experiment(Path(__file__).parent, arms, VIEWS, CLAIMS, draw))
