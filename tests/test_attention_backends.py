@@ -85,7 +85,7 @@ def alone(q, k, v, ids):
 def gives_what_the_mask_gives(backend):
     """Outputs alone, which compile sooner; sabotaged before tracing."""
     q, k, v, _ = numbers(0)
-    got = jax.jit(lambda *qkv: packed_attention(backend, *qkv, jnp.asarray(GAPPY), SLOTS, 0.5))(q, k, v)
+    got = jax.jit(lambda q, k, v: packed_attention(backend, q, k, v, jnp.asarray(GAPPY), SLOTS, 0.5))(q, k, v)
     assert_close(got, run(Dense(), 0, GAPPY)[0], FLOAT64)
 
 
@@ -246,7 +246,7 @@ def test_the_model_is_the_same():
 
 def test_one_row_without_a_batch():
     q, k, v, _ = (x[0] for x in numbers(0))
-    got = jax.jit(lambda *qkv: packed_attention(FAST, *qkv, jnp.asarray(GAPPY[0]), SLOTS, 0.5))(q, k, v)
+    got = jax.jit(lambda q, k, v: packed_attention(FAST, q, k, v, jnp.asarray(GAPPY[0]), SLOTS, 0.5))(q, k, v)
     assert_close(got, run(FAST, 0, GAPPY)[0][0], FLOAT64)
 
 

@@ -121,7 +121,7 @@ def block_seconds(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slot
     x = jnp.ones((*ids.shape, config.width), dtype) * jnp.linspace(-1, 1, config.width).astype(dtype)
 
     @eqx.filter_jit
-    def step(encoder: Encoder, x: Array) -> Any:
+    def step(encoder: Encoder, x: Array, ids: Array) -> Any:  # an argument, since of a constant the mask is folded
         def mean_square(both):
             encoder, x = both
             return (full(encoder(x, whom(config.attention, ids, slots))) ** 2).mean()
@@ -130,7 +130,7 @@ def block_seconds(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slot
 
     def several(count: int) -> float:
         start = perf_counter()
-        jax.block_until_ready(eqx.filter([step(encoder, x) for _ in range(count)], eqx.is_array))
+        jax.block_until_ready(eqx.filter([step(encoder, x, ids) for _ in range(count)], eqx.is_array))
         return perf_counter() - start
 
     several(2)  # compiles and warms up
