@@ -161,7 +161,7 @@ def test_pairs_are_another_task_on_the_same_pictures():
     for index, (label, pair) in enumerate(zip(usual.manifest.labels, pairs.manifest.labels)):
         assert str(label) in pairs.manifest.classes[pair]
         np.testing.assert_array_equal(pairs.image(index), usual.image(index))
-    assert tuned(TINY, "x", 0.0).data.source == Pairs(**vars(TINY.data.source))
+    assert tuned(TINY, "x").data.source == Pairs(**vars(TINY.data.source))
 
 
 def test_a_trial_begins_where_it_is_told_and_learns_from_whom_it_is_told(tmp_path, monkeypatch):

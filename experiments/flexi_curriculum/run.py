@@ -10,6 +10,7 @@ from experiments.flexi_sizes.run import BOTH, FIXED, VIEWS
 from experiments.flexi_sizes.run import arms as arms_of_sizes
 from experiments.pictures import statistics
 from experiments.trained import Experiment, main
+from experiments.views import name
 from harness.config import Config
 from harness.pictures import COLOURS, sheet
 
@@ -21,6 +22,12 @@ def arms(steps: int) -> dict[str, Config]:
     """The curriculum, and two arms of flexi_sizes, seen as there: their trainings are shared."""
     shared = arms_of_sizes(steps)
     return {ALONE: shared[ALONE], RANDOM: shared[RANDOM], CURRICULUM: flexible(steps, patch_sizes=CoarseToFine())}
+
+
+def read(trials: list[dict]) -> list[dict]:
+    """The trials at the middle resolution alone."""
+    names = [name(view) for view in at(*SIZES)]
+    return [{**trial, "accuracy": {said: trial["accuracy"][said] for said in names}} for trial in trials]
 
 
 CLAIMS = (
@@ -37,9 +44,9 @@ CLAIMS = (
 
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
-        for colour, name in zip(COLOURS, (CURRICULUM, RANDOM, ALONE)):
-            mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
-            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=name, color=colour, ms=4)
+        for colour, arm in zip(COLOURS, (CURRICULUM, RANDOM, ALONE)):
+            mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
+            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=arm, color=colour, ms=4)
         axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
         axis.set_title(f"Ways to a model for patches of {FINE} px, at equal FLOPs in training")
         axis.grid(alpha=0.3)
@@ -47,4 +54,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, VIEWS, CLAIMS, draw))
+    main(Experiment(Path(__file__).parent, arms, VIEWS, CLAIMS, draw, read))
