@@ -94,9 +94,10 @@ def test_images_run_through_the_first_blocks():
 
 def is_the_model_of_fewer_blocks(cut, row):
     """Gates of 1, …, 1, 0, … and a model without the other blocks say the same."""
-    for count in (1, 2, 3):
+    said = eqx.filter_jit(lambda model, gates: model(row, gates))
+    for count in (1, 2):
         gates = jnp.broadcast_to((jnp.arange(3) < count).astype(float)[:, None], (3, len(row.labels)))
-        assert_close(cut(MODEL, count)(row), MODEL(row, gates), FLOAT64)
+        assert_close(said(cut(MODEL, count), None), said(MODEL, gates), FLOAT64)
 
 
 def test_skipped_blocks_are_missing_blocks():
