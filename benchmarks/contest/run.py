@@ -22,7 +22,7 @@ from benchmarks.contest import stream
 from benchmarks.contest.protocol import pin
 from benchmarks.contest.rows import steady
 from benchmarks.contest.stream import CASES, CLASSES, PATCH
-from benchmarks.contest.verdict import bars, draw, summary
+from benchmarks.contest.verdict import OURS, bars, draw, summary
 from benchmarks.measure import arguments, report
 from harness.command import ALLOCATOR
 from harness.cost import image_cost
@@ -30,7 +30,6 @@ from navit_eqx import config as presets
 
 ROOT = Path(__file__).parent.parent.parent
 PRESETS = {"ti16": presets.ti, "s16": presets.s, "b16": presets.b}
-OURS = ("gemm", "ours", "unrolled", "unpacked")  # the first of ours to start writes the parameters of `flat`
 PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flat")
 GPU_PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flex", "varlen")
 QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
