@@ -26,10 +26,11 @@ from harness.loading import training_rows
 from harness.program import program_of
 from navit_eqx import ModelConfig, NaViT, Row
 from navit_eqx.bridge import to_reference
+from navit_eqx.compiling import ONCE
 from navit_eqx.config import Loss, OptimConfig
 from navit_eqx.model import blueprint
 from navit_eqx.sharding import data_mesh, split_rows
-from navit_eqx.train import QUICKLY, State
+from navit_eqx.train import State
 from reference.model import forward
 
 ROWS = {"digits": 24, "ti16": 4, "s16": 2}  # in a batch
@@ -75,7 +76,7 @@ def build(config: ModelConfig) -> NaViT:
         head = 0.02 * jr.normal(jr.key(1), model.head.w.shape)
         return eqx.filter(eqx.tree_at(lambda m: m.head.w, model, head), eqx.is_array)
 
-    return eqx.combine(jax.jit(fresh, compiler_options=QUICKLY)(), blueprint(config))
+    return eqx.combine(jax.jit(fresh, compiler_options=ONCE)(), blueprint(config))
 
 
 def relative_error(model: NaViT, logits: Any, first: Any) -> float:

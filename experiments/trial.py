@@ -25,6 +25,7 @@ from harness.loading import evaluation_batches, open_source, training_lessons, t
 from harness.start import begin, shape_from
 from harness.teaching import Teacher, apart, open_teacher
 from navit_eqx import NaViT, save_model
+from navit_eqx.compiling import often
 from navit_eqx.config import Distill, Factorised, Loss, ModelConfig, OptimConfig
 from navit_eqx.evaluate import predict
 from navit_eqx.optim import optimiser
@@ -176,6 +177,6 @@ def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int, kin
     step = partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0)
     return Program(
         lambda key, change: init(change(kind(shape, key=key)), tx, optim),  # leaf by leaf: else it compiles for longer
-        jax.jit(step, donate_argnums=0),
+        jax.jit(step, donate_argnums=0, compiler_options=often()),
         static,
     )

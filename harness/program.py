@@ -12,9 +12,10 @@ from jaxtyping import PRNGKeyArray
 
 from data.lessons import Lesson
 from navit_eqx import NaViT
+from navit_eqx.compiling import ONCE, often
 from navit_eqx.optim import optimiser
 from navit_eqx.sharding import each_its_rows, everywhere, placed, shardings, split_rows
-from navit_eqx.train import QUICKLY, State, init, train_step
+from navit_eqx.train import State, init, train_step
 from reference.types import Row
 
 from .config import Config
@@ -59,13 +60,14 @@ def program_of(
     shapes = jax.eval_shape(begin, arrays)
     places = shardings(shapes, config.mesh, mesh)
     step = partial(train_step, static=static, loss=config.loss, optimiser=tx, config=config.optim, seed=config.seed)
+    out = places, everywhere(mesh)
     return Program(
         mesh,
         static,
         placed(shapes, places),
-        jax.jit(lambda key: begin(build(key)), out_shardings=places, compiler_options=QUICKLY),
+        jax.jit(lambda key: begin(build(key)), out_shardings=places, compiler_options=ONCE),
         jax.jit(begin, out_shardings=places),
-        jax.jit(each_its_rows(step, mesh), donate_argnums=0, out_shardings=(places, everywhere(mesh))),
+        jax.jit(each_its_rows(step, mesh), donate_argnums=0, out_shardings=out, compiler_options=often()),
         None if teacher is None else jax.device_put(teacher, everywhere(mesh)),
     )
 

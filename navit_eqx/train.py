@@ -24,9 +24,6 @@ from .losses import (
 from .model import NaViT
 from .types import Row
 
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""Compiler options for a program that runs once: fresh parameters compile three times faster."""
-
 
 class State(NamedTuple):
     """Everything that changes while training."""

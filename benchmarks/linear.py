@@ -1,0 +1,128 @@
+"""Whether cost is linear in tokens: time per real token, whatever the number and the sizes of the images.
+
+    python benchmarks/linear.py [--counts 100 1000 10000 100000] [--quick]
+
+`counts`: epochs of digit strips, planned, read, packed and trained on by a small model, from the first row to the last
+step; the program is compiled before. `lengths`: the training step of Ti/16 on full rows of 256 tokens, of images of 16,
+64 or 256 tokens each: one program for all. The steps of these alternate.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.measure import arguments, report
+from benchmarks.mixed_rows import clocked
+from benchmarks.train_step import FLOAT32, build, program, relative_error
+from data.images import pack_images
+from data.laws import Native
+from data.pipeline import batches
+from data.plan import Packing
+from data.sources import Digits
+from harness import choose
+from harness.command import tune_allocator
+from harness.config import digits
+from harness.loading import open_source, training_rows
+from navit_eqx import config as presets
+from navit_eqx.config import OptimConfig, Softmax
+from navit_eqx.evaluate import forward
+from navit_eqx.sharding import data_mesh, split_rows
+from reference.types import Row
+
+COUNTS = (100, 1_000, 10_000, 100_000)
+LENGTHS = (16, 64, 256)
+ROW, SLOTS, ROWS, PATCH = 256, 16, 8, 16
+LEAST_IMAGES = 20_000  # so many pass in a measurement of `counts`, in as many epochs as that takes
+
+
+def main() -> None:
+    parser = arguments(__doc__, "two counts, one block, two repeats", repeats=11)
+    parser.add_argument("--counts", nargs="*", type=int, default=list(COUNTS))
+    args = parser.parse_args()
+    tune_allocator()
+    for count in (100, 200) if args.quick else args.counts:
+        measure_count(count, 200 if args.quick else LEAST_IMAGES)
+    measure_lengths(1 if args.quick else presets.ti(PATCH).depth, 2 if args.quick else args.repeats)
+
+
+def measure_count(count: int, least: int) -> None:
+    """All that an epoch costs but compiling, as often as it takes to see `least` images."""
+    config = digits()
+    config = replace(config, data=replace(config.data, source=Digits(train_images=count)))
+    config = replace(config, model=replace(config.model, width=32, depth=1, heads=1, mlp_width=64), rows=2)
+    source = open_source(config.data, "train")
+    config, _ = choose.resolve(config, source.manifest)
+    first = next(batches(training_rows(config, source), config.rows))
+    step, state, _ = program(build(config.model), config.optim, config.steps, config.loss, placed(first))
+    epochs, tokens, images, start = -(-least // count), 0, 0, time.perf_counter()
+    stream = batches(training_rows(config, source), config.rows)
+    while images < epochs * count:
+        batch = next(stream)
+        state, metrics = step(state, placed(batch))
+        images, tokens = images + int(metrics.images), tokens + int(metrics.tokens)
+    seconds = time.perf_counter() - start
+    report(
+        **{"name": "linear", "kind": "counts", "images_in_epoch": count, "images": images, "tokens": tokens},
+        **{"seconds": seconds, "microseconds_per_token": 1e6 * seconds / tokens},
+    )
+
+
+def measure_lengths(depth: int, repeats: int) -> None:
+    config = replace(presets.ti(PATCH), classes=1000, depth=depth)
+    rows = {n: full_rows(n) for n in LENGTHS}
+    model = build(config)
+    with jax.default_matmul_precision("highest"):
+        for batch in rows.values():
+            first = jax.tree.map(lambda leaf: leaf[0], batch)
+            error = relative_error(model, forward(model, placed(batch))[0], first)
+            assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
+    step, state, _ = program(model, OptimConfig(), 1000, Softmax(), placed(rows[LENGTHS[0]]))
+    times: dict[int, list[float]] = {n: [] for n in LENGTHS}
+
+    def once(batch: Any) -> None:
+        nonlocal state
+        state, metrics = jax.block_until_ready(step(state, batch))
+        assert int(metrics.tokens) == ROWS * ROW
+
+    for number in range(repeats + 1):  # the first warms up
+        for n in rotated(LENGTHS, number):
+            seconds = clocked(lambda n=n: once(placed(rows[n])))
+            times[n] += [seconds] if number else []
+    for n, seconds in times.items():
+        per_token = [1e6 * s / (ROWS * ROW) for s in seconds]
+        report(
+            **{"name": "linear", "kind": "lengths", "tokens_per_image": n, "images": ROWS * ROW // n},
+            repeats=repeats,
+            microseconds_per_token=statistics.median(per_token),
+            microseconds_min=min(per_token),
+            microseconds_max=max(per_token),
+        )
+
+
+def full_rows(tokens: int) -> Row:
+    """Rows without padding, of square images of noise."""
+    side, rng = PATCH * int(tokens**0.5), np.random.default_rng(0)
+    count = ROWS * ROW // tokens
+    images = [rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
+    batch = pack_images(
+        images, patch_size=PATCH, resolution=Native(), packing=Packing(ROW, SLOTS), longest_side=int(tokens**0.5)
+    )
+    labels = rng.integers(0, 1000, count)
+    return batch._replace(labels=np.where(batch.image_ids >= 0, labels[batch.image_ids], -1).astype(np.int32))
+
+
+def placed(batch: Any) -> Any:
+    return split_rows(batch, data_mesh())
+
+
+def rotated(items: Sequence, by: int) -> list:
+    return [items[(by + i) % len(items)] for i in range(len(items))]
+
+
+if __name__ == "__main__":
+    main()
