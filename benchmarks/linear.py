@@ -37,6 +37,7 @@ from reference.types import Row
 COUNTS = (100, 1_000, 10_000, 100_000)
 LENGTHS = (16, 64, 256)
 ROW, SLOTS, ROWS, PATCH = 256, 16, 8, 16
+STEPS = 1_000_000  # more than any measurement takes
 LEAST_IMAGES = 20_000  # so many pass in a measurement of `counts`, in as many epochs as that takes
 
 
@@ -54,7 +55,7 @@ def measure_count(count: int, least: int) -> None:
     """All that an epoch costs but compiling, as often as it takes to see `least` images."""
     config = digits()
     config = replace(config, data=replace(config.data, source=Digits(train_images=count)))
-    config = replace(config, model=replace(config.model, width=32, depth=1, heads=1, mlp_width=64), rows=2)
+    config = replace(config, model=replace(config.model, width=32, depth=1, heads=1, mlp_width=64), rows=2, steps=STEPS)
     source = open_source(config.data, "train")
     config, _ = choose.resolve(config, source.manifest)
     first = next(batches(training_rows(config, source), config.rows))
