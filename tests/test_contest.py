@@ -152,7 +152,7 @@ def test_the_picture(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script", [("contest/run.py", "--quick", "--cases", "mixed", "equal"), ("accelerator.py", "--quick")]
+    "script", [("contest/run.py", "--cases", "mixed", "equal"), ("accelerator.py",), ("linear.py",)]
 )
 def test_a_quick_run(script):
     name, *options = script
