@@ -16,8 +16,8 @@ from reference.types import Row
 from .lessons import Lesson, LessonRows
 from .rows import PlannedRows
 
-THREADS = 2  # that read batches, in each process; Grain's default of 16 holds gigabytes of images
-AHEAD = 3  # batches read ahead by these threads
+THREADS = 1  # that read batches, in each process: two hinder each other (docs/log.md), Grain's 16 hold gigabytes of images
+AHEAD = 3  # batches read ahead by this thread
 
 
 @dataclass
