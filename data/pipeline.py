@@ -16,7 +16,7 @@ from reference.types import Row
 from .lessons import Lesson, LessonRows
 from .rows import PlannedRows
 
-THREADS = 1  # that read batches, in each process: two hinder each other (docs/log.md), Grain's 16 hold gigabytes of images
+THREADS = 1  # that read batches, in each process: two hinder each other, Grain's 16 hold gigabytes of images
 AHEAD = 3  # batches read ahead by this thread
 
 

@@ -51,11 +51,9 @@ CODES: list[tuple[type[BaseException], int]] = [
     (KeyboardInterrupt, 130),
 ]
 
-# Big temporary arrays on huge pages, kept between steps: 1.6 times faster on a CPU (docs/log.md). One arena, because
-# the C library maps what is too big for any other anew each time, whatever else it is told, and XLA asks on a thread.
+# Big temporary arrays on huge pages, kept between steps: 1.6 times faster on a CPU (docs/log.md).
 ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
 }

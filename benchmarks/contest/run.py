@@ -32,6 +32,9 @@ ROOT = Path(__file__).parent.parent.parent
 PRESETS = {"ti16": presets.ti, "s16": presets.s, "b16": presets.b}
 PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flat")
 GPU_PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flex", "varlen")
+ONE_ARENA = {
+    "MALLOC_ARENA_MAX": "1"
+}  # a step alone then keeps its memory; what feeds a run would suffer: docs/speed.md
 QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
 
 
@@ -120,7 +123,7 @@ class Contestant:
         threads = {f"{kind}_NUM_THREADS": str(args.threads) for kind in ("OMP", "MKL", "OPENBLAS")}
         shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several processes on one device
         device = shared if args.gpu else {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        env = os.environ | ALLOCATOR | threads | device | {"PYTHONPATH": str(ROOT)}
+        env = os.environ | ALLOCATOR | ONE_ARENA | threads | device | {"PYTHONPATH": str(ROOT)}
         self.log = folder / f"{name}.log"
         try:
             self.process = subprocess.Popen(
