@@ -16,8 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.measure import arguments, report
-from benchmarks.mixed_rows import clocked
+from benchmarks.measure import arguments, clocked, report
 from benchmarks.train_step import FLOAT32, build, program, relative_error
 from data.images import pack_images
 from data.laws import Native
@@ -58,15 +57,17 @@ def measure_count(count: int, least: int) -> None:
     config = replace(config, model=replace(config.model, width=32, depth=1, heads=1, mlp_width=64), rows=2, steps=STEPS)
     source = open_source(config.data, "train")
     config, _ = choose.resolve(config, source.manifest)
-    first = next(batches(training_rows(config, source), config.rows))
+    rows = training_rows(config, source)
+    first = tuple(map(np.stack, zip(*(rows[i] for i in range(config.rows)))))
     step, state, _ = program(build(config.model), config.optim, config.steps, config.loss, placed(first))
     epochs, tokens, images, start = -(-least // count), 0, 0, time.perf_counter()
-    stream = batches(training_rows(config, source), config.rows)
+    stream = batches(rows, config.rows)
     while images < epochs * count:
         batch = next(stream)
         state, metrics = step(state, placed(batch))
         images, tokens = images + int(metrics.images), tokens + int(metrics.tokens)
     seconds = time.perf_counter() - start
+    stream.close()
     report(
         **{"name": "linear", "kind": "counts", "images_in_epoch": count, "images": images, "tokens": tokens},
         **{"seconds": seconds, "microseconds_per_token": 1e6 * seconds / tokens},

@@ -32,13 +32,16 @@ def arguments(doc: str | None, quick: str, repeats: int = 5) -> argparse.Argumen
     return parser
 
 
+def clocked(f: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
+
+
 def median_seconds(f: Callable[[], Any], repeats: int) -> Seconds:
     """Time `repeats` calls of `f`; warming up and waiting for a device are the business of `f`'s owner."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        f()
-        times.append(time.perf_counter() - start)
+    times = [clocked(f) for _ in range(repeats)]
     return Seconds(statistics.median(times), min(times), max(times), repeats)
 
 

@@ -8,8 +8,6 @@ two alternate, each with its batch brought to the device anew, and the ratio is 
 """
 
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.measure import arguments, report
+from benchmarks.measure import arguments, clocked, report
 from benchmarks.settings import preset_on_noise
 from benchmarks.train_step import FLOAT32, build, program, relative_error
 from data.laws import PerImage
@@ -109,12 +107,6 @@ def flexible(config: Config, preset: str, mixed: bool) -> Config:
     model = replace(config.model, posembed=Sinusoidal(64, "fractional"), flexi=Flexi(SIZES[preset]))
     data = replace(config.data, packing=packing)
     return replace(config, model=model, data=replace(data, patch_sizes=PerImage()) if mixed else data)
-
-
-def clocked(f: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    f()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

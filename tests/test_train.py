@@ -149,7 +149,7 @@ def test_loss_falls_in_one_program():
     assert step._cache_size() <= len(shapes)
 
 
-@pytest.mark.parametrize("parts", [4])
+@pytest.mark.parametrize("parts", [2, 4])
 def test_accumulation_changes_nothing(parts):
     """A batch in parts gives the loss and the gradient of the whole, though its rows hold different counts; no part is
     clipped by itself."""

@@ -32,9 +32,8 @@ ROOT = Path(__file__).parent.parent.parent
 PRESETS = {"ti16": presets.ti, "s16": presets.s, "b16": presets.b}
 PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flat")
 GPU_PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flex", "varlen")
-ONE_ARENA = {
-    "MALLOC_ARENA_MAX": "1"
-}  # a step alone then keeps its memory; what feeds a run would suffer: docs/speed.md
+# A step alone then keeps its memory; what feeds a run would suffer: docs/speed.md.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
 
 
