@@ -90,24 +90,25 @@ def look(
 
     A masked weight is 0, so that the gradient asks for no mask: dS = w ∘ (dW − Σ_s w ∘ dW).
     """
-    return _look(q, k, v, mask, scale)[0]
+    return look_and_keep(q, k, v, mask, scale)[0]
 
 
-def _look(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> tuple[Array, tuple[Array, ...]]:
+def look_and_keep(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> tuple[Array, tuple[Array, ...]]:
+    """Outputs, and what their gradient needs."""
     weights = masked_softmax(jnp.einsum("...htk,...hsk->...hts", q, k) * scale, mask)
     return jnp.einsum("...hts,...hsk->...htk", weights, v), (q, k, v, weights)
 
 
-def _look_gradient(scale: float, kept: tuple[Array, ...], g: Array) -> tuple[Array | None, ...]:
+def look_gradient(scale: float, kept: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
+    """Of q, k and v."""
     q, k, v, weights = kept
     dv = jnp.einsum("...hts,...htk->...hsk", weights, g)
     dw, w = full(jnp.einsum("...htk,...hsk->...hts", g, v)), full(weights)
     ds = (scale * w * (dw - (w * dw).sum(-1, keepdims=True))).astype(q.dtype)
-    dq, dk = jnp.einsum("...hts,...hsk->...htk", ds, k), jnp.einsum("...hts,...htk->...hsk", ds, q)
-    return dq, dk, dv, None
+    return jnp.einsum("...hts,...hsk->...htk", ds, k), jnp.einsum("...hts,...htk->...hsk", ds, q), dv
 
 
-look.defvjp(_look, _look_gradient)
+look.defvjp(look_and_keep, lambda scale, kept, g: (*look_gradient(scale, kept, g), None))
 
 
 def project(

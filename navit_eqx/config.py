@@ -151,7 +151,7 @@ Pool = Map | ResidualMap | Mean | Max | Token
 
 @dataclass(frozen=True)
 class Auto:
-    """The fastest that passes its check, measured on the device when training starts; dense on a CPU."""
+    """The fastest that passes its check, measured on the device when training starts; dense in short rows on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,18 @@ class Splash:
         )
 
 
-Backend = Auto | Dense | Pallas | CuDNN | Splash
+@dataclass(frozen=True)
+class Loop:
+    """Images one after the other, each cut out in the smallest window that holds it: for CPUs."""
+
+    windows: int = 6
+    """How many sizes of windows there are; each is a program of its own to compile."""
+
+    def __post_init__(self):
+        check(self.windows >= 1, f"model.attention.windows must be at least 1, got {self.windows}")
+
+
+Backend = Auto | Dense | Loop | Pallas | CuDNN | Splash
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,11 @@ MUTANTS = {
         "if key == self.key else {}", "if key else {}",
         "tests/test_blocks.py::test_a_ledger_of_other_plans_says_nothing",
     ),
+    38: one(
+        "who stands in the window is looked at", "navit_eqx/kernels/loop.py",
+        "(1, size))[0] == slot + 1", "(1, size))[0] > 0",
+        "tests/test_attention_backends.py::test_packed_is_alone",
+    ),
 }  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def test_a_wrong_gradient_of_attention_is_caught():
         )
 
     sabotaged = jax.custom_vjp(plainly, nondiff_argnums=(4,))
-    sabotaged.defvjp(fast_attention._look, forgetful)
+    sabotaged.defvjp(fast_attention.look_and_keep, forgetful)
     with pytest.raises(AssertionError):
         has_the_gradient_of_autodiff(sabotaged, 0, np.ones(T, np.int32))
 

@@ -3,6 +3,7 @@
 import typing
 from dataclasses import replace
 from functools import cache, partial
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -15,10 +16,10 @@ from jax import export
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from benchmarks.contest.stream import sizes, tokens
-from navit_eqx import kernels
+from navit_eqx import attention, kernels
 from navit_eqx.attention import attend
-from navit_eqx.config import Backend, CuDNN, Dense, Mean, NoPositions, Pallas, Rope
-from navit_eqx.kernels import choice, cudnn, packed_attention
+from navit_eqx.config import Backend, CuDNN, Dense, Loop, Mean, NoPositions, Pallas, Rope
+from navit_eqx.kernels import choice, cudnn, loop, packed_attention
 from navit_eqx.kernels import tiles as pallas
 from navit_eqx.kernels.splash import window
 from navit_eqx.sharding import each_its_rows
@@ -31,8 +32,8 @@ from tests.test_sharding import mesh_of
 from tests.tolerances import FLOAT32, FLOAT64, GRADIENT64, assert_close
 
 B, H, T, K, SLOTS, TILE = 2, 2, 48, 8, 6, 16
-BACKENDS = [Dense(), Pallas(TILE), Pallas(32)]  # T is no multiple of the last one's tile
-FAST = Pallas(TILE)
+BACKENDS = [Dense(), Loop(3), Pallas(TILE), Pallas(32)]  # T is no multiple of the last one's tile
+FAST, LOOP = Pallas(TILE), Loop(3)
 
 
 @st.composite
@@ -124,6 +125,67 @@ def test_rounding(dtype, limit):
     for got, want in zip(compiled(FAST)(*inputs, ids), exact, strict=True):
         assert got.dtype == dtype
         assert_close(got.astype("float32"), want, limit)
+
+
+# A loop over images -------------------------------------------------------------------------------
+
+
+@given(length=st.integers(1, 2000), count=st.integers(1, 12))
+def test_every_length_has_a_window(length, count):
+    """Growing up to the row, and no more of them than asked for."""
+    windows = loop.sizes(length, count)
+    assert windows[-1] == length and len(windows) <= count and windows[0] >= 1
+    assert all(a < b for a, b in pairwise(windows))
+
+
+@jax.jit
+def windows_seen(ids):
+    """For each token the size of the window in which its image was looked at."""
+    x = loop.images(ids, SLOTS, 3)
+    size = lambda mine, zeros: (jnp.full_like(zeros, len(mine)),)
+    where = x.segment_ids, x.start, x.end
+    return loop.each_image(size, (jnp.zeros((B, 1, T, 1)),), 1, where, x.windows)[0][:, 0, :, 0]
+
+
+@given(ids=packings(apart=True))
+def test_an_image_is_looked_at_in_the_smallest_window_that_holds_it(ids):
+    """From its first token to its last; padding in none."""
+    for row, seen in zip(ids, np.asarray(windows_seen(jnp.asarray(ids)))):
+        assert (seen[row == 0] == 0).all()
+        for slot in np.unique(row[row > 0]):
+            places = np.flatnonzero(row == slot)
+            spread = places[-1] + 1 - places[0]
+            assert (seen[places] == next(size for size in (16, 32, 48) if size >= spread)).all()
+
+
+@pytest.mark.parametrize("backend, largest", [(Dense(), B * H * T * T), (LOOP, B * H * T * K)], ids=str)
+def test_pairs_are_not_kept(backend, largest):
+    """For the gradient; the dense mask keeps its weights."""
+    look = lambda q, k, v: packed_attention(backend, q, k, v, jnp.asarray(GAPPY), SLOTS, 0.5)
+    kept = jax.eval_shape(lambda *qkv: jax.vjp(look, *qkv)[1], *numbers(0)[:3])
+    assert max(leaf.size for leaf in jax.tree.leaves(kept)) == largest
+
+
+def test_a_window_without_its_mask_is_caught(monkeypatch):
+    gives_what_the_mask_gives(LOOP)
+    honest = loop.look_and_keep
+    monkeypatch.setattr(loop, "look_and_keep", lambda q, k, v, mine, scale: honest(q, k, v, None, scale))
+    with pytest.raises(AssertionError):
+        gives_what_the_mask_gives(LOOP)
+
+
+def test_a_window_that_is_too_small_is_caught(monkeypatch):
+    honest = loop.sizes
+    monkeypatch.setattr(loop, "sizes", lambda *a: (*(size - 1 for size in honest(*a)[:-1]), honest(*a)[-2]))
+    with pytest.raises(AssertionError):
+        gives_what_the_mask_gives(LOOP)
+
+
+def test_a_gradient_of_other_images_is_caught(monkeypatch):
+    """That what is not of the image asks for nothing is the gradient's business, not the mask's."""
+    monkeypatch.setattr(loop, "look_gradient", lambda scale, kept, g: honest(scale, kept, g + 1))
+    honest = attention.look_gradient
+    assert choice.disagreement(partial(packed_attention, LOOP), CONFIG, T, SLOTS) > 0.1
 
 
 # Tiles --------------------------------------------------------------------------------------------
@@ -223,7 +285,8 @@ def test_a_wrong_gradient_is_caught(monkeypatch):
 # The whole model ----------------------------------------------------------------------------------
 
 
-def test_the_model_is_the_same():
+@pytest.mark.parametrize("fast", [FAST, LOOP], ids=str)
+def test_the_model_is_the_same(fast):
     """Logits and gradients of all parameters, with registers, which stand apart from their image."""
     config = replace(CONFIG, registers=2, rope=Rope(), posembed=NoPositions(), pool=Mean())
     rng = np.random.default_rng(0)
@@ -238,27 +301,29 @@ def test_the_model_is_the_same():
 
     got, want = (
         eqx.filter_jit(gradient)(filled(replace(config, attention=backend), 0, "float64"))
-        for backend in (FAST, Dense())
+        for backend in (fast, Dense())
     )
     for a, b in zip(*(jax.tree.leaves(eqx.filter(x, eqx.is_array)) for x in (got, want)), strict=True):
         assert_close(a, b, GRADIENT64)
 
 
-def test_one_row_without_a_batch():
+@pytest.mark.parametrize("fast", [FAST, LOOP], ids=str)
+def test_one_row_without_a_batch(fast):
     q, k, v, _ = (x[0] for x in numbers(0))
-    got = jax.jit(lambda q, k, v: packed_attention(FAST, q, k, v, jnp.asarray(GAPPY[0]), SLOTS, 0.5))(q, k, v)
-    assert_close(got, run(FAST, 0, GAPPY)[0][0], FLOAT64)
+    got = jax.jit(lambda q, k, v: packed_attention(fast, q, k, v, jnp.asarray(GAPPY[0]), SLOTS, 0.5))(q, k, v)
+    assert_close(got, run(fast, 0, GAPPY)[0][0], FLOAT64)
 
 
-def test_each_device_runs_its_rows():
+@pytest.mark.parametrize("fast", [FAST, LOOP], ids=str)
+def test_each_device_runs_its_rows(fast):
     """On two devices nothing is gathered."""
     mesh = mesh_of(2)
     place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    step = each_its_rows(partial(outputs_and_gradients, partial(packed_attention, FAST)), mesh)
+    step = each_its_rows(partial(outputs_and_gradients, partial(packed_attention, fast)), mesh)
     inputs = jax.device_put([*numbers(0), jnp.asarray(GAPPY)], place)
     program = jax.jit(step).lower(*inputs).compile()
     assert "all-gather" not in str(program.as_text())
-    for a, b in zip(program(*inputs), run(FAST, 0, GAPPY), strict=True):
+    for a, b in zip(program(*inputs), run(fast, 0, GAPPY), strict=True):
         assert_close(a, b, FLOAT64)
 
 

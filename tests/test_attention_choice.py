@@ -14,7 +14,7 @@ from harness.command import keep_programs
 from harness.config import digits
 from harness.report import write_config
 from navit_eqx import load_model, save_model
-from navit_eqx.config import Auto, CuDNN, Dense, ModelConfig, Pallas, Splash
+from navit_eqx.config import Auto, CuDNN, Dense, Loop, ModelConfig, Pallas, Splash
 from navit_eqx.config_json import ConfigError, decode, encode
 from navit_eqx.kernels import choice
 from navit_eqx.kernels import tiles as pallas
@@ -35,12 +35,20 @@ def test_wins_below_five_percent_are_none():
     assert choice.fastest({}) == Dense()
 
 
-def test_on_a_cpu_auto_is_dense():
+def test_on_a_cpu_auto_is_dense_in_short_rows():
     assert choice.choose(CONFIG, GAPPY, SLOTS) == (Dense(), [])
+
+
+def test_on_a_cpu_long_rows_are_measured(monkeypatch):
+    monkeypatch.setattr(choice, "SHORT", {"cpu": 48})
+    monkeypatch.setattr(choice, "block_seconds", lambda config, *rest: {Dense(): 2.0, Loop(): 1.0}[config.attention])
+    backend, notes = choice.choose(CONFIG, GAPPY, SLOTS)
+    assert backend == Loop() and len(notes) == 2, notes
 
 
 def test_auto_says_what_it_found(monkeypatch):
     """Candidates that pass are timed; one that is wrong is refused with the reason."""
+    monkeypatch.setattr(choice, "SHORT", {})
     monkeypatch.setitem(choice.CANDIDATES, "cpu", (FAST, Pallas(32), CuDNN()))
     monkeypatch.setattr(choice, "PLATFORMS", {CuDNN: "gpu"})
     monkeypatch.setattr(choice, "block_seconds", lambda config, *rest: {Dense(): 2.0, FAST: 1.0}[config.attention])
@@ -65,9 +73,11 @@ def test_blocks_are_timed():
 def test_configurations(tmp_path):
     with pytest.raises(ConfigError, match="registers"):
         ModelConfig(registers=1, attention=CuDNN())
+    with pytest.raises(ConfigError, match="windows must be at least 1"):
+        Loop(0)
     with pytest.raises(ConfigError, match="power of two"):
         Pallas(48)
-    for backend in (Auto(), Dense(), FAST, CuDNN(), Splash(300)):
+    for backend in (Auto(), Dense(), Loop(4), FAST, CuDNN(), Splash(300)):
         config = replace(CONFIG, attention=backend)
         assert decode(ModelConfig, encode(config)) == config
     old = encode(CONFIG)

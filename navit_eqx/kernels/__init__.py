@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Array, Bool, Float, Int
 
 from ..attention import attend
-from ..config import Auto, Backend, CuDNN, Dense, Pallas, Splash
+from ..config import Auto, Backend, CuDNN, Dense, Loop, Pallas, Splash
 from ..masks import Among, same_image
 
 # A backend is imported when it is used: the parts of JAX that they need are slow to import, experimental or private.
@@ -20,6 +20,12 @@ def _tiles(backend: Pallas, segment_ids: Array, slots: int) -> Among:
     from .tiles import tiles
 
     return tiles(segment_ids, slots, backend.tile)
+
+
+def _images(backend: Loop, segment_ids: Array, slots: int) -> Among:
+    from .loop import images
+
+    return images(segment_ids, slots, backend.windows)
 
 
 def _stretches(backend: CuDNN, segment_ids: Array, slots: int) -> Among:
@@ -41,6 +47,7 @@ def _dense(backend: Auto | Dense, segment_ids: Array, slots: int) -> Array:
 TABLE: dict[type, Callable[[Any, Array, int], Array | Among]] = {
     Auto: _dense,  # where nothing was measured
     Dense: _dense,
+    Loop: _images,
     Pallas: _tiles,
     CuDNN: _stretches,
     Splash: _window,

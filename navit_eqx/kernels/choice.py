@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Int
 
-from ..config import Auto, Backend, CuDNN, Dense, ModelConfig, Pallas, Splash
+from ..config import Auto, Backend, CuDNN, Dense, Loop, ModelConfig, Pallas, Splash
 from ..config_json import check
 from ..encoder import Encoder
 from ..layers import full
@@ -22,9 +22,11 @@ from . import packed_attention, whom
 
 PLATFORMS: dict[type, str] = {Pallas: "gpu", CuDNN: "gpu", Splash: "tpu"}
 CANDIDATES: dict[str, tuple[Backend, ...]] = {
+    "cpu": (Loop(),),
     "gpu": (Pallas(32), Pallas(64), Pallas(128), CuDNN()),
     "tpu": (Splash(),),
 }
+SHORT = {"cpu": 512}  # tokens in rows so short that the dense mask is taken unmeasured
 WORTH = 0.95  # of the time of the dense mask: what does not win so much is not taken
 LIMITS = {"float64": 1e-9, "float32": 1e-2, "bfloat16": 3e-2}  # relative; GPUs multiply float32 in 10 bits
 REPEATS = 3
@@ -35,7 +37,7 @@ def choose(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slots: int)
     """The backend for rows like these, registers included, and what was found, in words.
 
     `segment_ids` are rows as one device sees them. One that is named is only checked.   Raises ConfigError where it
-    fails. `Auto` on a CPU is dense, without a measurement.
+    fails. `Auto` on a CPU is dense in rows below `SHORT`, without a measurement.
     """
     platform, named = jax.default_backend(), config.attention
     if isinstance(named, Dense):
@@ -44,9 +46,11 @@ def choose(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slots: int)
         why = refusal(named, config, segment_ids.shape[-1], slots)
         check(why is None, f"model.attention={named} does not work here: {why}; Auto chooses one that does")
         return named, []
-    notes, seconds = [], {}
-    for backend in (Dense(), *CANDIDATES[platform]) if platform in CANDIDATES else ():
-        why = refusal(backend, config, segment_ids.shape[-1], slots)
+    notes, seconds, length = [], {}, segment_ids.shape[-1]
+    if length < SHORT.get(platform, 0):
+        return Dense(), []
+    for backend in (Dense(), *CANDIDATES.get(platform, ())):
+        why = refusal(backend, config, length, slots)
         try:
             if why is None:
                 seconds[backend] = block_seconds(replace(config, attention=backend), segment_ids, slots)
