@@ -4,12 +4,12 @@
 
 `counts`: epochs of digit strips, planned, read, packed and trained on by a small model, from the first row to the last
 step; the program is compiled before. `lengths`: the training step of Ti/16 on full rows of 256 tokens, of images of 16,
-64 or 256 tokens each: one program for all. The steps of these alternate.
+64 or 256 tokens each: one program for all. All alternate, since the speed of a machine drifts: medians over rounds.
 """
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,21 +37,28 @@ COUNTS = (100, 1_000, 10_000, 100_000)
 LENGTHS = (16, 64, 256)
 ROW, SLOTS, ROWS, PATCH = 256, 16, 8, 16
 STEPS = 1_000_000  # more than any measurement takes
-LEAST_IMAGES = 20_000  # so many pass in a measurement of `counts`, in as many epochs as that takes
+LEAST_IMAGES = 20_000  # so many pass in all rounds of `counts`, in as many epochs as that takes
 
 
 def main() -> None:
-    parser = arguments(__doc__, "two counts, one block, two repeats", repeats=11)
+    parser = arguments(__doc__, "two counts, one block, two rounds", repeats=11)
     parser.add_argument("--counts", nargs="*", type=int, default=list(COUNTS))
     args = parser.parse_args()
     tune_allocator()
-    for count in (100, 200) if args.quick else args.counts:
-        measure_count(count, 200 if args.quick else LEAST_IMAGES)
-    measure_lengths(1 if args.quick else presets.ti(PATCH).depth, 2 if args.quick else args.repeats)
+    rounds = 2 if args.quick else args.repeats
+    measure_counts([100, 200] if args.quick else args.counts, 200 if args.quick else LEAST_IMAGES, rounds)
+    measure_lengths(1 if args.quick else presets.ti(PATCH).depth, rounds)
 
 
-def measure_count(count: int, least: int) -> None:
-    """All that an epoch costs but compiling, as often as it takes to see `least` images."""
+def measure_counts(counts: Sequence[int], least: int, rounds: int) -> None:
+    """Each count sees whole epochs, a part of them in each round, the first of which warms up."""
+    runs = {count: training(count, -(-max(count, least) // rounds)) for count in counts}
+    for count, costs in alternating(runs, lambda count: next(runs[count]), rounds).items():
+        report(name="linear", kind="counts", images_in_epoch=count, rounds=rounds, **spread(costs))
+
+
+def training(count: int, images: int) -> Iterator[float]:
+    """Microseconds a token that so many images more cost, with all that an epoch costs but compiling."""
     config = digits()
     config = replace(config, data=replace(config.data, source=Digits(train_images=count)))
     config = replace(config, model=replace(config.model, width=32, depth=1, heads=1, mlp_width=64), rows=2, steps=STEPS)
@@ -60,21 +67,16 @@ def measure_count(count: int, least: int) -> None:
     rows = training_rows(config, source)
     first = tuple(map(np.stack, zip(*(rows[i] for i in range(config.rows)))))
     step, state, _ = program(build(config.model), config.optim, config.steps, config.loss, placed(first))
-    epochs, tokens, images, start = -(-least // count), 0, 0, time.perf_counter()
     stream = batches(rows, config.rows)
-    while images < epochs * count:
-        batch = next(stream)
-        state, metrics = step(state, placed(batch))
-        images, tokens = images + int(metrics.images), tokens + int(metrics.tokens)
-    seconds = time.perf_counter() - start
-    stream.close()
-    report(
-        **{"name": "linear", "kind": "counts", "images_in_epoch": count, "images": images, "tokens": tokens},
-        **{"seconds": seconds, "microseconds_per_token": 1e6 * seconds / tokens},
-    )
+    while True:
+        seen, tokens, start = 0, 0, time.perf_counter()
+        while seen < images:
+            state, metrics = step(state, placed(next(stream)))
+            seen, tokens = seen + int(metrics.images), tokens + int(metrics.tokens)
+        yield 1e6 * (time.perf_counter() - start) / tokens
 
 
-def measure_lengths(depth: int, repeats: int) -> None:
+def measure_lengths(depth: int, rounds: int) -> None:
     config = replace(presets.ti(PATCH), classes=1000, depth=depth)
     rows = {n: full_rows(n) for n in LENGTHS}
     model = build(config)
@@ -84,26 +86,36 @@ def measure_lengths(depth: int, repeats: int) -> None:
             error = relative_error(model, forward(model, placed(batch))[0], first)
             assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
     step, state, _ = program(model, OptimConfig(), 1000, Softmax(), placed(rows[LENGTHS[0]]))
-    times: dict[int, list[float]] = {n: [] for n in LENGTHS}
 
-    def once(batch: Any) -> None:
-        nonlocal state
-        state, metrics = jax.block_until_ready(step(state, batch))
-        assert int(metrics.tokens) == ROWS * ROW
+    def cost(n: int) -> float:
+        batch = placed(rows[n])
 
-    for number in range(repeats + 1):  # the first warms up
-        for n in rotated(LENGTHS, number):
-            seconds = clocked(lambda n=n: once(placed(rows[n])))
-            times[n] += [seconds] if number else []
-    for n, seconds in times.items():
-        per_token = [1e6 * s / (ROWS * ROW) for s in seconds]
+        def once() -> None:
+            nonlocal state
+            state, metrics = jax.block_until_ready(step(state, batch))
+            assert int(metrics.tokens) == ROWS * ROW
+
+        return 1e6 * clocked(once) / (ROWS * ROW)
+
+    for n, costs in alternating(rows, cost, rounds).items():
         report(
-            **{"name": "linear", "kind": "lengths", "tokens_per_image": n, "images": ROWS * ROW // n},
-            repeats=repeats,
-            microseconds_per_token=statistics.median(per_token),
-            microseconds_min=min(per_token),
-            microseconds_max=max(per_token),
+            name="linear", kind="lengths", tokens_per_image=n, images=ROWS * ROW // n, rounds=rounds, **spread(costs)
         )
+
+
+def alternating(cases: Iterable[int], cost: Callable[[int], float], rounds: int) -> dict[int, list[float]]:
+    """The cost of each case in each round but a first one, which warms up; each is first in turn."""
+    costs: dict[int, list[float]] = {case: [] for case in cases}
+    for number in range(rounds + 1):
+        for case in rotated(list(costs), number):
+            now = cost(case)
+            costs[case] += [now] if number else []
+    return costs
+
+
+def spread(costs: list[float]) -> dict[str, float]:
+    median = statistics.median(costs)
+    return {"microseconds_per_token": median, "microseconds_min": min(costs), "microseconds_max": max(costs)}
 
 
 def full_rows(tokens: int) -> Row:
