@@ -2,7 +2,7 @@
 
 An image is cut out of its row in the smallest of a few windows that holds it, dense attention runs in there, and its
 tokens are put back; whoever else stands in the window is masked. The gradient cuts out the same windows and computes
-the weights again, so that nothing of the size T² exists, nor is kept.
+the weights again, so that those of one window exist at a time and none are kept.
 
 A window's size belongs to the program, so that there is one loop for each size, over the images that need it.
 """
@@ -95,11 +95,7 @@ def each_image(
     """f(who is of the image, windows of the arrays) of every image, put together to `count` arrays; 0 for padding."""
     segment_ids, start, end = where
     slots, length = start.shape[-1], segment_ids.shape[-1]
-    length_of = jnp.maximum(end - start, 0)[..., None]
-    need = (length_of > jnp.asarray(windows, jnp.int32)).sum(-1, dtype=jnp.int32)  # how many windows are too small
-    need = jnp.where(end > 0, need, len(windows)).reshape(-1)  # of an empty slot there is nothing to do
-    order = jnp.argsort(need).astype(jnp.int32)
-    first = (need[:, None] < jnp.arange(len(windows) + 1, dtype=jnp.int32)).sum(0, dtype=jnp.int32)
+    order, first = by_need(start.reshape(-1), end.reshape(-1), windows)
 
     def one(i: Array, out: tuple[Array, ...], size: int) -> tuple[Array, ...]:
         row, slot = jnp.divmod(order[i], slots)
@@ -113,6 +109,16 @@ def each_image(
     for number, size in enumerate(windows):
         out = jax.lax.fori_loop(first[number], first[number + 1], partial(one, size=size), out)
     return out
+
+
+def by_need(
+    start: Int[Array, " N"], end: Int[Array, " N"], windows: tuple[int, ...]
+) -> tuple[Int[Array, " N"], Int[Array, " windows_and_one"]]:
+    """Images by the size of the window that they need, empty slots last; and where those of each window begin."""
+    too_small = (end - start)[:, None] > jnp.asarray(windows, jnp.int32)
+    need = jnp.where(end > 0, too_small.sum(-1, dtype=jnp.int32), len(windows))
+    first = (need[:, None] < jnp.arange(len(windows) + 1, dtype=jnp.int32)).sum(0, dtype=jnp.int32)
+    return jnp.argsort(need).astype(jnp.int32), first
 
 
 def cut(x: Float[Array, "B H T K"], i: Array, corner: tuple[Array, ...], size: int) -> Float[Array, "H size K"]:
