@@ -200,7 +200,7 @@ class Splash:
 class Loop:
     """Images one after the other, each cut out in the smallest window that holds it: for CPUs."""
 
-    windows: int = 6
+    windows: int = 12
     """How many sizes of windows there are; each is a program of its own to compile."""
 
     def __post_init__(self):
