@@ -46,10 +46,11 @@ def choose(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slots: int)
         why = refusal(named, config, segment_ids.shape[-1], slots)
         check(why is None, f"model.attention={named} does not work here: {why}; Auto chooses one that does")
         return named, []
-    notes, seconds, length = [], {}, segment_ids.shape[-1]
-    if length < SHORT.get(platform, 0):
+    length = segment_ids.shape[-1]
+    if platform not in CANDIDATES or length < SHORT.get(platform, 0):
         return Dense(), []
-    for backend in (Dense(), *CANDIDATES.get(platform, ())):
+    notes, seconds = [], {}
+    for backend in (Dense(), *CANDIDATES[platform]):
         why = refusal(backend, config, length, slots)
         try:
             if why is None:
