@@ -25,8 +25,9 @@ from harness.cost import image_cost, sizes
 from harness.report import machine as about_machine
 from navit_eqx import config as presets
 from navit_eqx import to_device
-from navit_eqx.config import Auto, Backend, CuDNN, Dense, ModelConfig, OptimConfig, Pallas, Softmax, Splash
+from navit_eqx.config import Auto, Backend, CuDNN, Dense, ModelConfig, Pallas, Splash
 from navit_eqx.config_json import ConfigError
+from navit_eqx.config_training import OptimConfig, Softmax
 from navit_eqx.kernels.choice import choose
 
 PRESETS = {"s16": presets.s, "b16": presets.b, "l16": presets.l}

@@ -28,7 +28,7 @@ from harness.command import tune_allocator
 from harness.config import digits
 from harness.loading import open_source, training_rows
 from navit_eqx import config as presets
-from navit_eqx.config import OptimConfig, Softmax
+from navit_eqx.config_training import OptimConfig, Softmax
 from navit_eqx.evaluate import forward
 from navit_eqx.sharding import data_mesh, split_rows
 from reference.types import Row

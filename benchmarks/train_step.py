@@ -27,7 +27,7 @@ from harness.program import program_of
 from navit_eqx import ModelConfig, NaViT, Row
 from navit_eqx.bridge import to_reference
 from navit_eqx.compiling import ONCE
-from navit_eqx.config import Loss, OptimConfig
+from navit_eqx.config_training import Loss, OptimConfig
 from navit_eqx.model import blueprint
 from navit_eqx.sharding import data_mesh, split_rows
 from navit_eqx.train import State

@@ -6,7 +6,8 @@ from data.laws import Native
 from data.plan import Packing
 from data.sources import Digits
 from harness.config import Config, DataConfig
-from navit_eqx.config import Cosine, Factorised, ModelConfig, OptimConfig, PosEmbed
+from navit_eqx.config import Factorised, ModelConfig, PosEmbed
+from navit_eqx.config_training import Cosine, OptimConfig
 
 STEPS = 300
 TRAINED = Native(0.8, 1.3)  # 4 to 9 tokens a digit

@@ -9,7 +9,8 @@ from experiments.bed import bed
 from experiments.trial import training_flops
 from experiments.views import View
 from harness.config import Config
-from navit_eqx.config import Flexi, Muon, Sinusoidal
+from navit_eqx.config import Flexi, Sinusoidal
+from navit_eqx.config_training import Muon
 
 SIZES = (6, 8, 10, 12, 15)
 BASE = 8

@@ -13,8 +13,8 @@ from typing import Any
 
 from harness.config import Config
 from navit_eqx import load_model
-from navit_eqx.config import Distill
 from navit_eqx.config_json import ConfigError, encode
+from navit_eqx.config_training import Distill
 
 from .views import Seen
 

@@ -26,7 +26,8 @@ from harness.start import begin, shape_from
 from harness.teaching import Teacher, apart, open_teacher
 from navit_eqx import NaViT, save_model
 from navit_eqx.compiling import often
-from navit_eqx.config import Distill, Factorised, Loss, ModelConfig, OptimConfig
+from navit_eqx.config import Factorised, ModelConfig
+from navit_eqx.config_training import Distill, Loss, OptimConfig
 from navit_eqx.evaluate import predict
 from navit_eqx.optim import optimiser
 from navit_eqx.train import Metrics, State, init, train_step

@@ -20,8 +20,9 @@ from data.laws import (
 )
 from data.manifest import Manifest
 from data.plan import Packing
-from navit_eqx.config import Distill, ModelConfig
+from navit_eqx.config import ModelConfig
 from navit_eqx.config_json import ConfigError
+from navit_eqx.config_training import Distill
 from reference.dropping import kept_tokens
 from reference.patch_sizes import check_gains
 from reference.resize import Interpolation

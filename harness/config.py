@@ -25,23 +25,9 @@ from data.plan import Packing
 from data.records import Cached
 from data.sources import Digits, Folder, Parquet
 from navit_eqx import config as sizes
-from navit_eqx.config import (
-    FSDP,
-    Cosine,
-    DataParallel,
-    Factorised,
-    Flexi,
-    Loss,
-    Mean,
-    ModelConfig,
-    Muon,
-    OptimConfig,
-    Rope,
-    Rsqrt,
-    Sigmoid,
-    Softmax,
-)
+from navit_eqx.config import Factorised, Flexi, Mean, ModelConfig, Rope
 from navit_eqx.config_json import check
+from navit_eqx.config_training import FSDP, Cosine, DataParallel, Loss, Muon, OptimConfig, Rsqrt, Sigmoid, Softmax
 
 
 @dataclass(frozen=True)

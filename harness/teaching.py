@@ -8,8 +8,9 @@ from data.manifest import Manifest
 from data.teacher import TeacherView
 from navit_eqx import NaViT, load_model
 from navit_eqx.checkpoint import digest_of
-from navit_eqx.config import Distill, Loss, ModelConfig
+from navit_eqx.config import ModelConfig
 from navit_eqx.config_json import check, decode
+from navit_eqx.config_training import Distill, Loss
 from reference.types import Row
 
 

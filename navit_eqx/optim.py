@@ -8,7 +8,7 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from .config import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
+from .config_training import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
 from .model import NaViT
 
 DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position tables or the probe

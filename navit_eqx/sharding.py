@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from .config import FSDP, DataParallel
+from .config_training import FSDP, DataParallel
 from .types import Row
 
 

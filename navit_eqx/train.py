@@ -11,8 +11,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from .config import Distill, Loss, OptimConfig, Softmax, Spikes
 from .config_json import ConfigError
+from .config_training import Distill, Loss, OptimConfig, Softmax, Spikes
 from .losses import (
     correct,
     kl_divergence,

@@ -16,7 +16,7 @@ from navit_eqx import attention as fast_attention
 from navit_eqx import layers as fast_layers
 from navit_eqx import masks as fast_masks
 from navit_eqx.bridge import from_reference, to_reference
-from navit_eqx.config import Softmax
+from navit_eqx.config_training import Softmax
 from navit_eqx.train import loss_sum
 from navit_eqx.types import to_device
 from reference import attention, encoder, layers, masks, model, patches, pooling

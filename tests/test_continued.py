@@ -15,8 +15,8 @@ from harness import resume
 from harness.command import Locked, Request, Stopped
 from harness.config import FREELY, NEVER, ON_REQUEST, Config, digits
 from harness.report import write_config
-from navit_eqx.config import Adafactor, Distill
 from navit_eqx.config_json import ConfigError
+from navit_eqx.config_training import Adafactor, Distill
 from navit_eqx.saver import Saver
 from reference.types import Row
 

@@ -24,8 +24,8 @@ from data.sources import Arrays
 from data.teacher import TeacherView
 from harness.pictures import image_of
 from navit_eqx.bridge import to_reference
-from navit_eqx.config import Distill, OptimConfig
 from navit_eqx.config_json import ConfigError
+from navit_eqx.config_training import Distill, OptimConfig
 from navit_eqx.train import init, loss_sum, train_step
 from navit_eqx.types import to_device
 from reference import losses

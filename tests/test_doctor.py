@@ -23,7 +23,8 @@ from harness import doctor
 from harness.config import Config, DataConfig, TensorBoard, digits
 from harness.doctor import CHECKS, Case, examine
 from navit_eqx import save_model
-from navit_eqx.config import Distill, ModelConfig
+from navit_eqx.config import ModelConfig
+from navit_eqx.config_training import Distill
 
 ROOT = Path(__file__).parent.parent
 BASE = digits()

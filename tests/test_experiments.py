@@ -25,7 +25,8 @@ from experiments.table2_packing.run import TABLE2, packed
 from experiments.trial import compiled, evaluation, sight, source, training_flops, trial
 from experiments.views import View, name, with_kernel
 from navit_eqx import save_model
-from navit_eqx.config import Distill, ModelConfig
+from navit_eqx.config import ModelConfig
+from navit_eqx.config_training import Distill
 from navit_eqx.evaluate import forward
 from navit_eqx.optim import optimiser
 from navit_eqx.train import init

@@ -21,7 +21,8 @@ from experiments.flexi_knobs.run import BLOCKS, SETTINGS, SIZE, STRIDE, evaluati
 from experiments.flexi_knobs.run import arms as arms_of_knobs
 from experiments.trial import training_flops, trial
 from navit_eqx import load_model, save_model
-from navit_eqx.config import Distill, Flexi
+from navit_eqx.config import Flexi
+from navit_eqx.config_training import Distill
 from navit_eqx.types import to_device
 from reference.packing import pack
 from reference.patches import patchify

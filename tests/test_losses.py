@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navit_eqx import losses as fast
-from navit_eqx.config import Sigmoid, Softmax
+from navit_eqx.config_training import Sigmoid, Softmax
 from navit_eqx.train import loss_sum
 from reference import losses as slow
 from tests import laws

@@ -18,7 +18,7 @@ from navit_eqx import layers as fast_layers
 from navit_eqx import model as fast_model
 from navit_eqx import posembed as fast_posembed
 from navit_eqx.bridge import to_reference
-from navit_eqx.config import Softmax
+from navit_eqx.config_training import Softmax
 from navit_eqx.train import loss_sum
 from navit_eqx.types import to_device
 from reference.packing import exact_fit, pack

@@ -11,7 +11,8 @@ import pytest
 
 from navit_eqx import NaViT, Row
 from navit_eqx.bridge import from_reference, to_reference
-from navit_eqx.config import Adafactor, AdamW, Cosine, Factorised, ModelConfig, Muon, OptimConfig, Rsqrt
+from navit_eqx.config import Factorised, ModelConfig
+from navit_eqx.config_training import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
 from navit_eqx.optim import decay_groups, direction, optimiser, schedule
 from tests import laws
 from tests.strategies import initialise

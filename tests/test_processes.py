@@ -39,7 +39,8 @@ def train(out: Path, saved: str) -> None:
     from harness.config import Config, DataConfig
     from harness.loading import training_rows
     from navit_eqx import NaViT, hosts
-    from navit_eqx.config import FSDP, DataParallel, ModelConfig, OptimConfig, Softmax
+    from navit_eqx.config import ModelConfig
+    from navit_eqx.config_training import FSDP, DataParallel, OptimConfig, Softmax
     from navit_eqx.model import blueprint
     from navit_eqx.saver import Saver
     from navit_eqx.sharding import data_mesh, everywhere, placed, shardings, split_rows

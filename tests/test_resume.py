@@ -25,7 +25,8 @@ from data.sources import Digits
 from harness.config import Config, DataConfig
 from harness.loading import training_rows
 from harness.report import Progress
-from navit_eqx.config import ModelConfig, OptimConfig, Softmax
+from navit_eqx.config import ModelConfig
+from navit_eqx.config_training import OptimConfig, Softmax
 from navit_eqx.saver import Saver, fingerprint
 from navit_eqx.sharding import placed
 from navit_eqx.train import Metrics, State, train_step

@@ -16,8 +16,8 @@ from jax.sharding import AxisType, PartitionSpec
 from harness.command import parse
 from harness.config import Config, digits
 from navit_eqx import NaViT
-from navit_eqx.config import FSDP, DataParallel, OptimConfig, Softmax
 from navit_eqx.config_json import ConfigError
+from navit_eqx.config_training import FSDP, DataParallel, OptimConfig, Softmax
 from navit_eqx.saver import Saver
 from navit_eqx.sharding import bytes_per_device, everywhere, placed, shardings, spec, split_rows
 from navit_eqx.train import init, train_step

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import navit_eqx.train
 from data.pipeline import batches
 from navit_eqx import NaViT
-from navit_eqx.config import ModelConfig, OptimConfig, Softmax, Spikes
+from navit_eqx.config import ModelConfig
 from navit_eqx.config_json import ConfigError
+from navit_eqx.config_training import OptimConfig, Softmax, Spikes
 from navit_eqx.optim import optimiser
 from navit_eqx.saver import Saver, fingerprint, named
 from navit_eqx.train import State, compared, init, train_step

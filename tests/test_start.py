@@ -10,8 +10,8 @@ import pytest
 
 from harness.config import digits
 from harness.start import branch, branching, shape_from
-from navit_eqx.config import OptimConfig, Rsqrt
 from navit_eqx.config_json import ConfigError, encode
+from navit_eqx.config_training import OptimConfig, Rsqrt
 from navit_eqx.optim import schedule
 from navit_eqx.saver import Saver, fingerprint
 

@@ -12,8 +12,8 @@ from harness.config import digits, digits_flexi
 from harness.report import write_config
 from harness.teaching import open_teacher
 from navit_eqx import save_model
-from navit_eqx.config import Distill, Softmax
 from navit_eqx.config_json import ConfigError
+from navit_eqx.config_training import Distill, Softmax
 from tests.strategies import CONFIG, filled
 from tests.test_distill import VIEW, taught_by
 

@@ -26,7 +26,8 @@ from data.manifest import printable
 from data.plan import Packing
 from harness.command import run
 from navit_eqx import NaViT, Row
-from navit_eqx.config import Factorised, ModelConfig, OptimConfig, Softmax
+from navit_eqx.config import Factorised, ModelConfig
+from navit_eqx.config_training import OptimConfig, Softmax
 from navit_eqx.evaluate import predict as predicted
 from navit_eqx.optim import optimiser
 from navit_eqx.train import accumulated, init, loss_sum, moved, train_step

@@ -22,7 +22,8 @@ from benchmarks.train_step import FLOAT32, build, program, relative_error
 from data.images import unpack_images
 from navit_eqx import ModelConfig, NaViT, Row, to_device
 from navit_eqx.bridge import flatten
-from navit_eqx.config import Auto, Backend, Dense, OptimConfig, Softmax
+from navit_eqx.config import Auto, Backend, Dense
+from navit_eqx.config_training import OptimConfig, Softmax
 from navit_eqx.evaluate import forward
 from navit_eqx.kernels.choice import choose
 from navit_eqx.layers import full

@@ -11,7 +11,7 @@ from experiments.trained import Experiment, main
 from experiments.trial import training_flops
 from harness.config import Config
 from harness.pictures import COLOURS, sheet
-from navit_eqx.config import Distill
+from navit_eqx.config_training import Distill
 
 TEACHER = f"teacher, {SIZES[0]} px"
 TAUGHT = "what the teacher says, from its weights"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from navit_eqx.config import Distill, Sigmoid
+from navit_eqx.config_training import Distill, Sigmoid
 from reference.calibration import (
     BINS,
     Link,
