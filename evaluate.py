@@ -11,7 +11,9 @@ Every field of the run's `data` can be set anew. Each study writes a table (CSV 
 folder, or into --out: docs/evaluation.md.
 """
 
-from harness.command import parse, run, tune_allocator
+from harness.cli import parse
+from harness.exit_codes import run
+from harness.process import tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
@@ -20,15 +22,17 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import report
+from data.tasks import TASKS
 from harness.config import Config, DataConfig
-from harness.loading import open_source
-from harness.looks import Context
-from harness.studies import STUDIES, chosen, publish
-from harness.studies.findings import cheapest_within
+from harness.evaluation.predictions import Context
+from harness.evaluation.studies import STUDIES, chosen, publish
+from harness.evaluation.studies.findings import cheapest_within
+from harness.run.folder import read_config
+from harness.run.loading import open_source
 from navit_eqx import load_model
 from navit_eqx.config import Flexi
-from navit_eqx.config_json import check, decode
+from navit_eqx.errors import check
+from navit_eqx.front import info_of
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class Options:
     """Sizes at which the images are seen; empty takes the run's own list."""
     studies: tuple[str, ...] = ()
     """Beside the sweep: aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity; or all."""
-    patch_size: int = 0
-    """Side of the patches in pixels, for all studies but `patches` and `similarity`; 0 takes that of the model."""
+    patch_size: int | None = None
+    """Side of the patches in pixels, for all studies but `patches` and `similarity`; auto: that of the model."""
     patch_sizes: tuple[int, ...] = ()
     """Sizes that the studies `patches` and `similarity` compare; empty takes those of the model."""
     within: float = 0.5
@@ -56,18 +60,20 @@ def main() -> None:
         print(__doc__)
         sys.exit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
     folder = Path(arguments[0])
-    config = report.read_config(folder)
+    config = read_config(folder)
     options = parse(Options, default=Options(config.data), args=arguments[1:], prog="evaluate.py RUN")
     evaluate(folder, replace(config, data=options.data), options)
 
 
 def evaluate(folder: Path, config: Config, options: Options) -> None:
+    """Run the studies that were asked for, and write and print what they find."""
     names = chosen(options.studies)
-    model, shape, about = load_model(folder)
+    model = load_model(folder)
+    shape = model.config
     if options.patch_sizes:
         shape = replace(shape, flexi=Flexi(options.patch_sizes, shape.interpolation))
-    source = open_source(config.data, "val")
-    classes = decode(tuple[str, ...], about.get("classes"), "about.classes")
+    config = replace(config, model=shape)
+    source, classes = open_source(config, "val"), info_of(model).classes
     check(
         source.manifest.classes == classes,
         f"the model knows {len(classes)} classes, first {classes[:1]}; {source.manifest.where} has "
@@ -75,21 +81,22 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     )
     out = Path(options.out or folder)
     out.mkdir(parents=True, exist_ok=True)
-    resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.val_resolution)
-    context = Context(model, replace(config, model=shape), source, tuple(sorted(set(resolutions))), options.patch_size)
+    resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
+    patch = (options.patch_size, options.patch_size) if options.patch_size else None
+    task = TASKS[type(model.task).__name__]()
+    context = Context(model, config, source, task, tuple(sorted(set(resolutions))), patch)
     found = {name: publish(name, context, out).rows for name in names}
     print()
     for name in ("sweep", "cascade"):
         if name in found:
-            print(
-                f"cheapest within {options.within:g} points of the best ({name}): {choice(found[name], options.within)}"
-            )
+            best = choice(found[name], options.within, context.metric)
+            print(f"cheapest within {options.within:g} points of the best ({name}): {best}")
     if not options.studies:
         print(f"more studies: --studies {' '.join(n for n in STUDIES if n != 'sweep')}, or all")
     print(f"tables and pictures: {out}/")
 
 
-def choice(rows: list[dict], points: float) -> str:
+def choice(rows: list[dict], points: float, metric: str) -> str:
     """The cheapest good setting in words."""
     row = cheapest_within(rows, points)
     if "resolution" in row:
@@ -98,7 +105,7 @@ def choice(rows: list[dict], points: float) -> str:
         how = f"resolution {row['cheap']:g} alone"
     else:
         how = f"resolution {row['cheap']:g}, then {row['better']:g} where confidence is below {row['threshold']:.3f}"
-    return f"{how}: accuracy {row['accuracy']:.3f} at {row['mean_gflops']:.3g} GFLOPs"
+    return f"{how}: {metric} {row['score']:.3f} at {row['mean_gflops']:.3g} GFLOPs"
 
 
 if __name__ == "__main__":

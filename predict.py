@@ -5,31 +5,30 @@ python predict.py runs/caltech101 *.jpg --top 3 --resolution 160
 python predict.py runs/caltech101-flexi photo.jpg --patch-size 24
 """
 
-from harness.command import parse, run, tune_allocator
+from harness.cli import parse
+from harness.exit_codes import run
+from harness.process import tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-import jax
 import numpy as np
 import tyro
 
-from data.decode import decode, read_file
-from data.errors import BadImage, DataError, DataMissing
-from data.images import pack_images, unpack_images
-from data.laws import Resolution
+import navit_eqx as navit
+from data.errors import DataError, DataMissing
 from data.manifest import printable
-from data.plan import Packing
-from harness.loading import packing_at
-from navit_eqx import NaViT, load_model, to_device
-from navit_eqx.config_json import check
-from navit_eqx.config_json import decode as decode_config
-from navit_eqx.evaluate import forward
+from harness.evaluation.predictions import able_to_read
+from navit_eqx.front import info_of, pair
+from navit_eqx.images import pack
+from navit_eqx.pixels import ImageError, read_header
+from navit_eqx.preprocessing import at_resolution
+
+AT_ONCE = 64  # images that are decoded and packed together
 
 
 @dataclass(frozen=True)
@@ -42,57 +41,58 @@ class Options:
     """Image files."""
     top: int = 5
     """Classes to print for each."""
-    resolution: float = 0
-    """Size at which the images are seen; 0 takes the one of the run."""
-    patch_size: int = 0
-    """Side of the patches in pixels; 0 takes that of the model. Larger patches are fewer tokens."""
+    resolution: float | None = None
+    """Size at which the images are read; auto: that of the run."""
+    patch_size: int | None = None
+    """Side of the patches in pixels; auto: that of the model. Larger patches are fewer tokens."""
 
 
 def main() -> None:
     options = parse(Options, prog="predict.py")
-    model, config, about = load_model(options.run)
-    classes = decode_config(tuple[str, ...], about.get("classes"), "about.classes")
-    check(len(classes) == config.classes, f"about.classes has {len(classes)} names for {config.classes} classes")
-    law = decode_config(Resolution, about.get("resolution"), "about.resolution")
-    law = law.at(options.resolution) if options.resolution else law
-    packing = decode_config(Packing, about.get("packing"), "about.packing")
-    names, images = read(options.images)
-    patch_size = options.patch_size or config.patch_size
-    probabilities = predict(model, patch_size, config.posembed.longest_side, images, law, packing)
-    for name, p in zip(names, probabilities):
-        best = np.argsort(-p)[: options.top]
-        print(f"{printable(name)}: " + ", ".join(f"{classes[c]} {p[c]:.1%}" for c in best))
+    model = navit.load(options.run)
+    classes = info_of(model).classes
+    paths = readable(options.images, model.config.channels)
+    for start in range(0, len(paths), AT_ONCE):
+        part = paths[start : start + AT_ONCE]
+        for path, p in zip(part, predict(model, part, options.resolution, options.patch_size)):
+            best = np.argsort(-p)[: options.top]
+            print(f"{printable(path)}: " + ", ".join(f"{printable(classes[c])} {p[c]:.1%}" for c in best))
 
 
-def read(paths: tuple[str, ...]) -> tuple[list[str], list[np.ndarray]]:
-    """The images that can be read; the others are named.   Raises DataError where none can."""
-    names, images = [], []
-    for path in paths:
-        try:
-            images.append(decode(read_file(Path(path))))
-            names.append(path)
-        except BadImage as error:
-            print(f"set aside {printable(path)}: {error}", file=sys.stderr)
+def readable(paths: tuple[str, ...], channels: int) -> list[str]:
+    """The files whose header can be read; the others are named.   Raises DataError where none can."""
     if not paths:
         raise DataMissing("no image given: name one or more image files")
-    if not images:
+    found = []
+    for path in paths:
+        try:
+            read_header(path, channels)
+            found.append(path)
+        except (ImageError, OSError) as error:
+            print(f"set aside {printable(path)}: {printable(str(error))}", file=sys.stderr)
+    if not found:
         raise DataError(f"none of {len(paths)} files is an image that can be read")
-    return names, images
+    return found
 
 
 def predict(
-    model: NaViT,
-    patch_size: int,
-    longest_side: int,
-    images: list[np.ndarray],
-    law: Resolution,
-    packing: Packing,
+    model: navit.Model, images: list, resolution: float | None = None, patch_size: int | None = None
 ) -> np.ndarray:
-    """Class probabilities, one line per image; all images share packed rows."""
-    sizes = np.array([image.shape[:2] for image in images], np.int32)
-    packing = packing_at(packing, law, sizes, patch_size)
-    batch = pack_images(images, patch_size=patch_size, resolution=law, packing=packing, longest_side=longest_side)
-    return unpack_images(batch, np.asarray(jax.nn.softmax(forward(model, to_device(batch)))))
+    """Class probabilities, one line per image, by the function that the model was trained with."""
+    preprocessing = info_of(model).preprocessing
+    if resolution:
+        preprocessing = replace(preprocessing, size=at_resolution(preprocessing.size, resolution))
+    patch = (patch_size, patch_size) if patch_size else None
+    model = able_to_read(model, patch)
+    batch = navit.to_device(
+        pack(
+            images,
+            preprocessing=preprocessing,
+            patch=patch or pair(model.config.patch),
+            longest_side=model.config.posembed.longest_side,
+        )
+    )
+    return navit.probabilities(model, navit.unpack(batch, navit.forward(model, batch)))
 
 
 if __name__ == "__main__":

@@ -10,17 +10,19 @@
 The same command continues it if it was interrupted: docs/resume.md.
 """
 
-from harness.command import Request, keep_programs, parse, run, tune_allocator
+from harness.process import tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
 
 import difflib
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,25 +30,37 @@ import jax.random as jr
 
 from data.check import undecodable, why_not
 from data.errors import DataError
-from data.pipeline import batches
 from data.plan import Plan
-from data.sources import Source
-from harness import choose, doctor, pictures, report, resume
-from harness.attention import shape_for
-from harness.config import PRESETS, Config
-from harness.loading import check_left_out, open_source, training_lessons, training_rows
-from harness.looks import Context
-from harness.program import program_of
-from harness.start import begin, branch, shape_from
-from harness.studies import publish
-from harness.studies.sweep import evaluate_at
-from harness.teaching import apart, open_teacher
-from navit_eqx import hosts, save_model
-from navit_eqx.config_json import check, encode
-from navit_eqx.optim import schedule
-from navit_eqx.saver import Saver
-from navit_eqx.sharding import data_mesh
-from reference.types import Row
+from data.sources.source import Source
+from harness import doctor
+from harness.cli import parse
+from harness.config import Config
+from harness.evaluation import pictures
+from harness.evaluation.predictions import Context
+from harness.evaluation.studies import named, publish
+from harness.evaluation.studies.sweep import evaluate_at
+from harness.exit_codes import run
+from harness.presets import PRESETS
+from harness.process import StopSignal, enable_compilation_cache
+from harness.resolve import resolve
+from harness.run.attention import shape_for
+from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
+from harness.run.loading import check_left_out, open_source, open_task, training_batches, training_rows
+from harness.run.program import program_of
+from harness.run.progress import Progress, clock
+from harness.run.resume import RunPosition, exit_saved, flat, reconcile, resume_at
+from harness.run.stream import Stream
+from harness.run.warm_start import resume_from, shape_from, warm_start
+from navit_eqx import ModelInfo, save_model
+from navit_eqx.errors import check
+from navit_eqx.preprocessing import Preprocessing, size_rule
+from navit_eqx.serialize import encode
+from navit_eqx.training import hosts
+from navit_eqx.training.checkpoints import Checkpointer
+from navit_eqx.training.optim import schedule
+from navit_eqx.training.program import Program
+from navit_eqx.training.sharding import data_mesh
+from reference.rows import Row
 
 PICTURED_ROWS = 5
 
@@ -56,108 +70,136 @@ def main() -> None:
         preset, config = command_line(sys.argv[2:])
         sys.exit(doctor.examine(doctor.Case(config, preset)))
     preset, config = command_line(sys.argv[1:])
-    hosts.join(config.distributed)
+    hosts.initialize_distributed(config.distributed)
+    train(config, preset)
+
+
+def train(config: Config, preset: str) -> None:
+    """Train a model, from its data to its folder."""
     mesh = data_mesh()
-    keep_programs()
+    enable_compilation_cache()
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
     # data -----------------------------------------------------------------------------------------
-    train, val = open_source(config.data, "train"), open_source(config.data, "val")
+    images, val = open_source(config, "train"), open_source(config, "val")
     config, notes = shape_from(config)
-    teacher = open_teacher(config.loss, train.manifest)
-    config, more = choose.resolve(config, train.manifest, teacher)
+    prepared, task = open_task(config, images.manifest)
+    config, more = resolve(replace(config, task=prepared.config), images.manifest, task)
     notes += more
-    hosts.alike(resume.flat(encode(config)) | {"the images": train.manifest.digest})
-    view = teacher and teacher.view(config.loss)
+    hosts.assert_same_on_hosts(flat(encode(config)) | {"the images": images.manifest.digest})
 
     # the run's folder, and what an interrupted run left there -------------------------------------
-    folder, _lock = resume.claim(config.out, config.name or preset)
-    planned = training_rows(config, train, view, folder / resume.BLOCKS)
+    folder, _lock = acquire_run_dir(config.out, config.name or preset)
+    planned = training_rows(config, images, task, folder / BLOCKS)
     plan = planned.epochs.locate(0)[1]
-    introduce(config, train, val, folder, notes, plan)
-    saver = Saver(folder / "checkpoints", config.keep)
-    changed = resume.reconcile(folder, config) if saver.steps else []
+    introduce(config, images, val, folder, notes, plan)
+    checkpointer = Checkpointer(folder / "checkpoints", config.keep)
+    changed = reconcile(folder, config) if checkpointer.steps else []
 
-    # model, optimiser, step -----------------------------------------------------------------------
+    # model, optimizer, step -----------------------------------------------------------------------
     shape, found = shape_for(config, plan, folder)
     for note in found:
         print(f"attention: {note}", flush=True)
-    program = program_of(replace(config, model=shape), mesh, teacher and teacher.model)
-    restored = saver.restore(program.like) or branch(config, program.like)
-    state, position = restored or (program.fresh(jr.key(config.seed)), {})
-    if config.start and not restored:
-        begun = begin(program.model(hosts.whole(state.model)), config, train.manifest.classes)
-        state = program.begun(jax.device_get(eqx.filter(begun, eqx.is_inexact_array)))
-    rate = schedule(config.optim, config.steps)
+    program = program_of(replace(config, model=shape), prepared, mesh)
+    state, position = restored(checkpointer, config, program)
+    if state is None:
+        state = program.init_state(jr.key(config.seed))
+        if config.start:
+            fresh = program.model(hosts.replicate_to_host(state.model))
+            warm = warm_start(fresh, config, images.manifest.classes)
+            state = program.state_from(jax.device_get(eqx.filter(warm, eqx.is_inexact_array)))
+    rate = schedule(config.optim, config.total_steps)
 
     # where it stands ------------------------------------------------------------------------------
     start = int(state.step)
-    history = resume.take_up(folder, config, train.manifest, start, position, changed)
-    if hosts.first():
-        report.write_config(folder, config, preset, history, shape.attention)
+    history = resume_at(folder, config, images.manifest, start, position, changed)
+    if hosts.is_main_process():
+        write_config(folder, config, preset, history, shape.attention)
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
-    progress = report.Progress(folder, config, train.manifest, start, position.get("progress"))
-    unreadable = {int(index): why for index, why in position.get("unreadable", {}).items()}
+    progress = Progress(folder, config, images.manifest, start, position.progress)
+    unreadable = dict(position.unreadable)
     host = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
-    stream = resume.Stream(partial(batches, training_lessons(config, planned, view), config.rows, **host), start)
-    anywhere = hosts.Anywhere(mesh)
+    stream = Stream(training_batches(config, task, planned, **host), start)
+    any_host = hosts.AnyHost(mesh)
 
     # the loop -------------------------------------------------------------------------------------
-    with closing(stream), saver, closing(progress), Request() as stop:
-        for n in range(start + 1, config.steps + 1):
+    with closing(stream), checkpointer, closing(progress), StopSignal() as stop:
+        for n in range(start + 1, config.total_steps + 1):
             batch = progress.next(stream)
-            student = apart(batch)[0]
-            set_aside(student, unreadable, train, config)
-            state, metrics = program.step(state, *program.given(batch))
-            progress.add(n, metrics, student.image_ids)
-            if n % config.log_every == 0 or n == config.steps:
+            set_aside(batch.row, unreadable, images, config)
+            state, metrics = program.step(state, program.device_batch(batch))
+            progress.add(n, metrics, batch.row.image_ids)
+            last = n == config.total_steps
+            if n % config.log_every == 0 or last:
                 progress.line(n, rate, len(unreadable))
-            stopping = anywhere(bool(stop))
-            if stopping or (config.save_every and (n % config.save_every == 0 or n == config.steps)):
-                lost = hosts.merged({str(index): why for index, why in unreadable.items()})
-                position = {"data": train.manifest.digest, "unreadable": lost, "progress": progress.position()}
+            stopping = any_host(bool(stop))
+            if stopping or (config.save_every and (n % config.save_every == 0 or last)):
+                everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
+                missing = {int(index): why for index, why in everywhere.items()}
+                position = RunPosition(images.manifest.digest, missing, progress.position())
                 if not progress.in_a_row:  # a state that refuses steps must not replace one that did not
-                    saver.save(n, state, position)
+                    checkpointer.save(n, state, position.as_json())
             if stopping:
-                resume.leave(saver, n)
-            if config.eval_every and n % config.eval_every == 0 and n < config.steps:
-                best = program.model(hosts.whole(state.best))
-                if hosts.first():
-                    now = Context(best, config, val, (config.data.val_resolution,))
+                exit_saved(checkpointer, n)
+            if config.eval_every and n % config.eval_every == 0 and not last:
+                model = program.model(hosts.replicate_to_host(state.eval_params))
+                if hosts.is_main_process():
                     with progress.paused():
-                        entry = evaluate_at(now, config.data.val_resolution)
-                    progress.logger.log(n, {"val_accuracy": entry["accuracy"]})
-                    print(f"step {n}: test accuracy {entry['accuracy']:.3f}", flush=True)
-        batch = student = None  # they may lie in memory shared with a worker, which Grain frees with its last user
+                        validate(Context(model, config, val, task, ()), progress, n)
+        batch = None  # it may lie in memory shared with a worker, which Grain frees with its last user
 
     # what it came to ------------------------------------------------------------------------------
-    model = program.model(jax.device_get(hosts.whole(state.best)))
-    unreadable = hosts.merged({str(index): why for index, why in unreadable.items()})
-    if not hosts.first():
+    model = program.model(jax.device_get(hosts.replicate_to_host(state.eval_params))).for_inference()
+    everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
+    if not hosts.is_main_process():
         return  # and wait for the first to end, which evaluates
-    save_model(folder / "model", model, config.model, about(config, train))
-    at = config.data.val_resolution
+    save_model(folder / "model", model, info_of(config, images))
+    conclude(Context(model, config, val, task, ()), images, folder, progress, program, everywhere)
+
+
+def restored(checkpointer: Checkpointer, config: Config, program: Program) -> tuple[Any, RunPosition]:
+    """The state to go on with, of this run or of the one to branch off from; None where training begins."""
+    found = checkpointer.restore(program.abstract_state)
+    if found:
+        return found[0], RunPosition.from_json(found[1])
+    return resume_from(config, program.abstract_state) or (None, RunPosition())
+
+
+def validate(context: Context, progress: Progress, step: int) -> None:
+    """Evaluate at the resolution of the run, log and print the metric."""
+    at = context.config.data.reported_at
+    score = evaluate_at(context, at)["score"]
+    progress.logger.log(step, {f"val_{context.task.metric}": score})
+    print(f"step {step}: validation {context.metric} {score:.3f}", flush=True)
+
+
+def conclude(
+    context: Context, images: Source, folder: Path, progress: Progress, program: Program, unreadable: dict[str, str]
+) -> None:
+    """Evaluate at all resolutions, and write and print the summary."""
+    config, val, metric = context.config, context.source, context.task.metric
+    at = config.data.reported_at
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
-    entries = publish("sweep", Context(model, config, val, resolutions), folder).rows
+    entries = publish("sweep", replace(context, resolutions=resolutions), folder).rows
     lost = undecodable(val) if any(e["unreadable"] for e in entries) else {}
     for name, why in lost.items():
         print(f"set aside {name}: {why}")
     summary = {
-        "val_accuracy": next(e["accuracy"] for e in entries if e["resolution"] == at),
+        f"val_{metric}": next(e["score"] for e in entries if e["resolution"] == at),
         "val_resolution": at,
         **progress.summary(),
         "compiles": program.step._cache_size(),
         "set_aside": {
-            "train": dict(train.manifest.set_aside)
-            | {train.manifest.name(int(i)): why for i, why in unreadable.items()},
+            "train": dict(images.manifest.set_aside)
+            | {images.manifest.name(int(i)): why for i, why in unreadable.items()},
             "val": dict(val.manifest.set_aside) | lost,
         },
-        "sweep": entries,
+        "sweep": [named(entry, metric) for entry in entries],
     }
-    report.write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary)
     print(
-        f"\ntest accuracy {summary['val_accuracy']:.3f} at resolution {at:g} after "
-        f"{report.clock(summary['train_seconds'])} of training on {summary['images_seen']} images; "
+        f"\nvalidation {context.metric} {summary[f'val_{metric}']:.3f} at resolution {at:g} after "
+        f"{clock(summary['train_seconds'])} of training on {summary['images_seen']} images; "
         f"padding {summary['padding']:.2%}, {summary['compiles']} compiled program\nmodel and pictures: {folder}/"
     )
 
@@ -193,9 +235,9 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
     planned = int((plan.image_ids >= 0).sum()) + len(plan.left_out)
     part = "" if planned == len(train.manifest) else f"the first {planned} images of "
     print(
-        f"{part}an epoch: {len(plan.image_ids)} rows of {config.data.packing.row_tokens} tokens, "
+        f"{part}an epoch: {len(plan.image_ids)} rows of {config.data.packing.shape[0]} tokens, "
         f"{(plan.image_ids >= 0).sum() / len(plan.image_ids):.2f} images a row, "
-        f"padding {plan.padding(config.data.packing.row_tokens):.3%}"
+        f"padding {plan.padding(config.data.packing.shape[0]):.3%}"
     )
     if plan.left_out:
         index, reason = plan.left_out[0]
@@ -204,15 +246,16 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
     print("compiling ...", flush=True)
 
 
-def picture(first: list[Row], config: Config, folder: Path) -> None:
+def picture(first: Sequence[Row], config: Config, folder: Path) -> None:
     """Draw rows of the first batch."""
-    pictures.draw_rows(first, config.model.patch_size, folder / "packed_rows.png")
+    pictures.draw_rows(first, config.model.patch, folder / "packed_rows.png")
     pictures.draw_mask(first[0], folder / "attention_mask.png")
 
 
 def set_aside(batch: Row, unreadable: dict[int, str], source: Source, config: Config) -> None:
     """Name images that could not be decoded, with the reason.   Raises DataError when they are too many."""
-    new = set(batch.image_ids[(batch.image_ids >= 0) & (batch.labels < 0)].tolist()) - unreadable.keys()
+    empty = (batch.image_ids >= 0) & (batch.grids[..., 0] == 0)
+    new = set(batch.image_ids[empty].tolist()) - unreadable.keys()
     for index in sorted(new):
         unreadable[index] = why_not(partial(source.image, index)) or "could not be read for a while"
         print(f"set aside {source.manifest.name(index)}: {unreadable[index]}", flush=True)
@@ -223,16 +266,14 @@ def set_aside(batch: Row, unreadable: dict[int, str], source: Source, config: Co
         )
 
 
-def about(config: Config, source: Source) -> dict:
+def info_of(config: Config, images: Source) -> ModelInfo:
     """What a user of the saved model must know beside its shape."""
-    law = config.data.resolution.at(config.data.val_resolution)
-    packing = replace(config.data.packing, fill="none")
-    return {
-        "classes": list(source.manifest.classes),
-        "resolution": encode(law),
-        "packing": encode(packing),
-        "trained_on": source.manifest.where,
-    }
+    law = config.data.resolution.at(config.data.reported_at)
+    row_tokens, row_images = config.data.packing.shape
+    preprocessing = Preprocessing(
+        size_rule(encode(law)), channels=config.model.channels, row_tokens=row_tokens, row_images=row_images
+    )
+    return ModelInfo(images.manifest.classes, preprocessing, images.manifest.where)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,14 @@ from benchmarks.contest.stream import CASES, CLASSES, PATCH
 from benchmarks.measure import arguments, median_seconds, report
 from benchmarks.train_step import FLOAT32, build, program, relative_error
 from harness.cost import image_cost, sizes
-from harness.report import machine as about_machine
+from harness.run.folder import machine as about_machine
 from navit_eqx import config as presets
 from navit_eqx import to_device
 from navit_eqx.config import Auto, Backend, CuDNN, Dense, ModelConfig, Pallas, Splash
-from navit_eqx.config_json import ConfigError
-from navit_eqx.config_training import OptimConfig, Softmax
-from navit_eqx.kernels.choice import choose
+from navit_eqx.errors import ConfigError
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.training.attention_choice import choose
+from navit_eqx.training.config import OptimConfig
 
 PRESETS = {"s16": presets.s, "b16": presets.b, "l16": presets.l}
 ATTENTION = {"auto": Auto(), "dense": Dense(), "pallas": Pallas(), "cudnn": CuDNN(), "splash": Splash()}

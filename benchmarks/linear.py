@@ -19,19 +19,20 @@ import numpy as np
 from benchmarks.measure import arguments, clocked, report
 from benchmarks.train_step import FLOAT32, build, program, relative_error
 from data.images import pack_images
-from data.laws import Native
 from data.pipeline import batches
-from data.plan import Packing
-from data.sources import Digits
-from harness import choose
-from harness.command import tune_allocator
-from harness.config import digits
-from harness.loading import open_source, training_rows
+from data.sampling.packing import Packing
+from data.sampling.resolution import Native
+from data.sources.digits import Digits
+from harness import resolve as choose
+from harness.presets import digits
+from harness.process import tune_allocator
+from harness.run.loading import open_source, training_rows
 from navit_eqx import config as presets
-from navit_eqx.config_training import OptimConfig, Softmax
-from navit_eqx.evaluate import forward
-from navit_eqx.sharding import data_mesh, split_rows
-from reference.types import Row
+from navit_eqx.inference import forward
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.training.config import OptimConfig
+from navit_eqx.training.sharding import data_mesh, shard_batch
+from reference.rows import Row
 
 COUNTS = (100, 1_000, 10_000, 100_000)
 LENGTHS = (16, 64, 256)
@@ -131,7 +132,7 @@ def full_rows(tokens: int) -> Row:
 
 
 def placed(batch: Any) -> Any:
-    return split_rows(batch, data_mesh())
+    return shard_batch(batch, data_mesh())
 
 
 def rotated(items: Sequence, by: int) -> list:

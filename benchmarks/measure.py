@@ -11,7 +11,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from harness.report import commit
+from harness.run.folder import commit
 
 
 class Seconds(NamedTuple):

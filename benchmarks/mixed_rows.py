@@ -18,14 +18,14 @@ import numpy as np
 from benchmarks.measure import arguments, clocked, report
 from benchmarks.settings import preset_on_noise
 from benchmarks.train_step import FLOAT32, build, program, relative_error
-from data.laws import PerImage
-from data.plan import Packing
-from harness.command import tune_allocator
+from data.sampling.packing import Packing
+from data.sampling.patch_size import PerImage
 from harness.config import Config
-from harness.loading import training_rows
+from harness.process import tune_allocator
+from harness.run.loading import training_rows
 from navit_eqx.config import Flexi, Sinusoidal
-from navit_eqx.evaluate import forward
-from navit_eqx.sharding import data_mesh, split_rows
+from navit_eqx.inference import forward
+from navit_eqx.training.sharding import data_mesh, shard_batch
 
 SIZES = {"digits": (4, 6, 8, 10, 12, 14), "ti16": (12, 16, 20, 24, 32)}
 ROWS = {"digits": 4, "ti16": 4}
@@ -75,9 +75,9 @@ class Arm:
         self.batch = tuple(map(np.stack, zip(*first)))
         exact = build(replace(config.model, dtype="float32"))
         with jax.default_matmul_precision("highest"):
-            error = relative_error(exact, forward(exact, split_rows(self.batch, data_mesh()))[0], first[0])
+            error = relative_error(exact, forward(exact, shard_batch(self.batch, data_mesh()))[0], first[0])
         assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
-        model, on_device = build(config.model), split_rows(self.batch, data_mesh())
+        model, on_device = build(config.model), shard_batch(self.batch, data_mesh())
         self.step, self.state, compile_seconds = program(model, config.optim, 1000, config.loss, on_device)
         places = rows * config.data.packing.row_tokens
         self.about: dict[str, Any] = {
@@ -93,7 +93,7 @@ class Arm:
         return clocked(self._once)
 
     def _once(self) -> None:
-        self.state, metrics = self.step(self.state, split_rows(self.batch, data_mesh()))
+        self.state, metrics = self.step(self.state, shard_batch(self.batch, data_mesh()))
         jax.block_until_ready(metrics)
 
     def seconds_a_row(self, repeats: int) -> float:

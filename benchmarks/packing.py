@@ -12,11 +12,12 @@ import numpy as np
 
 from benchmarks.measure import arguments, median_seconds, report
 from benchmarks.settings import SEED, photo_sizes
-from data.laws import Beta, Constant, Dropping, Sides
-from data.plan import Packing, Plan, plan_epoch
-from data.rules import ExactFit
-from reference.dropping import kept_tokens
+from data.plan import Plan, plan_epoch
+from data.sampling.dropping import Beta, Constant, Dropping
+from data.sampling.packing import ExactFit, Packing
+from data.sampling.resolution import Sides
 from reference.packing import RULES, padding
+from reference.sampling.dropping import kept_tokens
 
 LAW, PATCH = Sides(64, 256), 16
 SETTINGS: list[tuple[Dropping, int]] = [(Beta(0.5, 0.9), 256), (Constant(0.0), 256), (Constant(0.0), 512)]

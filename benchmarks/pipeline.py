@@ -19,16 +19,18 @@ import numpy as np
 
 from benchmarks.measure import arguments, median_seconds, report
 from data.cache import write_split
-from data.decode import Whole
-from data.laws import Augment
 from data.pipeline import batches
-from data.records import Cached
 from data.rows import PlannedRows
-from data.sources import Digits, Folder
-from harness import choose
-from harness.config import Config, digits, folder
-from harness.loading import open_source, training_rows
-from reference.types import Row
+from data.sampling.augment import Augment
+from data.sources.decode import Whole
+from data.sources.digits import Digits
+from data.sources.folder import Folder
+from data.sources.records import Cached
+from harness import resolve as choose
+from harness.config import Config
+from harness.presets import digits, folder
+from harness.run.loading import open_source, training_rows
+from reference.rows import Row
 
 WORKERS = (0, 1, 2)
 CACHED_SIDE = 256  # pixels

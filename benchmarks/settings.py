@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from data.sources import Arrays, Digits, Source
-from harness.config import Config, digits, imagenet_s16
+from data.sources.digits import Digits
+from data.sources.source import Arrays, Source
+from harness.config import Config
+from harness.presets import digits, imagenet_s16
 from navit_eqx.config import ti
 
 SHAPES = np.array([(3, 4), (4, 3), (1, 1), (2, 3), (3, 2), (9, 16), (16, 9)], np.int32)  # height, width

@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks.measure import arguments, report
 from benchmarks.settings import SEED, photo_sizes
-from data.records import ABOUT, CachedImages
-from harness import choose
-from harness.config import imagenet_s16
-from harness.loading import blocks_of, training_rows
+from data.sources.records import ABOUT, CachedImages
+from harness import resolve as choose
+from harness.presets import imagenet_s16
+from harness.run.loading import blocks_of, training_rows
 
 CLASSES = 21_841
 NAMES = 100_000  # that differ

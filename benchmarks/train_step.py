@@ -19,18 +19,19 @@ import numpy as np
 
 from benchmarks.measure import arguments, median_seconds, report
 from benchmarks.settings import preset_on_noise
-from harness.command import ALLOCATOR, tune_allocator
 from harness.config import Config
 from harness.cost import image_cost, sizes
-from harness.loading import training_rows
-from harness.program import program_of
+from harness.process import ALLOCATOR, tune_allocator
+from harness.run.loading import training_rows
 from navit_eqx import ModelConfig, NaViT, Row
-from navit_eqx.bridge import to_reference
-from navit_eqx.compiling import ONCE
-from navit_eqx.config_training import Loss, OptimConfig
-from navit_eqx.model import blueprint
-from navit_eqx.sharding import data_mesh, split_rows
-from navit_eqx.train import State
+from navit_eqx.model import static_part
+from navit_eqx.tasks.config import Loss
+from navit_eqx.training.compiling import INIT_COMPILER_OPTIONS
+from navit_eqx.training.config import OptimConfig
+from navit_eqx.training.program import program_of
+from navit_eqx.training.sharding import data_mesh, shard_batch
+from navit_eqx.training.step import State
+from navit_eqx.weights.bridge import to_reference
 from reference.model import forward
 
 ROWS = {"digits": 24, "ti16": 4, "s16": 2}  # in a batch
@@ -76,7 +77,7 @@ def build(config: ModelConfig) -> NaViT:
         head = 0.02 * jr.normal(jr.key(1), model.head.w.shape)
         return eqx.filter(eqx.tree_at(lambda m: m.head.w, model, head), eqx.is_array)
 
-    return eqx.combine(jax.jit(fresh, compiler_options=ONCE)(), blueprint(config))
+    return eqx.combine(jax.jit(fresh, compiler_options=INIT_COMPILER_OPTIONS)(), static_part(config))
 
 
 def relative_error(model: NaViT, logits: Any, first: Any) -> float:
@@ -96,7 +97,7 @@ def measure(preset: str, config: Config, source, variant: str, repeats: int) -> 
     stream, wrap = training_rows(config, source), PerRow if variant == "vmap" else lambda model: model
     rows = [stream[i] for i in range(config.rows)]
     lengths = [n for row in rows for n in np.bincount(row.segment_ids)[1:].tolist()]
-    batch = split_rows(tuple(map(np.stack, zip(*rows))), data_mesh())
+    batch = shard_batch(tuple(map(np.stack, zip(*rows))), data_mesh())
     exact = build(replace(config.model, dtype="float32"))
     with jax.default_matmul_precision("highest"):
         error = relative_error(exact, eqx.filter_jit(wrap(exact))(batch)[0], rows[0])

@@ -4,34 +4,25 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from reference.mixing import cutmix, mixup, sample_box
+from reference.sampling.mixing import cutmix, mixup, sample_box
 
-from .decode import Box
-from .laws import Augment, Mix
+from .sampling.augment import Augment, Mix
+from .sources.decode import Box
 
 CORNER = (128, 128, 128)
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
 
 
-def resize(
-    image: UInt8[np.ndarray, "h w 3"],
-    size: tuple[int, int],
-    box: Box | None = None,
-) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """`box` of the image at `size` (height, width): bilinear, antialiased."""
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box))
-
-
-def changed(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], law: Augment) -> UInt8[np.ndarray, "h w 3"]:
+def augment(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], law: Augment) -> UInt8[np.ndarray, "h w 3"]:
     """Perhaps mirrored, turned, its colours moved a little."""
     if law.flip and rng.random() < 0.5:
         image = image[:, ::-1]
-    if law.turn:
-        image = turned(image, law.turn * rng.uniform(-1, 1))
+    if law.rotate:
+        image = rotate(image, law.rotate * rng.uniform(-1, 1))
     return jitter(rng, image, law.jitter) if law.jitter else image
 
 
-def fitting(rng: np.random.Generator, frame: Box, size: tuple[int, int]) -> Box:
+def fit_box(rng: np.random.Generator, frame: Box, size: tuple[int, int]) -> Box:
     """The largest part of an image with the aspect ratio of `size` (height, width), in whole pixels, anywhere."""
     full = int(frame[3]), int(frame[2])
     scale = min(n / m for n, m in zip(full, size))
@@ -41,7 +32,7 @@ def fitting(rng: np.random.Generator, frame: Box, size: tuple[int, int]) -> Box:
     return left, top, left + width, top + height
 
 
-def mixed(
+def mix(
     rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], partner: UInt8[np.ndarray, "h w 3"], law: Mix
 ) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
     """A picture of both, and the partner's weight in it."""
@@ -51,7 +42,7 @@ def mixed(
     return mixup(image, partner, weight), weight
 
 
-def turned(image: UInt8[np.ndarray, "h w 3"], angle: float) -> UInt8[np.ndarray, "h w 3"]:
+def rotate(image: UInt8[np.ndarray, "h w 3"], angle: float) -> UInt8[np.ndarray, "h w 3"]:
     """Turned about its centre by `angle` radians, bilinear; the corners that come into view are grey."""
     degrees, bilinear = float(np.rad2deg(angle)), Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).rotate(degrees, bilinear, fillcolor=CORNER))

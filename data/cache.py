@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, DataMissing
-from .records import ABOUT, finish, scaled, stretches, write_file
-from .sources import Folder, Parquet, Source
+from .sources.folder import Folder
+from .sources.parquet import Parquet
+from .sources.records import ABOUT, finish, scaled, stretches, write_file
+from .sources.source import Source
 
 SPLITS = ("train", "val")
 

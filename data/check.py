@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from .decode import read_file, read_size
 from .errors import BadImage
 from .manifest import printable
-from .sources import Source, decoded_as, files_below, is_image_name
+from .sources.decode import read_file, read_size
+from .sources.folder import files_below, is_image_name
+from .sources.measured import decoded_as
+from .sources.source import Source
 
 
 def why_not(read: Callable[[], Any]) -> str:

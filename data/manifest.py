@@ -20,24 +20,30 @@ class Manifest:
     """Of bytes, so that any file name fits."""
     sizes: Int[np.ndarray, "N 2"]
     """Upright height and width in pixels."""
-    labels: Int[np.ndarray, " N"]
+    labels: Int[np.ndarray, "N *M"]
+    """One for each image, or a set for each, filled up with −1."""
     classes: tuple[str, ...]
     where: str
     """The source, for messages."""
     set_aside: tuple[tuple[str, str], ...] = ()
+    channels: int = 3
+    dtype: str = "uint8"
+    """Of pixels: uint8, or float32 for pixels that are normalized already."""
 
     def __post_init__(self):
         count = len(self.names)
         if not count:
             first = f"; {len(self.set_aside)} were set aside, first {self._first()}" if self.set_aside else ""
             raise DataMissing(f"no readable image in {self.where}{first}")
-        if self.sizes.shape != (count, 2) or self.labels.shape != (count,):
+        if self.sizes.shape != (count, 2) or self.labels.shape[:1] != (count,) or self.labels.ndim > 2:
             raise DataError(f"{self.where}: {count} names, sizes {self.sizes.shape}, labels {self.labels.shape}")
-        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        lowest = 0 if self.labels.ndim == 1 else -1
+        rows = self.labels.reshape(count, -1)
+        wrong = np.flatnonzero(((rows < lowest) | (rows >= len(self.classes))).any(-1))
         if len(wrong):
             i = int(wrong[0])
             raise DataError(
-                f"{self.where}: {self.name(i)} has label {self.labels[i]}, allowed are 0 to "
+                f"{self.where}: {self.name(i)} has label {self.labels[i].tolist()}, allowed are 0 to "
                 f"{len(self.classes) - 1} ({len(wrong)} such images): mend the labels or the list of classes"
             )
         if self.sizes.min() < 1:

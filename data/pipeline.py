@@ -6,25 +6,28 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 from absl import flags
-
-from reference.types import Row
-
-from .lessons import Lesson, LessonRows
-from .rows import PlannedRows
 
 THREADS = 1  # that read batches, in each process: two hinder each other, Grain's 16 hold gigabytes of images
 AHEAD = 3  # batches read ahead by this thread
 
 
+class Rows(Protocol):
+    """Row g of a stream, with or without its targets."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
 @dataclass
-class HostShare:
+class HostShard:
     """The rows of one host: batch s of all hosts is rows s·B … (s+1)·B, and each host has one stretch of it."""
 
-    rows: PlannedRows | LessonRows
+    rows: Rows
     batch: int
     host: int
     hosts: int
@@ -32,14 +35,14 @@ class HostShare:
     def __len__(self) -> int:
         return len(self.rows) // self.batch * (self.batch // self.hosts)
 
-    def __getitem__(self, index: int) -> Row | Lesson:
+    def __getitem__(self, index: int) -> Any:
         share = self.batch // self.hosts
         step, place = divmod(int(index), share)
         return self.rows[step * self.batch + self.host * share + place]
 
 
 def batches(
-    rows: PlannedRows | LessonRows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0
+    rows: Rows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0
 ) -> grain.DatasetIterator[Any]:
     """Batches of what `rows` holds, from number `start` on, each leaf with a leading axis of batch / hosts.
 
@@ -48,7 +51,7 @@ def batches(
     """
     if batch % hosts:
         raise ValueError(f"a batch of {batch} rows cannot be shared by {hosts} hosts: make it a multiple")
-    share = HostShare(rows, batch, host, hosts)
+    share = HostShard(rows, batch, host, hosts)
     data = grain.MapDataset.source(share)[start * (batch // hosts) :].batch(batch // hosts)
     stream = data.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD))
     if workers:

@@ -2,48 +2,38 @@
 
 No pixel is read.
 
-A pure function of (manifest, seed, epoch, laws), so the stream is the same for any number of workers and
+A pure function of (manifest, seed, epoch, sampling), so the stream is the same for any number of workers and
 hosts, its length is known, and its position is one integer.
 
-Large epochs are planned in blocks: the images of a block follow each other in the epoch's order, are drawn for and
+Large epochs are planned in blocks: the images of a block follow each other in the epoch's order and are sampled and
 packed by themselves, so that a run on millions of images starts with the first of its blocks.
 """
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from reference.dropping import kept_tokens
 from reference.packing import close_row
-from reference.resolution import grow
+from reference.sampling.dropping import kept_tokens
+from reference.sampling.resolution import grow
 
 from .errors import DataError
-from .laws import Constant, Dropping, OneSize, PatchSize, PatchSizes, Resolution
 from .randomness import Purpose, generator
-from .rules import ExactFit, Rule
-from .teacher import TeacherView
+from .sampling.dropping import Constant, Dropping
+from .sampling.kinds import Patch, PatchSize
+from .sampling.packing import ExactFit, Packing
+from .sampling.patch_size import OneSize, PatchSizes
+from .sampling.resolution import Resolution
+from .sources.source import Source
 
 NOTHING = Constant(0.0)  # dropped
 BLOCK = 1 << 17  # most images that are planned together
-
-
-@dataclass(frozen=True)
-class Packing:
-    """How images share rows."""
-
-    row_tokens: int = 0
-    """T, tokens in a row; best a little above the longest image. 0 chooses from the data."""
-    row_images: int = 0
-    """I, most images in a row. 0 chooses from the data."""
-    rule: Rule = ExactFit()
-    fill: Literal["none", "rate", "resolution"] = "none"
-    """How a row is closed. rate: its last images drop fewer tokens. resolution: its last image is seen somewhat
-    larger, at the drop rate it has, and what then remains is closed by the rate."""
 
 
 MORE_SLOTS = "raise data.packing.row-images, or choose a rule that does not drop surplus images"
@@ -56,7 +46,7 @@ class Plan(NamedTuple):
     image_ids: Int[np.ndarray, "R I"]
     grids: Int[np.ndarray, "R I 2"]
     kept: Int[np.ndarray, "R I"]
-    patch_sizes: Int[np.ndarray, "R I"]
+    patch_sizes: Int[np.ndarray, "R I 2"]
     left_out: tuple[tuple[int, str], ...]
 
     def padding(self, row_tokens: int) -> float:
@@ -70,14 +60,24 @@ class Plan(NamedTuple):
         return self
 
 
-class Views(NamedTuple):
-    """How every image is to be seen, in the order of their turns."""
+class Budget(Protocol):
+    """How many tokens of a row an image takes where other rows must hold it as well, such as those of a teacher."""
 
-    patch_sizes: Int[np.ndarray, " N"]
+    def tokens(
+        self, kept: Int[np.ndarray, " N"], grids_at: Callable[[PatchSize], Int[np.ndarray, "N 2"]], row_tokens: int
+    ) -> Int[np.ndarray, " N"]:
+        """At least the tokens that are kept; more than `row_tokens` where an image cannot be used."""
+        ...
+
+
+class ImagePlan(NamedTuple):
+    """What was sampled for every image, in the epoch's order."""
+
+    patch_sizes: Int[np.ndarray, "N 2"]
     grids: Int[np.ndarray, "N 2"]
     kept: Int[np.ndarray, " N"]
-    room: Int[np.ndarray, " N"]
-    """Tokens of a row to set aside: those kept, or more for the sake of a teacher."""
+    budget: Int[np.ndarray, " N"]
+    """Tokens of a row that an image takes: those kept, or more where a `Budget` says so."""
     fits: Bool[np.ndarray, " N"]
 
 
@@ -86,14 +86,14 @@ def plan_epoch(
     *,
     seed: int,
     epoch: int,
-    patch_size: int | PatchSizes,
+    patch_size: Patch | PatchSizes,
     resolution: Resolution,
     dropping: Dropping,
     packing: Packing,
     shuffle: bool = True,
     longest_side: int,
     step_rows: int = 1,
-    teacher: TeacherView | None = None,
+    budget: Budget | None = None,
     block: int = 0,
     blocks: int = 1,
 ) -> Plan:
@@ -101,14 +101,15 @@ def plan_epoch(
     this is the plan of one.
 
     `longest_side` is the largest grid side that has a position. With a patch size for each step the rows come in
-    groups of `step_rows`, of one size each; a group that the images do not fill ends with empty rows. With a
-    `teacher` its tokens of the images of each row fit a row of its own (`planned_for`).
+    groups of `step_rows`, of one size each; a group that the images do not fill ends with empty rows. A `budget` makes
+    images take more of a row than their tokens.
     Raises DataError where no image fits, unless there are other blocks: then the plan has no row.
     """
     part = block_of(len(sizes), block, blocks)
     order = epoch_order(len(sizes), seed, epoch) if shuffle else np.arange(len(sizes), dtype=np.int32)
     images, seen = order[part], images_seen(epoch, len(sizes), part.start, part.stop)
     sizes = sizes[images]
+    row_tokens, _ = packing.shape
 
     def rng(purpose: Purpose) -> np.random.Generator:
         return generator(purpose, seed, epoch, block)
@@ -116,35 +117,35 @@ def plan_epoch(
     def grids_at(patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return grids_of(resolution, sizes, seed, epoch, block, patch_size)
 
-    def views(patch_sizes: Int[np.ndarray, " N"]) -> Views:
+    def image_plan(patch_sizes: Int[np.ndarray, "N 2"]) -> ImagePlan:
         grids = grids_at(patch_sizes)
         tokens = grids.prod(-1)
         kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, seen))
-        room = teacher.room(kept, grids_at(teacher.patch_size), packing.row_tokens) if teacher else kept
-        return Views(patch_sizes, grids, kept, room, (room <= packing.row_tokens) & (grids.max(-1) <= longest_side))
+        taken = budget.tokens(kept, grids_at, row_tokens) if budget else kept
+        return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & (grids.max(-1) <= longest_side))
 
-    law = OneSize(patch_size) if isinstance(patch_size, int) else patch_size
-    draw = partial(law.sample, rng(Purpose.PATCH_SIZE), tokens=lambda size: grids_at(size).prod(-1))
-    if law.per == "step":
-        seen_as, rows = _in_steps(len(images), lambda k: int(draw(seen[k : k + 1])[0]), views, packing, step_rows)
+    sampling = OneSize(patch_size) if isinstance(patch_size, tuple) else patch_size
+    draw = partial(sampling.sample, rng(Purpose.PATCH_SIZE), tokens=lambda patch: grids_at(patch).prod(-1))
+    if sampling.per == "step":
+        planned, rows = _in_steps(len(images), lambda k: draw(seen[k : k + 1])[0], image_plan, packing, step_rows)
     else:
-        seen_as = views(draw(seen))
-        rows = _rows(np.arange(len(images)), seen_as, packing)
-    left_out = [(k, _why(seen_as, k, packing, longest_side)) for k in np.flatnonzero(~seen_as.fits).tolist()]
+        planned = image_plan(draw(seen))
+        rows = _rows(np.arange(len(images)), planned, packing)
+    left_out = [(k, _why(planned, k, row_tokens, longest_side)) for k in np.flatnonzero(~planned.fits).tolist()]
     if not rows and blocks == 1:
         first = f"; the first: {left_out[0][1]}" if left_out else ""
         raise DataError(f"none of {len(images)} images fits a row{first}")
-    plan = _tabled(rows, images, seen_as, packing, left_out)
+    plan = _as_tables(rows, images, planned, packing, left_out)
     if packing.fill == "resolution":
-        _grow_last(plan, packing.row_tokens, longest_side)
+        _grow_last(plan, row_tokens, longest_side)
     if packing.fill != "none":
-        _drop_less(plan, packing.row_tokens)
+        _drop_less(plan, row_tokens)
     return plan
 
 
 @lru_cache(maxsize=1)
 def epoch_order(count: int, seed: int, epoch: int) -> Int[np.ndarray, " N"]:
-    """The images of an epoch in the order of their turns."""
+    """The shuffled images of an epoch."""
     order = np.arange(count, dtype=np.int32)
     generator(Purpose.ORDER, seed, epoch).shuffle(order)
     order.flags.writeable = False
@@ -152,99 +153,93 @@ def epoch_order(count: int, seed: int, epoch: int) -> Int[np.ndarray, " N"]:
 
 
 def block_of(count: int, block: int, blocks: int) -> slice:
-    """The turns of one of `blocks` equal parts of an epoch."""
+    """One of `blocks` equal parts of an epoch's order."""
     return slice(count * block // blocks, count * (block + 1) // blocks)
 
 
 def grids_of(
     resolution: Resolution, sizes: Int[np.ndarray, "n 2"], seed: int, epoch: int, block: int, patch_size: PatchSize
 ) -> Int[np.ndarray, "n 2"]:
-    """Grids of the images of a block, in the order of their turns: the same draw of sides whatever the patches."""
+    """Grids of the images of a block, in the epoch's order: the same draw of sides whatever the patches."""
     return resolution.grids(generator(Purpose.RESOLUTION, seed, epoch, block), sizes, patch_size)
 
 
-def planned_for(teacher: TeacherView, plan: Plan, images: Int[np.ndarray, " n"], grids: Int[np.ndarray, "n 2"]) -> Plan:
-    """The same images in the same slots, as the teacher sees them: each of `images` at its grid, with all tokens."""
-    order = np.argsort(images)
-    turns = order[np.searchsorted(images, plan.image_ids, sorter=order)]
-    seen = np.where(plan.image_ids[..., None] >= 0, grids[turns], 0).astype(np.int32)
-    sizes = np.full_like(plan.patch_sizes, teacher.patch_size)
-    return plan._replace(grids=seen, kept=seen.prod(-1).astype(np.int32), patch_sizes=sizes)
-
-
 def images_seen(epoch: int, count: int, start: int, end: int) -> Int[np.ndarray, " n"]:
-    """For the images with turns `start` to `end` of an epoch of `count`, how many came before since the run began.
+    """For the images from `start` to `end` in an epoch of `count`, how many came before since the run began.
 
-    Choice: every image counts when its turn comes, whether or not it finds a place in a row, so that the
+    Choice: every image counts at its place in the order, whether or not it finds a place in a row, so that the
     number follows from (seed, epoch) alone and a resumed run goes on exactly.
     """
     return epoch * count + np.arange(start, end)
 
 
-def _rows(turns: Int[np.ndarray, " n"], seen_as: Views, packing: Packing) -> list[list[int]]:
+def _rows(order: Int[np.ndarray, " n"], planned: ImagePlan, packing: Packing) -> list[list[int]]:
     """Those of the images that fit, in rows."""
-    turns = turns[seen_as.fits[turns]]
-    if not len(turns):
+    order = order[planned.fits[order]]
+    if not len(order):
         return []
-    rows = packing.rule.rows(seen_as.room[turns].tolist(), packing.row_tokens, packing.row_images)
-    turn = turns.tolist()
-    return [[turn[k] for k in row] for row in rows]
+    rows = packing.rule.rows(planned.budget[order].tolist(), *packing.shape)
+    place = order.tolist()
+    return [[place[k] for k in row] for row in rows]
 
 
 def _in_steps(
     count: int,
-    size_from: Callable[[int], int],
-    views: Callable[[Int[np.ndarray, " N"]], Views],
+    patch_from: Callable[[int], Int[np.ndarray, " 2"]],
+    image_plan: Callable[[Int[np.ndarray, "N 2"]], ImagePlan],
     packing: Packing,
     step_rows: int,
-) -> tuple[Views, list[list[int]]]:
-    """Rows of one step after the other, each step at the patch size drawn when its first image's turn comes.
+) -> tuple[ImagePlan, list[list[int]]]:
+    """Rows of one step after the other, each step at the patch size drawn for the first of its images.
 
-    A step packs the next images that could fill it; those beyond its rows wait, and come first in the next step.
+    A step packs the next images that could fill it; those beyond its rows are queued, and come first in the next step.
     """
-    room = step_rows * packing.row_tokens
-    at = cache(lambda size: views(np.full(count, size, np.int32)))
+    row_tokens, row_images = packing.shape
+    step_tokens = step_rows * row_tokens
+    at = cache(lambda patch: image_plan(np.tile(np.array(patch, np.int32), (count, 1))))
     whole = np.zeros(count, np.int32)
-    seen_as = Views(whole, np.zeros((count, 2), np.int32), whole.copy(), whole.copy(), np.zeros(count, bool))
-    rows, waiting, start = [], np.arange(0), 0
-    while start < count or len(waiting):
-        end = min(count, start + step_rows * packing.row_images - len(waiting))
-        turns = np.concatenate([waiting, np.arange(start, end)])
-        now = at(size_from(turns[0]))
-        turns = turns[: 1 + np.searchsorted(np.cumsum(now.fits[turns] * now.room[turns]), room)]
-        start += max(0, len(turns) - len(waiting))
-        packed = _rows(turns, now, packing)
-        again = np.isin(turns, [k for row in packed[step_rows:] for k in row])
-        for table, values in zip(seen_as, now):
-            table[turns] = values[turns]
+    pairs = np.zeros((count, 2), np.int32)
+    planned = ImagePlan(pairs, pairs.copy(), whole, whole.copy(), np.zeros(count, bool))
+    rows, queue, start = [], np.arange(0), 0
+    while start < count or len(queue):
+        end = min(count, start + step_rows * row_images - len(queue))
+        order = np.concatenate([queue, np.arange(start, end)])
+        now = at(tuple(patch_from(order[0]).tolist()))
+        order = order[: 1 + np.searchsorted(np.cumsum(now.fits[order] * now.budget[order]), step_tokens)]
+        start += max(0, len(order) - len(queue))
+        packed = _rows(order, now, packing)
+        again = np.isin(order, [k for row in packed[step_rows:] for k in row])
+        for table, values in zip(planned, now):
+            table[order] = values[order]
         if packed:
             rows += packed[:step_rows] + [[]] * (step_rows - len(packed))
-        waiting = np.concatenate([turns[again], waiting[len(turns) :]])
-    return seen_as, rows
+        queue = np.concatenate([order[again], queue[len(order) :]])
+    return planned, rows
 
 
-def _tabled(
+def _as_tables(
     rows: list[list[int]],
     images: Int[np.ndarray, " N"],
-    seen_as: Views,
+    planned: ImagePlan,
     packing: Packing,
     left_out: list[tuple[int, str]],
 ) -> Plan:
-    """Rows of turns as tables of images; those that fit but stand in no row are added to those left out."""
+    """Rows of places in the order as tables of images; those that fit but stand in no row are left out as well."""
+    _, row_images = packing.shape
     counts = np.fromiter(map(len, rows), np.int32, len(rows))
-    used = np.arange(packing.row_images) < counts[:, None]
-    turns = np.zeros(used.shape, np.int32)
-    turns[used] = np.fromiter(chain.from_iterable(rows), np.int32, counts.sum())
-    surplus = seen_as.fits.copy()
-    surplus[turns[used]] = False
-    reason = f"its row held {packing.row_images} images before it: {MORE_SLOTS}"
+    used = np.arange(row_images) < counts[:, None]
+    place = np.zeros(used.shape, np.int32)
+    place[used] = np.fromiter(chain.from_iterable(rows), np.int32, counts.sum())
+    surplus = planned.fits.copy()
+    surplus[place[used]] = False
+    reason = f"its row held {row_images} images before it: {MORE_SLOTS}"
     left_out = left_out + [(k, reason) for k in np.flatnonzero(surplus).tolist()]
     last = np.maximum.accumulate(np.where(used, np.arange(used.size).reshape(used.shape), 0).ravel())
     return Plan(
-        np.where(used, images[turns], -1),
-        np.where(used[..., None], seen_as.grids[turns], 0),
-        np.where(used, seen_as.kept[turns], 0),
-        seen_as.patch_sizes[turns.ravel()[last]].reshape(used.shape),
+        np.where(used, images[place], -1),
+        np.where(used[..., None], planned.grids[place], 0),
+        np.where(used, planned.kept[place], 0),
+        planned.patch_sizes[place.ravel()[last]].reshape(*used.shape, 2),
         tuple((int(images[k]), why) for k, why in left_out),
     )
 
@@ -269,7 +264,7 @@ def _drop_less(plan: Plan, row_tokens: int) -> None:
 def plan_evaluation(
     sizes: Int[np.ndarray, "N 2"],
     *,
-    patch_size: int | PatchSizes,
+    patch_size: Patch | PatchSizes,
     resolution: Resolution,
     packing: Packing,
     longest_side: int,
@@ -289,16 +284,87 @@ def plan_evaluation(
     )
 
 
-def _why(seen_as: Views, image: int, packing: Packing, longest_side: int) -> str:
-    grid, kept = seen_as.grids[image], seen_as.kept[image]
+def _why(planned: ImagePlan, image: int, row_tokens: int, longest_side: int) -> str:
+    grid, kept = planned.grids[image], planned.kept[image]
     shape = f"{grid[0]} x {grid[1]} patches"
-    if kept > packing.row_tokens:
+    if kept > row_tokens:
         return (
-            f"{shape} keep {kept} tokens, a row holds {packing.row_tokens}: lower data.resolution, "
+            f"{shape} keep {kept} tokens, a row holds {row_tokens}: lower data.resolution, "
             "raise data.packing.row-tokens or drop more"
         )
     if grid.max() > longest_side:
         return (
             f"{shape}, but positions end at {longest_side} a side: lower data.resolution or raise model.posembed.size"
         )
-    return "the teacher's rows or positions end before it does: raise loss.row-tokens or lower data.resolution"
+    return "another row that must hold it, such as a teacher's, is too short: raise its tokens or lower data.resolution"
+
+
+@dataclass(frozen=True)
+class EpochPlans:
+    """The plans of all epochs: block `place` of the stream, any at any time, in any process."""
+
+    source: Source
+    sampling: dict[str, Any]
+    """Keyword arguments of `plan_epoch` that are the same in all epochs."""
+
+    @property
+    def blocks(self) -> int:
+        """In how many blocks an epoch is planned."""
+        return -(-len(self.source.manifest) // BLOCK)
+
+    def __call__(self, place: int) -> Plan:
+        epoch, block = divmod(place, self.blocks)
+        return plan_epoch(self.source.manifest.sizes, epoch=epoch, block=block, blocks=self.blocks, **self.sampling)
+
+    def grids(self, place: int, patch: Patch) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, "n 2"]]:
+        """The images of a block in the epoch's order, and their grids in other patches at the sizes of the plan."""
+        sizes, (epoch, block) = self.source.manifest.sizes, divmod(place, self.blocks)
+        seed, resolution = self.sampling["seed"], self.sampling["resolution"]
+        images = epoch_order(len(sizes), seed, epoch)[block_of(len(sizes), block, self.blocks)]
+        return images, grids_of(resolution, sizes[images], seed, epoch, block, patch)
+
+    @property
+    def key(self) -> str:
+        """The same for the same plans."""
+        what = self.source.manifest.digest, self.blocks, self.sampling
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+TOKEN_STEP = 32  # row lengths are multiples of this
+
+
+def round_up(tokens: int) -> int:
+    """The next row length."""
+    return -(-tokens // TOKEN_STEP) * TOKEN_STEP
+
+
+def packing_at(
+    packing: Packing,
+    resolution: Resolution,
+    sizes: Int[np.ndarray, "N 2"],
+    patch: Patch,
+    dropping: Dropping = NOTHING,
+) -> Packing:
+    """`packing` with rows long enough for every image at this resolution, and a rule that loses none."""
+    rng = np.random.default_rng(0)
+    tokens = resolution.grids(rng, sizes, patch).prod(-1)
+    longest = int(kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(len(tokens)))).max())
+    row_tokens, _ = packing.shape
+    row_tokens = row_tokens if longest <= row_tokens else round_up(longest)
+    return replace(packing, row_tokens=row_tokens, rule=ExactFit(), fill="none")
+
+
+def fill_last_batch(plan: Plan, rows: int) -> Plan:
+    """The plan with empty rows up to a multiple of `rows`."""
+    missing = -len(plan.image_ids) % rows
+
+    def fill(table, value):
+        widths = [(0, missing)] + [(0, 0)] * (table.ndim - 1)
+        return np.pad(table, widths, constant_values=value)
+
+    return plan._replace(
+        image_ids=fill(plan.image_ids, -1),
+        grids=fill(plan.grids, 0),
+        kept=fill(plan.kept, 0),
+        patch_sizes=np.pad(plan.patch_sizes, [(0, missing), (0, 0), (0, 0)], mode="edge"),
+    )

@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.datasets import load_sample_images
 from sklearn.decomposition import FastICA
 
-from reference.patch_sizes import WARN_ABOVE, gain
 from reference.resize import FLEXIVIT, RESIZES, TIMM, resize_image
+from reference.sampling.patch_sizes import WARN_ABOVE, gain
 
 PICTURE = Path(__file__).parent.parent / "docs" / "img" / "pi_resize.png"
 BASE = (16, 16)

@@ -17,7 +17,7 @@ COORDINATES = {
     "fractional": "fractional: share of each side",
     "fractional_aspect": "fractional_aspect: share of the longest",
 }
-COLOURS = ("tab:blue", "tab:orange")
+COLORS = ("tab:blue", "tab:orange")
 GRID, MARKED, WIDTH, M = (8, 16), (3, 5), 768, 16
 
 
@@ -43,13 +43,13 @@ def kinds(rng: np.random.Generator) -> dict[str, dict]:
 def draw_coordinate(axis, coordinate: str, title: str) -> None:
     """Where the patches of two images lie: centres as dots, outlines as lines."""
     corner = 0.0 if coordinate == "absolute" else 0.5  # shares count from the corner of the image
-    for (name, grid), colour in zip(IMAGES.items(), COLOURS):
+    for (name, grid), color in zip(IMAGES.items(), COLORS):
         coords = raster(grid)
         u, step = locate(coordinate, coords, np.broadcast_to(np.array(grid), coords.shape), 1)
         centres = u + corner
         (top, left), (bottom, right) = (centres - step / 2).min(0), (centres + step / 2).max(0)
-        axis.plot(centres[:, 1], centres[:, 0], "o", color=colour, markersize=4, alpha=0.7, label=name)
-        axis.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=colour, alpha=0.8)
+        axis.plot(centres[:, 1], centres[:, 0], "o", color=color, markersize=4, alpha=0.7, label=name)
+        axis.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=color, alpha=0.8)
     axis.set(title=title, xlabel="x", ylabel="y", aspect="equal")
     axis.invert_yaxis()
 

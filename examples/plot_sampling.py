@@ -14,12 +14,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from data.laws import Areas, Beta, ByResolution, Constant, Schedule, Sides, TruncatedNormal, Uniform
+from data.sampling.dropping import Beta, ByResolution, Constant, Schedule
+from data.sampling.resolution import Areas, Sides, TruncatedNormal, Uniform
 
 COUNT, PATCH = 400_000, 16
 SQUARE = np.full((COUNT, 2), 1_000, np.int32)
 FINE = 100  # laws are drawn in patches so many times finer, so that steps of whole patches do not hide them
-COLOURS = ["tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple"]
+COLORS = ["tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple"]
 
 
 def main(folder: Path) -> None:
@@ -33,10 +34,10 @@ def draw_drop_rates(path: Path) -> None:
     for axis, (highest, means) in zip(
         axes[0], {0.4: (0.1, 0.25, 0.35), 0.7: (0.1, 0.25, 0.5, 0.65), 0.9: (0.1, 0.25, 0.5, 0.7, 0.85)}.items()
     ):
-        for colour, mean in zip(COLOURS, means):
+        for color, mean in zip(COLORS, means):
             rates = Beta(mean, highest).rates(rng(), SQUARE[:, 0], SQUARE[:, 0])
             label = f"mean {mean:g}: {np.mean(rates < 0.1):.1%} below 0.1"
-            density(axis, rates, np.linspace(0, 1, 101), colour, label)
+            density(axis, rates, np.linspace(0, 1, 101), color, label)
         axis.axvline(0.1, color="grey", linewidth=0.8, linestyle=":")
         axis.set(title=f"Beta(mean, highest={highest:g})", xlabel="drop rate", xlim=(0, 1), ylim=(0, 6))
         legend(axis, "upper right" if highest < 0.5 else "upper center")
@@ -48,11 +49,11 @@ def draw_drop_rates(path: Path) -> None:
 
 def draw_by_resolution(against_tokens, densities) -> None:
     tokens = token_counts(Sides(64 * FINE, 384 * FINE)).astype(int)
-    for colour, (lo, hi) in zip(COLOURS, [(0.1, 0.9), (0.25, 0.75), (0.4, 0.6)]):
+    for color, (lo, hi) in zip(COLORS, [(0.1, 0.9), (0.25, 0.75), (0.4, 0.6)]):
         rates = ByResolution(lo, hi, 16, 576).rates(rng(), tokens, tokens)
         label = f"lo={lo:g}, hi={hi:g}: mean {rates.mean():.2f}"
-        against_tokens.plot(tokens[:3_000], rates[:3_000], ".", color=colour, markersize=1.5, alpha=0.4)
-        density(densities, rates, np.linspace(0, 1, 101), colour, label)
+        against_tokens.plot(tokens[:3_000], rates[:3_000], ".", color=color, markersize=1.5, alpha=0.4)
+        density(densities, rates, np.linspace(0, 1, 101), color, label)
     against_tokens.set(xlabel="tokens of the image", ylabel="drop rate", ylim=(0, 1))
     against_tokens.set_title("ByResolution(lo, hi): linear in tokens, ± 0.04")
     densities.set(title="the same as densities, sides ~ U(64, 384)", xlabel="drop rate", xlim=(0, 1), ylim=(0, 9))
@@ -62,10 +63,10 @@ def draw_by_resolution(against_tokens, densities) -> None:
 def draw_schedules(axis) -> None:
     images_seen = np.linspace(0, 1.15 * COUNT, 400).astype(int)
     settings = {"falls fast": (0.5, -0.1), "falls slowly": (2 / 3, -0.2), "rises": (0.5, 0.1)}
-    for colour, (name, (middle, width)) in zip(COLOURS, settings.items()):
+    for color, (name, (middle, width)) in zip(COLORS, settings.items()):
         law = Schedule(Constant(), images=COUNT, middle=middle, width=width)
         rates = law.rates(rng(), images_seen, images_seen)
-        axis.plot(images_seen / COUNT, rates, color=colour, label=f"{name}: {middle:.2g}, {width:g}")
+        axis.plot(images_seen / COUNT, rates, color=color, label=f"{name}: {middle:.2g}, {width:g}")
     axis.axhline(0.5, color="grey", linewidth=0.8, linestyle=":", label="Constant(0.5)")
     axis.set(
         title="Schedule of the mean rate: middle, width",
@@ -81,9 +82,9 @@ def draw_resolutions(path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
     draws = [Uniform(), TruncatedNormal(-0.5), TruncatedNormal(0.0), TruncatedNormal(0.5)]
     for axis, kind in zip(axes, (Sides, Areas)):
-        for colour, draw in zip(COLOURS, draws):
+        for color, draw in zip(COLORS, draws):
             tokens = token_counts(kind(64 * FINE, 384 * FINE, draw))
-            density(axis, tokens, np.linspace(16, 576, 57), colour, f"{draw}: mean {tokens.mean():.0f}")
+            density(axis, tokens, np.linspace(16, 576, 57), color, f"{draw}: mean {tokens.mean():.0f}")
         axis.set(title=f"{kind.__name__}(64, 384, draw)", xlabel="tokens of a square image, patches of 16 pixels")
         legend(axis, "upper right")
     axes[0].set_ylabel("density")
@@ -94,9 +95,9 @@ def token_counts(law: Sides | Areas) -> np.ndarray:
     return law.grids(rng(), SQUARE, PATCH).prod(-1) / FINE**2
 
 
-def density(axis, values: np.ndarray, edges: np.ndarray, colour: str, label: str) -> None:
+def density(axis, values: np.ndarray, edges: np.ndarray, color: str, label: str) -> None:
     heights, _ = np.histogram(values, edges, density=True)
-    axis.stairs(heights, edges, color=colour, linewidth=1.4, label=label)
+    axis.stairs(heights, edges, color=color, linewidth=1.4, label=label)
 
 
 def legend(axis, place: str, ncols: int = 1) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from harness.cost import row_cost, sizes
 from navit_eqx.config import ModelConfig, b, l, s
-from reference.cost import efficiency, parameters, position_parameters, state_bytes, step_bytes
+from reference.evaluation.cost import efficiency, parameters, position_parameters, state_bytes, step_bytes
 
 FLOPS = 0.4 * 790e12  # of a device, in a second: 40 % of dense bfloat16 on an H200
 ISLAND, INSIDE, OUTSIDE = 8, 450e9, 50e9  # devices joined by fast links; bytes a second that each sends inside, outside

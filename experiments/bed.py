@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from data.laws import Native
-from data.plan import Packing
-from data.sources import Digits
+from data.sampling.packing import Packing
+from data.sampling.resolution import Native
+from data.sources.digits import Digits
 from harness.config import Config, DataConfig
 from navit_eqx.config import Factorised, ModelConfig, PosEmbed
-from navit_eqx.config_training import Cosine, OptimConfig
+from navit_eqx.training.config import Cosine, OptimConfig
 
 STEPS = 300
 TRAINED = Native(0.8, 1.3)  # 4 to 9 tokens a digit

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from .views import Seen, name
+from experiments.views import Seen, name
 
 Verdict = Literal["holds", "fails", "open"]
 Arms = tuple[str, ...]
@@ -58,23 +58,23 @@ def weakest(verdicts: Sequence[Verdict]) -> Verdict:
     return next((v for v in ("fails", "open") if v in verdicts), "holds")
 
 
-def judge(claim: Claim, trials: Sequence[Mapping]) -> dict:
+def judge(acquire_run_dir: Claim, trials: Sequence[Mapping]) -> dict:
     """The claim, its pairs with paired differences over seeds, and the verdict."""
     pairs = []
-    for first, second in claim.pairs:
-        by_seed = [{s: np.mean([score(trials, arm, s, claim.at) for arm in arms]) for s in seeds(trials, arms)}
+    for first, second in acquire_run_dir.pairs:
+        by_seed = [{s: np.mean([score(trials, arm, s, acquire_run_dir.at) for arm in arms]) for s in seeds(trials, arms)}
                    for arms in (first, second)]  # fmt: skip
         common = sorted(by_seed[0].keys() & by_seed[1].keys())
         differences = [float(by_seed[0][s] - by_seed[1][s]) for s in common]
         mean, error = mean_and_error(differences)
         pairs.append({
             "first": list(first), "second": list(second), "difference": mean, "error": error,
-            "verdict": verdict(differences, claim.by),
+            "verdict": verdict(differences, acquire_run_dir.by),
         })  # fmt: skip
     return {
-        "says": claim.says,
-        "by": claim.by,
-        "at": list(claim.at),
+        "says": acquire_run_dir.says,
+        "by": acquire_run_dir.by,
+        "at": list(acquire_run_dir.at),
         "pairs": pairs,
         "verdict": weakest([pair["verdict"] for pair in pairs]),
     }

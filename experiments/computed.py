@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .results import fill_readme, load, save
+from experiments.results import fill_readme, load, save
 
 
 def command_line(**options: str) -> argparse.Namespace:
@@ -30,7 +30,7 @@ def main(
     result = load(folder) if options.draw else save(folder, **measure(options))
     draw(result, folder / "result.png")
     fill_readme(folder, result)
-    for claim in result["claims"]:
+    for acquire_run_dir in result["claims"]:
         print(f"{claim['verdict']}: {claim['says']} ({claim['found']})")
 
 

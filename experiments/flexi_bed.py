@@ -3,14 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from data.laws import Native, PerImage
-from data.plan import Packing
+from data.sampling.packing import Packing
+from data.sampling.patch_size import PerImage
+from data.sampling.resolution import Native
 from experiments.bed import bed
 from experiments.trial import training_flops
 from experiments.views import View
 from harness.config import Config
 from navit_eqx.config import Flexi, Sinusoidal
-from navit_eqx.config_training import Muon
+from navit_eqx.training.config import Muon
 
 SIZES = (6, 8, 10, 12, 15)
 BASE = 8
@@ -25,10 +26,10 @@ def fixed(steps: int, patch_size: int, **data: Any) -> Config:
     Larger patches cost more to embed: with them there are fewer steps, so that all arms spend the same.
     """
     choices = {"resolution": Native(SCALES[0], SCALES[-1]), "packing": Packing(row_tokens=208, row_images=96)} | data
-    usual = bed(1, POSITIONS, **choices)
-    usual = replace(usual, rows=5, optim=replace(usual.optim, rule=Muon(), lr=2e-2))
-    sized = replace(usual, model=replace(usual.model, patch_size=patch_size))
-    return replace(sized, steps=round(steps * training_flops(usual) / training_flops(sized)))
+    grad_norm_ema = bed(1, POSITIONS, **choices)
+    grad_norm_ema = replace(grad_norm_ema, rows=5, optim=replace(grad_norm_ema.optim, rule=Muon(), lr=2e-2))
+    sized = replace(grad_norm_ema, model=replace(grad_norm_ema.model, patch_size=patch_size))
+    return replace(sized, steps=round(steps * training_flops(grad_norm_ema) / training_flops(sized)))
 
 
 def flexible(steps: int, **data: Any) -> Config:

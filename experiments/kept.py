@@ -11,12 +11,12 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.views import Seen
 from harness.config import Config
 from navit_eqx import load_model
-from navit_eqx.config_json import ConfigError, encode
-from navit_eqx.config_training import Distill
-
-from .views import Seen
+from navit_eqx.errors import ConfigError
+from navit_eqx.serialize import encode
+from navit_eqx.tasks.config import Distill
 
 
 def digest(config: Config, views: Sequence[Seen] = ()) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .claims import mean_and_error, score
-from .views import Seen
+from experiments.claims import mean_and_error, score
+from experiments.views import Seen
 
 
 def statistics(result: Mapping, arm: str, at: Sequence[Seen] = ()) -> tuple[float, float]:

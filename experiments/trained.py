@@ -19,15 +19,14 @@ from pathlib import Path
 
 import jax
 
-from harness.command import tune_allocator
+from experiments.bed import STEPS
+from experiments.claims import Claim, judge, mean_and_error
+from experiments.kept import digest, kept, located, others, seeded
+from experiments.results import fill_readme, load, save
+from experiments.trial import trial
+from experiments.views import Seen
 from harness.config import Config
-
-from .bed import STEPS
-from .claims import Claim, judge, mean_and_error
-from .kept import digest, kept, located, others, seeded
-from .results import fill_readme, load, save
-from .trial import trial
-from .views import Seen
+from harness.process import tune_allocator
 
 SEEDS = 3
 LOG = Path(__file__).parent.parent / "runs" / "experiments" / "trials.jsonl"
@@ -66,7 +65,7 @@ def main(experiment: Experiment) -> None:
         result = save(experiment.folder, steps=options.steps, **summary(experiment, trials))
     experiment.draw(result, experiment.folder / "result.png")
     fill_readme(experiment.folder, result)
-    for claim in result["claims"]:
+    for acquire_run_dir in result["claims"]:
         print(f"{claim['verdict']}: {claim['says']}")
 
 
@@ -136,7 +135,7 @@ def summary(experiment: Experiment, trials: Sequence[dict]) -> dict:
     return {
         "seeds": len({t["seed"] for t in trials}),
         "resolutions": list(experiment.views),
-        "claims": [judge(claim, read) for claim in claims],
+        "claims": [judge(acquire_run_dir, read) for acquire_run_dir in claims],
         "tables": accuracy_tables(read),
         "trials": list(trials),
     }

@@ -12,29 +12,31 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from data.laws import AtRandom, OneSize, Resolution
-from data.lessons import LessonRows
 from data.pipeline import batches
 from data.plan import NOTHING
 from data.rows import PlannedRows
-from data.sources import Source
-from harness import choose
+from data.sampling.patch_size import OneSize
+from data.sampling.resolution import Resolution
+from data.sampling.token_selection import AtRandom
+from data.sources.source import Source
+from data.tasks.distill import LessonRows
+from experiments.views import Seen, View, name, view, with_kernel
+from harness import resolve as choose
 from harness.config import Config, DataConfig
 from harness.cost import row_cost
-from harness.loading import evaluation_batches, open_source, training_lessons, training_rows
-from harness.start import begin, shape_from
-from harness.teaching import Teacher, apart, open_teacher
+from harness.run.loading import evaluation_batches, open_source, training_lessons, training_rows
+from harness.run.teacher import Teacher, apart, open_teacher
+from harness.run.warm_start import begin, shape_from
 from navit_eqx import NaViT, save_model
-from navit_eqx.compiling import often
 from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.config_training import Distill, Loss, OptimConfig
-from navit_eqx.evaluate import predict
-from navit_eqx.optim import optimiser
-from navit_eqx.train import Metrics, State, init, train_step
-from navit_eqx.types import to_device
-from reference.types import Row
-
-from .views import Seen, View, name, view, with_kernel
+from navit_eqx.inference import predict
+from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Distill, Loss
+from navit_eqx.training.compiling import step_compiler_options
+from navit_eqx.training.config import OptimConfig
+from navit_eqx.training.optim import optimizer
+from navit_eqx.training.step import Metrics, State, init, train_step
+from reference.rows import Row
 
 
 def trial(config: Config, views: Sequence[Seen], keep: Path | None = None) -> dict:
@@ -52,7 +54,7 @@ def trial(config: Config, views: Sequence[Seen], keep: Path | None = None) -> di
     rows = seen_in_training(config, train, teacher)
     state, sums = learn(config, rows, program, partial(begin, config=config, classes=train.manifest.classes), teacher)
     trained = time.perf_counter()
-    model = eqx.combine(state.best, program.static)
+    model = eqx.combine(state.eval_params, program.static)
     if keep:
         save_model(keep, model, config.model, {"classes": list(train.manifest.classes)})
     accuracy = {name(seen): accuracy_of(model, config, val, view(seen)) for seen in views}
@@ -147,7 +149,7 @@ _opened = lru_cache(open_source)
 def sight(config: Config) -> Config:
     """What evaluation batches depend on, and defaults for the rest."""
     shape = ModelConfig(config.model.patch_size, posembed=Factorised(config.model.posembed.longest_side))
-    data = replace(config.data, dropping=NOTHING, choosing=AtRandom(), resolution=DataConfig().resolution)
+    data = replace(config.data, dropping=NOTHING, token_selection=AtRandom(), resolution=DataConfig().resolution)
     return Config(model=shape, data=data, rows=config.rows)
 
 
@@ -172,12 +174,12 @@ def compiled(shape: ModelConfig, optim: OptimConfig, loss: Loss, steps: int, kin
 
     Stochastic depth, if there is any, draws the same for every seed of a configuration.
     """
-    tx = optimiser(optim, steps)
+    tx = optimizer(optim, steps)
     like = eqx.filter_eval_shape(kind, shape, key=jr.key(0))
     static = eqx.filter(like, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
-    step = partial(train_step, static=static, loss=loss, optimiser=tx, config=optim, seed=0)
+    step = partial(train_step, static=static, loss=loss, optimizer=tx, config=optim, seed=0)
     return Program(
         lambda key, change: init(change(kind(shape, key=key)), tx, optim),  # leaf by leaf: else it compiles for longer
-        jax.jit(step, donate_argnums=0, compiler_options=often()),
+        jax.jit(step, donate_argnums=0, compiler_options=step_compiler_options()),
         static,
     )

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from harness.loading import interpolation_of
+from harness.run.loading import interpolation_of
 from navit_eqx import NaViT
-from navit_eqx.bridge import from_reference, to_reference
 from navit_eqx.config import ModelConfig
+from navit_eqx.weights.bridge import from_reference, to_reference
 from reference.resize import RESIZES
 
 
@@ -50,6 +50,6 @@ def with_kernel(model: NaViT, shape: ModelConfig, size: int, kernel: str) -> NaV
     """`model` as one whose own patch size is `size`; its kernel is brought there in the named way."""
     own = shape.patch_size
     other = eqx.filter_eval_shape(NaViT, replace(shape, patch_size=size), key=jr.key(0))
-    resized = RESIZES[kernel](np.asarray(model.embed.w, float), (own, own), (size, size), interpolation_of(shape))
-    changed = eqx.tree_at(lambda m: m.embed.w, model, jnp.asarray(resized, model.embed.w.dtype))
+    resized = RESIZES[kernel](np.asarray(model.patch_embedding.w, float), (own, own), (size, size), interpolation_of(shape))
+    changed = eqx.tree_at(lambda m: m.patch_embedding.w, model, jnp.asarray(resized, model.patch_embedding.w.dtype))
     return from_reference(to_reference(changed), other)

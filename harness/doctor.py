@@ -29,28 +29,27 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from data.errors import DataError
-from data.lessons import Lesson
-from data.pipeline import batches
 from data.rows import PlannedRows
-from data.sources import Source
-from data.teacher import TeacherView
+from data.sources.source import Source
+from data.tasks import DataTask
 from navit_eqx import ModelConfig
-from navit_eqx.config_json import ConfigError, check
-from navit_eqx.model import compute_dtype
-from navit_eqx.saver import Saver
-from navit_eqx.sharding import data_mesh
-from navit_eqx.train import State
-from reference.types import Row
+from navit_eqx.errors import ConfigError, check
+from navit_eqx.layers import compute_dtype
+from navit_eqx.tasks import PreparedTask
+from navit_eqx.training.checkpoints import Checkpointer
+from navit_eqx.training.program import Program
+from navit_eqx.training.sharding import data_mesh
+from navit_eqx.training.step import State
+from reference.rows import Batch
 
-from . import choose
-from .attention import shape_for
-from .command import Unavailable, code_of
 from .config import Config, TensorBoard, Wandb
-from .loading import check_left_out, open_source, training_lessons, training_rows
-from .logger import needed
-from .program import Program, program_of
-from .start import begin, branch, shape_from
-from .teaching import Teacher, apart, open_teacher
+from .exit_codes import Unavailable, code_of
+from .resolve import resolve
+from .run.attention import shape_for
+from .run.loading import check_left_out, open_source, open_task, training_batches, training_rows
+from .run.logger import needed
+from .run.program import program_of
+from .run.warm_start import resume_from, shape_from, warm_start
 
 ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")
 OPEN_FILES = (256, 64)  # of the program, and of each data worker
@@ -77,20 +76,23 @@ class Case:
 
     @cached_property
     def sources(self) -> tuple[Source, Source]:
-        return open_source(self.given.data, "train"), open_source(self.given.data, "val")
+        return open_source(self.given, "train"), open_source(self.given, "val")
 
     @cached_property
-    def teacher(self) -> Teacher | None:
-        return open_teacher(self.given.loss, self.sources[0].manifest)
+    def shaped(self) -> Config:
+        """With the shape of the model to start from."""
+        return shape_from(self.given)[0]
+
+    @cached_property
+    def task(self) -> tuple[PreparedTask, DataTask]:
+        """Both sides of the task."""
+        return open_task(self.shaped, self.sources[0].manifest)
 
     @cached_property
     def config(self) -> Config:
         """With nothing left open."""
-        return choose.resolve(shape_from(self.given)[0], self.sources[0].manifest, self.teacher)[0]
-
-    @property
-    def view(self) -> TeacherView | None:
-        return self.teacher and self.teacher.view(self.config.loss)
+        prepared, task = self.task
+        return resolve(replace(self.shaped, task=prepared.config), self.sources[0].manifest, task)[0]
 
     @cached_property
     def shape(self) -> ModelConfig:
@@ -99,12 +101,13 @@ class Case:
 
     @cached_property
     def planned(self) -> PlannedRows:
-        return training_rows(self.config, self.sources[0], self.view)
+        config = self.config  # resolves the task as well
+        return training_rows(config, self.sources[0], self.task[1])
 
     @cached_property
-    def batch(self) -> Row | Lesson:
+    def batch(self) -> Batch:
         """The first one of the run."""
-        stream = batches(training_lessons(self.config, self.planned, self.view), self.config.rows)
+        stream = training_batches(self.config, self.task[1], self.planned)()
         try:
             return jax.tree.map(np.array, next(stream))
         finally:
@@ -112,21 +115,21 @@ class Case:
 
     @cached_property
     def program(self) -> Program:
-        return program_of(replace(self.config, model=self.shape), data_mesh(), self.teacher and self.teacher.model)
+        return program_of(replace(self.config, model=self.shape), self.task[0], data_mesh())
 
     @property
     def state_bytes(self) -> int:
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.program.like))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.program.abstract_state))
 
     @cached_property
     def step(self) -> Any:
         """The compiled training step."""
-        return self.program.step.lower(self.program.like, *self.program.given(self.batch)).compile()
+        return self.program.step.lower(self.program.abstract_state, self.program.device_batch(self.batch)).compile()
 
     @cached_property
     def state(self) -> State:
         """Before the first step."""
-        return self.program.fresh(jr.key(self.config.seed))
+        return self.program.init_state(jr.key(self.config.seed))
 
 
 # the machine ------------------------------------------------------------------------------------------
@@ -239,19 +242,19 @@ def data(case: Case) -> str:
     aside = len(train.set_aside) + len(val.set_aside)
     return (
         f"{len(train)} images to train on, {len(val)} to test on, {len(train.classes)} classes, {aside} set aside; "
-        f"rows of {case.config.data.packing.row_tokens} tokens, "
-        f"padding {plan.padding(case.config.data.packing.row_tokens):.2%}"
+        f"rows of {case.config.data.packing.shape[0]} tokens, "
+        f"padding {plan.padding(case.config.data.packing.shape[0]):.2%}"
     )
 
 
 def first_batch(case: Case) -> str:
     """It is read, and its images can be decoded."""
-    began, batch = time.perf_counter(), apart(case.batch)[0]
-    seconds, there = time.perf_counter() - began, batch.image_ids >= 0
-    lost = int((there & (batch.labels < 0)).sum())
+    began, row = time.perf_counter(), case.batch.row
+    seconds, there = time.perf_counter() - began, row.image_ids >= 0
+    lost = int((there & (row.grids[..., 0] == 0)).sum())
     if not there.any() or lost > case.config.data.max_unreadable * there.sum() + 1:
         raise DataError(f"{lost} of the first {there.sum()} images cannot be decoded: see python -m data.check DIR")
-    return f"{there.sum()} images, {(batch.segment_ids > 0).sum()} tokens in {seconds:.2f} s"
+    return f"{there.sum()} images, {(row.segment_ids > 0).sum()} tokens in {seconds:.2f} s"
 
 
 def shared_memory(case: Case) -> str:
@@ -298,25 +301,25 @@ def start(case: Case) -> str:
     """The saved model to start from fits."""
     if not case.config.start:
         return "from scratch"
-    if branch(case.config, case.program.like):
+    if resume_from(case.config, case.program.abstract_state):
         return f"from {case.config.start}"
-    begin(case.program.model(case.state.model), case.config, case.sources[0].manifest.classes)
+    warm_start(case.program.model(case.state.model), case.config, case.sources[0].manifest.classes)
     return f"from {case.config.start}"
 
 
 def training_step(case: Case) -> str:
     """It learns from the first batch; then it is timed."""
-    given = case.program.given(case.batch)
-    case.state, metrics = case.step(case.state, *given)
+    batch = case.program.device_batch(case.batch)
+    case.state, metrics = case.step(case.state, batch)
     first = jax.device_get(metrics)
     if first.refused:
-        raise FloatingPointError(f"refused: loss {first.loss}, gradient norm {first.grad_norm}; lower --optim.lr")
+        raise FloatingPointError(f"refused: loss {first.loss_sum}, gradient norm {first.grad_norm}; lower --optim.lr")
     began = time.perf_counter()
-    case.state, _ = jax.block_until_ready(case.step(case.state, *given))
+    case.state, _ = jax.block_until_ready(case.step(case.state, batch))
     seconds = time.perf_counter() - began
     return (
-        f"loss {first.loss / first.images:.3f}, {seconds:.3f} s, {first.tokens / seconds / 1e3:.1f}k tokens/s without "
-        f"reading; {case.config.steps} steps are {case.config.steps * seconds / 3600:.2g} hours"
+        f"loss {first.loss_sum / first.count:.3f}, {seconds:.3f} s, {first.tokens / seconds / 1e3:.1f}k tokens/s without "
+        f"reading; {case.config.total_steps} steps are {case.config.total_steps * seconds / 3600:.2g} hours"
     )
 
 
@@ -325,9 +328,9 @@ def save_and_restore(case: Case) -> str:
     said: list[str] = []
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=case.place) as inside:
-        with Saver(inside, 1, said.append) as saver:
+        with Checkpointer(inside, 1, said.append) as saver:
             saver.save(1, case.state, {})
-        if said or Saver(inside, 1, said.append).restore(case.program.like) is None:
+        if said or Checkpointer(inside, 1, said.append).restore(case.program.abstract_state) is None:
             raise OSError(f"{case.place}: {'; '.join(said)}")
     return f"{case.state_bytes / MIB:.1f} MiB came back to the bit in {time.perf_counter() - began:.1f} s"
 
@@ -380,14 +383,14 @@ CHECKS: dict[str, tuple[Callable[[Case], str], tuple[str, ...]]] = {
 def examine(case: Case, say: Callable[[str], None] = print) -> int:
     """Say a line for each check; the exit code."""
     codes: dict[str, int] = {}  # of what is not ok; 0 where it could not be tried
-    for name, (look, needs) in CHECKS.items():
+    for name, (try_it, needs) in CHECKS.items():
         missing = next((need for need in needs if need in codes), None)
         if missing:
             codes[name] = 0
             say(f"{name:17} not tried: {missing} is not ok")
             continue
         try:
-            say(f"{name:17} ok: {look(case)}")
+            say(f"{name:17} ok: {try_it(case)}")
         except Exception as error:  # of any kind: this program exists to report them
             if os.environ.get("NAVIT_DEBUG"):
                 raise

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .config import ModelConfig
 from .layers import AbstractNorm, full, make_norm, masked_softmax, matmul, normal
-from .masks import Among
-from .rope import turn
+from .masks import SegmentMask
+from .rope import apply_rotary
 
 
 class Attention(eqx.Module):
@@ -52,14 +52,14 @@ class Attention(eqx.Module):
         self,
         x: Float[Array, "*B T D"],
         context: Float[Array, "*B S D"],
-        mask: Bool[Array, "*B T S"] | Among | None,
+        mask: Bool[Array, "*B T S"] | SegmentMask | None,
         angles: Float[Array, "*B T half"] | None = None,
     ) -> Float[Array, "*B T D"]:
         q = project(x, self.q, self.q_bias, self.q_norm)
         k = project(context, self.k, self.k_bias, self.k_norm)
         v = project(context, self.v, self.v_bias, None)
         if angles is not None:
-            q, k = turn(q, angles), turn(k, angles)
+            q, k = apply_rotary(q, angles), apply_rotary(k, angles)
         mixed: Any = attend(q, k, v, mask, self.logit_scale)
         flat = heads_first(mixed).reshape(*x.shape[:-1], -1)
         return plus(matmul(flat, self.o.reshape(flat.shape[-1], -1)), self.o_bias)
@@ -69,17 +69,17 @@ def attend(
     q: Float[Array, "*B H T K"],
     k: Float[Array, "*B H S K"],
     v: Float[Array, "*B H S K"],
-    mask: Bool[Array, "*B T S"] | Among | None,
+    mask: Bool[Array, "*B T S"] | SegmentMask | None,
     scale: float,
 ) -> Float[Array, "*B H T K"]:
     """softmax(q kᵀ · scale) v by the program that the mask is made for; see `kernels.whom`."""
-    if isinstance(mask, Among):
-        return mask.look(q, k, v, scale)
-    return look(q, k, v, None if mask is None else mask[..., None, :, :], scale)
+    if isinstance(mask, SegmentMask):
+        return mask.dot_product_attention(q, k, v, scale)
+    return dot_product_attention(q, k, v, None if mask is None else mask[..., None, :, :], scale)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def look(
+def dot_product_attention(
     q: Float[Array, "*B H T K"],
     k: Float[Array, "*B H S K"],
     v: Float[Array, "*B H S K"],
@@ -90,16 +90,18 @@ def look(
 
     A masked weight is 0, so that the gradient asks for no mask: dS = w ∘ (dW − Σ_s w ∘ dW).
     """
-    return look_and_keep(q, k, v, mask, scale)[0]
+    return dot_product_attention_fwd(q, k, v, mask, scale)[0]
 
 
-def look_and_keep(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> tuple[Array, tuple[Array, ...]]:
+def dot_product_attention_fwd(
+    q: Array, k: Array, v: Array, mask: Array | None, scale: float
+) -> tuple[Array, tuple[Array, ...]]:
     """Outputs, and what their gradient needs."""
     weights = masked_softmax(jnp.einsum("...htk,...hsk->...hts", q, k) * scale, mask)
     return jnp.einsum("...hts,...hsk->...htk", weights, v), (q, k, v, weights)
 
 
-def look_gradient(scale: float, kept: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
+def dot_product_attention_bwd(scale: float, kept: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
     """Of q, k and v."""
     q, k, v, weights = kept
     dv = jnp.einsum("...hts,...htk->...hsk", weights, g)
@@ -108,7 +110,9 @@ def look_gradient(scale: float, kept: tuple[Array, ...], g: Array) -> tuple[Arra
     return jnp.einsum("...hts,...hsk->...htk", ds, k), jnp.einsum("...hts,...htk->...hsk", ds, q), dv
 
 
-look.defvjp(look_and_keep, lambda scale, kept, g: (*look_gradient(scale, kept, g), None))
+dot_product_attention.defvjp(
+    dot_product_attention_fwd, lambda scale, kept, g: (*dot_product_attention_bwd(scale, kept, g), None)
+)
 
 
 def project(

@@ -1,9 +1,10 @@
 """What a model is made of: frozen dataclasses, no flags that exclude each other."""
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
 
-from .config_json import check
+from .errors import check
 from .resize import FLEXIVIT, Interpolation
 
 Coordinate = Literal["absolute", "fractional", "fractional_aspect"]
@@ -107,8 +108,8 @@ def check_posembed(posembed: PosEmbed, width: int) -> None:
         check(value >= 1, f"model.posembed.{name} must be at least 1, got {value}")
     check(
         width % posembed.pieces == 0,
-        f"model.width={width} must be a multiple of {posembed.pieces}: of so many equal pieces are the positions "
-        f"of {type(posembed).__name__} made",
+        f"model.width={width} must be divisible by {posembed.pieces}: {type(posembed).__name__} concatenates "
+        f"{posembed.pieces} equal parts",
     )
 
 
@@ -212,7 +213,7 @@ Backend = Auto | Dense | Loop | Pallas | CuDNN | Splash
 
 @dataclass(frozen=True)
 class Flexi:
-    """A model trained on patches of several sizes, all through the one kernel of `ModelConfig.patch_size`."""
+    """A model trained on patches of several sizes, all through the one kernel of `ModelConfig.patch`."""
 
     sizes: tuple[int, ...] = ()
     """Sides of the patches, in pixels."""
@@ -230,17 +231,20 @@ class Flexi:
 class ModelConfig:
     """Shape of a NaViT."""
 
-    patch_size: int = 16
-    """Side of a patch, in pixels; of a flexible model that of its kernel, which serves every other size."""
+    patch: tuple[int, ...] = (16, 16)
+    """Height and width of a patch in pixels; of a flexible model those of its kernel, which serves every other size."""
+    channels: int = 3
+    """Channels of an image: 1 grey, 3 RGB, 4 RGBA, or any number of bands."""
     width: int = 192
     depth: int = 12
     heads: int = 3
     mlp_width: int = 768
-    classes: int = 0
-    """Number of classes; 0 takes it from the data."""
     posembed: PosEmbed = field(default_factory=Factorised)
     flexi: Flexi | None = None
-    """Patches of several sizes; none trains one size, and other sizes are read by FlexiViT's interpolation."""
+    """Patches of several sizes; none reads one size."""
+    mean: tuple[float, ...] = (0.5,)
+    """Of pixels in 0…1, taken off before they are divided by `std`: one number for all channels, or one for each."""
+    std: tuple[float, ...] = (0.5,)
     rope: Rope | None = None
     """Rotary positions, instead of or beside the added ones."""
     registers: int = 0
@@ -267,10 +271,24 @@ class ModelConfig:
     """Blocks per iteration of the scan: more is a longer compilation, sometimes a faster step."""
 
     def __post_init__(self):
-        for name in ("patch_size", "width", "depth", "heads", "mlp_width", "unroll"):
+        for name in ("channels", "width", "depth", "heads", "mlp_width", "unroll"):
             check(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("classes", "registers"):
-            check(getattr(self, name) >= 0, f"model.{name} must not be negative, got {getattr(self, name)}")
+        check(self.registers >= 0, f"model.registers must not be negative, got {self.registers}")
+        check(
+            len(self.patch) >= 2 and min(self.patch) >= 1,
+            f"model.patch is a height and a width in pixels, such as 16 16, got {self.patch}",
+        )
+        check(
+            len({self.channels * prod(patch) for patch in self.patches}) == len(self.patches),
+            f"model.flexi.sizes: two of the patches {self.patches} have as many numbers, and rows would not tell which",
+        )
+        for name in ("mean", "std"):
+            check(
+                len(getattr(self, name)) in (1, self.channels),
+                f"model.{name} holds one number, or one for each of {self.channels} channels, "
+                f"got {len(getattr(self, name))}",
+            )
+        check(min(self.std) > 0, f"model.std must be above 0, got {self.std}")
         check(self.width % self.heads == 0, f"model.width={self.width} must be a multiple of heads={self.heads}")
         check_posembed(self.posembed, self.width)
         check(
@@ -295,29 +313,44 @@ class ModelConfig:
     @property
     def patch_dim(self) -> int:
         """Numbers in a flattened patch, P."""
-        return 3 * self.patch_size**2
+        return self.channels * prod(self.patch)
+
+    @property
+    def patches(self) -> tuple[tuple[int, ...], ...]:
+        """Patch sizes that rows may have; the first is that of the kernel."""
+        sizes = () if self.flexi is None else self.flexi.sizes
+        return self.patch, *((size, size) for size in sizes if (size, size) != self.patch)
 
     @property
     def interpolation(self) -> Interpolation:
         """By which patches of other sizes are read."""
         return FLEXIVIT if self.flexi is None else self.flexi.interpolation
 
-
-def ti(patch_size: int = 16) -> ModelConfig:
-    """ViT-Ti: 5.5 M parameters in 12 blocks of width 192."""
-    return ModelConfig(patch_size, width=192, depth=12, heads=3, mlp_width=768)
-
-
-def s(patch_size: int = 16) -> ModelConfig:
-    """ViT-S: 22 M parameters in 12 blocks of width 384."""
-    return ModelConfig(patch_size, width=384, depth=12, heads=6, mlp_width=1536)
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What formulas of cost read of it."""
+        return {name: getattr(self, name) for name in ("patch_dim", "width", "depth", "mlp_width")}
 
 
-def b(patch_size: int = 16) -> ModelConfig:
-    """ViT-B: 86 M parameters in 12 blocks of width 768."""
-    return ModelConfig(patch_size, width=768, depth=12, heads=12, mlp_width=3072)
+VARIANTS = {
+    "Ti": (192, 12, 3, 768),
+    "S": (384, 12, 6, 1536),
+    "B": (768, 12, 12, 3072),
+    "L": (1024, 24, 16, 4096),
+}
 
 
-def l(patch_size: int = 16) -> ModelConfig:  # noqa: E743
-    """ViT-L: 304 M parameters in 24 blocks of width 1024."""
-    return ModelConfig(patch_size, width=1024, depth=24, heads=16, mlp_width=4096)
+def variant(name: str) -> ModelConfig:
+    """A size of ViT and a patch: "Ti/16", "S/16", "B/16", "L/14" …, 5.5, 22, 86 and 304 M parameters in the blocks.
+
+    Raises ConfigError on a name that is none.
+
+        variant("B/16").width  # 768
+    """
+    size, _, patch = name.partition("/")
+    check(
+        size in VARIANTS and patch.isdecimal(),
+        f"no variant {name!r}: write one of {', '.join(VARIANTS)} and a patch, as in B/16",
+    )
+    width, depth, heads, mlp_width = VARIANTS[size]
+    return ModelConfig((int(patch), int(patch)), width=width, depth=depth, heads=heads, mlp_width=mlp_width)

@@ -6,12 +6,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .attention import Attention
 from .config import ModelConfig
 from .layers import AbstractNorm, Mlp, make_norm
-from .masks import Among
+from .masks import SegmentMask
 
 
 class Block(eqx.Module):
@@ -40,7 +41,7 @@ class Block(eqx.Module):
     def __call__(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | Among | None,
+        mask: Bool[Array, "*B T T"] | SegmentMask | None,
         angles: Float[Array, "*B T half"] | None = None,
         gate: Float[Array, "*B T"] | None = None,
     ) -> Float[Array, "*B T D"]:
@@ -51,13 +52,13 @@ class Block(eqx.Module):
 
 def add(
     x: Float[Array, "*B T D"],
-    branch: Float[Array, "*B T D"],
+    residual: Float[Array, "*B T D"],
     scale: Float[Array, " D"] | None,
     gate: Float[Array, "*B T"] | None,
 ) -> Float[Array, "*B T D"]:
-    """x + gate · scale · branch; None is 1."""
-    branch = branch if scale is None else branch * scale.astype(x.dtype)
-    return x + (branch if gate is None else branch * gate[..., None].astype(x.dtype))
+    """x + gate · scale · residual; None is 1."""
+    residual = residual if scale is None else residual * scale.astype(x.dtype)
+    return x + (residual if gate is None else residual * gate[..., None].astype(x.dtype))
 
 
 class Encoder(eqx.Module):
@@ -80,18 +81,18 @@ class Encoder(eqx.Module):
     def __call__(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | Among | None,
+        mask: Bool[Array, "*B T T"] | SegmentMask | None,
         angles: Float[Array, "*B T half"] | None = None,
         gates: Float[Array, "L *B T"] | None = None,
     ) -> Float[Array, "*B T D"]:
         return self.norm(self.run(x, mask, angles, gates)[0])
 
-    def layers(
+    def hidden_states(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | Among | None,
+        mask: Bool[Array, "*B T T"] | SegmentMask | None,
         angles: Float[Array, "*B T half"] | None,
-    ) -> Float[Array, "layers *B T D"]:
+    ) -> Float[Array, "states *B T D"]:
         """Tokens before the first block and after each; the last ones, through `norm`, are what the encoder gives."""
         _, after = self.run(x, mask, angles, None, keep=True)
         return jnp.concatenate([x[None], after])
@@ -99,7 +100,7 @@ class Encoder(eqx.Module):
     def run(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | Among | None,
+        mask: Bool[Array, "*B T T"] | SegmentMask | None,
         angles: Float[Array, "*B T half"] | None,
         gates: Float[Array, "L *B T"] | None,
         keep: bool = False,
@@ -114,3 +115,29 @@ class Encoder(eqx.Module):
 
         step = jax.checkpoint(step) if self.remat else step
         return jax.lax.scan(step, x, (stacked, gates), unroll=self.unroll)
+
+
+def skip_rates(rate: float, depth: int) -> Float[np.ndarray, " L"]:
+    """The chance that an image skips block l: from 0 at the first to `rate` at the last, in a straight line."""
+    return np.linspace(0.0, rate, depth)
+
+
+def sample_gates(
+    key: PRNGKeyArray, rates: Float[np.ndarray, " L"], image_ids: Int[Array, "*B I"]
+) -> Float[Array, "L *B I"]:
+    """0 where an image skips a block, otherwise 1/(1 − rate), so that the mean is 1.
+
+    Drawn from the image's number, so that neither packing nor the number of devices can change them.
+    """
+
+    def stays(image_id):
+        return jr.uniform(jr.fold_in(key, image_id), (len(rates),), jnp.float32) >= jnp.asarray(rates, jnp.float32)
+
+    gates = jax.vmap(stays)(image_ids.reshape(-1)).astype(jnp.float32) / jnp.asarray(1 - rates, jnp.float32)
+    return gates.T.reshape(len(rates), *image_ids.shape)
+
+
+def token_gates(gates: Float[Array, "L *B I"], segment_ids: Int[Array, "*B T"]) -> Float[Array, "L *B T"]:
+    """The gate of each token's image."""
+    slot = jnp.maximum(segment_ids, 1) - 1
+    return jnp.take_along_axis(gates, slot[None], axis=-1)

@@ -6,13 +6,15 @@ Memory: norms and GELU are cheap to compute and large to keep, so their gradient
 """
 
 import abc
+from collections.abc import Sequence
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
 from .config import ModelConfig
 
@@ -127,3 +129,25 @@ def masked_softmax(logits: Float[Array, "*n S"], mask: Bool[Array, "*#n S"] | No
         return jax.nn.softmax(x, axis=-1).astype(logits.dtype)
     masked = jnp.where(mask, x, jnp.finfo(x.dtype).min)
     return jnp.where(mask, jax.nn.softmax(masked, axis=-1), 0).astype(logits.dtype)
+
+
+def normalize(
+    patches: Num[Array, "*B T P"], mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.5,)
+) -> Float[Array, "*B T P"]:
+    """(x / 255 − mean) / std, channel by channel; floating-point patches are taken as already normalized.
+
+    One number of `mean` and `std` stands for every channel. Pixels cross to the device as uint8, a quarter of the bytes
+    of float32.
+    """
+    if jnp.issubdtype(patches.dtype, jnp.floating):
+        return patches
+    repeats = patches.shape[-1] // len(mean)
+    scale, shift = np.tile(1 / (255 * np.array(std)), repeats), np.tile(np.array(mean) / np.array(std), repeats)
+    return patches.astype(jnp.float32) * jnp.asarray(scale, jnp.float32) - jnp.asarray(shift, jnp.float32)
+
+
+def compute_dtype(dtype: str) -> str:
+    """ "auto" is float32 on a CPU, where bfloat16 is slower, and bfloat16 on accelerators."""
+    if dtype != "auto":
+        return dtype
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"

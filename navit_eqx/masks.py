@@ -1,4 +1,4 @@
-"""Who may look at whom.   segment_ids: 1…I = image slot, 0 = padding; True = may look."""
+"""Which token attends to which.   segment_ids: 1…I = image slot, 0 = padding; True = may attend."""
 
 import abc
 
@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-class Among(eqx.Module):
+class SegmentMask(eqx.Module):
     """`same_image` in the form that a kernel reads instead of a mask: see `kernels/`."""
 
     @abc.abstractmethod
-    def look(
+    def dot_product_attention(
         self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H T K"], v: Float[Array, "*B H T K"], scale: float
     ) -> Float[Array, "*B H T K"]:
         """softmax(q kᵀ · scale) v, each token among those of its image; 0 for padding."""
 
 
 def same_image(segment_ids: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
-    """Tokens of the same image. Padding sees nobody and is seen by nobody.   [NaViT, §2.1, fig. 2]"""
+    """Tokens of the same image. Padding neither attends nor is attended to.   [NaViT, §2.1, fig. 2]"""
     real = segment_ids > 0
     same = segment_ids[..., :, None] == segment_ids[..., None, :]
     return same & real[..., :, None] & real[..., None, :]
@@ -30,6 +30,11 @@ def slot_tokens(segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B 
     return slot[:, None] == segment_ids[..., None, :]
 
 
+def used_slots(segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B I"]:
+    """The slots that hold an image: those with at least one token."""
+    return slot_tokens(segment_ids, slots).any(-1)
+
+
 def spans(segment_ids: Int[Array, "*B T"], slots: int) -> tuple[Int[Array, "*B I"], Int[Array, "*B I"]]:
     """Of each slot, the place of its first token and the one after its last; T, 0 where it is empty."""
     tokens, length = slot_tokens(segment_ids, slots), segment_ids.shape[-1]
@@ -39,6 +44,6 @@ def spans(segment_ids: Int[Array, "*B T"], slots: int) -> tuple[Int[Array, "*B I
 
 def register_ids(segment_ids: Int[Array, "*B T"], slots: int, registers: int) -> Int[Array, "*B registers_of_all"]:
     """Segment ids of the registers of all slots, slot by slot; those of an empty slot are padding."""
-    used = slot_tokens(segment_ids, slots).any(-1)
+    used = used_slots(segment_ids, slots)
     ids = jnp.where(used, jnp.arange(1, slots + 1, dtype=segment_ids.dtype), 0)
     return jnp.repeat(ids, registers, axis=-1)

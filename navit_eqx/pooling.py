@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from . import config
 from .attention import Attention
 from .config import ModelConfig
-from .layers import AbstractNorm, Mlp, make_norm, normal
+from .layers import AbstractNorm, Mlp, full, make_norm, normal
 
 
 class AbstractPool(eqx.Module):
@@ -71,8 +71,9 @@ class MeanPool(AbstractPool):
     def __call__(
         self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]:
+        y = full(x)  # bfloat16 cannot count beyond 256
         count = jnp.maximum(mask.sum(-1, keepdims=True), 1)
-        return mask.astype(x.dtype) @ x / count.astype(x.dtype)
+        return (mask.astype(y.dtype) @ y / count.astype(y.dtype)).astype(x.dtype)
 
 
 class MaxPool(AbstractPool):

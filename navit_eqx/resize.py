@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .config_json import check
+from .errors import check
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """How a sample between samples is read: method "linear", "cubic" or "cubic75", edges "clamp" or "renormalise"."""
+    """How a sample between samples is read: method "linear", "cubic" or "cubic75", edges "clamp" or "renormalize"."""
 
     method: str = "linear"
     antialias: bool = False
@@ -44,10 +44,10 @@ def keys(x: float, a: float) -> float:
 
 METHODS = {"linear": triangle, "cubic": lambda x: keys(x, -0.5), "cubic75": lambda x: keys(x, -0.75)}
 RADIUS = {"linear": 1, "cubic": 2, "cubic75": 2}
-EDGES = ("clamp", "renormalise")
+EDGES = ("clamp", "renormalize")
 
 FLEXIVIT = Interpolation()
-TIMM = Interpolation("cubic", antialias=True, edges="renormalise")
+TIMM = Interpolation("cubic", antialias=True, edges="renormalize")
 
 
 def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:

@@ -30,7 +30,7 @@ def rope_of(config: ModelConfig) -> Rope | None:
     return None if config.rope is None else Rope(config.width // config.heads, config.rope.theta)
 
 
-def turn(x: Float[Array, "*B H T K"], angles: Float[Array, "*B T half"]) -> Float[Array, "*B H T K"]:
+def apply_rotary(x: Float[Array, "*B H T K"], angles: Float[Array, "*B T half"]) -> Float[Array, "*B H T K"]:
     """Turn each pair (x_j, x_{j + K/2}) by its angle, the same in all heads."""
     cos, sin = (f(angles)[..., None, :, :].astype(x.dtype) for f in (jnp.cos, jnp.sin))
     a, b = jnp.split(x, 2, axis=-1)

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .layers import masked_softmax, norm
-from .rope import turn
+from .rope import apply_rotary
 
 
 def attention(
@@ -24,7 +24,7 @@ def attention(
     k = norm(params["k_norm"], project(params, "k", context))
     v = project(params, "v", context)
     if angles is not None:
-        q, k = turn(q, angles), turn(k, angles)
+        q, k = apply_rotary(q, angles), apply_rotary(k, angles)
     logits = np.einsum("thk,shk->hts", q, k) * params["logit_scale"]
     mixed = np.einsum("hts,shk->thk", masked_softmax(logits, mask), v)
     y = np.einsum("thk,hkd->td", mixed, params["o"])

@@ -1,7 +1,7 @@
 """Pre-norm transformer blocks. Their parameters are stacked: every leaf of `blocks` has a leading axis L."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from .attention import attention
 from .layers import mlp, norm
@@ -26,13 +26,13 @@ def block(
 
 def add(
     x: Float[np.ndarray, "T D"],
-    branch: Float[np.ndarray, "T D"],
+    residual: Float[np.ndarray, "T D"],
     scale: Float[np.ndarray, " D"] | None,
     gate: Float[np.ndarray, " T"] | None,
 ) -> Float[np.ndarray, "T D"]:
-    """x + gate · scale · branch; None is 1."""
-    branch = branch if scale is None else scale * branch
-    return x + (branch if gate is None else gate[:, None] * branch)
+    """x + gate · scale · residual; None is 1."""
+    residual = residual if scale is None else scale * residual
+    return x + (residual if gate is None else gate[:, None] * residual)
 
 
 def encoder(
@@ -43,10 +43,10 @@ def encoder(
     gates: Float[np.ndarray, "L T"] | None = None,
 ) -> Float[np.ndarray, "T D"]:
     """All blocks in turn and a last norm.   [ViT, eq. 2-4]"""
-    return norm(params["norm"], layers(params, x, mask, angles, gates)[-1])
+    return norm(params["norm"], hidden_states(params, x, mask, angles, gates)[-1])
 
 
-def layers(
+def hidden_states(
     params: dict,
     x: Float[np.ndarray, "T D"],
     mask: Bool[np.ndarray, "T T"] | None,
@@ -69,3 +69,23 @@ def take(params: dict, layer: int) -> dict:
 def one(leaf: object, layer: int) -> object:
     """An array's part of a layer; what is no array belongs to all layers."""
     return leaf[layer] if isinstance(leaf, np.ndarray) else leaf
+
+
+def skip_rates(rate: float, depth: int) -> Float[np.ndarray, " L"]:
+    """The chance that an image skips block l: from 0 at the first to `rate` at the last, in a straight line."""
+    return np.linspace(0.0, rate, depth)
+
+
+def sample_gates(rng: np.random.Generator, rates: Float[np.ndarray, " L"], images: int) -> Float[np.ndarray, "L I"]:
+    """0 where an image skips a block, otherwise 1/(1 − rate), so that the mean is 1.
+
+    Choice: drawn for an image, not for a row, and for a block as a whole; so an image's gates do not depend on
+    where it stands.
+    """
+    stays = rng.random((images, len(rates))) >= rates
+    return (stays / (1 - rates)).T
+
+
+def token_gates(gates: Float[np.ndarray, "L I"], segment_ids: Int[np.ndarray, " T"]) -> Float[np.ndarray, "L T"]:
+    """The gate of each token's image."""
+    return gates[:, np.maximum(segment_ids, 1) - 1]

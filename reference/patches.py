@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from .types import Tokens
+from .rows import Tokens
 
 
 def raster(grid: Sequence[int] | Int[np.ndarray, " A"]) -> Int[np.ndarray, "T A"]:
@@ -43,11 +43,15 @@ def unpatchify(
     return cut.transpose(order).reshape(*(g * p for g, p in zip(grid, patch_size)), -1)
 
 
-def normalise(patches: Num[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Pixels 0…255 to −1…1; floating-point patches are taken as already normalised.
+def normalize(
+    patches: Num[np.ndarray, "T P"], mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.5,)
+) -> Float[np.ndarray, "T P"]:
+    """(x / 255 − mean) / std, channel by channel; floating-point patches are taken as already normalized.
 
-    Choice: the range of big_vision, so that padding (0) is not mistaken for black.
+    One number of `mean` and `std` stands for every channel.
+    Choice of default: −1…1, the range of big_vision, so that padding (0) is not mistaken for black.
     """
     if np.issubdtype(patches.dtype, np.floating):
         return patches
-    return patches / 127.5 - 1.0
+    pixels = patches.reshape(len(patches), -1, len(mean)) / 255
+    return ((pixels - np.array(mean)) / np.array(std)).reshape(patches.shape)

@@ -62,3 +62,10 @@ POOLS = {
     "MaxPool": max_pool,
     "TokenPool": token_pool,
 }
+
+
+def pool(
+    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
+) -> Float[np.ndarray, "I D"]:
+    """One vector per slot, by the pool that the model has."""
+    return POOLS[params["kind"]](params, x, mask, registers)

@@ -19,8 +19,6 @@ from math import prod
 import numpy as np
 from jaxtyping import Float, Num
 
-from .patches import normalise
-
 
 @dataclass(frozen=True)
 class Interpolation:
@@ -28,7 +26,7 @@ class Interpolation:
 
     method     "linear" (triangle), "cubic" (Keys, a = −½) or "cubic75" (Keys, a = −¾, torch without antialias)
     antialias  when shrinking, the kernel is widened by the scale
-    edges      what lies beyond the border repeats it ("clamp") or has no weight ("renormalise")
+    edges      what lies beyond the border repeats it ("clamp") or has no weight ("renormalize")
     """
 
     method: str = "linear"
@@ -54,10 +52,10 @@ def keys(x: Float[np.ndarray, "..."], a: float) -> Float[np.ndarray, "..."]:
 
 
 METHODS = {"linear": triangle, "cubic": lambda x: keys(x, -0.5), "cubic75": lambda x: keys(x, -0.75)}
-EDGES = {"clamp": lambda taps, old: np.clip(taps, 0, old - 1), "renormalise": lambda taps, old: taps}
+EDGES = {"clamp": lambda taps, old: np.clip(taps, 0, old - 1), "renormalize": lambda taps, old: taps}
 
 FLEXIVIT = Interpolation()  # big_vision's, hence that of published FlexiViT weights
-TIMM = Interpolation("cubic", antialias=True, edges="renormalise")
+TIMM = Interpolation("cubic", antialias=True, edges="renormalize")
 
 
 def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:
@@ -124,21 +122,21 @@ def adjoint_patches(
 ) -> Float[np.ndarray, "T P"]:
     """Kᵀ x K: patches of `size` as base-size patches, on which w gives the tokens that ŵ gives on x.
 
-    The transpose of `pi_resize(·, base, size)`. It takes *normalised* patches, since the token is linear in those
-    alone. Pixels cannot be normalised afterwards: Kᵀ 1 = 1 when enlarging, but in general not when shrinking.
+    The transpose of `pi_resize(·, base, size)`. It takes *normalized* patches, since the token is linear in those
+    alone. Pixels cannot be normalized afterwards: Kᵀ 1 = 1 when enlarging, but in general not when shrinking.
     """
     return map_columns(patches.T, size, [pi_matrix(old, new, interpolation).T for old, new in zip(base, size)]).T
 
 
 def base_patches(
-    patches: Num[np.ndarray, "T Q"], base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
+    patches: Float[np.ndarray, "T Q"], base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
 ) -> Float[np.ndarray, "T P"]:
-    """Patches of any size as a row stores them: normalised, mapped to the base size, two bytes a number.
+    """Normalized patches of any size as a row stores them: mapped to the base size, two bytes a number.
 
     Choice: float16. Against bfloat16 it has 8 times the precision, against int16 it needs no scale
-    (docs/pi_resize.md has the errors). `normalise` takes it as it is, so the model does not know of the map.
+    (docs/pi_resize.md has the errors). `normalize` takes it as it is, so the model does not know of the map.
     """
-    return adjoint_patches(normalise(patches), base, size, interpolation).astype(np.float16)
+    return adjoint_patches(patches, base, size, interpolation).astype(np.float16)
 
 
 def vanilla_resize(

@@ -19,7 +19,7 @@ def rope(params: dict, coords: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T h
     return (coords[:, :, None] * frequency).reshape(len(coords), axes * share)
 
 
-def turn(x: Float[np.ndarray, "T H K"], angles: Float[np.ndarray, "T half"]) -> Float[np.ndarray, "T H K"]:
+def apply_rotary(x: Float[np.ndarray, "T H K"], angles: Float[np.ndarray, "T half"]) -> Float[np.ndarray, "T H K"]:
     """Turn each pair (x_j, x_{j + K/2}) by its angle, the same in all heads."""
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
     a, b = np.split(x, 2, axis=-1)

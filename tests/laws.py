@@ -10,8 +10,7 @@ import numpy as np
 
 from data.plan import Plan
 from reference.model import forward_image
-from reference.packing import pack
-from reference.types import Row, Tokens
+from reference.rows import Row, Tokens, pack
 from tests.strategies import I, Packed, T
 from tests.tolerances import FLOAT64, assert_close
 
@@ -33,9 +32,9 @@ def does_not_see_order(forward: Forward, packed: Packed, order: Sequence[int]) -
         image = packed.images[k]
         mixed = rng.permutation(len(image.patches))
         images.append(Tokens(image.patches[mixed], image.coords[mixed], image.grid))
-    moved = forward(pack(images, [0] * len(order), order, T, I))
+    ema_update = forward(pack(images, [0] * len(order), order, T, I))
     if len(order):
-        assert_close(moved[: len(order)], forward(packed.row)[list(order)], FLOAT64)
+        assert_close(ema_update[: len(order)], forward(packed.row)[list(order)], FLOAT64)
 
 
 def ignores_padding(forward: Forward, packed: Packed, rubbish: float) -> None:

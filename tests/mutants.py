@@ -81,9 +81,9 @@ MUTANTS = {
     ),
     10: one(
         "PI-resize from a kernel that was resized before", "navit_eqx/model.py",
-        "kernel = pi_resize(self.embed.w, (self.patch_size,) * 2, (size,) * 2, self.interpolation)",
+        "kernel = pi_resize(self.patch_embedding.w, (self.patch_size,) * 2, (size,) * 2, self.interpolation)",
         "before = (2 * self.patch_size,) * 2\n"
-        "        kernel = pi_resize(self.embed.w, (self.patch_size,) * 2, before, self.interpolation)\n"
+        "        kernel = pi_resize(self.patch_embedding.w, (self.patch_size,) * 2, before, self.interpolation)\n"
         "        kernel = pi_resize(kernel, before, (size,) * 2, self.interpolation)",
         "tests/test_flexi.py::test_rows_of_one_size_a_step",
     ),
@@ -120,12 +120,12 @@ MUTANTS = {
         ("tests/test_pipeline.py::test_tokens_do_not_depend_on_row_or_neighbours",),
     ),
     16: one(
-        "an image may lose all tokens", "reference/dropping.py",
+        "an image may lose all tokens", "reference/sampling/dropping.py",
         "+ 1e-9), 1, np.iinfo", "+ 1e-9), 0, np.iinfo",
         "tests/test_drop_rates.py::test_rate_0_is_the_identity_and_rate_1_keeps_one",
     ),
     17: one(
-        "the loss is a mean of means of rows", "navit_eqx/train.py",
+        "the loss is a mean of means of rows", "navit_eqx/training/step.py",
         "        return total / jnp.maximum(images, 1).astype(total.dtype), (total",
         "        parts = [loss_sum(loss, logits[r], jax.tree.map(lambda x: x[r], part)) for r in range(len(logits))]\n"
         "        mean = sum(s / jnp.maximum(n, 1).astype(s.dtype) for s, n in parts) / len(parts)\n"
@@ -133,32 +133,32 @@ MUTANTS = {
         "tests/test_train.py::test_a_step_follows_the_mean_over_images",
     ),
     18: one(
-        "accumulation averages means", "navit_eqx/train.py",
+        "accumulation averages means", "navit_eqx/training/step.py",
         "return total / jnp.maximum(images, 1).astype(total.dtype), (total",
         "return total / jnp.maximum((part.labels >= 0).sum(), 1).astype(total.dtype) / config.accumulate, (total",
         "tests/test_train.py::test_accumulation_changes_nothing",
     ),
     19: one(
-        "the number of images plus a little", "navit_eqx/train.py",
+        "the number of images plus a little", "navit_eqx/training/step.py",
         "jnp.maximum(images, 1).astype(total.dtype), (total", "(images.astype(total.dtype) + 1e-3), (total",
         "tests/test_train.py::test_a_step_follows_the_mean_over_images",
     ),
     20: one(
-        "each part of a batch is clipped", "navit_eqx/train.py",
+        "each part of a batch is clipped", "navit_eqx/training/step.py",
         "        return grads, sums\n",
         "        norm = optax.tree.norm(grads)\n"
         "        return jax.tree.map(lambda g: g * jnp.minimum(1.0, config.clip / (norm + 1e-9)), grads), sums\n",
         "tests/test_train.py::test_accumulation_changes_nothing",
     ),
     21: one(
-        "counts start anew after a restore", "navit_eqx/saver.py",
+        "counts start anew after a restore", "navit_eqx/training/checkpoints.py",
         "    state = ocp.load(str(path), like)\n",
         "    state = ocp.load(str(path), like)\n"
         "    state = jax.tree.map(lambda x: x * 0 if x.ndim == 0 and x.dtype == 'int32' else x, state)\n",
         "tests/test_resume.py::test_a_run_in_pieces_is_the_run_in_one",
     ),
     22: one(
-        "every step draws the same", "navit_eqx/train.py",
+        "every step draws the same", "navit_eqx/training/step.py",
         "key = jr.fold_in(jr.key(seed), state.step)", "key = jr.fold_in(jr.key(seed), 0)",
         "tests/test_resume.py::test_each_step_draws_anew",
     ),
@@ -173,7 +173,7 @@ MUTANTS = {
         "tests/test_plan.py::test_another_epoch_or_seed_is_another_order",
     ),
     25: one(
-        "the parameters are evaluated, not their average", "navit_eqx/train.py",
+        "the parameters are evaluated, not their average", "navit_eqx/training/step.py",
         "return self.model if self.average is None else self.average", "return self.model",
         "tests/test_train.py::test_the_average_is_what_is_evaluated_and_saved",
     ),
@@ -199,24 +199,24 @@ MUTANTS = {
         "flat = heads_first(mixed).reshape(", "flat = mixed.reshape(", AGREES + "attention",
     ),
     32: one(
-        "a leaf is not restored", "navit_eqx/saver.py",
+        "a leaf is not restored", "navit_eqx/training/checkpoints.py",
         "    state = ocp.load(str(path), like)\n",
         "    leaves, form = jax.tree.flatten(ocp.load(str(path), like))\n"
         "    state = form.unflatten([*leaves[:-1], jnp.zeros_like(leaves[-1])])\n",
         "tests/test_saver.py::test_every_bit_comes_back_on_another_sharding",
     ),
     33: one(
-        "checksums are not compared", "navit_eqx/saver.py",
+        "checksums are not compared", "navit_eqx/training/checkpoints.py",
         "if found.get(name) != digest:", "if False:",
         "tests/test_saver.py::test_damage_to_any_file_is_named_and_the_step_before_is_used",
     ),
     34: one(
-        "what is not finite is learned", "navit_eqx/train.py",
+        "what is not finite is learned", "navit_eqx/training/step.py",
         "partial(jnp.where, learn)", "partial(jnp.where, True)",
         "tests/test_resume.py::test_what_is_not_finite_is_not_learned",
     ),
     35: one(
-        "norms and biases decay", "navit_eqx/optim.py",
+        "norms and biases decay", "navit_eqx/training/optim.py",
         "if path[-1].name not in DECAYED:", "if False:", "tests/test_optim.py::test_every_parameter_and_its_group",
     ),
     36: one(
@@ -225,7 +225,7 @@ MUTANTS = {
         "tests/test_blocks.py::test_a_block_without_rows_is_passed_over",
     ),
     37: one(
-        "counts of other plans are believed", "data/ledger.py",
+        "counts of other plans are believed", "data/stream.py",
         "if key == self.key else {}", "if key else {}",
         "tests/test_blocks.py::test_a_ledger_of_other_plans_says_nothing",
     ),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from navit_eqx import posembed as fast
-from navit_eqx.bridge import to_reference
 from navit_eqx.config import Factorised, Fourier, Joint, PosEmbed, Sinusoidal
+from navit_eqx.weights.bridge import to_reference
 from reference import posembed as slow
 from reference.patches import raster
 

@@ -9,9 +9,7 @@ from scipy.special import ndtr
 
 from data.plan import Plan
 from data.randomness import Purpose, generator
-from reference.dropping import (
-    kept_tokens,
-)
+from reference.sampling.dropping import kept_tokens
 
 N = 20_000
 

@@ -13,12 +13,11 @@ import jax.random as jr
 import numpy as np
 from hypothesis import strategies as st
 
-from navit_eqx import types as fast_types
+from navit_eqx import rows as fast_types
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.model import NaViT
-from reference.packing import pack
 from reference.patches import raster
-from reference.types import Row, Tokens
+from reference.rows import Row, Tokens, pack
 
 T, I, PATCH = 24, 5, 2
 P = 3 * PATCH**2

@@ -15,12 +15,12 @@ import navit_eqx
 from navit_eqx import attention as fast_attention
 from navit_eqx import layers as fast_layers
 from navit_eqx import masks as fast_masks
-from navit_eqx.bridge import from_reference, to_reference
-from navit_eqx.config_training import Softmax
-from navit_eqx.train import loss_sum
-from navit_eqx.types import to_device
+from navit_eqx.rows import to_device
+from navit_eqx.tasks import loss_sum
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.weights.bridge import from_reference, to_reference
 from reference import attention, encoder, layers, masks, model, patches, pooling
-from reference.losses import softmax_cross_entropy, targets
+from reference.tasks.classify import softmax_cross_entropy, targets
 from tests.strategies import CONFIG, I, T, filled, rows, seeds
 from tests.strategies import model as make_model
 from tests.tolerances import BFLOAT16, FINITE_DIFFERENCE, FLOAT32, FLOAT64, GRADIENT64, assert_close
@@ -123,7 +123,7 @@ def test_a_wrong_gradient_of_attention_is_caught():
         )
 
     sabotaged = jax.custom_vjp(plainly, nondiff_argnums=(4,))
-    sabotaged.defvjp(fast_attention.look_and_keep, forgetful)
+    sabotaged.defvjp(fast_attention.dot_product_attention_fwd, forgetful)
     with pytest.raises(AssertionError):
         has_the_gradient_of_autodiff(sabotaged, 0, np.ones(T, np.int32))
 
@@ -161,10 +161,10 @@ def test_model(packed):
 
 def test_uint8_pixels_are_normalised_alike():
     pixels = np.arange(256, dtype=np.uint8)
-    got = navit_eqx.patches.normalise(jnp.asarray(pixels))
-    assert_close(got, patches.normalise(pixels), FLOAT32)
-    assert patches.normalise(pixels)[[0, 255]].tolist() == [-1.0, 1.0]
-    np.testing.assert_array_equal(np.rint((patches.normalise(pixels) + 1) * 127.5), pixels)
+    got = navit_eqx.patches.normalize(jnp.asarray(pixels))
+    assert_close(got, patches.normalize(pixels), FLOAT32)
+    assert patches.normalize(pixels)[[0, 255]].tolist() == [-1.0, 1.0]
+    np.testing.assert_array_equal(np.rint((patches.normalize(pixels) + 1) * 127.5), pixels)
 
 
 def slow_mean_loss(params, row):
@@ -189,8 +189,8 @@ def test_gradient_is_that_of_the_numpy_model(packed, seed):
     slope = sum(float((g * d).sum()) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction)))
 
     def at(step):
-        moved = eqx.apply_updates(FAST, jax.tree.map(lambda d: step * d, direction))
-        return slow_mean_loss(to_reference(moved), packed.row)
+        ema_update = eqx.apply_updates(FAST, jax.tree.map(lambda d: step * d, direction))
+        return slow_mean_loss(to_reference(ema_update), packed.row)
 
     h = 1e-5
     size = float(np.sqrt(sum((np.asarray(g) ** 2).sum() for g in jax.tree.leaves(gradient))))
@@ -200,7 +200,7 @@ def test_gradient_is_that_of_the_numpy_model(packed, seed):
 @given(packed=rows())
 def test_gradient_of_a_row_is_the_sum_over_its_images(packed):
     """Loss and gradient of a packed row equal those of its images, each alone in a row."""
-    from reference.packing import pack
+    from reference.rows import pack
 
     total = jax.tree.map(jnp.zeros_like, eqx.filter(FAST, eqx.is_array))
     for slot, image in enumerate(packed.images):
@@ -262,7 +262,7 @@ def test_reference_init_has_the_tree_of_the_backend():
 
 
 def _some_row():
-    from reference.packing import pack
+    from reference.rows import pack
     from tests.strategies import tokens_of
 
     return pack([tokens_of(np.random.default_rng(0), (2, 3))], [1], [0], T, I)

@@ -94,8 +94,8 @@ def test_both_sides_use_the_same_names(name):
 
 
 def test_rows_have_the_same_fields():
-    from navit_eqx.types import Row as fast
-    from reference.types import Row as slow
+    from navit_eqx.rows import Row as fast
+    from reference.rows import Row as slow
 
     assert fast._fields == slow._fields
 

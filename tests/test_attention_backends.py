@@ -19,13 +19,14 @@ from benchmarks.contest.stream import sizes, tokens
 from navit_eqx import kernels
 from navit_eqx.attention import attend
 from navit_eqx.config import Backend, CuDNN, Dense, Loop, Mean, NoPositions, Pallas, Rope
-from navit_eqx.kernels import choice, cudnn, loop, packed_attention
+from navit_eqx.kernels import cudnn, loop, packed_attention
 from navit_eqx.kernels import tiles as pallas
 from navit_eqx.kernels.splash import window
-from navit_eqx.sharding import each_its_rows
-from navit_eqx.types import to_device
-from reference.packing import exact_fit, pack
-from reference.types import Row
+from navit_eqx.rows import to_device
+from navit_eqx.training import attention_choice as choice
+from navit_eqx.training.sharding import with_mesh
+from reference.packing import exact_fit
+from reference.rows import Row, pack
 from tests.strategies import CONFIG, I, filled, seeds, tokens_of
 from tests.strategies import T as MODEL_T
 from tests.test_sharding import mesh_of
@@ -168,8 +169,8 @@ def test_pairs_are_not_kept(backend, largest):
 
 def test_a_window_without_its_mask_is_caught(monkeypatch):
     gives_what_the_mask_gives(LOOP)
-    honest = loop.look_and_keep
-    monkeypatch.setattr(loop, "look_and_keep", lambda q, k, v, mine, scale: honest(q, k, v, None, scale))
+    honest = loop.dot_product_attention_fwd
+    monkeypatch.setattr(loop, "dot_product_attention_fwd", lambda q, k, v, mine, scale: honest(q, k, v, None, scale))
     with pytest.raises(AssertionError):
         gives_what_the_mask_gives(LOOP)
 
@@ -183,7 +184,7 @@ def test_a_window_that_is_too_small_is_caught(monkeypatch):
 
 def test_a_gradient_of_other_images_is_caught(monkeypatch):
     """That what is not of the image asks for nothing is the gradient's business, not the mask's."""
-    honest = loop.look_gradient
+    honest = loop.dot_product_attention_bwd
     monkeypatch.setattr(loop, "look_gradient", lambda scale, kept, g: honest(scale, kept, g + 1))
     assert choice.disagreement(partial(packed_attention, LOOP), CONFIG, T, SLOTS) > 0.1
 
@@ -319,7 +320,7 @@ def test_each_device_runs_its_rows(fast):
     """On two devices nothing is gathered."""
     mesh = mesh_of(2)
     place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    step = each_its_rows(partial(outputs_and_gradients, partial(packed_attention, fast)), mesh)
+    step = with_mesh(partial(outputs_and_gradients, partial(packed_attention, fast)), mesh)
     inputs = jax.device_put([*numbers(0), jnp.asarray(GAPPY)], place)
     program = jax.jit(step).lower(*inputs).compile()
     assert "all-gather" not in str(program.as_text())

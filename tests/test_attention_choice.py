@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from data.plan import Plan
-from harness import attention
-from harness.attention import segment_ids, shape_for
-from harness.command import keep_programs
-from harness.config import digits
-from harness.report import write_config
+from harness.presets import digits
+from harness.process import enable_compilation_cache
+from harness.run import attention
+from harness.run.attention import segment_ids, shape_for
+from harness.run.folder import write_config
 from navit_eqx import load_model, save_model
 from navit_eqx.config import Auto, CuDNN, Dense, Loop, ModelConfig, Pallas, Splash
-from navit_eqx.config_json import ConfigError, decode, encode
-from navit_eqx.kernels import choice
+from navit_eqx.errors import ConfigError
 from navit_eqx.kernels import tiles as pallas
 from navit_eqx.masks import register_ids
+from navit_eqx.serialize import decode, encode
+from navit_eqx.training import attention_choice as choice
 from tests.strategies import CONFIG, filled
 
 FAST, SLOTS = Pallas(16), 6
@@ -115,14 +116,14 @@ def test_a_run_goes_on_as_it_began(tmp_path, monkeypatch):
 def test_programs_are_kept_on_accelerators_alone(tmp_path, monkeypatch):
     name = "jax_compilation_cache_dir"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    keep_programs()
+    enable_compilation_cache()
     assert jax.config.values[name] is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     try:
-        keep_programs()
+        enable_compilation_cache()
         assert jax.config.values[name] == str(tmp_path / "navit" / "programs")
         jax.config.update(name, "named")
-        keep_programs()
+        enable_compilation_cache()
         assert jax.config.values[name] == "named"
     finally:
         jax.config.update(name, None)

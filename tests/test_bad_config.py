@@ -8,11 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.config import PRESETS, Config
+from harness.config import Config
+from harness.presets import PRESETS
 from navit_eqx import load_model, save_model
-from navit_eqx.checkpoint import _read, _shape
 from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.config_json import ConfigError, decode, encode
+from navit_eqx.errors import ConfigError
+from navit_eqx.serialize import decode, encode
+from navit_eqx.weights.saved import _read, _shape
 from tests.damage import damaged
 
 TINY = ModelConfig(2, width=4, depth=1, heads=1, mlp_width=4, classes=2, posembed=Factorised(2), dtype="float32")

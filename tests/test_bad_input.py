@@ -18,12 +18,16 @@ from PIL import Image
 
 import data.sources
 from data.errors import BadImage, DataError, DataMissing
-from data.laws import Beta, Constant, Native, Sides, Square
-from data.plan import Packing, plan_epoch
-from data.sources import ImageFolder, Parquet
-from harness.command import run
+from data.plan import plan_epoch
+from data.sampling.dropping import Beta, Constant
+from data.sampling.packing import Packing
+from data.sampling.resolution import Native, Sides, Square
+from data.sources.folder import ImageFolder
+from data.sources.parquet import Parquet
+from harness.exit_codes import run
 from navit_eqx import load_model
-from navit_eqx.config_json import ConfigError, encode
+from navit_eqx.errors import ConfigError
+from navit_eqx.serialize import encode
 from tests.damage import damaged, several
 from tests.test_bad_config import TINY
 from tests.test_decode import decoded_or_refused, encoded
@@ -36,26 +40,26 @@ from tests.test_sources import put, write
 def images() -> list[bytes]:
     """Small valid files: every format, and the variants that take another way through its decoder."""
     rng = np.random.default_rng(0)
-    colour = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
-    grey, deep = colour.convert("L"), Image.fromarray(rng.integers(0, 65536, (9, 12), np.uint16))
-    palette, clear = colour.quantize(16), colour.convert("RGBA")
+    color = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
+    grey, deep = color.convert("L"), Image.fromarray(rng.integers(0, 65536, (9, 12), np.uint16))
+    palette, clear = color.quantize(16), color.convert("RGBA")
     clear.putalpha(grey)
     exif = Image.Exif()
     exif[0x0112] = 6
     frames = {"save_all": True, "append_images": [grey.convert("RGB")]}
-    files = [encoded(colour, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "TGA")]
+    files = [encoded(color, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "TGA")]
     files += [
-        encoded(colour, "JPEG2000"),
+        encoded(color, "JPEG2000"),
         encoded(deep, "JPEG2000"),
         encoded(grey, "JPEG", progressive=True, exif=exif),
     ]
-    files += [encoded(colour.convert("CMYK"), "JPEG"), encoded(clear, "WEBP", lossless=True, exif=exif)]
+    files += [encoded(color.convert("CMYK"), "JPEG"), encoded(clear, "WEBP", lossless=True, exif=exif)]
     files += [encoded(image, "PNG", exif=exif) for image in (grey, deep, palette, clear, grey.convert("1"))]
     files += [encoded(grey, "PNG", transparency=3), encoded(palette, "GIF", transparency=1)]
-    files += [encoded(colour, kind, **frames) for kind in ("GIF", "PNG", "WEBP", "TIFF", "MPO")]
-    files += [encoded(colour, "TIFF", compression=c) for c in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")]
+    files += [encoded(color, kind, **frames) for kind in ("GIF", "PNG", "WEBP", "TIFF", "MPO")]
+    files += [encoded(color, "TIFF", compression=c) for c in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")]
     files += [encoded(grey.convert("1"), "TIFF", compression="group4"), encoded(deep, "TIFF"), encoded(deep, "PPM")]
-    files += [encoded(palette, "BMP"), encoded(clear, "TGA", compression="tga_rle"), encoded(colour, "AVIF", exif=exif)]
+    files += [encoded(palette, "BMP"), encoded(clear, "TGA", compression="tga_rle"), encoded(color, "AVIF", exif=exif)]
     return files
 
 

@@ -4,19 +4,20 @@ import json
 import pickle
 from dataclasses import replace
 
+import harness.loading
 import numpy as np
 import pytest
 
-import harness.loading
 from data.errors import DataError
-from data.laws import Native, PerStep
-from data.ledger import Ledger
-from data.plan import NOTHING, Packing, Plan, epoch_order, plan_epoch
-from data.rows import Epochs
-from data.sources import Digits
-from data.teacher import TeacherView
-from harness.config import digits
-from harness.loading import training_lessons, training_rows
+from data.plan import NOTHING, Plan, epoch_order, plan_epoch
+from data.sampling.packing import Packing
+from data.sampling.patch_size import PerStep
+from data.sampling.resolution import Native
+from data.sampling.teacher import TeacherView
+from data.sources.digits import Digits
+from data.stream import Epochs, Ledger
+from harness.presets import digits
+from harness.run.loading import training_lessons, training_rows
 
 PATCH = 8
 BASE = digits()

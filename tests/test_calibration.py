@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference import calibration
-from reference.calibration import (
+from reference.evaluation import calibration
+from reference.evaluation.calibration import (
     COLDEST,
     HOTTEST,
     expected_calibration_error,
@@ -18,7 +18,7 @@ from reference.calibration import (
     sigmoid,
     softmax,
 )
-from reference.losses import sigmoid_cross_entropy, softmax_cross_entropy
+from reference.tasks.classify import sigmoid_cross_entropy, softmax_cross_entropy
 from tests.strategies import seeds
 from tests.tolerances import FLOAT64, assert_close
 

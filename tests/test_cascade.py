@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference.cascade import cascade, pareto_front
+from reference.evaluation.cascade import cascade, pareto_front
 from tests.strategies import seeds
 from tests.tolerances import FLOAT64, assert_close
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.laws import AtRandom, ByContrast, Spread
-from reference.choosing import contrast, sample_at_random, sample_by_score, sample_spread
+from data.sampling.token_selection import AtRandom, ByContrast, Spread
+from reference.sampling.token_selection import contrast, sample_at_random, sample_by_score, sample_spread
 from tests.strategies import seeds
 
 LAWS = [AtRandom(), Spread(), ByContrast(0.0), ByContrast(2.0)]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.contest.run import ONE_ARENA
-from harness.command import ALLOCATOR
-from navit_eqx import compiling
-from navit_eqx.compiling import often
+from harness.process import ALLOCATOR
+from navit_eqx.training import compiling
+from navit_eqx.training.compiling import step_compiler_options
 
 ROOT = Path(__file__).parent.parent
 FAULTS = """
@@ -30,25 +30,25 @@ print(sorted(faults)[5])
 
 @pytest.fixture(autouse=True)
 def forgotten():
-    often.cache_clear()
+    step_compiler_options.cache_clear()
     yield
-    often.cache_clear()
+    step_compiler_options.cache_clear()
 
 
 def test_the_same_numbers_come_out():
     f = lambda x: jax.grad(lambda x: (jax.nn.gelu(x @ x.T) @ jax.nn.softmax(x)).sum())(x)
     x = jax.random.normal(jax.random.key(0), (24, 24))
-    np.testing.assert_allclose(jax.jit(f, compiler_options=often())(x), jax.jit(f)(x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(jax.jit(f, compiler_options=step_compiler_options())(x), jax.jit(f)(x), rtol=1e-12, atol=1e-12)
 
 
 def test_a_compiler_that_does_not_know_the_options_is_told_nothing(monkeypatch):
     monkeypatch.setattr(compiling, "ON_CPU", {"xla_cpu_of_another_time": True})
-    assert often() is None
+    assert step_compiler_options() is None
 
 
 def test_an_accelerator_is_told_nothing(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert often() is None
+    assert step_compiler_options() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="settings of the C library of Linux")

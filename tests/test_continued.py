@@ -10,15 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.laws import Native
-from harness import resume
-from harness.command import Locked, Request, Stopped
-from harness.config import FREELY, NEVER, ON_REQUEST, Config, digits
-from harness.report import write_config
-from navit_eqx.config_json import ConfigError
-from navit_eqx.config_training import Adafactor, Distill
-from navit_eqx.saver import Saver
-from reference.types import Row
+from data.sampling.resolution import Native
+from harness.config import Config
+from harness.exit_codes import Locked, Stopped
+from harness.presets import digits
+from harness.process import StopSignal
+from harness.run import resume
+from harness.run.folder import write_config
+from harness.run.resume import FREELY, NEVER, ON_REQUEST
+from navit_eqx.errors import ConfigError
+from navit_eqx.tasks.config import Distill
+from navit_eqx.training.checkpoints import Checkpointer
+from navit_eqx.training.config import Adafactor
+from reference.rows import Row
 
 
 def leaves_of(kind: type, prefix: str = "") -> list[str]:
@@ -66,23 +70,23 @@ def test_what_a_continued_run_may_change(tmp_path, change, words):
 
 
 def test_a_folder_has_one_trainer_at_a_time(tmp_path):
-    folder, held = resume.claim(str(tmp_path), "run")
+    folder, held = resume.acquire_run_dir(str(tmp_path), "run")
     assert folder == tmp_path / "run"
     with pytest.raises(Locked, match=f"in use by process {os.getpid()}"):
-        resume.claim(str(tmp_path), "run")
+        resume.acquire_run_dir(str(tmp_path), "run")
     held.close()
     (folder / resume.BLOCKS).write_text("")  # it ended before it wrote its configuration
-    again, held = resume.claim(str(tmp_path), "run")
+    again, held = resume.acquire_run_dir(str(tmp_path), "run")
     held.close()
     assert again == folder, "new"
     (folder / "config.json").write_text("{}")
-    again, held = resume.claim(str(tmp_path), "run")
+    again, held = resume.acquire_run_dir(str(tmp_path), "run")
     held.close()
     assert again == folder, "unfinished"
     (folder / "summary.json").write_text("{}")
     (tmp_path / "run-2").mkdir()
     (tmp_path / "run-2" / "notes.txt").write_text("not a run")
-    third, held = resume.claim(str(tmp_path), "run")
+    third, held = resume.acquire_run_dir(str(tmp_path), "run")
     held.close()
     assert third == tmp_path / "run-3"
 
@@ -97,7 +101,7 @@ def test_lines_after_the_saved_step_are_dropped(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_asks(number):
     before = signal.getsignal(number)
-    with Request() as stop:
+    with StopSignal() as stop:
         assert not stop
         os.kill(os.getpid(), number)
         assert stop
@@ -105,7 +109,7 @@ def test_a_signal_asks(number):
 
 
 def test_who_leaves_has_saved(tmp_path):
-    with Saver(tmp_path, 2) as saver:
+    with Checkpointer(tmp_path, 2) as saver:
         with pytest.raises(OSError, match="not saved; the same command continues from step 0"):
             resume.leave(saver, 5)
         saver.save(5, {"n": jnp.arange(2)}, {})

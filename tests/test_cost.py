@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from harness.cost import image_cost, row_cost
 from navit_eqx import NaViT, Row
 from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, Sinusoidal, b, l, s, ti
-from reference.cost import efficiency, image_flops, parameters, position_parameters, row_flops, state_bytes, step_bytes
+from reference.evaluation.cost import (
+    efficiency,
+    image_flops,
+    parameters,
+    position_parameters,
+    row_flops,
+    state_bytes,
+    step_bytes,
+)
 
 SIZES = {"patch_dim": 768, "width": 96, "depth": 3, "mlp_width": 256, "classes": 50}
 SHAPE = ModelConfig(16, width=96, depth=3, heads=3, mlp_width=256, classes=50, posembed=Factorised(20))

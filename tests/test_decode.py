@@ -8,6 +8,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import data.decode
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -15,9 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-import data.decode
-from data.decode import MAX_PIXELS, MAX_SCANS, MAX_SIDE, ORIENTATION, decode, read_file, read_size
 from data.errors import BadImage
+from data.sources.decode import MAX_PIXELS, MAX_SCANS, MAX_SIDE, ORIENTATION, decode, read_file, read_size
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)  # h w 3
 
@@ -129,7 +129,7 @@ def test_thin_images_are_images(size):
 
 
 def test_of_several_frames_the_first():
-    first, second = (Image.new("RGB", (3, 2), colour) for colour in ("red", "blue"))
+    first, second = (Image.new("RGB", (3, 2), color) for color in ("red", "blue"))
     for kind in ("GIF", "TIFF", "WEBP"):
         data = encoded(first, kind, save_all=True, append_images=[second], **LOSSLESS.get(kind, {}))
         assert (decoded_or_refused(data) == [255, 0, 0]).all()
@@ -203,10 +203,10 @@ def test_a_canvas_too_large_is_refused_before_a_decoder_is_made():
 
 
 def raw_png(
-    size: tuple[int, int], depth: int, colour: int, pixels: bytes, key: bytes = b"", late: bytes = b""
+    size: tuple[int, int], depth: int, color: int, pixels: bytes, key: bytes = b"", late: bytes = b""
 ) -> bytes:
     """A PNG of one line, written by hand: colour 0 is grey, 2 is RGB."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0))
     key = chunk(b"tRNS", key) if key else b""
     return (
         b"\x89PNG\r\n\x1a\n" + header + key + chunk(b"IDAT", zlib.compress(b"\0" + pixels)) + late + chunk(b"IEND", b"")
@@ -229,8 +229,8 @@ def raw_png(
         ),
     ],
 )
-def test_a_transparent_colour_of_any_depth_is_white(depth, colour, pixels, key, expected):
-    data = raw_png((4, 1), depth, colour, pixels, struct.pack(f">{len(key)}H", *key))
+def test_a_transparent_colour_of_any_depth_is_white(depth, color, pixels, key, expected):
+    data = raw_png((4, 1), depth, color, pixels, struct.pack(f">{len(key)}H", *key))
     np.testing.assert_array_equal(decode(data)[0, :, 0], expected)
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from data.digits import CELL, FIRST_TEST_GLYPH, MOST, DigitStrips, glyphs
-from data.sources import Digits
+from data.sources.digits import CELL, FIRST_TEST_GLYPH, MOST, Digits, DigitStrips, glyphs
 
 STRIPS = {split: DigitStrips(split, 200, 0) for split in ("train", "val")}
 

@@ -13,26 +13,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.augment import resize
 from data.errors import BadImage, DataError
-from data.laws import Augment, Constant, Mix, Native, OneSize, PerImage, PerStep, Sides
-from data.lessons import LessonRows, lessons
 from data.pipeline import batches
-from data.plan import Packing, epoch_order, grids_of, plan_epoch, planned_for
-from data.rows import Epochs, PlannedRows
-from data.sources import Arrays
-from data.teacher import TeacherView
-from harness.pictures import image_of
-from navit_eqx.bridge import to_reference
-from navit_eqx.config_json import ConfigError
-from navit_eqx.config_training import Distill, OptimConfig
-from navit_eqx.train import init, loss_sum, train_step
-from navit_eqx.types import to_device
-from reference import losses
+from data.plan import epoch_order, grids_of, plan_epoch, planned_for
+from data.rows import PlannedRows
+from data.sampling.augment import Augment, Mix
+from data.sampling.dropping import Constant
+from data.sampling.packing import Packing
+from data.sampling.patch_size import OneSize, PerImage, PerStep
+from data.sampling.resolution import Native, Sides
+from data.sampling.teacher import TeacherView
+from data.sources.decode import resize
+from data.sources.source import Arrays
+from data.stream import Epochs
+from data.tasks.distill import LessonRows, lessons
+from harness.evaluation.pictures import image_of
+from navit_eqx.errors import ConfigError
+from navit_eqx.rows import to_device
+from navit_eqx.tasks import loss_sum
+from navit_eqx.tasks.config import Distill
+from navit_eqx.training.config import OptimConfig
+from navit_eqx.training.step import init, train_step
+from navit_eqx.weights.bridge import to_reference
 from reference.model import forward_image
-from reference.patches import normalise, patchify
+from reference.patches import normalize, patchify
 from reference.resize import FLEXIVIT
-from reference.types import Row
+from reference.rows import Row
+from reference.tasks import classify as losses
 from tests import laws
 from tests.strategies import CONFIG, PATCH, I, T, filled, model, seeds
 from tests.test_flexi import ARRAYS, FAST, IMAGES, PARAMS, sees_each_image_at_its_size
@@ -197,7 +204,7 @@ def shows_both_the_same_picture(rows: LessonRows) -> None:
             assert np.abs(same.astype(float) - seen).mean() < 12
 
 
-ALL = Augment(flip=True, crop=0.4, stretch=0.3, turn=0.3, jitter=0.3)
+ALL = Augment(flip=True, crop=0.4, stretch=0.3, rotate=0.3, jitter=0.3)
 
 
 @pytest.mark.parametrize("mix", [None, Mix(share=1, cut=0.0), Mix(share=1, cut=1.0)], ids=["alone", "mixup", "CutMix"])
@@ -238,12 +245,12 @@ def promotion():
 def stepper(accumulate: int = 1):
     config = OptimConfig(accumulate=accumulate)
     static = eqx.filter(FAST, eqx.is_inexact_array, inverse=True)
-    step = partial(train_step, static=static, loss=Distill("somewhere"), optimiser=SGD, config=config, seed=0)
+    step = partial(train_step, static=static, loss=Distill("somewhere"), optimizer=SGD, config=config, seed=0)
     return init(FAST, SGD, config), jax.jit(step)
 
 
 def floats(row: Row) -> Row:
-    return row._replace(patches=normalise(row.patches).astype(float))
+    return row._replace(patches=normalize(row.patches).astype(float))
 
 
 def whole_batch(view=VIEW) -> tuple[Row, Row]:
@@ -284,12 +291,12 @@ def test_the_loss_is_that_of_each_image_alone(accumulate):
 def test_slots_shifted_by_one():
     student, teacher = whole_batch()
     ids = teacher.segment_ids
-    moved = np.where(ids > 0, ids % I + 1, 0).astype(np.int32)
+    ema_update = np.where(ids > 0, ids % I + 1, 0).astype(np.int32)
     caught(
         learns_from_each_image,
         student,
         teacher,
-        teacher._replace(segment_ids=moved, grids=np.roll(teacher.grids, 1, 1)),
+        teacher._replace(segment_ids=ema_update, grids=np.roll(teacher.grids, 1, 1)),
     )
 
 

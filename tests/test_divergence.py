@@ -5,10 +5,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navit_eqx import losses as fast_losses
-from navit_eqx import train as fast_train
-from reference import losses
-from reference.calibration import softmax as probabilities
+from navit_eqx.tasks import classify as fast_losses
+from navit_eqx.training import step as fast_train
+from reference.evaluation.calibration import softmax as probabilities
+from reference.tasks import classify as losses
 from tests.strategies import I, seeds
 from tests.tolerances import GRADIENT64, assert_close
 

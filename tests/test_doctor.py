@@ -13,18 +13,20 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import navit_eqx.saver
 import numpy as np
 import pytest
 
-import navit_eqx.saver
-from data.plan import Packing
-from data.sources import Digits, Folder
+from data.sampling.packing import Packing
+from data.sources.digits import Digits
+from data.sources.folder import Folder
 from harness import doctor
-from harness.config import Config, DataConfig, TensorBoard, digits
+from harness.config import Config, DataConfig, TensorBoard
 from harness.doctor import CHECKS, Case, examine
+from harness.presets import digits
 from navit_eqx import save_model
 from navit_eqx.config import ModelConfig
-from navit_eqx.config_training import Distill
+from navit_eqx.tasks.config import Distill
 
 ROOT = Path(__file__).parent.parent
 BASE = digits()

@@ -8,24 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import betainc
 
-from data.laws import (
-    Beta,
-    ByResolution,
-    Constant,
-    Native,
-    Schedule,
-    TruncatedNormal,
-)
-from data.plan import Packing, Plan, plan_epoch
-from data.rules import FirstFit
-from reference import dropping
-from reference.dropping import (
-    SIGMA,
-    beta_parameters,
-    kept_tokens,
-    sample_rate_by_length,
-    scheduled_rate,
-)
+from data.plan import Plan, plan_epoch
+from data.sampling.dropping import Beta, ByResolution, Constant, Schedule
+from data.sampling.packing import FirstFit, Packing
+from data.sampling.resolution import Native, TruncatedNormal
+from reference.sampling import dropping
+from reference.sampling.dropping import SIGMA, beta_parameters, kept_tokens, sample_rate_by_length, scheduled_rate
 from tests.sampling import N, caught, clipped, falls_from_0_8_to_0_2, follows, goes_on, has_noise_of_sigma, rng, uniform
 
 # Figure 14a of the paper: share of images that lose less than a tenth of their tokens.
@@ -136,12 +124,12 @@ def test_a_schedule_moves_the_mean_of_any_law():
     """Constant: the rate. Beta: each image's own distribution function gives uniform numbers. ByResolution: the
     middle of the range, which gets narrower near 0 and 1."""
     means = scheduled_rate(SEEN, 0.2, 0.8, N / 2, -N / 10)
-    moved = lambda law: Schedule(law, images=N).rates(rng(), TOKENS, SEEN)
-    np.testing.assert_array_equal(moved(Constant(0.9)), means)
-    follows(beta_cdf(means, 0.9, moved(Beta(0.3, 0.9))), uniform(0, 1))
+    ema_update = lambda law: Schedule(law, images=N).rates(rng(), TOKENS, SEEN)
+    np.testing.assert_array_equal(ema_update(Constant(0.9)), means)
+    follows(beta_cdf(means, 0.9, ema_update(Beta(0.3, 0.9))), uniform(0, 1))
     half = np.minimum(0.3, np.minimum(means, 1 - means) - 0.04)
     place = (TOKENS - 16) / 560
-    has_noise_of_sigma(moved(ByResolution(0.2, 0.8, 16, 576)), means + half * (2 * place - 1))
+    has_noise_of_sigma(ema_update(ByResolution(0.2, 0.8, 16, 576)), means + half * (2 * place - 1))
 
 
 @pytest.mark.parametrize("width", [-0.1, 0.1])

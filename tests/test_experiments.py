@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from data.laws import Constant, Native, Square
-from data.plan import Packing
-from data.rules import ExactFit, FirstFit
-from data.sources import Digits
+from data.sampling.dropping import Constant
+from data.sampling.packing import ExactFit, FirstFit, Packing
+from data.sampling.resolution import Native, Square
+from data.sources.digits import Digits
 from experiments import results, trained
 from experiments.bed import bed
 from experiments.claims import Claim, against_each, judge, verdict
@@ -26,11 +26,11 @@ from experiments.trial import compiled, evaluation, sight, source, training_flop
 from experiments.views import View, name, with_kernel
 from navit_eqx import save_model
 from navit_eqx.config import ModelConfig
-from navit_eqx.config_training import Distill
-from navit_eqx.evaluate import forward
-from navit_eqx.optim import optimiser
-from navit_eqx.train import init
-from navit_eqx.types import to_device
+from navit_eqx.inference import forward
+from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Distill
+from navit_eqx.training.optim import optimizer
+from navit_eqx.training.step import init
 from reference.resize import RESIZES
 from tests.strategies import filled
 
@@ -91,7 +91,7 @@ TINY = replace(
 
 def filled_program(shape, optim, loss, steps):
     """As `compiled`, with a start that needs no compilation."""
-    start = lambda key, change: init(change(filled(shape, 0, "float32")), optimiser(optim, steps), optim)
+    start = lambda key, change: init(change(filled(shape, 0, "float32")), optimizer(optim, steps), optim)
     return compiled(shape, optim, loss, steps)._replace(start=start)
 
 
@@ -187,13 +187,13 @@ FAMILY = {
 
 def test_an_arm_depends_on_all_that_it_starts_from():
     """Its digest changes with the other's configuration and with nothing else, names and folders least of all."""
-    usual = {name: digest(config) for name, config in seeded(FAMILY, 0).items()}
-    assert len({*usual.values()}) == 4
+    grad_norm_ema = {name: digest(config) for name, config in seeded(FAMILY, 0).items()}
+    assert len({*grad_norm_ema.values()}) == 4
     longer = {name: digest(c) for name, c in seeded({**FAMILY, "teacher": replace(TINY, steps=3)}, 0).items()}
-    assert [name for name in FAMILY if longer[name] == usual[name]] == ["stranger"]
+    assert [name for name in FAMILY if longer[name] == grad_norm_ema[name]] == ["stranger"]
     other_name = {"known": TINY, "tuned": replace(TINY, start="known")}
-    assert digest(seeded(other_name, 0)["tuned"]) == usual["tuned"]
-    assert digest(seeded(FAMILY, 1)["taught"]) != usual["taught"]
+    assert digest(seeded(other_name, 0)["tuned"]) == grad_norm_ema["tuned"]
+    assert digest(seeded(FAMILY, 1)["taught"]) != grad_norm_ema["taught"]
     with pytest.raises(KeyError):
         seeded({"tuned": FAMILY["tuned"], "teacher": TINY}, 0)
 
@@ -261,10 +261,10 @@ def test_seeds_are_paired():
 
 def test_a_claim_about_several_is_as_good_as_its_weakest_pair():
     found = trials(a=[0.5, 0.51], b=[0.4, 0.41], c=[0.45, 0.56], d=[0.7, 0.71])
-    claim = lambda others: Claim("", 0.01, against_each("a", others))
-    assert judge(claim("ab"), found)["verdict"] == "holds"
-    assert judge(claim("abc"), found)["verdict"] == "open"
-    assert judge(claim("abcd"), found)["verdict"] == "fails"
+    acquire_run_dir = lambda others: Claim("", 0.01, against_each("a", others))
+    assert judge(acquire_run_dir("ab"), found)["verdict"] == "holds"
+    assert judge(acquire_run_dir("abc"), found)["verdict"] == "open"
+    assert judge(acquire_run_dir("abcd"), found)["verdict"] == "fails"
 
 
 def test_arms_of_a_side_are_averaged_and_resolutions_chosen():
@@ -294,7 +294,7 @@ def test_a_folder_is_complete(folder):
     result, page = json.loads((folder / "result.json").read_text()), (folder / "README.md").read_text()
     assert result["experiment"] == folder.name
     assert result["commit"] and "jax" in result["versions"]
-    assert result["claims"] and {claim["verdict"] for claim in result["claims"]} <= VERDICTS
+    assert result["claims"] and {acquire_run_dir["verdict"] for acquire_run_dir in result["claims"]} <= VERDICTS
     assert f"python experiments/{folder.name}/run.py" in page
     assert "fixed beforehand" in page and "**The paper" in page
     assert (folder / "result.png").stat().st_size > 5_000 and "(result.png)" in page
@@ -315,8 +315,8 @@ def test_trained_results_are_comparable(folder):
     seeds = {arm: {t["seed"] for t in result["trials"] if t["arm"] == arm} for arm in arms}
     assert all(s == set(range(max(3, result["seeds"]))) for s in seeds.values())
     read = getattr(run, "read", list)(result["trials"])
-    assert json.loads(json.dumps([judge(claim, read) for claim in run.CLAIMS])) == result["claims"]
-    for first, second in (pair for claim in run.CLAIMS for pair in claim.pairs):
+    assert json.loads(json.dumps([judge(acquire_run_dir, read) for acquire_run_dir in run.CLAIMS])) == result["claims"]
+    for first, second in (pair for acquire_run_dir in run.CLAIMS for pair in acquire_run_dir.pairs):
         flops = np.array([t["flops"] for t in read if t["arm"] in first + second])
         assert flops.min() > 0.98 * flops.max()
     tokens = np.array([t["tokens"] for t in result["trials"]])

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data import cache
-from data.augment import crop_box, resize
-from data.decode import ORIENTATION, Shrunk, Whole, decode
+from data.augment import crop_box
 from data.errors import BadImage, DataError, DataMissing
-from data.laws import Augment
-from data.memory import Remembered
-from data.records import ABOUT, Cached, CachedImages, scaled
-from data.rows import Epochs, PlannedRows
-from data.sources import ImageFolder
+from data.rows import PlannedRows
+from data.sampling.augment import Augment
+from data.sources.decode import ORIENTATION, Shrunk, Whole, decode, resize
+from data.sources.folder import ImageFolder
+from data.sources.memory import CachedInMemory
+from data.sources.records import ABOUT, Cached, CachedImages, scaled
+from data.stream import Epochs
 from tests.strategies import seeds
 
 LEVELS = 3.0  # of 255: how far shrunk decoding may be from the truth, on average over an image
@@ -120,7 +121,7 @@ def test_a_shrunk_image_is_upright_and_rounds_up(shrink, orientation, size):
 
 def test_memory_gives_what_the_source_gives(folder):
     source = ImageFolder(folder, "train")
-    memory = Remembered(source, 10**9)
+    memory = CachedInMemory(source, 10**9)
     for _ in range(2):
         for index in range(7):
             for shrink in (4, 1, 2):

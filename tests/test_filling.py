@@ -5,15 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.laws import (
-    Beta,
-    Sides,
-)
-from data.plan import Packing, Plan, plan_epoch
-from data.rules import DropSurplus, FirstFit
-from reference.cost import image_flops, row_flops
+from data.plan import Plan, plan_epoch
+from data.sampling.dropping import Beta
+from data.sampling.packing import DropSurplus, FirstFit, Packing
+from data.sampling.resolution import Sides
+from reference.evaluation.cost import image_flops, row_flops
 from reference.packing import best_fit, drop_surplus, first_fit
-from reference.resolution import GROWTH, grow
+from reference.sampling.resolution import GROWTH, grow
 from tests.laws import packs_everything_once
 from tests.sampling import caught, overtakes_few, photo_sizes
 from tests.strategies import seeds

@@ -8,35 +8,31 @@ import numpy as np
 import pytest
 
 from data import rows as rows_module
-from data.augment import resize
-from data.laws import (
-    AtBudget,
-    CoarseToFine,
-    Constant,
-    Native,
-    OneSize,
-    PerImage,
-    PerStep,
-)
-from data.plan import Packing, Plan, plan_epoch
-from data.rows import Epochs, PlannedRows
-from data.sources import Arrays
-from harness import choose
-from harness.config import digits_flexi
-from harness.looks import measures
-from harness.start import begin, shape_from
-from harness.studies.patches import ensemble_gain, ensembles
+from data.plan import Plan, plan_epoch
+from data.rows import PlannedRows
+from data.sampling.dropping import Constant
+from data.sampling.packing import Packing
+from data.sampling.patch_size import AtBudget, CoarseToFine, OneSize, PerImage, PerStep
+from data.sampling.resolution import Native
+from data.sources.decode import resize
+from data.sources.source import Arrays
+from data.stream import Epochs
+from harness import resolve as choose
+from harness.evaluation.predictions import measures
+from harness.evaluation.studies.patches import ensemble_gain, ensembles
+from harness.presets import digits_flexi
+from harness.run.warm_start import begin, shape_from
 from navit_eqx import load_model, save_model
 from navit_eqx import resize as fast_resize
-from navit_eqx.bridge import to_reference
 from navit_eqx.config import Flexi
-from navit_eqx.config_json import ConfigError
-from navit_eqx.types import to_device
-from reference.calibration import softmax as probabilities
+from navit_eqx.errors import ConfigError
+from navit_eqx.rows import to_device
+from navit_eqx.weights.bridge import to_reference
+from reference.evaluation.calibration import softmax as probabilities
 from reference.model import at_patch_size, forward_image
-from reference.patches import normalise, patchify
+from reference.patches import normalize, patchify
 from reference.resize import FLEXIVIT, TIMM, adjoint_patches, map_columns, pi_resize, resize_matrix
-from reference.types import Row, Tokens
+from reference.rows import Row, Tokens
 from tests.strategies import CONFIG, PATCH, I, T, filled, model
 from tests.test_meta import caught
 from tests.test_studies import synthetic
@@ -72,7 +68,7 @@ MIXED, STEPS = plan_of(PerImage(SIZES)), plan_of(PerStep((2, 3)))
 
 def exact(patches, base, size, interpolation):
     """What `base_patches` rounds."""
-    return adjoint_patches(normalise(patches), base, size, interpolation)
+    return adjoint_patches(normalize(patches), base, size, interpolation)
 
 
 @eqx.filter_jit
@@ -82,7 +78,7 @@ def compiled(row):
 
 def forward(row: Row) -> np.ndarray:
     """In float64 from the pixels on: one compiled program for each patch size."""
-    return np.asarray(compiled(to_device(row._replace(patches=normalise(row.patches).astype(float)))))
+    return np.asarray(compiled(to_device(row._replace(patches=normalize(row.patches).astype(float)))))
 
 
 def sees_each_image_at_its_size(rows: PlannedRows, limit: float = FLOAT64) -> None:
@@ -127,7 +123,7 @@ def test_rows_of_one_size_a_step():
 def without_pseudo_inverse(patches, base, size, interpolation):
     """The transpose of vanilla resizing: B instead of its pseudo-inverse."""
     matrices = [resize_matrix(old, new, interpolation).T for old, new in zip(base, size)]
-    return map_columns(normalise(patches).T, size, matrices).T
+    return map_columns(normalize(patches).T, size, matrices).T
 
 
 def by_another_interpolation(patches, base, size, interpolation):
@@ -135,7 +131,7 @@ def by_another_interpolation(patches, base, size, interpolation):
 
 
 def pixels_mapped_first(patches, base, size, interpolation):
-    return normalise(
+    return normalize(
         adjoint_patches(patches.astype(float), base, size, interpolation).round().clip(0, 255).astype(np.uint8)
     )
 
@@ -177,7 +173,7 @@ def test_a_row_without_a_readable_image_has_the_shape_of_its_step():
 
 
 def test_at_its_own_size_the_model_is_unchanged():
-    assert FAST.embedding(3 * PATCH**2) is FAST.embed
+    assert FAST.embedding(3 * PATCH**2) is FAST.patch_embedding
     again = at_patch_size(PARAMS, (PATCH, PATCH), (PATCH, PATCH))
     assert_close(again["embed"]["w"], PARAMS["embed"]["w"], FLOAT64)
     with pytest.raises(ValueError, match="13 numbers are no square patch"):
@@ -235,7 +231,7 @@ def test_a_run_can_make_a_saved_model_flexible(tmp_path):
     assert (config.model.width, config.model.patch_size) == (CONFIG.width, 3) and config.model.flexi == run.model.flexi
     assert "the kernel of 2, PI-resized" in notes[1]
     begun = begin(filled(config.model, 1, "float32"), config, ("a", "b", "c"))
-    assert_close(begun.embed.w, pi_resize(np.asarray(saved.embed.w, float), (2, 2), (3, 3)), 1e-6)
+    assert_close(begun.patch_embedding.w, pi_resize(np.asarray(saved.patch_embedding.w, float), (2, 2), (3, 3)), 1e-6)
     np.testing.assert_array_equal(begun.head.w, saved.head.w)
 
     save_model(tmp_path, begun, replace(config.model, flexi=Flexi((2, 3), fast_resize.TIMM)), {"classes": []})

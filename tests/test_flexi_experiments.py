@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.laws import Constant, Native, OneSize
-from data.plan import Packing, plan_epoch
-from data.rows import Epochs, PlannedRows
-from data.sources import Digits
+from data.plan import plan_epoch
+from data.rows import PlannedRows
+from data.sampling.dropping import Constant
+from data.sampling.packing import Packing
+from data.sampling.patch_size import OneSize
+from data.sampling.resolution import Native
+from data.sources.digits import Digits
+from data.stream import Epochs
 from experiments.flexi_coarse_to_fine.run import Pairs, tuned
 from experiments.flexi_knobs.knobs import ShallowOrDeep, first_blocks, windowed, windows
 from experiments.flexi_knobs.run import BLOCKS, SETTINGS, SIZE, STRIDE, evaluation, flops_of, within
@@ -22,11 +26,11 @@ from experiments.flexi_knobs.run import arms as arms_of_knobs
 from experiments.trial import training_flops, trial
 from navit_eqx import load_model, save_model
 from navit_eqx.config import Flexi
-from navit_eqx.config_training import Distill
-from navit_eqx.types import to_device
-from reference.packing import pack
+from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Distill
 from reference.patches import patchify
 from reference.resize import pi_resize
+from reference.rows import pack
 from tests.strategies import CONFIG, I, T, filled, tokens_of
 from tests.test_experiments import TINY, filled_program
 from tests.test_meta import caught
@@ -135,10 +139,10 @@ def test_every_validation_image_is_seen_in_windows():
 def test_the_best_setting_within_a_budget_is_chosen_by_other_seeds():
     """Not by its own luck, and never beyond the budget."""
     assert [*SETTINGS[BLOCKS]] == ["1 block", "2 blocks", "3 blocks", "4 blocks"]
-    usual, lucky = (0.1, 0.2, 0.4, 0.3), (0.5, 0.2, 0.4, 0.9)
+    grad_norm_ema, lucky = (0.1, 0.2, 0.4, 0.3), (0.5, 0.2, 0.4, 0.9)
     trials = [
         {"arm": BLOCKS, "seed": seed, "accuracy": dict(zip(SETTINGS[BLOCKS], accuracy))}
-        for seed, accuracy in enumerate((usual, usual, lucky))
+        for seed, accuracy in enumerate((grad_norm_ema, grad_norm_ema, lucky))
     ]
     assert within(trials[2], trials)["accuracy"] == {"4": 0.5, "6.5": 0.2, "9": 0.4, "13.5": 0.4}
     assert within(trials[0], trials)["accuracy"] == {"4": 0.1, "6.5": 0.1, "9": 0.4, "13.5": 0.3}
@@ -158,11 +162,11 @@ def test_a_teacher_costs_its_forward_passes():
 
 def test_pairs_are_another_task_on_the_same_pictures():
     strips = Digits(20, 10)
-    usual, pairs = strips.open("", "val"), Pairs(**vars(strips)).open("", "val")
+    grad_norm_ema, pairs = strips.open("", "val"), Pairs(**vars(strips)).open("", "val")
     assert pairs.manifest.classes == ("0 or 1", "2 or 3", "4 or 5", "6 or 7", "8 or 9")
-    for index, (label, pair) in enumerate(zip(usual.manifest.labels, pairs.manifest.labels)):
+    for index, (label, pair) in enumerate(zip(grad_norm_ema.manifest.labels, pairs.manifest.labels)):
         assert str(label) in pairs.manifest.classes[pair]
-        np.testing.assert_array_equal(pairs.image(index), usual.image(index))
+        np.testing.assert_array_equal(pairs.image(index), grad_norm_ema.image(index))
     assert tuned(TINY, "x").data.source == Pairs(**vars(TINY.data.source))
 
 
@@ -185,8 +189,8 @@ def test_a_trial_begins_where_it_is_told_and_learns_from_whom_it_is_told(tmp_pat
     assert found["flops"] == training_flops(student, shape) > training_flops(replace(student, start=""))
     kept, kept_shape, about = load_model(tmp_path / "kept")
     assert kept_shape == student.model and about["classes"] == [*"0123456789"]
-    want = pi_resize(np.asarray(saved.embed.w, float), (8, 8), (6, 6))
-    np.testing.assert_allclose(kept.embed.w, want, atol=1e-6)
-    same = eqx.tree_at(lambda m: m.embed.w, kept, saved.embed.w)
+    want = pi_resize(np.asarray(saved.patch_embedding.w, float), (8, 8), (6, 6))
+    np.testing.assert_allclose(kept.patch_embedding.w, want, atol=1e-6)
+    same = eqx.tree_at(lambda m: m.patch_embedding.w, kept, saved.patch_embedding.w)
     for ours, theirs in zip(jax.tree.leaves(same), jax.tree.leaves(saved)):
         np.testing.assert_array_equal(ours, theirs)

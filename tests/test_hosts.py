@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from navit_eqx import hosts
-from navit_eqx.config_json import ConfigError
+from navit_eqx.errors import ConfigError
+from navit_eqx.training import hosts
 from tests.test_sharding import mesh_of
 
 STEP = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "3"}
@@ -64,24 +64,24 @@ def test_who_must_join_and_finds_nobody_is_told_how(monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
-    hosts.join("off", PLAIN)
-    hosts.join("auto", {})
+    hosts.initialize_distributed("off", PLAIN)
+    hosts.initialize_distributed("auto", {})
     with pytest.raises(ConfigError, match="found no processes to join .*JAX_NUM_PROCESSES"):
-        hosts.join("on", {})
+        hosts.initialize_distributed("on", {})
 
 
 def test_alone_there_is_nobody_to_ask():
     value = {"a": [1, None, "é"]}
-    assert hosts.gathered(value) == [value] and hosts.told(value) is value and hosts.merged(value) == value
-    hosts.alike(value)
+    assert hosts.all_gather(value) == [value] and hosts.broadcast_from_main(value) is value and hosts.merge_from_hosts(value) == value
+    hosts.assert_same_on_hosts(value)
     tree = {"w": jnp.zeros(3)}
-    assert hosts.whole(tree) is tree and hosts.first()
-    anywhere = hosts.Anywhere(mesh_of(2))
-    assert anywhere(True) and not anywhere(False)
-    assert os.environ.get("JAX_COORDINATOR_ADDRESS") is None and not hosts.lost(RuntimeError("Gloo"))
+    assert hosts.replicate_to_host(tree) is tree and hosts.is_main_process()
+    any_host = hosts.AnyHost(mesh_of(2))
+    assert any_host(True) and not any_host(False)
+    assert os.environ.get("JAX_COORDINATOR_ADDRESS") is None and not hosts.is_peer_failure(RuntimeError("Gloo"))
 
 
 def test_processes_that_differ_are_named(monkeypatch):
     monkeypatch.setattr(hosts, "gathered", lambda value: [value, value, value | {"seed": 1}])
     with pytest.raises(ConfigError, match="processes 0 and 2 differ in seed"):
-        hosts.alike({"seed": 0, "rows": 8})
+        hosts.assert_same_on_hosts({"seed": 0, "rows": 8})

@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import navit_eqx
-from navit_eqx.bridge import to_reference
-from navit_eqx.types import to_device
+from navit_eqx.rows import to_device
+from navit_eqx.weights.bridge import to_reference
 from reference import model as slow
 from tests import laws
 from tests.strategies import CONFIG, I, Packed, empty_row, model, rows, seeds
@@ -98,7 +98,7 @@ def test_a_position_beyond_the_table_is_loud():
 
 
 def _far_row():
-    from reference.packing import pack
+    from reference.rows import pack
     from tests.strategies import T, tokens_of
 
     image = tokens_of(np.random.default_rng(0), (1, CONFIG.posembed.size + 1))

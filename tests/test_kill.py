@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import resume
+from harness.run import resume
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,15 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.sources import Digits
-from harness import report
-from harness.command import parse
+from data.sources.digits import Digits
+from harness.cli import parse
 from harness.config import Config, DataConfig, TensorBoard, Wandb
-from harness.logger import numbers, open_logger
-from harness.report import Progress
-from navit_eqx.config_json import ConfigError, decode, encode
-from navit_eqx.train import Metrics
-from reference.types import Row
+from harness.run import folder as report
+from harness.run.logger import numbers, open_logger
+from harness.run.progress import Progress
+from navit_eqx.errors import ConfigError
+from navit_eqx.serialize import decode, encode
+from navit_eqx.training.step import Metrics
+from reference.rows import Row
 
 CONFIG = Config(data=DataConfig(source=Digits(20, 10)), steps=8)
 MANIFEST = CONFIG.data.source.open("", "train").manifest

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navit_eqx import losses as fast
-from navit_eqx.config_training import Sigmoid, Softmax
-from navit_eqx.train import loss_sum
-from reference import losses as slow
+from navit_eqx.tasks import classify as fast
+from navit_eqx.tasks import loss_sum
+from navit_eqx.tasks.config import Sigmoid, Softmax
+from reference.tasks import classify as slow
 from tests import laws
 from tests.strategies import I, labelled, seeds
 from tests.tolerances import FLOAT64, assert_close

@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 
 import navit_eqx
-from data.laws import Constant, Native
-from data.plan import Packing, epoch_order, plan_epoch
+from data.plan import epoch_order, plan_epoch
+from data.sampling.dropping import Constant
+from data.sampling.packing import Packing
+from data.sampling.resolution import Native
 from navit_eqx import encoder as fast_encoder
 from navit_eqx import kernels as fast_kernels
 from navit_eqx import layers as fast_layers
 from navit_eqx import model as fast_model
 from navit_eqx import posembed as fast_posembed
-from navit_eqx.bridge import to_reference
-from navit_eqx.config_training import Softmax
-from navit_eqx.train import loss_sum
-from navit_eqx.types import to_device
-from reference.packing import exact_fit, pack
-from reference.types import Row
+from navit_eqx.rows import to_device
+from navit_eqx.tasks import loss_sum
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.weights.bridge import to_reference
+from reference.packing import exact_fit
+from reference.rows import Row, pack
 from tests import laws
 from tests.strategies import CONFIG, I, Packed, T, initialise, labelled, model, tokens_of
 from tests.tolerances import FLOAT64, assert_close

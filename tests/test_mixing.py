@@ -7,14 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.augment import fitting, mixed
+from data.augment import fitting
 from data.errors import BadImage
-from data.laws import Augment, Constant, Mix, Native
-from data.plan import Packing, plan_epoch
-from data.rows import Epochs, PlannedRows
-from data.sources import Arrays
-from reference.mixing import cutmix, mixup, sample_box
+from data.plan import plan_epoch
+from data.rows import PlannedRows
+from data.sampling.augment import Augment, Mix
+from data.sampling.dropping import Constant
+from data.sampling.packing import Packing
+from data.sampling.resolution import Native
+from data.sources.source import Arrays
+from data.stream import Epochs
 from reference.patches import unpatchify
+from reference.sampling.mixing import cutmix, mixup, sample_box
 from tests.strategies import seeds
 
 PATCH = 4

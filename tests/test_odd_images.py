@@ -12,7 +12,7 @@ import pytest
 
 from data import check
 from data.check import check_file, table
-from data.decode import decode
+from data.sources.decode import decode
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = {"landscape": "Landscape_", "portrait": "Portrait_", "hopper": "hopper_orientation_"}

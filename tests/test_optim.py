@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from navit_eqx import NaViT, Row
-from navit_eqx.bridge import from_reference, to_reference
 from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.config_training import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
-from navit_eqx.optim import decay_groups, direction, optimiser, schedule
+from navit_eqx.training.config import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
+from navit_eqx.training.optim import decay_groups, direction, optimizer, schedule
+from navit_eqx.weights.bridge import from_reference, to_reference
 from tests import laws
 from tests.strategies import initialise
 
@@ -57,15 +57,15 @@ def test_body_and_head_decay_apart(rule):
     """Without a gradient, only decay moves a parameter: by lr times its group's rate."""
     arrays = jax.tree.map(jnp.ones_like, eqx.filter(MODEL, eqx.is_inexact_array))
     config = OptimConfig(rule=rule, lr=0.1, schedule=Cosine(), warmup=0.0, weight_decay=0.5, head_decay=0.25)
-    tx = optimiser(config, 10)
+    tx = optimizer(config, 10)
     zeros = jax.tree.map(jnp.zeros_like, arrays)
     update = jax.jit(tx.update)
     state = update(zeros, tx.init(arrays), arrays)[1]  # the rate is 0 at step 0 and at its peak at step 1
     updates, _ = update(zeros, state, arrays)
-    moved = {
+    ema_update = {
         ".".join(k.name for k in path): float(u.mean()) for path, u in jax.tree_util.tree_leaves_with_path(updates)
     }
-    for name, change in moved.items():
+    for name, change in ema_update.items():
         rate = 0.0 if name in FREE else 0.25 if name == "head.w" else 0.5
         np.testing.assert_allclose(change, -0.1 * rate, rtol=1e-5, atol=1e-9, err_msg=name)
 
@@ -137,7 +137,7 @@ def test_schedule(shape):
 
 def test_the_update_is_clipped_before_adam():
     """A gradient a thousand times larger gives the same update once both exceed the clip."""
-    tx = optimiser(OptimConfig(clip=1.0, weight_decay=0.0), 10)
+    tx = optimizer(OptimConfig(clip=1.0, weight_decay=0.0), 10)
     arrays = eqx.filter(MODEL, eqx.is_inexact_array)
     gradient = jax.tree.map(jnp.ones_like, arrays)
 

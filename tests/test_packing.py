@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reference.packing import RULES, close_row, exact_fit, first_fit, fullest_row, pack, padding, unpack
+from reference.packing import RULES, close_row, exact_fit, first_fit, fullest_row, padding
+from reference.rows import pack, unpack
 from tests import laws
 from tests.strategies import I, T, rows
 

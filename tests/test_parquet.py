@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError, DataMissing
-from data.sources import Parquet
+from data.sources.parquet import Parquet
 from tests.files import names, picture, write
 from tests.test_decode import encoded
 

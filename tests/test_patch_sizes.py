@@ -6,22 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.laws import (
-    AtBudget,
-    CoarseToFine,
-    Constant,
-    Native,
-    NeverEnlarged,
-    OneSize,
-    PerImage,
-    PerStep,
-    Sides,
-    TokenBudget,
-)
-from data.plan import Packing, Plan, plan_epoch
-from data.rules import BestFit, DropSurplus, ExactFit
-from harness.loading import fill_last_batch
-from reference.patch_sizes import finest_within, patch_size_at, sample_coarse_to_fine
+from data.plan import Plan, fill_last_batch, plan_epoch
+from data.sampling.dropping import Constant
+from data.sampling.packing import BestFit, DropSurplus, ExactFit, Packing
+from data.sampling.patch_size import AtBudget, CoarseToFine, OneSize, PerImage, PerStep
+from data.sampling.resolution import Native, NeverEnlarged, Sides, TokenBudget
+from reference.sampling.patch_sizes import finest_within, patch_size_at, sample_coarse_to_fine
 from tests.strategies import seeds
 from tests.test_plan import holds_every_image_once, per_image, sizes_of
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference.choosing import sample_at_random
-from reference.dropping import kept_tokens
 from reference.patches import patchify, raster, unpatchify
-from reference.resolution import target_grid
+from reference.sampling.dropping import kept_tokens
+from reference.sampling.resolution import target_grid
+from reference.sampling.token_selection import sample_at_random
 from tests.strategies import seeds
 
 axes = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=3)

@@ -6,21 +6,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from data.images import pack_images, unpack_images
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.augment import changed, crop_box, resize
-from data.digits import DigitStrips
+from data.augment import crop_box
 from data.errors import BadImage, DataError
-from data.images import pack_images, unpack_images
-from data.laws import Augment, Beta, Constant, Dropping, Native, Sides
 from data.manifest import Manifest
-from data.pipeline import HostShare, batches
-from data.plan import Packing, Plan, plan_epoch
-from data.rows import Epochs, PlannedRows
-from data.sources import Arrays
+from data.pipeline import HostShard, batches
+from data.plan import Plan, plan_epoch
+from data.rows import PlannedRows
+from data.sampling.augment import Augment
+from data.sampling.dropping import Beta, Constant, Dropping
+from data.sampling.packing import Packing
+from data.sampling.resolution import Native, Sides
+from data.sources.decode import resize
+from data.sources.digits import DigitStrips
+from data.sources.source import Arrays
+from data.stream import Epochs
 from reference.patches import patchify, unpatchify
-from reference.types import Row
+from reference.rows import Row
 from tests import laws
 from tests.strategies import seeds
 
@@ -189,7 +194,7 @@ def test_the_batches_of_all_hosts_are_the_batches_of_one(hosts):
     shares = [list(batches(stream(), 4, start=1, host=h, hosts=hosts)) for h in range(hosts)]
     together = [Row(*map(np.concatenate, zip(*parts))) for parts in zip(*shares, strict=True)]
     all_same(together, batched(ROWS, 4)[1:])
-    assert len(HostShare(stream(), 4, 0, hosts)) * hosts == len(ROWS) // 4 * 4
+    assert len(HostShard(stream(), 4, 0, hosts)) * hosts == len(ROWS) // 4 * 4
 
 
 def test_hosts_that_do_not_divide_the_batch_are_refused():

@@ -8,28 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.digits import DigitStrips
 from data.errors import DataError
-from data.laws import (
+from data.plan import Plan, epoch_order, fill_last_batch, images_seen, packing_at, plan_epoch, plan_evaluation
+from data.randomness import Purpose, generator
+from data.sampling.dropping import Beta, ByResolution, Constant, Schedule
+from data.sampling.packing import BestFit, DropSurplus, ExactFit, FirstFit, Packing
+from data.sampling.patch_size import PerStep
+from data.sampling.resolution import (
     Areas,
-    Beta,
-    ByResolution,
-    Constant,
     Native,
     NeverEnlarged,
     OneSquare,
-    PerStep,
-    Schedule,
     Sides,
     Square,
     TokenBudget,
     TruncatedNormal,
 )
-from data.plan import Packing, Plan, epoch_order, images_seen, plan_epoch, plan_evaluation
-from data.randomness import Purpose, generator
-from data.rules import BestFit, DropSurplus, ExactFit, FirstFit
-from harness.loading import fill_last_batch, packing_at
-from reference.dropping import kept_tokens
+from data.sources.digits import DigitStrips
+from reference.sampling.dropping import kept_tokens
 from tests import laws
 from tests.strategies import seeds
 

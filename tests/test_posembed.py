@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.sources import Arrays
-from harness.config import digits
-from harness.loading import training_rows
-from navit_eqx.bridge import to_reference
+from data.sources.source import Arrays
+from harness.presets import digits
+from harness.run.loading import training_rows
 from navit_eqx.config import Factorised, Fourier, Joint, Sinusoidal
+from navit_eqx.weights.bridge import to_reference
 from reference import posembed as slow
 from tests.positions import CONFIGS, MODULES, PARAMS, WIDTH, M, T, backend, caught, embed, module, slope, tokens, whole
 from tests.strategies import seeds
@@ -48,10 +48,10 @@ def test_a_token_has_its_position_alone(seed):
     """Order and company of tokens change nothing: the embedding of some tokens is some of the embedding."""
     coords, grids = tokens(seed, 2)
     rng = np.random.default_rng(seed)
-    moved, some = rng.permutation(T), rng.permutation(T)[: 1 + seed % T]
-    together, mixed = backend(coords, grids)[0], backend(coords[moved], grids[moved])[0]
+    ema_update, some = rng.permutation(T), rng.permutation(T)[: 1 + seed % T]
+    together, mixed = backend(coords, grids)[0], backend(coords[ema_update], grids[ema_update])[0]
     for name in together:
-        assert_close(mixed[name], together[name][moved], FLOAT64)
+        assert_close(mixed[name], together[name][ema_update], FLOAT64)
         assert_close(embed(name, coords[some], grids[some]), together[name][some], FLOAT64)
 
 
@@ -97,8 +97,8 @@ def test_waves_see_differences_alone(seed, shift):
     frequencies, pair = rng.normal(size=(2, 5)), rng.normal(size=(2, 2))
     first, second = slow.waves(frequencies, pair)
     assert_close(first @ second, np.cos((pair[0] - pair[1]) @ frequencies).sum(), 1e-9)
-    moved = slow.waves(frequencies, pair + shift)
-    assert_close(moved[0] @ moved[1], first @ second, 1e-9)
+    ema_update = slow.waves(frequencies, pair + shift)
+    assert_close(ema_update[0] @ ema_update[1], first @ second, 1e-9)
 
 
 GRIDS = ((1, 9), (2, 3), (4, 4), (5, 3))  # of a table of 4 x 4: smaller, larger, both

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from harness.command import parse
-from harness.config import Config, digits
+from harness.cli import parse
+from harness.config import Config
+from harness.presets import digits
 from navit_eqx import posembed as fast
-from navit_eqx.bridge import to_reference
 from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, Sinusoidal
-from navit_eqx.config_json import ConfigError, decode, encode
-from navit_eqx.optim import decay_groups
-from navit_eqx.types import to_device
+from navit_eqx.errors import ConfigError
+from navit_eqx.rows import to_device
+from navit_eqx.serialize import decode, encode
+from navit_eqx.training.optim import decay_groups
+from navit_eqx.weights.bridge import to_reference
 from tests import laws
 from tests.positions import CONFIGS, PAPER, T, caught, module
 from tests.strategies import CONFIG, Packed, model, rows, seeds
@@ -117,8 +119,7 @@ def test_fresh_tables_are_near_their_neutral_value():
 @pytest.fixture
 def packed():
     """Two images with dropped tokens: the last row and column of the first are gone."""
-    from reference.packing import pack
-    from reference.types import Tokens
+    from reference.rows import Tokens, pack
     from tests.strategies import I, tokens_of
 
     rng = np.random.default_rng(3)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from reference.probe import Probe, accuracy, ridge, sample_shots
+from reference.evaluation.probe import Probe, accuracy, ridge, sample_shots
 from tests.strategies import seeds
 from tests.tolerances import assert_close
 
@@ -51,8 +51,8 @@ def is_blind_to_the_basis(fit, x, labels):
     """Turning and shifting the features turns and shifts the probe: the scores stay."""
     rng = np.random.default_rng(0)
     rotation = np.linalg.qr(rng.normal(size=(D, D)))[0]
-    moved = x @ rotation + 10 * rng.normal(size=D)
-    assert_close(scores(fit(moved, labels, Y, L2), moved), scores(fit(x, labels, Y, L2), x), 1e-7)
+    ema_update = x @ rotation + 10 * rng.normal(size=D)
+    assert_close(scores(fit(ema_update, labels, Y, L2), ema_update), scores(fit(x, labels, Y, L2), x), 1e-7)
 
 
 def scores(probe, x):

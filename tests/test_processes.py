@@ -32,19 +32,21 @@ def train(out: Path, saved: str) -> None:
     import jax.random as jr
     import optax
 
-    from data.laws import Native
     from data.pipeline import batches
-    from data.plan import Packing
-    from data.sources import Digits
+    from data.sampling.packing import Packing
+    from data.sampling.resolution import Native
+    from data.sources.digits import Digits
     from harness.config import Config, DataConfig
-    from harness.loading import training_rows
-    from navit_eqx import NaViT, hosts
+    from harness.run.loading import training_rows
+    from navit_eqx import NaViT
     from navit_eqx.config import ModelConfig
-    from navit_eqx.config_training import FSDP, DataParallel, OptimConfig, Softmax
-    from navit_eqx.model import blueprint
-    from navit_eqx.saver import Saver
-    from navit_eqx.sharding import data_mesh, everywhere, placed, shardings, split_rows
-    from navit_eqx.train import init, train_step
+    from navit_eqx.model import static_part
+    from navit_eqx.tasks.config import Softmax
+    from navit_eqx.training import hosts
+    from navit_eqx.training.checkpoints import Checkpointer
+    from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
+    from navit_eqx.training.sharding import data_mesh, everywhere, placed, shard_batch, shardings
+    from navit_eqx.training.step import init, train_step
 
     model = ModelConfig(8, width=16, depth=1, heads=2, mlp_width=32, classes=10, dtype="float32")
     data = DataConfig(source=Digits(400, 10), resolution=Native(0.8, 1.2), packing=Packing(64, 12))
@@ -58,35 +60,35 @@ def train(out: Path, saved: str) -> None:
     for name, rule, other in (("whole", DataParallel(), FSDP(1)), ("split", FSDP(1), DataParallel())):
         places = shardings(shapes, rule, mesh)
         if saved:
-            restored = Saver(Path(saved) / name, 1).restore(placed(shapes, shardings(shapes, other, mesh)))
+            restored = Checkpointer(Path(saved) / name, 1).restore(placed(shapes, shardings(shapes, other, mesh)))
             assert restored is not None and restored[1] == {"layout": name}
         state = jax.jit(lambda key: init(NaViT(model, key=key), tx, optim), out_shardings=places)(jr.key(0))
-        step = partial(train_step, static=blueprint(model), loss=Softmax(), optimiser=tx, config=optim, seed=0)
+        step = partial(train_step, static=static_part(model), loss=Softmax(), optimizer=tx, config=optim, seed=0)
         step = jax.jit(step, out_shardings=(places, everywhere(mesh)))
         steps = []
         for batch in batches(training_rows(config, source), ROWS, **share):
-            rows = [row for part in hosts.gathered(batch.image_ids.tolist()) for row in part]
-            state, metrics = step(state, split_rows(batch, mesh))
+            rows = [row for part in hosts.all_gather(batch.image_ids.tolist()) for row in part]
+            state, metrics = step(state, shard_batch(batch, mesh))
             steps.append((rows, float(metrics.loss), int(metrics.images), float(metrics.grad_norm)))
-        with Saver(out / name, 1) as saver:
+        with Checkpointer(out / name, 1) as saver:
             saver.save(STEPS, state, {"layout": name})
-        gradients = jax.tree.leaves(jax.device_get(hosts.whole(state.optimiser)))
+        gradients = jax.tree.leaves(jax.device_get(hosts.replicate_to_host(state.optimizer)))
         found[name] = {"steps": steps, "gradients": [leaf.tolist() for leaf in gradients]}
     (out / f"found-{jax.process_index()}.json").write_text(json.dumps(found))
 
 
 def main() -> None:
     """As process 0 or 1 of a run: `train`, or train.py with the arguments that follow."""
-    from navit_eqx import hosts
+    from navit_eqx.training import hosts
 
     hosts.TIMEOUTS.update(initialization_timeout=300, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=60)
     what, *arguments = sys.argv[1:]
     if what == "train":
-        hosts.join("auto")
+        hosts.initialize_distributed("auto")
         train(Path(arguments[0]), arguments[1])
     else:
         import train as program
-        from harness.command import run
+        from harness.exit_codes import run
 
         sys.argv = ["train.py", *arguments]
         run(program.main)

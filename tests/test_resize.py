@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from navit_eqx import resize as fast
 from navit_eqx.config import Flexi
 from reference import resize as slow
-from reference.patch_sizes import best_base, check_gains, gain, reach
-from reference.patches import normalise
+from reference.patches import normalize
 from reference.resize import FLEXIVIT, RESIZES, TIMM, Interpolation
+from reference.sampling.patch_sizes import best_base, check_gains, gain, reach
 from tests.strategies import seeds
 from tests.tolerances import assert_close
 
@@ -198,7 +198,7 @@ def test_normalising_after_the_map_is_wrong():
     """Right by luck when enlarging, wrong when shrinking."""
     pixels = np.random.default_rng(0).integers(0, 256, (5, 64)).astype(np.uint8)
     for base, lucky in (((4, 4), True), ((32, 32), False)):
-        right = slow.adjoint_patches(normalise(pixels), base, (8, 8))
+        right = slow.adjoint_patches(normalize(pixels), base, (8, 8))
         after = slow.adjoint_patches(pixels.astype(float), base, (8, 8)) / 127.5 - 1
         assert (np.abs(after - right).max() < EXACT) == lucky
 
@@ -294,7 +294,7 @@ def test_both_sides_agree(how):
 def test_unknown_interpolations_are_refused(wrong):
     for side in (slow, fast):
         with pytest.raises(
-            ValueError, match="method is one of linear, cubic, cubic75, edges one of clamp, renormalise"
+            ValueError, match="method is one of linear, cubic, cubic75, edges one of clamp, renormalize"
         ):
             side.Interpolation(**wrong)
 

@@ -17,7 +17,7 @@ from tests.tolerances import assert_close
 @pytest.mark.parametrize("old, new", [((6, 9), (11, 4)), ((11, 4), (6, 9))])
 def test_images_are_resized_as_by_jax(old, new, method, antialias):
     x = numbers(0, *old, 2)
-    got = slow.resize_image(x, new, Interpolation(method, antialias, "renormalise"))
+    got = slow.resize_image(x, new, Interpolation(method, antialias, "renormalize"))
     assert_close(got, jax.image.resize(x, (*new, 2), method, antialias=antialias), EXACT)
 
 
@@ -27,7 +27,7 @@ def test_images_are_resized_as_by_pillow(method, peer):
     x = numbers(0, 19, 24).astype(np.float32)
     for height, width in ((30, 31), (7, 9)):
         want = np.asarray(Image.fromarray(x).resize((width, height), peer))
-        got = slow.resize_image(x[..., None], (height, width), Interpolation(method, True, "renormalise"))
+        got = slow.resize_image(x[..., None], (height, width), Interpolation(method, True, "renormalize"))
         assert_close(got[..., 0], want, 1e-6)
 
 
@@ -36,7 +36,7 @@ def test_images_are_resized_as_by_torch(mode, antialias):
     """Its bicubic has a = −¾ and clamped edges, but with antialias a = −½ and renormalised ones."""
     torch = pytest.importorskip("torch")
     method = "linear" if mode == "bilinear" else "cubic" if antialias else "cubic75"
-    how = Interpolation(method, antialias, "renormalise" if antialias else "clamp")
+    how = Interpolation(method, antialias, "renormalize" if antialias else "clamp")
     for old, new in (((5, 7), (8, 12)), ((12, 16), (5, 7))):
         x = numbers(0, *old)
         want = torch.nn.functional.interpolate(torch.tensor(x)[None, None], new, mode=mode, antialias=antialias)

@@ -4,14 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from navit_eqx.bridge import to_reference
-from navit_eqx.types import to_device
+from navit_eqx.rows import to_device
+from navit_eqx.weights.bridge import to_reference
 from reference import resize as slow
 from reference.model import at_patch_size, forward, forward_image
-from reference.packing import pack
-from reference.patches import normalise, patchify, raster
+from reference.patches import normalize, patchify, raster
 from reference.resize import FLEXIVIT
-from reference.types import Tokens
+from reference.rows import Tokens, pack
 from tests.strategies import PATCH, I, T, model
 from tests.test_resize import caught
 from tests.tolerances import FLOAT64, assert_close
@@ -48,7 +47,7 @@ def test_patches_of_all_sizes_share_a_row():
     """Each image gets what the model with its kernel resized to that image's patches gives it alone."""
     images = photographs(0)
     mapped = [
-        image._replace(patches=slow.adjoint_patches(normalise(image.patches), BASE, size))
+        image._replace(patches=slow.adjoint_patches(normalize(image.patches), BASE, size))
         for image, size in zip(images, SIZES)
     ]
     row = pack(mapped, [0] * len(SIZES), range(len(SIZES)), T, I)

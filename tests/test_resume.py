@@ -11,26 +11,28 @@ from pathlib import Path
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import navit_eqx.saver
+import navit_eqx.train
 import numpy as np
 import optax
 import pytest
 from jaxtyping import Array, Float
 
-import navit_eqx.saver
-import navit_eqx.train
-from data.laws import Beta, Native
 from data.pipeline import batches
-from data.plan import Packing
-from data.sources import Digits
+from data.sampling.dropping import Beta
+from data.sampling.packing import Packing
+from data.sampling.resolution import Native
+from data.sources.digits import Digits
 from harness.config import Config, DataConfig
-from harness.loading import training_rows
-from harness.report import Progress
+from harness.run.loading import training_rows
+from harness.run.progress import Progress
 from navit_eqx.config import ModelConfig
-from navit_eqx.config_training import OptimConfig, Softmax
-from navit_eqx.saver import Saver, fingerprint
-from navit_eqx.sharding import placed
-from navit_eqx.train import Metrics, State, train_step
-from navit_eqx.types import to_device
+from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.training.checkpoints import Checkpointer, fingerprint
+from navit_eqx.training.config import OptimConfig
+from navit_eqx.training.sharding import placed
+from navit_eqx.training.step import Metrics, State, train_step
 
 ROOT = Path(__file__).parent.parent
 STEPS, ROWS = 8, 2
@@ -79,7 +81,7 @@ def trainer():
         optax.scale_by_learning_rate(optax.linear_schedule(1e-2, 0.0, STEPS)),
     )
     arrays = Toy(jnp.asarray(np.random.default_rng(0).normal(size=(3 * 8**2, 10)), "float32"))
-    step = jax.jit(partial(train_step, static=Toy(None), loss=Softmax(), optimiser=tx, config=TINY.optim, seed=0))
+    step = jax.jit(partial(train_step, static=Toy(None), loss=Softmax(), optimizer=tx, config=TINY.optim, seed=0))
     return State(arrays, arrays, tx.init(arrays), jnp.zeros((), jnp.int32)), step
 
 
@@ -121,9 +123,9 @@ def test_a_run_in_pieces_is_the_run_in_one(tmp_path):
     """Stopped after 3 steps, saved, read again, continued; and no part of what was saved can be missed."""
     whole = go(trainer()[0], 0, STEPS)
     state, losses = go(trainer()[0], 0, 3)
-    with Saver(tmp_path, 2) as saver:
+    with Checkpointer(tmp_path, 2) as saver:
         saver.save(3, state, {"losses": losses})
-    found = Saver(tmp_path, 2).restore(like(state))
+    found = Checkpointer(tmp_path, 2).restore(like(state))
     assert found is not None and "bfloat16" in {str(leaf.dtype) for leaf in jax.tree.leaves(found[0])}
     (state, about), fresh = found, trainer()[0]
 
@@ -136,7 +138,7 @@ def test_a_run_in_pieces_is_the_run_in_one(tmp_path):
         (state, 0),
         (state, 4),
         (state._replace(average=state.model), 3),
-        (state._replace(optimiser=fresh.optimiser), 3),
+        (state._replace(optimizer=fresh.optimizer), 3),
         (state._replace(step=fresh.step), 3),
     ):
         with pytest.raises(AssertionError):
@@ -185,8 +187,8 @@ def test_what_is_not_finite_is_not_learned():
 def test_an_update_that_is_not_finite_is_not_made():
     """Loss and gradient are finite, what the optimiser remembers is not."""
     state, step = trainer()
-    wild = jax.tree.map(lambda x: x if x.dtype == "int32" else jnp.full_like(x, jnp.inf), state.optimiser)
-    learns_nothing(step, state._replace(optimiser=wild), next(batches(rows(), ROWS)))
+    wild = jax.tree.map(lambda x: x if x.dtype == "int32" else jnp.full_like(x, jnp.inf), state.optimizer)
+    learns_nothing(step, state._replace(optimizer=wild), next(batches(rows(), ROWS)))
 
 
 def test_without_the_guard_the_weights_are_lost(monkeypatch):

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navit_eqx import layers as fast
-from navit_eqx.bridge import from_reference
-from navit_eqx.types import to_device
+from navit_eqx.rows import to_device
+from navit_eqx.weights.bridge import from_reference
 from reference import layers
 from tests.strategies import CONFIG, filled, rows, seeds
 from tests.test_agreement import call, fast_gradient, rounded

@@ -15,29 +15,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
-from data import laws as objects
-from data.laws import (
-    Areas,
-    Beta,
-    ByResolution,
-    Native,
-    NeverEnlarged,
-    Schedule,
-    Sides,
-    Square,
-    TokenBudget,
-    TruncatedNormal,
-    Uniform,
-)
 from data.manifest import Manifest
-from data.plan import Packing, plan_epoch
-from data.rules import BestFit, DropSurplus, FirstFit
-from harness.choose import resolve
-from harness.command import parse
-from harness.config import Config, DataConfig, folder
-from navit_eqx.config_json import ConfigError, decode, encode
-from reference import distributions
-from reference.resolution import fit_tokens, linear_in_area, linear_in_side, target_grid
+from data.plan import plan_epoch
+from data.sampling import resolution as objects
+from data.sampling.dropping import Beta, ByResolution, Schedule
+from data.sampling.packing import BestFit, DropSurplus, FirstFit, Packing
+from data.sampling.resolution import Areas, Native, NeverEnlarged, Sides, Square, TokenBudget, TruncatedNormal, Uniform
+from harness.cli import parse
+from harness.config import Config, DataConfig
+from harness.presets import folder
+from harness.resolve import resolve
+from navit_eqx.errors import ConfigError
+from navit_eqx.serialize import decode, encode
+from reference.sampling import distributions
+from reference.sampling.resolution import fit_tokens, linear_in_area, linear_in_side, target_grid
 from tests.sampling import (
     Cdf,
     N,

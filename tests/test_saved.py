@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import PRESETS, Config
-from harness.start import begin, shape_from
+from harness.config import Config
+from harness.presets import PRESETS
+from harness.run.warm_start import begin, shape_from
 from navit_eqx import load_model, save_model
-from navit_eqx.bridge import flatten
 from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.config_json import ConfigError, decode, encode
+from navit_eqx.errors import ConfigError
+from navit_eqx.serialize import decode, encode
+from navit_eqx.weights.bridge import flatten
 from tests.strategies import filled
 
 SMALL = ModelConfig(4, width=8, depth=2, heads=2, mlp_width=8, classes=3, posembed=Factorised(4), dtype="float32")

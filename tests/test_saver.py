@@ -6,15 +6,15 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import navit_eqx.saver
+import navit_eqx.train
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-import navit_eqx.saver
-import navit_eqx.train
-from navit_eqx.config_json import ConfigError
-from navit_eqx.saver import Damaged, Saver, digest, load
-from navit_eqx.sharding import placed
+from navit_eqx.errors import ConfigError
+from navit_eqx.training.checkpoints import Checkpointer, CorruptCheckpoint, digest, load
+from navit_eqx.training.sharding import placed
 from tests.test_resume import bits_of, like, same_bits
 
 DTYPES = ("float32", "float64", "bfloat16", "int32", "uint8")
@@ -30,7 +30,7 @@ def any_bits(seed: int, sharding=None) -> dict[str, jax.Array]:
 def two_saved(folder: Path) -> tuple[dict, dict]:
     """Steps 1 and 2 on disk."""
     first, second = any_bits(1), any_bits(2)
-    with Saver(folder, 2) as saver:
+    with Checkpointer(folder, 2) as saver:
         saver.save(1, first, {"n": 1})
         saver.save(2, second, {"n": 2})
     return first, second
@@ -43,9 +43,9 @@ def test_every_bit_comes_back_on_another_sharding(tmp_path):
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     for n, (there, here) in enumerate([(eight, one), (one, blocks)]):
         saved = any_bits(n, there)
-        with Saver(tmp_path, 2) as saver:
+        with Checkpointer(tmp_path, 2) as saver:
             saver.save(n, saved, {"n": n})
-        found = Saver(tmp_path, 2).restore(placed(saved, here))
+        found = Checkpointer(tmp_path, 2).restore(placed(saved, here))
         assert found is not None and found[1] == {"n": n}
         same_bits(found[0], saved)
         assert {leaf.sharding for leaf in jax.tree.leaves(found[0])} == {here}
@@ -79,14 +79,14 @@ def test_damage_to_any_file_is_named_and_the_step_before_is_used(tmp_path):
         for damage in (delete, truncate, flip):
             shutil.copytree(whole, step)
             if damage(step / file):
-                with pytest.raises(Damaged, match=f"{file} (is missing|differs from what was saved|cannot be read)"):
+                with pytest.raises(CorruptCheckpoint, match=f"{file} (is missing|differs from what was saved|cannot be read)"):
                     load(step, like(second))
             shutil.rmtree(step)
     for file, damage in ((files[-1], flip), (files[0], delete), (Path("saved.json"), truncate)):
         shutil.copytree(whole, step)
         damage(step / file)
         said: list[str] = []
-        saver = Saver(tmp_path / "saved", 2, said.append)
+        saver = Checkpointer(tmp_path / "saved", 2, said.append)
         found = saver.restore(like(second))
         assert found is not None and found[1] == {"n": 1} and saver.steps == [1]
         same_bits(found[0], first)
@@ -94,7 +94,7 @@ def test_damage_to_any_file_is_named_and_the_step_before_is_used(tmp_path):
     shutil.rmtree(tmp_path / "saved" / "2.damaged")
     flip(tmp_path / "saved" / "1" / "saved.json")
     with pytest.raises(ConfigError, match="no step in .* is what was saved"):
-        Saver(tmp_path / "saved", 2).restore(like(second))
+        Checkpointer(tmp_path / "saved", 2).restore(like(second))
 
 
 def delete(file: Path) -> bool:
@@ -124,7 +124,7 @@ def test_two_fences_guard_the_tensors(tmp_path, monkeypatch):
     shutil.rmtree(path / "state")
     shutil.copytree(tmp_path / "1" / "state", path / "state")
     monkeypatch.setattr(navit_eqx.saver, "digests_of_files", lambda path: names)
-    with pytest.raises(Damaged, match="is not what it was in training"):
+    with pytest.raises(CorruptCheckpoint, match="is not what it was in training"):
         load(path, like(second))
     monkeypatch.setattr(navit_eqx.saver, "fingerprint", lambda state: navit_eqx.saver.read_record(path)["leaves"])
     with pytest.raises(AssertionError):
@@ -139,12 +139,12 @@ def test_another_structure_is_refused_by_name(tmp_path):
         (second | {"int32": second["float32"]}, "int32 is int32.8, 6. there, float32.8, 6. here"),
     ):
         with pytest.raises(ConfigError, match=words):
-            Saver(tmp_path, 2).restore(like(wrong))
+            Checkpointer(tmp_path, 2).restore(like(wrong))
 
 
 def test_the_last_few_are_kept_and_rests_are_removed(tmp_path):
     state = {"n": jnp.arange(3)}
-    with Saver(tmp_path, 2) as saver:
+    with Checkpointer(tmp_path, 2) as saver:
         for n in (1, 2, 3, 10):
             saver.save(n, state, {})
         saver.finish()
@@ -153,10 +153,10 @@ def test_the_last_few_are_kept_and_rests_are_removed(tmp_path):
     shutil.copytree(tmp_path / "10", tmp_path / "12")
     (tmp_path / "12" / "saved.json").unlink()
     said: list[str] = []
-    assert Saver(tmp_path, 2, said.append).steps == [3, 10]
+    assert Checkpointer(tmp_path, 2, said.append).steps == [3, 10]
     assert {path.name for path in tmp_path.iterdir()} == {"3", "10"}
     assert said == ["step 12 was not wholly saved: it is removed"]
-    assert Saver(tmp_path / "none", 2).restore(like(state)) is None
+    assert Checkpointer(tmp_path / "none", 2).restore(like(state)) is None
 
 
 def test_a_save_that_fails_is_reported_and_costs_nothing_else(tmp_path):
@@ -164,7 +164,7 @@ def test_a_save_that_fails_is_reported_and_costs_nothing_else(tmp_path):
     big = {"w": jax.device_put(np.random.default_rng(0).normal(size=(300, 300)))}
     said: list[str] = []
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Saver(tmp_path, 3, said.append) as saver:
+    with Checkpointer(tmp_path, 3, said.append) as saver:
         saver.save(1, big, {})
         saver.finish()
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))

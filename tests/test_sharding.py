@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
 
-from harness.command import parse
-from harness.config import Config, digits
+from harness.cli import parse
+from harness.config import Config
+from harness.presets import digits
 from navit_eqx import NaViT
-from navit_eqx.config_json import ConfigError
-from navit_eqx.config_training import FSDP, DataParallel, OptimConfig, Softmax
-from navit_eqx.saver import Saver
-from navit_eqx.sharding import bytes_per_device, everywhere, placed, shardings, spec, split_rows
-from navit_eqx.train import init, train_step
-from reference.packing import pack
-from reference.types import Row
+from navit_eqx.errors import ConfigError
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.training.checkpoints import Checkpointer
+from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
+from navit_eqx.training.sharding import bytes_per_device, everywhere, placed, shard_batch, shardings, spec
+from navit_eqx.training.step import init, train_step
+from reference.rows import Row, pack
 from tests.strategies import CONFIG, I, T, empty_row, model, tokens_of
 from tests.tolerances import DEVICES64, assert_close
 
@@ -68,7 +69,7 @@ def careful(state, rows):
         rows,
         static=eqx.filter(model(), eqx.is_inexact_array, inverse=True),
         loss=Softmax(),
-        optimiser=REMEMBERS,
+        optimizer=REMEMBERS,
         config=OPTIM,
         seed=0,
     )
@@ -80,7 +81,7 @@ def one_step(rule, count: int, step=careful):
     mesh = mesh_of(count)
     start = init(model(), REMEMBERS, OPTIM)
     places = shardings(start, rule, mesh)
-    given = jax.device_put(start, places), split_rows(batch(), mesh)
+    given = jax.device_put(start, places), shard_batch(batch(), mesh)
     # What is not used is kept, so that its memory is counted.
     jitted = jax.jit(step, out_shardings=(places, everywhere(mesh)), keep_unused=True)
     compiled = jitted.lower(*given).compile()
@@ -91,7 +92,7 @@ def is_the_same_step(got, want) -> None:
     """Loss, counts and the gradient of every parameter."""
     assert int(got[1].images) == int(want[1].images) == sum(UNEVEN)
     assert_close(got[1].loss, want[1].loss, DEVICES64)
-    for a, b in zip(jax.tree.leaves(got[0].optimiser), jax.tree.leaves(want[0].optimiser), strict=True):
+    for a, b in zip(jax.tree.leaves(got[0].optimizer), jax.tree.leaves(want[0].optimizer), strict=True):
         assert np.abs(b).max() > 0
         assert_close(a, b, DEVICES64)
 
@@ -157,10 +158,10 @@ def test_a_state_fits_any_layout(tmp_path, there, here):
         "odd": jnp.asarray(rng.normal(size=(7, 5))),
         "step": jnp.asarray(7, jnp.int32),
     }
-    with Saver(tmp_path, 1) as saver:
+    with Checkpointer(tmp_path, 1) as saver:
         saver.save(1, jax.device_put(state, shardings(state, there[0], mesh_of(there[1]))), {})
     places = shardings(state, here[0], mesh_of(here[1]))
-    found = Saver(tmp_path, 1).restore(placed(state, places))
+    found = Checkpointer(tmp_path, 1).restore(placed(state, places))
     assert found is not None
     for a, b, place in zip(*map(jax.tree.leaves, (found[0], state, places)), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes() and a.sharding == place
@@ -179,6 +180,6 @@ def test_the_rule_looks_at_size_alone(shape, least, devices):
 
 def test_the_layout_is_chosen_by_name():
     config = parse(Config, default=digits(), args=["--mesh", "fsdp", "--mesh.min-size", "5", "--distributed", "off"])
-    assert config.mesh == FSDP(5) and config.distributed == "off" and digits().mesh == DataParallel()
+    assert config.parallelism == FSDP(5) and config.distributed == "off" and digits().mesh == DataParallel()
     with pytest.raises(ConfigError, match="mesh.min_size must be at least 1"):
         FSDP(0)

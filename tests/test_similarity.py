@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.studies.similarity import compared
-from navit_eqx.bridge import to_reference
-from navit_eqx.types import to_device
-from reference import similarity
+from harness.evaluation.studies.similarity import compared
+from navit_eqx.rows import to_device
+from navit_eqx.weights.bridge import to_reference
+from reference.evaluation import similarity
 from reference.layers import norm
 from reference.masks import slot_tokens
 from reference.model import features as slow_features
-from reference.model import image_layers
-from reference.packing import pack
+from reference.model import image_hidden_states
 from reference.pooling import map_pool
+from reference.rows import pack
 from tests.strategies import CONFIG, I, Packed, T, model, seeds, tokens_of
 from tests.strategies import rows as packed_rows
 from tests.test_meta import caught
@@ -76,7 +76,7 @@ def test_layers_of_a_packed_row_are_those_of_each_image_alone(packed):
     assert len(found) == CONFIG.depth + 1
     for slot, image in enumerate(packed.images):
         here = packed.row.segment_ids == slot + 1
-        assert_close(found[:, here], image_layers(PARAMS, image), FLOAT64)
+        assert_close(found[:, here], image_hidden_states(PARAMS, image), FLOAT64)
 
 
 def ends_in_the_output(layers, packed) -> None:
@@ -101,8 +101,8 @@ def test_the_last_layer_is_the_output():
 def test_places_are_compared_place_by_place():
     """A size with itself is alike; with its tokens moved by a place it is the same nowhere."""
     tokens = {i: np.random.default_rng(i).normal(size=(3, 6, 8)) for i in range(20)}
-    moved = {i: np.roll(x, 1, axis=1) for i, x in tokens.items()}
+    ema_update = {i: np.roll(x, 1, axis=1) for i, x in tokens.items()}
     for layer in compared(tokens, tokens, sorted(tokens)):
         assert layer["cka"] == pytest.approx(1) and layer["same_place"] == 1
-    for layer in compared(tokens, moved, sorted(tokens)):
+    for layer in compared(tokens, ema_update, sorted(tokens)):
         assert layer["cka"] < 0.5 and layer["same_place"] == 0

@@ -11,7 +11,9 @@ from PIL import Image
 import data.sources
 from data.errors import BadImage, DataError, DataMissing
 from data.manifest import Manifest
-from data.sources import Arrays, Folder, ImageFolder, Parquet, ParquetImages
+from data.sources.folder import Folder, ImageFolder
+from data.sources.parquet import Parquet, ParquetImages
+from data.sources.source import Arrays
 from tests.files import names, picture, put, write
 from tests.test_digits import STRIPS
 

@@ -4,22 +4,23 @@ from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
+import navit_eqx.train
 import numpy as np
 import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import navit_eqx.train
 from data.pipeline import batches
 from navit_eqx import NaViT
 from navit_eqx.config import ModelConfig
-from navit_eqx.config_json import ConfigError
-from navit_eqx.config_training import OptimConfig, Softmax, Spikes
-from navit_eqx.optim import optimiser
-from navit_eqx.saver import Saver, fingerprint, named
-from navit_eqx.train import State, compared, init, train_step
-from navit_eqx.types import to_device
+from navit_eqx.errors import ConfigError
+from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.training.checkpoints import Checkpointer, fingerprint, named
+from navit_eqx.training.config import OptimConfig, Spikes
+from navit_eqx.training.optim import optimizer
+from navit_eqx.training.step import State, compared, init, train_step
 from tests.test_resume import ROWS, Toy, like, rows, same_bits
 
 SKIP = Spikes(factor=5.0, window=4)
@@ -37,9 +38,9 @@ def trainer(skip: Spikes | None = SKIP):
     config = OptimConfig(ema=0.9, skip=skip)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(), optax.scale_by_learning_rate(1e-3))
     arrays = Toy(jnp.asarray(np.random.default_rng(0).normal(size=(3 * 8**2, 10)), "float32"))
-    step = jax.jit(partial(train_step, static=Toy(None), loss=Softmax(), optimiser=tx, config=config, seed=0))
-    usual = jnp.zeros((), "float32") if skip else None
-    return State(arrays, arrays, tx.init(arrays), jnp.zeros((), "int32"), usual), step
+    step = jax.jit(partial(train_step, static=Toy(None), loss=Softmax(), optimizer=tx, config=config, seed=0))
+    grad_norm_ema = jnp.zeros((), "float32") if skip else None
+    return State(arrays, arrays, tx.init(arrays), jnp.zeros((), "int32"), grad_norm_ema), step
 
 
 @lru_cache
@@ -75,7 +76,7 @@ def test_a_spike_is_refused():
 
 
 def test_without_the_guard_it_is_learned(monkeypatch):
-    monkeypatch.setattr(navit_eqx.train, "compared", lambda norm, usual, step, skip: (jnp.asarray(False), usual))
+    monkeypatch.setattr(navit_eqx.train, "compared", lambda norm, grad_norm_ema, step, skip: (jnp.asarray(False), grad_norm_ema))
     state, step = trainer.__wrapped__()
     with pytest.raises(AssertionError):
         refuses_spikes(step, state)
@@ -91,7 +92,7 @@ def test_off_it_costs_nothing():
     shape = ModelConfig(4, width=4, depth=1, heads=1, mlp_width=4, classes=2)
 
     def leaves(config: OptimConfig) -> list[str]:
-        fresh = lambda key: init(NaViT(shape, key=key), optimiser(config, 9), config)
+        fresh = lambda key: init(NaViT(shape, key=key), optimizer(config, 9), config)
         return [name for name, _ in named(jax.eval_shape(fresh, jax.random.key(0)))]
 
     assert leaves(OptimConfig(skip=SKIP)) == [*leaves(OptimConfig()), "usual"]
@@ -106,13 +107,13 @@ def test_a_resumed_run_refuses_the_same(tmp_path):
     whole, refused = go(step, first, sizes)
     assert refused == [False] * 6 + [True, False]
     state, before = go(step, first, sizes[:5])
-    with Saver(tmp_path, 1) as saver:
+    with Checkpointer(tmp_path, 1) as saver:
         saver.save(5, state, {})
-    found = Saver(tmp_path, 1).restore(like(state))
+    found = Checkpointer(tmp_path, 1).restore(like(state))
     assert found is not None
     end, after = go(step, found[0], sizes[5:], 5)
     assert before + after == refused and fingerprint(end) == fingerprint(whole)
-    end, _ = go(step, found[0]._replace(usual=first.usual), sizes[5:], 5)
+    end, _ = go(step, found[0]._replace(grad_norm_ema=first.grad_norm_ema), sizes[5:], 5)
     assert fingerprint(end) != fingerprint(whole)
 
 
@@ -122,24 +123,24 @@ look = jax.jit(partial(compared, skip=SKIP))
 
 
 def seen(norms) -> tuple[list[bool], list[float]]:
-    usual, spikes, means = jnp.zeros((), "float32"), [], []
+    grad_norm_ema, spikes, means = jnp.zeros((), "float32"), [], []
     for n, norm in enumerate(norms):
-        spike, usual = look(jnp.asarray(norm, "float32"), usual, jnp.asarray(n, "int32"))
+        spike, grad_norm_ema = look(jnp.asarray(norm, "float32"), grad_norm_ema, jnp.asarray(n, "int32"))
         spikes.append(bool(spike))
-        means.append(float(usual))
+        means.append(float(grad_norm_ema))
     return spikes, means
 
 
 @given(st.lists(st.sampled_from([0.0, 1e-3, 0.5, 1.0, 2.0, 40.0, 1e30, np.inf, np.nan]), max_size=12))
 def test_the_mean_is_its_formula(norms):
-    usual, spikes, means = 0.0, [], []
+    grad_norm_ema, spikes, means = 0.0, [], []
     for n, norm in enumerate(norms):
-        counts = n >= SKIP.window and usual > 0
-        spikes.append(counts and norm > SKIP.factor * usual)
+        counts = n >= SKIP.window and grad_norm_ema > 0
+        spikes.append(counts and norm > SKIP.factor * grad_norm_ema)
         if np.isfinite(norm):
-            taken = min(norm, SKIP.factor * usual) if counts else norm
-            usual += (taken - usual) / min(n + 1, SKIP.window)
-        means.append(usual)
+            taken = min(norm, SKIP.factor * grad_norm_ema) if counts else norm
+            grad_norm_ema += (taken - grad_norm_ema) / min(n + 1, SKIP.window)
+        means.append(grad_norm_ema)
     got = seen(norms)
     assert got[0] == spikes
     np.testing.assert_allclose(got[1], means, rtol=1e-5)

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.config import digits
-from harness.start import branch, branching, shape_from
-from navit_eqx.config_json import ConfigError, encode
-from navit_eqx.config_training import OptimConfig, Rsqrt
-from navit_eqx.optim import schedule
-from navit_eqx.saver import Saver, fingerprint
+from harness.presets import digits
+from harness.run.warm_start import branch, branching, shape_from
+from navit_eqx.errors import ConfigError
+from navit_eqx.serialize import encode
+from navit_eqx.training.checkpoints import Checkpointer, fingerprint
+from navit_eqx.training.config import OptimConfig, Rsqrt
+from navit_eqx.training.optim import schedule
 
 STATE = {"w": jnp.linspace(0.0, 1.0, 12), "step": jnp.asarray(20, jnp.int32)}
 LIKE = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), STATE)
@@ -24,7 +25,7 @@ def trunk(tmp_path):
     """A run with steps 10 and 20 saved."""
     config = replace(digits(), optim=OptimConfig(schedule=Rsqrt(100, 0.0)))
     (tmp_path / "config.json").write_text(json.dumps({"config": encode(config)}))
-    with Saver(tmp_path / "checkpoints", keep=9) as saver:
+    with Checkpointer(tmp_path / "checkpoints", keep=9) as saver:
         for step in (10, 20):
             about = {"data": "abc", "progress": {"images": step}}
             saver.save(step, STATE | {"step": jnp.asarray(step, jnp.int32)}, about)

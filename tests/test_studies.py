@@ -15,21 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.laws import Constant, Native, Square
 from data.plan import NOTHING
-from data.sources import Digits
+from data.sampling.dropping import Constant
+from data.sampling.resolution import Native, Square
+from data.sources.digits import Digits
 from evaluate import Options, evaluate
-from harness import studies
-from harness.config import digits
-from harness.looks import Context, Look, forward_flops, halves, on_common_images
-from harness.report import table
-from harness.studies.findings import cheapest_within, compare
-from harness.studies.probe import first_of_each, fit, subset
+from harness.evaluation import studies
+from harness.evaluation.predictions import Context, Look, forward_flops, halves, on_common_images
+from harness.evaluation.studies.findings import cheapest_within, compare
+from harness.evaluation.studies.probe import first_of_each, fit, subset
+from harness.evaluation.tables import table
+from harness.presets import digits
 from navit_eqx import NaViT, save_model
 from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.config_json import ConfigError
-from navit_eqx.evaluate import features, forward
-from reference.cost import image_flops
+from navit_eqx.errors import ConfigError
+from navit_eqx.inference import features, forward
+from reference.evaluation.cost import image_flops
 from tests.strategies import seeds
 from tests.tolerances import FLOAT64, assert_close
 

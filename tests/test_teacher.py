@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from data.plan import Packing
-from harness import choose, resume
-from harness.config import digits, digits_flexi
-from harness.report import write_config
-from harness.teaching import open_teacher
+from data.sampling.packing import Packing
+from harness import resolve as choose
+from harness.presets import digits, digits_flexi
+from harness.run import resume
+from harness.run.folder import write_config
+from harness.run.teacher import open_teacher
 from navit_eqx import save_model
-from navit_eqx.config_json import ConfigError
-from navit_eqx.config_training import Distill, Softmax
+from navit_eqx.errors import ConfigError
+from navit_eqx.tasks.config import Distill, Softmax
 from tests.strategies import CONFIG, filled
 from tests.test_distill import VIEW, taught_by
 

@@ -15,23 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from data.images import pack_images, unpack_images
 from PIL import Image
 
 import evaluate
 import predict
 import train
-from data.images import pack_images, unpack_images
-from data.laws import Native
 from data.manifest import printable
-from data.plan import Packing
-from harness.command import run
+from data.sampling.packing import Packing
+from data.sampling.resolution import Native
+from harness.exit_codes import run
 from navit_eqx import NaViT, Row
 from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.config_training import OptimConfig, Softmax
-from navit_eqx.evaluate import predict as predicted
-from navit_eqx.optim import optimiser
-from navit_eqx.train import accumulated, init, loss_sum, moved, train_step
-from navit_eqx.types import to_device
+from navit_eqx.inference import predict as predicted
+from navit_eqx.rows import to_device
+from navit_eqx.tasks import loss_sum
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.training.config import OptimConfig
+from navit_eqx.training.optim import optimizer
+from navit_eqx.training.step import accumulated, ema_update, init, train_step
 from tests.strategies import filled, initialise
 from tests.tolerances import FLOAT64, assert_close
 
@@ -68,11 +70,11 @@ def command(*arguments, cwd=ROOT, code=0):
 def photos(folder: Path, per_class: int) -> Path:
     """Three easy classes of noisy photos, of many sizes; one file is no image."""
     rng = np.random.default_rng(0)
-    for name, colour in {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 40, 50)}.items():
+    for name, color in {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 40, 50)}.items():
         (folder / name).mkdir(parents=True)
         for i in range(per_class):
             size = (*rng.integers(24, 90, 2), 3)
-            noise = rng.normal(colour, 40, size).clip(0, 255).astype(np.uint8)
+            noise = rng.normal(color, 40, size).clip(0, 255).astype(np.uint8)
             Image.fromarray(noise).save(folder / name / f"{i}.png")
     return folder
 
@@ -130,10 +132,10 @@ OPTIM = OptimConfig(lr=1e-2, weight_decay=0.0)
 
 @lru_cache
 def trainer(config=SMALL, steps=30, optim=OPTIM):
-    tx = optimiser(optim, steps)
+    tx = optimizer(optim, steps)
     model = float64_start(config)
     static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
-    step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimiser=tx, config=optim, seed=0))
+    step = jax.jit(partial(train_step, static=static, loss=Softmax(), optimizer=tx, config=optim, seed=0))
     return init(model, tx, optim), step, static
 
 
@@ -184,17 +186,17 @@ def test_a_step_follows_the_mean_over_images():
 
 def test_the_average_is_what_is_evaluated_and_saved():
     state = trainer()[0]
-    assert state.best is state.model
-    assert state._replace(average=(other := jax.tree.map(jnp.zeros_like, state.model))).best is other
+    assert state.eval_params is state.model
+    assert state._replace(average=(other := jax.tree.map(jnp.zeros_like, state.model))).eval_params is other
 
 
 def test_a_moving_average_follows_the_model():
     average, model = {"w": jnp.zeros(3)}, {"w": jnp.ones(3)}
-    early = moved(average, model, 0.99, jnp.asarray(0))
+    early = ema_update(average, model, 0.99, jnp.asarray(0))
     np.testing.assert_allclose(early["w"], 0.9)
-    late = moved(average, model, 0.99, jnp.asarray(10_000))
+    late = ema_update(average, model, 0.99, jnp.asarray(10_000))
     np.testing.assert_allclose(late["w"], 0.01, rtol=1e-6)
-    np.testing.assert_array_equal(moved(model, model, 0.5, jnp.asarray(7))["w"], 1)
+    np.testing.assert_array_equal(ema_update(model, model, 0.5, jnp.asarray(7))["w"], 1)
 
 
 def test_the_library_in_a_few_lines():

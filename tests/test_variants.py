@@ -16,10 +16,10 @@ from navit_eqx import layers as fast_layers
 from navit_eqx import masks as fast_masks
 from navit_eqx import model as fast_model
 from navit_eqx import rope as fast_rope
-from navit_eqx.bridge import to_reference
 from navit_eqx.config import Map, Max, Mean, ModelConfig, NoPositions, ResidualMap, Rope, Token
-from navit_eqx.config_json import ConfigError
-from navit_eqx.types import to_device
+from navit_eqx.errors import ConfigError
+from navit_eqx.rows import to_device
+from navit_eqx.weights.bridge import to_reference
 from reference import depth, layers, rope
 from reference import model as slow
 from reference.patches import raster
@@ -118,7 +118,7 @@ def test_gradients(config):
 
 
 def some_row() -> Packed:
-    from reference.packing import pack
+    from reference.rows import pack
     from tests.strategies import I, T, tokens_of
 
     rng = np.random.default_rng(5)
@@ -156,10 +156,10 @@ def test_rope_sees_differences_alone(seed, move):
 
     def logits(coords):
         angles = rope.rope(params, coords)
-        return np.einsum("thk,shk->hts", rope.turn(q, angles), rope.turn(k, angles))
+        return np.einsum("thk,shk->hts", rope.apply_rotary(q, angles), rope.apply_rotary(k, angles))
 
     assert_close(logits(coords + np.array(move)), logits(coords), FLOAT64)
-    assert_close((rope.turn(q, rope.rope(params, coords)) ** 2).sum(-1), (q**2).sum(-1), FLOAT64)
+    assert_close((rope.apply_rotary(q, rope.rope(params, coords)) ** 2).sum(-1), (q**2).sum(-1), FLOAT64)
     assert np.abs(logits(coords) - logits(0 * coords)).max() > 1e-3
     fast = fast_rope.Rope(8, 100.0)(jnp.asarray(coords))
     assert_close(fast, rope.rope(params, coords), FLOAT64)
@@ -194,8 +194,8 @@ def test_gates_belong_to_images_not_to_places(seed, order):
     assume(order != sorted(order))
     rates, ids = depth.skip_rates(0.5, 3), jnp.arange(6)
     gates = fast_depth.sample_gates(jr.key(seed), rates, ids)
-    moved = fast_depth.sample_gates(jr.key(seed), rates, ids[jnp.asarray(order)])
-    np.testing.assert_array_equal(moved, gates[:, jnp.asarray(order)])
+    ema_update = fast_depth.sample_gates(jr.key(seed), rates, ids[jnp.asarray(order)])
+    np.testing.assert_array_equal(ema_update, gates[:, jnp.asarray(order)])
 
 
 def test_without_gates_nothing_is_skipped():

@@ -8,11 +8,10 @@ import numpy as np
 
 from benchmarks.contest.stream import CASES, CLASSES, PATCH, pixels, sizes, tokens
 from data.images import pack_images
-from data.laws import Native
-from data.plan import Packing
-from data.rules import ExactFit
+from data.sampling.packing import ExactFit, Packing
+from data.sampling.resolution import Native
 from reference.packing import exact_fit
-from reference.types import Row
+from reference.rows import Row
 
 LONGEST_SIDE = 64  # in patches; what the position tables hold
 WINDOW = 64  # images that may wait for their row

@@ -24,8 +24,8 @@ from benchmarks.contest.rows import steady
 from benchmarks.contest.stream import CASES, CLASSES, PATCH
 from benchmarks.contest.verdict import OURS, bars, draw, summary
 from benchmarks.measure import arguments, report
-from harness.command import ALLOCATOR
 from harness.cost import image_cost
+from harness.process import ALLOCATOR
 from navit_eqx import config as presets
 
 ROOT = Path(__file__).parent.parent.parent

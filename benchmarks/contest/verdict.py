@@ -71,7 +71,7 @@ def goals(case: str, threads: int, here: Line) -> dict[str, float]:
 
 def draw(lines: Sequence[Line], path: Path) -> None:
     """Time per real token over ours, a panel for each case; whiskers are the fastest and slowest round."""
-    from harness.pictures import plt
+    from harness.evaluation.pictures import plt
 
     panels = list(dict.fromkeys((line["preset"], line["case"]) for line in lines))
     figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 2.6), squeeze=False, layout="constrained")

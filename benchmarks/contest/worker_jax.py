@@ -21,12 +21,13 @@ from benchmarks.contest.stream import CLASSES, PATCH, load
 from benchmarks.train_step import FLOAT32, build, program, relative_error
 from data.images import unpack_images
 from navit_eqx import ModelConfig, NaViT, Row, to_device
-from navit_eqx.bridge import flatten
 from navit_eqx.config import Auto, Backend, Dense
-from navit_eqx.config_training import OptimConfig, Softmax
-from navit_eqx.evaluate import forward
-from navit_eqx.kernels.choice import choose
+from navit_eqx.inference import forward
 from navit_eqx.layers import full
+from navit_eqx.tasks.config import Softmax
+from navit_eqx.training.attention_choice import choose
+from navit_eqx.training.config import OptimConfig
+from navit_eqx.weights.bridge import flatten
 
 
 class Unpacked(eqx.Module):

@@ -173,7 +173,7 @@ def prepare(name: str, task: dict[str, Any], folder: Path) -> Ready:
     call = (
         torch.compile(setup.call) if cuda and name in ("timm-longest", "timm-buckets", "flex", "varlen") else setup.call
     )
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-3, (0.9, 0.99), weight_decay=0.05, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, (0.9, 0.99), weight_decay=0.05, fused=True)
 
     def logits(inputs: Any) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
@@ -183,8 +183,8 @@ def prepare(name: str, task: dict[str, Any], folder: Path) -> Ready:
         for inputs, labels in setup.steps:
             if task["train"]:
                 F.cross_entropy(logits(inputs).float(), labels).backward()
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             else:
                 with torch.no_grad():
                     logits(inputs)

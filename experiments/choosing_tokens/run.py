@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.laws import AtRandom, ByContrast, Constant, Spread
+from data.sampling.dropping import Constant
+from data.sampling.token_selection import AtRandom, ByContrast, Spread
 from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
 from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
 from harness.config import Config
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 
 LAWS = {"at random": AtRandom(), "spread": Spread(), "by contrast": ByContrast()}
 RATES = (0.5, 0.75)
@@ -21,7 +22,7 @@ def named(law: str) -> tuple[str, ...]:
 
 def arms(steps: int) -> dict[str, Config]:
     return {
-        f"{name}, {rate:g}": bed(steps, dropping=Constant(rate), choosing=law)
+        f"{name}, {rate:g}": bed(steps, dropping=Constant(rate), token_selection=law)
         for rate in RATES
         for name, law in LAWS.items()
     }

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data.laws import Beta
+from data.sampling.dropping import Beta
 from experiments.computed import command_line, main, stated
-from harness.config import Config, digits
-from harness.loading import open_source, training_rows
-from harness.pictures import colour, draw_mask, draw_rows, sheet
+from harness.config import Config
+from harness.evaluation.pictures import color, draw_mask, draw_rows, sheet
+from harness.presets import digits
+from harness.run.loading import open_source, training_rows
 from reference.masks import same_image, slot_tokens
-from reference.types import Row
+from reference.rows import Row
 
 FOLDER, ROWS = Path(__file__).parent, 4
 
@@ -61,7 +62,7 @@ def draw_pooling(row: Row, path: Path) -> None:
     mask = slot_tokens(row.segment_ids, len(row.labels))
     picture = np.ones((*mask.shape, 3))
     for slot in range(1, int(row.segment_ids.max()) + 1):
-        picture[slot - 1, mask[slot - 1]] = colour(slot)
+        picture[slot - 1, mask[slot - 1]] = color(slot)
     with sheet(path, 1) as (axis,):
         axis.imshow(picture, interpolation="nearest", aspect="auto")
         axis.set(xlabel="token", ylabel="image slot", title="Pooling mask of row 0 (empty slots pool nothing)")

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from data.decode import read_size
 from data.errors import BadImage, DataMissing
-from data.sources import SUFFIXES, Digits
+from data.sources.decode import read_size
+from data.sources.digits import Digits
+from data.sources.folder import SUFFIXES
 from experiments.computed import command_line, main, stated
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 
 FOLDER = Path(__file__).parent
 PAPER = {"ImageNet": 85.9, "LVIS": 92.2, "WebLI": 57.3}  # per cent more than a fifth off square

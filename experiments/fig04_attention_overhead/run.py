@@ -11,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.computed import command_line, main, stated
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 from navit_eqx import NaViT
 from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.evaluate import features
-from navit_eqx.types import to_device
-from reference.cost import pair_flops, token_flops
-from reference.packing import pack
+from navit_eqx.inference import features
+from navit_eqx.rows import to_device
+from reference.evaluation.cost import pair_flops, token_flops
 from reference.patches import raster
-from reference.types import Row, Tokens
+from reference.rows import Row, Tokens, pack
 
 FOLDER = Path(__file__).parent
 IMAGE = 256  # tokens
@@ -127,9 +126,9 @@ def draw(result: Mapping, path: Path) -> None:
             xlabel="width d", ylabel="token pairs over everything else, %", title="Formula: n / 6d", ylim=(0, None)
         )
         for number, (k, values) in enumerate(result["measured"].items()):
-            colour = f"C{number + 1}"
-            right.plot(MEASURED, [100 * v for v in values], "o-", color=colour, label=f"{k} images a row, measured")
-            right.plot(MEASURED, [100 * v for v in result["predicted"][k]], ":", color=colour, label="formula")
+            color = f"C{number + 1}"
+            right.plot(MEASURED, [100 * v for v in values], "o-", color=color, label=f"{k} images a row, measured")
+            right.plot(MEASURED, [100 * v for v in result["predicted"][k]], ":", color=color, label="formula")
         right.set_xscale("log", base=2)
         right.set_xticks(MEASURED, map(str, MEASURED))
         right.set(

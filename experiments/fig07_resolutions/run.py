@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.laws import Areas, Sides, TruncatedNormal, Uniform
+from data.sampling.resolution import Areas, Sides, TruncatedNormal, Uniform
 from experiments.bed import bed
 from experiments.claims import Claim
 from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
 from harness.config import Config
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 
 LOWEST, HIGHEST = 16, 40  # pixels: 4 to 25 tokens
 RESOLUTIONS = (20.0, 30.0, 40.0)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data.laws import Constant, Schedule
+from data.sampling.dropping import Constant, Schedule
 from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
 from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
-from harness.choose import expected_lengths
 from harness.config import Config
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
+from harness.resolve import expected_lengths
 
 FIXED = "fixed"
 SETTINGS = {"falls fast": (0.5, -0.1), "falls slowly": (2 / 3, -0.2), "rises": (0.5, 0.1)}

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.laws import Beta, ByResolution, Constant
+from data.sampling.dropping import Beta, ByResolution, Constant
 from experiments.bed import RESOLUTIONS, bed
 from experiments.claims import Claim
 from experiments.pictures import dots, statistics
 from experiments.trained import Experiment, main
 from harness.config import Config
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 
 MEANS = (0.5, 0.75)
 LAWS = {

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.laws import Native, Square
+from data.sampling.resolution import Native, Square
 from experiments.bed import TRAINED, bed
 from experiments.claims import Claim, against_each, each_against
 from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
 from harness.config import Config
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 from navit_eqx.config import Factorised, Fourier, Joint, Sinusoidal
 
 RESOLUTIONS = (0.8, 1.0, 1.3, 1.5, 1.7, 2.0)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.laws import Beta
+from data.sampling.dropping import Beta
 from examples.plot_posembed import COORDINATES, IMAGES, draw_coordinate
 from experiments.computed import command_line, main, stated
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 from reference.patches import raster
 from reference.posembed import locate
 

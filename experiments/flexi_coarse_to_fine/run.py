@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from data.laws import OneSize
-from data.sources import Digits, Source
+from data.sampling.patch_size import OneSize
+from data.sources.digits import Digits
+from data.sources.source import Source
 from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, fixed, flexible
 from experiments.pictures import statistics
 from experiments.trained import Experiment, main
 from experiments.views import name
 from harness.config import Config
-from harness.pictures import COLOURS, sheet
+from harness.evaluation.pictures import COLORS, sheet
 
 COARSE, FINE = SIZES[-1], 8
 FLEXIBLE, FIXED = "flexible", f"{COARSE} px"
@@ -92,9 +93,9 @@ def read(trials: list[dict]) -> list[dict]:
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as axes:
         for axis, arms_of in zip(axes, (TRAINED, TUNED)):
-            for colour, (model, arm) in zip(COLOURS, arms_of.items()):
+            for color, (model, arm) in zip(COLORS, arms_of.items()):
                 mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
-                axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=model, color=colour, ms=4)
+                axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=model, color=color, ms=4)
             axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.laws import CoarseToFine
+from data.sampling.patch_size import CoarseToFine
 from experiments.claims import Claim, against_each
 from experiments.flexi_bed import SIZES, at, flexible
 from experiments.flexi_sizes.run import BOTH, FIXED, VIEWS
@@ -12,7 +12,7 @@ from experiments.pictures import statistics
 from experiments.trained import Experiment, main
 from experiments.views import name
 from harness.config import Config
-from harness.pictures import COLOURS, sheet
+from harness.evaluation.pictures import COLORS, sheet
 
 FINE = SIZES[0]
 ALONE, RANDOM, CURRICULUM = FIXED[FINE], BOTH, "coarse to fine"
@@ -44,9 +44,9 @@ CLAIMS = (
 
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
-        for colour, arm in zip(COLOURS, (CURRICULUM, RANDOM, ALONE)):
+        for color, arm in zip(COLORS, (CURRICULUM, RANDOM, ALONE)):
             mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
-            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=arm, color=colour, ms=4)
+            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=arm, color=color, ms=4)
         axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
         axis.set_title(f"Ways to a model for patches of {FINE} px, at equal FLOPs in training")
         axis.grid(alpha=0.3)

@@ -10,8 +10,8 @@ from experiments.pictures import statistics
 from experiments.trained import Experiment, main
 from experiments.trial import training_flops
 from harness.config import Config
-from harness.pictures import COLOURS, sheet
-from navit_eqx.config_training import Distill
+from harness.evaluation.pictures import COLORS, sheet
+from navit_eqx.tasks.config import Distill
 
 TEACHER = f"teacher, {SIZES[0]} px"
 TAUGHT = "what the teacher says, from its weights"
@@ -60,10 +60,10 @@ def draw(result: Mapping, path: Path) -> None:
     as_long = [AS_LONG.get(name, name) for name in STUDENTS]
     with sheet(path, 2) as axes:
         for axis, names, equal in zip(axes, (STUDENTS, as_long), ("FLOPs", "steps")):
-            for colour, name, label in zip(COLOURS, (*names, TEACHER), (*STUDENTS, TEACHER)):
+            for color, name, label in zip(COLORS, (*names, TEACHER), (*STUDENTS, TEACHER)):
                 mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
                 line = ":" if name == TEACHER else "-"
-                axis.errorbar(SIZES, mean, error, fmt=f"o{line}", capsize=2, label=label, color=colour, ms=4)
+                axis.errorbar(SIZES, mean, error, fmt=f"o{line}", capsize=2, label=label, color=color, ms=4)
             axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
             axis.set_title(f"A flexible student at equal {equal}")
             axis.grid(alpha=0.3)

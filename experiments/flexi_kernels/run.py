@@ -9,7 +9,7 @@ from experiments.pictures import statistics
 from experiments.trained import Experiment, main
 from experiments.views import View, name
 from harness.config import Config
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 from reference.resize import RESIZES
 
 OWN = 8

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 
-from data.laws import PerImage
 from data.randomness import Purpose, generator
 from data.rows import Picture, PlannedRows
+from data.sampling.patch_size import PerImage
 from navit_eqx import NaViT
 from navit_eqx.config import ModelConfig
 from reference.patches import raster
-from reference.types import Tokens
+from reference.rows import Tokens
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 import equinox as eqx
 import numpy as np
 
-from data.laws import Native
 from data.pipeline import batches
-from data.rows import Epochs
+from data.plan import fill_last_batch
+from data.sampling.resolution import Native
+from data.stream import Epochs
 from experiments.claims import Claim, against_each
 from experiments.flexi_bed import BASE, MIDDLE, SIZES, fixed, flexible
 from experiments.flexi_knobs.knobs import AnyDepth, ShallowOrDeep, Strides, WindowRows, first_blocks, windowed
@@ -19,16 +20,16 @@ from experiments.pictures import statistics
 from experiments.trained import Experiment, main
 from experiments.trial import accuracy_at, compiled, learn, source, spent, training_flops
 from experiments.views import name
-from harness import choose
+from harness import resolve as choose
 from harness.config import Config
-from harness.loading import evaluation_batches, fill_last_batch, training_rows
-from harness.pictures import COLOURS, sheet
+from harness.evaluation.pictures import COLORS, sheet
+from harness.run.loading import evaluation_batches, training_rows
 from navit_eqx import NaViT
 from navit_eqx.config import ModelConfig
-from navit_eqx.evaluate import predict
-from navit_eqx.types import to_device
-from reference.cost import image_flops
-from reference.types import Row
+from navit_eqx.inference import predict
+from navit_eqx.rows import to_device
+from reference.evaluation.cost import image_flops
+from reference.rows import Row
 
 DEPTH = 4
 WINDOW = max(SIZES)
@@ -74,7 +75,7 @@ def trial(config: Config, views: Sequence[float], keep: Path | None = None) -> d
     program = compiled(config.model, config.optim, config.loss, config.steps, kind)
     rows = training_rows(config, train)
     state, sums = learn(config, windowed(rows) if isinstance(config.data.patch_sizes, Strides) else rows, program)
-    model = eqx.combine(state.best, program.static)
+    model = eqx.combine(state.eval_params, program.static)
     return {
         "accuracy": dict(accuracies(model, config, Native(*views, *views))),
         **spent(sums),
@@ -155,12 +156,12 @@ def within(trial: dict, trials: Sequence[Mapping]) -> dict:
 
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
-        for colour, (knob, settings) in zip(COLOURS, SETTINGS.items()):
+        for color, (knob, settings) in zip(COLORS, SETTINGS.items()):
             cost = [mflops(knob, value) for value in settings.values()]
             mean, error = zip(*(statistics(result, knob, (said,)) for said in settings))
-            axis.errorbar(cost, mean, error, fmt="o-", capsize=2, label=knob, color=colour, ms=4)
+            axis.errorbar(cost, mean, error, fmt="o-", capsize=2, label=knob, color=color, ms=4)
             for said, x, y in zip(settings, cost, mean):
-                axis.annotate(said, (x, y), xytext=(4, -10), textcoords="offset points", fontsize=7, color=colour)
+                axis.annotate(said, (x, y), xytext=(4, -10), textcoords="offset points", fontsize=7, color=color)
         axis.set(
             xlabel="MFLOPs per image (mean, forward)", ylabel="accuracy, % (bars: one standard error)", xscale="log"
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.laws import Native, PerImage
+from data.sampling.patch_size import PerImage
+from data.sampling.resolution import Native
 from experiments.claims import Claim
 from experiments.flexi_bed import BASE, MIDDLE, SCALES, SIZES, at, fixed, flexible
 from experiments.pictures import statistics
@@ -16,8 +17,8 @@ from experiments.trial import source
 from experiments.views import View, name
 from harness.config import Config
 from harness.cost import image_cost
-from harness.pictures import COLOURS, sheet
-from reference.cascade import pareto_front
+from harness.evaluation.pictures import COLORS, sheet
+from reference.evaluation.cascade import pareto_front
 
 BOTH = "any size, any resolution"
 NAVIT = f"{BASE} px, any resolution"
@@ -98,19 +99,19 @@ def within(trial: dict, trials: list[dict]) -> dict:
 
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as (left, right):
-        for colour, name in zip(COLOURS, [BOTH, *FIXED.values()]):
+        for color, name in zip(COLORS, [BOTH, *FIXED.values()]):
             mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
-            left.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=name, color=colour, ms=4)
+            left.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=name, color=color, ms=4)
         for style, name in zip((":", "--"), (EVEN, LONG)):
             left.plot(SIZES, [statistics(result, name, at(size))[0] for size in SIZES], f"k{style}", label=name)
         left.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
         left.set_title("Trained at one patch size, or at all")
-        for colour, (system, views) in zip(COLOURS, KNOBS.items()):
+        for color, (system, views) in zip(COLORS, KNOBS.items()):
             cost = np.array([mflops(view) for view in views])
             mean = np.array([statistics(result, system, (view,))[0] for view in views])
-            right.plot(cost, mean, ".", color=colour, alpha=0.5)
+            right.plot(cost, mean, ".", color=color, alpha=0.5)
             front = pareto_front(cost, mean)
-            right.plot(cost[front], mean[front], "o-", color=colour, label=system)
+            right.plot(cost[front], mean[front], "o-", color=color, label=system)
         right.set(xlabel="MFLOPs per image (mean, forward)", ylabel="accuracy, %", xscale="log")
         right.set_title("Every patch size at every resolution, and the front")
         for axis in (left, right):

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from data.laws import Beta, Constant, Dropping, Sides
-from data.plan import Packing, plan_epoch
-from data.rules import ExactFit, FirstFit, Rule
+from data.plan import plan_epoch
+from data.sampling.dropping import Beta, Constant, Dropping
+from data.sampling.packing import ExactFit, FirstFit, Packing, Rule
+from data.sampling.resolution import Sides
 from experiments.computed import command_line, main, stated
-from harness.pictures import sheet
+from harness.evaluation.pictures import sheet
 
 FOLDER = Path(__file__).parent
 IMAGES, SPREAD = 20_000, 0.3  # of the logarithm of the aspect ratio: photographs, about

@@ -11,30 +11,30 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..attention import attend
 from ..config import Auto, Backend, CuDNN, Dense, Loop, Pallas, Splash
-from ..masks import Among, same_image
+from ..masks import SegmentMask, same_image
 
 # A backend is imported when it is used: the parts of JAX that they need are slow to import, experimental or private.
 
 
-def _tiles(backend: Pallas, segment_ids: Array, slots: int) -> Among:
+def _tiles(backend: Pallas, segment_ids: Array, slots: int) -> SegmentMask:
     from .tiles import tiles
 
     return tiles(segment_ids, slots, backend.tile)
 
 
-def _images(backend: Loop, segment_ids: Array, slots: int) -> Among:
+def _images(backend: Loop, segment_ids: Array, slots: int) -> SegmentMask:
     from .loop import images
 
     return images(segment_ids, slots, backend.windows)
 
 
-def _stretches(backend: CuDNN, segment_ids: Array, slots: int) -> Among:
+def _stretches(backend: CuDNN, segment_ids: Array, slots: int) -> SegmentMask:
     from .cudnn import stretches
 
     return stretches(segment_ids, slots)
 
 
-def _window(backend: Splash, segment_ids: Array, slots: int) -> Among:
+def _window(backend: Splash, segment_ids: Array, slots: int) -> SegmentMask:
     from .splash import window
 
     return window(segment_ids, slots, backend.longest, backend.block)
@@ -44,7 +44,7 @@ def _dense(backend: Auto | Dense, segment_ids: Array, slots: int) -> Array:
     return same_image(segment_ids)
 
 
-TABLE: dict[type, Callable[[Any, Array, int], Array | Among]] = {
+TABLE: dict[type, Callable[[Any, Array, int], Array | SegmentMask]] = {
     Auto: _dense,  # where nothing was measured
     Dense: _dense,
     Loop: _images,
@@ -54,7 +54,9 @@ TABLE: dict[type, Callable[[Any, Array, int], Array | Among]] = {
 }
 
 
-def whom(backend: Backend, segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B T T"] | Among:
+def attention_mask(
+    backend: Backend, segment_ids: Int[Array, "*B T"], slots: int
+) -> Bool[Array, "*B T T"] | SegmentMask:
     """Who may look at whom, in the form that the backend reads."""
     return TABLE[type(backend)](backend, segment_ids, slots)
 
@@ -69,4 +71,4 @@ def packed_attention(
     scale: float,
 ) -> Float[Array, "*B H T K"]:
     """softmax(q kᵀ · scale) v, each token among those of its image; 0 for padding."""
-    return attend(q, k, v, whom(backend, segment_ids, slots), scale)
+    return attend(q, k, v, attention_mask(backend, segment_ids, slots), scale)

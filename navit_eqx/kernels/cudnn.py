@@ -11,12 +11,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..config_json import ConfigError
-from ..masks import Among, spans
-from .rows import by_rows
+from ..errors import ConfigError
+from ..masks import SegmentMask, spans
+from .per_device import shard_over_rows
 
 
-class Stretches(Among):
+class Stretches(SegmentMask):
     """The images of a row in the order in which they stand; unused entries are −1."""
 
     starts: Int[Array, "*B slots_and_one"]
@@ -24,7 +24,7 @@ class Stretches(Among):
     real: Bool[Array, "*B T"]
     function: Any = eqx.field(static=True)
 
-    def look(
+    def dot_product_attention(
         self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H T K"], v: Float[Array, "*B H T K"], scale: float
     ) -> Float[Array, "*B H T K"]:
         def rows(q, k, v, starts, lengths, real):
@@ -33,7 +33,7 @@ class Stretches(Among):
             out = self.function(q, k, v, None, None, lengths, lengths, starts, starts, scale=scale, qkv_layout="BTNH")
             return jnp.where(real, out, 0).swapaxes(1, 2)
 
-        return by_rows(rows, q, k, v, self.starts, self.lengths, self.real)
+        return shard_over_rows(rows, q, k, v, self.starts, self.lengths, self.real)
 
 
 def stretches(segment_ids: Int[Array, "*B T"], slots: int) -> Stretches:

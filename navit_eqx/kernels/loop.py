@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..attention import look_and_keep, look_gradient
-from ..masks import Among, spans
-from .rows import by_rows
+from ..attention import dot_product_attention_bwd, dot_product_attention_fwd
+from ..masks import SegmentMask, spans
+from .per_device import shard_over_rows
 
 MULTIPLE = 8  # of which windows are, as vectors are
 
 
-class Images(Among):
+class Images(SegmentMask):
     """Where the image of each slot stands in its row; T, 0 where the slot is empty."""
 
     segment_ids: Int[Array, "*B T"]
@@ -31,13 +31,13 @@ class Images(Among):
     end: Int[Array, "*B I"]
     windows: tuple[int, ...] = eqx.field(static=True)
 
-    def look(
+    def dot_product_attention(
         self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H T K"], v: Float[Array, "*B H T K"], scale: float
     ) -> Float[Array, "*B H T K"]:
         def rows(q, k, v, *where) -> Any:
             return looped(q, k, v, where, scale, self.windows)
 
-        return by_rows(rows, q, k, v, self.segment_ids, self.start, self.end)
+        return shard_over_rows(rows, q, k, v, self.segment_ids, self.start, self.end)
 
 
 def images(segment_ids: Int[Array, "*B T"], slots: int, count: int) -> Images:
@@ -63,7 +63,7 @@ def looped(
     """softmax(q kᵀ · scale) v among the tokens of each image; `where`: `segment_ids`, `start`, `end` of `Images`."""
 
     def outputs(mine: Array, q: Array, k: Array, v: Array) -> tuple[Array, ...]:
-        return (look_and_keep(q, k, v, mine, scale)[0],)
+        return (dot_product_attention_fwd(q, k, v, mine, scale)[0],)
 
     return each_image(outputs, (q, k, v), 1, where, windows)[0]
 
@@ -76,8 +76,8 @@ def _backward(scale: float, windows: tuple[int, ...], kept: tuple, g: Array) -> 
     *qkv, where = kept
 
     def gradients(mine: Array, q: Array, k: Array, v: Array, g: Array) -> tuple[Array, ...]:
-        weights = look_and_keep(q, k, v, mine, scale)[1]
-        return look_gradient(scale, weights, jnp.where(mine[:, None], g, 0))
+        weights = dot_product_attention_fwd(q, k, v, mine, scale)[1]
+        return dot_product_attention_bwd(scale, weights, jnp.where(mine[:, None], g, 0))
 
     return *each_image(gradients, (*qkv, g), 3, where, windows), None
 

@@ -14,11 +14,11 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jaxtyping import Array, Bool, Float, Int
 
 from ..layers import full
-from ..masks import Among, spans
-from .rows import by_rows, padded
+from ..masks import SegmentMask, spans
+from .per_device import padded, shard_over_rows
 
 
-class Window(Among):
+class Window(SegmentMask):
     """The images of a row; `fits` says whose tokens see all of their image through the window."""
 
     segment_ids: Int[Array, "*B T"]
@@ -27,7 +27,7 @@ class Window(Among):
     block: int = eqx.field(static=True)
     interpret: bool = eqx.field(static=True)
 
-    def look(
+    def dot_product_attention(
         self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H T K"], v: Float[Array, "*B H T K"], scale: float
     ) -> Float[Array, "*B H T K"]:
         heads, length = q.shape[-3:-1]
@@ -50,7 +50,7 @@ class Window(Among):
             out = jnp.where(fits[:, None, :, None], out[:, :, :length], jnp.nan)
             return jnp.where((ids > 0)[:, None, :, None], out, 0)
 
-        return by_rows(rows, q, k, v, self.segment_ids, self.fits)
+        return shard_over_rows(rows, q, k, v, self.segment_ids, self.fits)
 
 
 def window(

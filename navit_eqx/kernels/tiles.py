@@ -20,14 +20,14 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
 from ..layers import full
-from ..masks import Among, spans
-from .rows import by_rows, padded
+from ..masks import SegmentMask, spans
+from .per_device import padded, shard_over_rows
 
 LOWEST = -1e30  # stands in for the maximum of no logit, finite so that nothing meets ∞ − ∞
 SMALLEST_DOT = 16  # columns of the smallest matrix product that Triton knows
 
 
-class Tiles(Among):
+class Tiles(SegmentMask):
     """The images of a row as these kernels read them."""
 
     segment_ids: Int[Array, "*B padded_T"]
@@ -35,7 +35,7 @@ class Tiles(Among):
     tile: int = eqx.field(static=True)
     interpret: bool = eqx.field(static=True)
 
-    def look(
+    def dot_product_attention(
         self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H T K"], v: Float[Array, "*B H T K"], scale: float
     ) -> Float[Array, "*B H T K"]:
         def rows(q, k, v, ids, bounds):
@@ -44,7 +44,7 @@ class Tiles(Among):
             out: Any = tiled(*inside, ids, bounds, scale, self.tile, self.interpret)
             return out[:, : q.shape[2], :, : q.shape[3]].swapaxes(1, 2)
 
-        return by_rows(rows, q, k, v, self.segment_ids, self.bounds)
+        return shard_over_rows(rows, q, k, v, self.segment_ids, self.bounds)
 
 
 def tiles(segment_ids: Int[Array, "*B T"], slots: int, tile: int, interpret: bool | None = None) -> Tiles:

@@ -1,0 +1,106 @@
+"""Sizes of encoded images, read from their headers and cached between runs."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import PIL
+from jaxtyping import Int, UInt8
+
+from ..errors import BadImage
+from ..manifest import Manifest, as_names, printable
+from .decode import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SCANS, MAX_SIDE, decode, read_size
+
+RULES = [PIL.__version__, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, MAX_SCANS]  # what a measured size depends on
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of change; None where there is no file, as behind a broken link."""
+    try:
+        return (stat := path.stat()).st_size, stat.st_mtime_ns
+    except OSError:
+        return None
+
+
+def cached_manifest(
+    key: object,
+    names: list[str],
+    labels: list[int],
+    classes: tuple[str, ...],
+    where: str,
+    contents: Callable[[], Iterable[bytes]],
+) -> Manifest:
+    """The manifest of encoded images, from the cache if these very files were measured before.
+
+    Only headers are read. Unreadable images are set aside by name.
+    """
+    digest = hashlib.sha256(json.dumps([RULES, repr(key), classes, labels]).encode()).hexdigest()[:24]
+    file = cache_folder() / f"sizes-{digest}.npz"
+    measured = _stored(file, len(names))
+    if measured is None:
+        measured = measure(names, contents)
+        _store(file, *measured)
+    sizes, reasons = measured
+    good = sizes.min(-1) > 0
+    return Manifest(
+        names=as_names(names)[good],
+        sizes=sizes[good],
+        labels=np.array(labels, np.int32)[good],
+        classes=classes,
+        where=where,
+        set_aside=tuple((printable(names[i]), why) for i, why in zip(np.flatnonzero(~good), reasons)),
+    )
+
+
+def measure(names: list[str], contents: Callable[[], Iterable[bytes]]) -> tuple[np.ndarray, list[str]]:
+    """Upright sizes from the headers; 0 x 0 for an image that cannot be used, and the reasons of these in order."""
+    sizes, reasons = np.zeros((len(names), 2), np.int32), []
+    readers = iter(contents())
+    for i in range(len(names)):
+        try:
+            sizes[i] = read_size(next(readers))
+        except BadImage as error:
+            reasons.append(str(error))
+    return sizes, reasons
+
+
+def decoded_as(size: Int[np.ndarray, " 2"], data: bytes, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    """The image, of the size for which it was planned, or that divided by `shrink`.   Raises BadImage."""
+    image = decode(data, shrink)
+    if image.shape[:2] not in (tuple(size), tuple(-(-size // shrink))):
+        raise BadImage(
+            f"{image.shape[0]} x {image.shape[1]} pixels, but {size[0]} x {size[1]} when it was measured: start anew"
+        )
+    return image
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit"
+
+
+def _stored(file: Path, count: int) -> tuple[np.ndarray, list[str]] | None:
+    """What `_store` wrote; None where it is not there, or not sound."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            sizes, reasons = stored["sizes"], stored["reasons"]
+    except Exception:  # damaged in whatever way
+        return None
+    sound = sizes.dtype == np.int32 and sizes.shape == (count, 2) and sizes.min(initial=0) >= 0
+    if not sound or reasons.dtype.kind != "U" or reasons.shape != ((sizes.min(-1) == 0).sum(),):
+        return None
+    return sizes, reasons.tolist()
+
+
+def _store(file: Path, sizes: np.ndarray, reasons: list[str]) -> None:
+    """Write beside and rename, so that no reader meets half a file; without a cache the run goes on."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_name(f"{file.stem}-{os.getpid()}.npz")
+        np.savez(beside, sizes=sizes, reasons=np.array(reasons, dtype=str))
+        beside.rename(file)
+    except OSError:
+        pass

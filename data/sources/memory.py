@@ -1,0 +1,44 @@
+"""Decoded images kept in memory, so that a small set is decoded once and not once an epoch."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from .source import Source
+
+
+class CachedInMemory:
+    """The images of `source`; the first ones asked for, up to `limit` bytes of pixels, are decoded once.
+
+    Each size at which an image is asked for is kept by itself, so pixels are those of `source` whatever was kept.
+    Each process keeps its own. Nothing is thrown out: in random order any image is as good to keep as another.
+    """
+
+    def __init__(self, source: Source, limit: int):
+        self.source = source
+        self.limit = limit
+        self.manifest = source.manifest
+        self.kept: dict[tuple[int, int], UInt8[np.ndarray, "h w 3"]] = {}
+        self.rigid: set[int] = set()  # images that come in full whatever is asked for
+        self.bytes = 0
+
+    def __getstate__(self) -> tuple[Source, int]:
+        return self.source, self.limit
+
+    def __setstate__(self, state: tuple[Source, int]) -> None:
+        self.__init__(*state)
+
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+        """Raises BadImage."""
+        if index in self.rigid:
+            shrink = 1
+        if (index, shrink) in self.kept:
+            return self.kept[index, shrink]
+        image = self.source.image(index, shrink)
+        if shrink > 1 and image.shape[:2] == tuple(self.manifest.sizes[index]):
+            self.rigid.add(index)
+            shrink = 1
+        if (index, shrink) not in self.kept and self.bytes + image.nbytes <= self.limit:
+            image.flags.writeable = False
+            self.kept[index, shrink] = image
+            self.bytes += image.nbytes
+        return image

@@ -1,0 +1,136 @@
+"""Decoded images in ArrayRecord files: a run that reads them decodes nothing.   Written by `data/cache.py`.
+
+    ROOT/<split>/about.json                      classes, records in each file, what was set aside and why
+    ROOT/<split>/names.npy sizes.npy labels.npy  one entry for each record
+    ROOT/<split>/00000.array_record …            h · w · 3 bytes each, in that order
+
+Tables are mapped, not read: many processes share one copy of them.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import grain
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from ..errors import BadImage, DataError, DataMissing
+from ..manifest import Manifest
+from .decode import resize
+from .source import Source, existing
+
+ABOUT = "about.json"  # written last: a folder without it is not finished
+TABLES = ("names", "sizes", "labels")
+FILE_RECORDS = 10_000  # a random read takes longer, the more records its file has
+OPTIONS = "group_size:1,uncompressed"  # one record, one read
+
+
+@dataclass(frozen=True)
+class Cached:
+    """ROOT/train and ROOT/val as `python -m data.cache` wrote them: decoded, resized images.
+
+    Native sizes are theirs."""
+
+    def open(self, root: str, split: str, channels: int = 3) -> Source:
+        return CachedImages(existing(root) / split)
+
+
+class CachedImages:
+    """Images of one split; see `Cached`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        about = _about(folder)
+        try:
+            names, sizes, labels = (np.load(folder / f"{t}.npy", mmap_mode="r", allow_pickle=False) for t in TABLES)
+            self.counts = [int(count) for count in about["counts"]]
+            aside = tuple((str(name), str(why)) for name, why in about["set_aside"])
+            self.manifest = Manifest(names, sizes, labels, tuple(about["classes"]), str(folder), aside)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{folder} is damaged: {error}; remove it and run `python -m data.cache` anew") from error
+        if sum(self.counts) != len(self.manifest):
+            raise DataError(f"{folder}: {sum(self.counts)} records, {len(self.manifest)} names; write it anew")
+
+    def __reduce__(self):
+        return CachedImages, (self.folder,)
+
+    @cached_property
+    def records(self) -> grain.sources.ArrayRecordDataSource:
+        """Files are opened when first read."""
+        files = [f"{_file(self.folder, k)}[0:{count}]" for k, count in enumerate(self.counts) if count]
+        return grain.sources.ArrayRecordDataSource(files)
+
+    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+        """As it was written, whatever `shrink`."""
+        height, width = self.manifest.sizes[index]
+        try:
+            record = self.records[int(index)]
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            raise BadImage(f"cannot be read from the cache: {error}; write it anew") from error
+        if len(record) != 3 * height * width:
+            raise BadImage(f"{len(record)} bytes in the cache are no {height} x {width} pixels; write it anew")
+        return np.frombuffer(record, np.uint8).reshape(height, width, 3)
+
+
+def _about(folder: Path) -> dict:
+    try:
+        return json.loads((folder / ABOUT).read_text())
+    except FileNotFoundError:
+        raise DataMissing(f"{folder} holds no finished cache: run `python -m data.cache` into it") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{folder / ABOUT} is damaged: {error}; write the cache anew") from None
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"{number:05}.array_record"
+
+
+def scaled(sizes: Int[np.ndarray, "N 2"], side: int, longest: bool) -> Int[np.ndarray, "N 2"]:
+    """Sizes with the longest (or shortest) side at `side`, aspect kept as far as whole pixels allow; none enlarged."""
+    reference = sizes.max(-1) if longest else sizes.min(-1)
+    return np.maximum(1, np.rint(sizes * np.minimum(1, side / reference)[:, None])).astype(np.int32)
+
+
+def stretches(count: int, most: int = FILE_RECORDS) -> list[range]:
+    """Images of each file."""
+    return [range(start, min(start + most, count)) for start in range(0, count, most)]
+
+
+def write_file(
+    source: Source, sizes: Int[np.ndarray, "N 2"], folder: Path, number: int, images: Iterable[int]
+) -> dict[int, str]:
+    """One file of these images at their sizes; those that cannot be decoded, with the reason."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    unreadable = {}
+    writer = ArrayRecordWriter(str(_file(folder, number)), OPTIONS)
+    for i in images:
+        try:
+            writer.write(resize(source.image(i), (int(sizes[i, 0]), int(sizes[i, 1]))).tobytes())
+        except BadImage as error:
+            unreadable[i] = str(error)
+    writer.close()
+    return unreadable
+
+
+def finish(
+    source: Source, sizes: Int[np.ndarray, "N 2"], folder: Path, files: list[range], unreadable: dict[int, str]
+) -> None:
+    """The tables of what was written.   Raises DataMissing where nothing was."""
+    whole, good = source.manifest, np.ones(len(sizes), bool)
+    good[list(unreadable)] = False
+    aside = [*whole.set_aside, *((whole.name(i), why) for i, why in sorted(unreadable.items()))]
+    done = Manifest(whole.names[good], sizes[good], whole.labels[good], whole.classes, whole.where, tuple(aside))
+    for table in TABLES:
+        np.save(folder / f"{table}.npy", getattr(done, table))
+    counts = [int(good[file.start : file.stop].sum()) for file in files]
+    about = {"from": whole.where, "classes": done.classes, "counts": counts, "set_aside": aside}
+    beside = folder / f"{ABOUT}.{os.getpid()}"
+    beside.write_text(json.dumps(about, indent=1))
+    beside.rename(folder / ABOUT)

@@ -1,0 +1,67 @@
+"""Command lines from dataclasses, by tyro."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+NONE = type(None)
+FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+
+
+def parse(kind: Any, *, default: Any = None, args: Sequence[str] | None = None, **options: Any) -> Any:
+    """A value of `kind` from the command line. Where a field may hold one of several classes, its name says which:
+    `--loss sigmoid`, then `--loss.smoothing` and the like for the fields of that class.
+    """
+    if default is None:
+        return tyro.cli(kind, config=FLAGS, args=args, **options)
+    default, rest = choose_classes(default, sys.argv[1:] if args is None else args)
+    choices = " · ".join(f"--{path} {{{','.join(classes)}}}" for path, classes in unions(default).items())
+    options["description"] = f"{options.get('description') or ''}\n\nClasses, chosen by name: {choices}"
+    return tyro.cli(kind, config=FLAGS, default=default, args=rest, **options)
+
+
+def choose_classes(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
+    """`default` with the classes that the arguments name, and the other arguments."""
+    words, rest = [part for arg in args for part in _split(arg)], []
+    while words:
+        word = words.pop(0)
+        classes = unions(default).get(word.removeprefix("--").replace("-", "_"), {}) if word.startswith("--") else {}
+        if not classes:
+            rest.append(word)
+            continue
+        name = words.pop(0).lower().replace("-", "") if words else ""
+        if name not in classes:
+            print(f"error: {word} {name or 'without a value'}: choose from {', '.join(classes)}", file=sys.stderr)
+            sys.exit(2)
+        new = classes[name]
+        default = _put(default, word.removeprefix("--").replace("-", "_").split("."), new and new())
+    return default, rest
+
+
+def unions(value: Any, path: str = "") -> dict[str, dict[str, type | None]]:
+    """Dotted names of the fields within a dataclass that may hold one of several, and those classes by name."""
+    found = {}
+    hints = typing.get_type_hints(type(value))
+    for name in (field.name for field in dataclasses.fields(value)):
+        inner, classes = getattr(value, name), typing.get_args(hints[name])
+        if any(dataclasses.is_dataclass(c) for c in classes):
+            found[path + name] = {
+                "none" if c is NONE else c.__name__.lower(): None if c is NONE else c for c in classes
+            }
+        if dataclasses.is_dataclass(inner):
+            found |= unions(inner, f"{path}{name}.")
+    return found
+
+
+def _split(arg: str) -> list[str]:
+    """`--name=value` as two words."""
+    return arg.split("=", 1) if arg.startswith("--") else [arg]
+
+
+def _put(value: Any, path: list[str], new: Any) -> Any:
+    name, *inner = path
+    return dataclasses.replace(value, **{name: _put(getattr(value, name), inner, new) if inner else new})

@@ -1,0 +1,165 @@
+"""Pictures that explain a run: packed rows, their attention mask, accuracy against tokens."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Patch, Rectangle
+
+from reference.masks import same_image
+from reference.patches import unpatchify
+from reference.rows import Row
+
+COLORS = matplotlib.color_sequences["tab10"]
+DROPPED = 235  # grey level where a dropped token was
+GAP = 0.35  # of a patch, between images
+
+
+def color(slot: int) -> Any:
+    return COLORS[(slot - 1) % len(COLORS)]
+
+
+def image_of(row: Row, slot: int, patch: tuple[int, ...]) -> np.ndarray:
+    """What the model sees of one image; dropped tokens are light grey. Patches as the row holds them: mapped ones have
+    the model's own size."""
+    grid = row.grids[slot - 1]
+    here = row.segment_ids == slot
+    place = row.coords[here] @ np.array([grid[1], 1])
+    patches = np.full((grid.prod(), row.patches.shape[1]), DROPPED, np.uint8)
+    seen = row.patches[here]
+    mapped = np.issubdtype(seen.dtype, np.floating)
+    patches[place] = np.clip(np.rint((seen + 1.0) * 127.5), 0, 255) if mapped else seen
+    return as_color(unpatchify(patches, grid, patch))
+
+
+def as_color(image: np.ndarray) -> np.ndarray:
+    """Three channels that a screen can show: grey three times, or the first three."""
+    return np.repeat(image[..., :1], 3, -1) if image.shape[-1] < 3 else image[..., :3]
+
+
+def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path) -> None:
+    """Each row twice: its images side by side, and below them its tokens in order, padding hatched."""
+    inches = [float(np.clip(0.3 * row.grids[:, 0].max(), 0.8, 2.0)) for row in rows]
+    figure, axes = plt.subplots(
+        2 * len(rows),
+        1,
+        figsize=(12, 1.2 + sum(inches) + 0.45 * len(rows)),
+        squeeze=False,
+        gridspec_kw={"height_ratios": [h for t in inches for h in (t, 0.3)]},
+        layout="constrained",
+    )
+    for r, row in enumerate(rows):
+        _draw_images(axes[2 * r, 0], row, r, patch)
+        _draw_tokens(axes[2 * r + 1, 0], row)
+    handles = [
+        Patch(facecolor=color(1), label="one colour = one image"),
+        Patch(facecolor="white", edgecolor="grey", hatch="////", label="padding"),
+        Patch(facecolor=str(DROPPED / 255), edgecolor="grey", label="dropped token"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(
+        f"Packed rows of {len(rows[0].segment_ids)} tokens: images of any size share a row "
+        f"(patches of {' x '.join(map(str, patch))} px; the bar shows the row as the model reads it)"
+    )
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_images(axis, row: Row, number: int, patch: tuple[int, ...]) -> None:
+    left = 0.0
+    for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
+        height, width = row.grids[slot - 1]
+        axis.imshow(image_of(row, slot, patch), extent=(left, left + width, height, 0), aspect="equal")
+        axis.add_patch(Rectangle((left, 0), width, height, fill=False, edgecolor=color(slot), linewidth=2.5))
+        left += width + GAP
+    axis.set(xlim=(-GAP, max(left, 1)), ylim=(row.grids[:, 0].max() + GAP, -GAP))
+    axis.set_anchor("W")
+    axis.set_title(f"row {number}", loc="left", fontsize=9)
+    _bare(axis)
+
+
+def _draw_tokens(axis, row: Row) -> None:
+    tokens = len(row.segment_ids)
+    for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
+        places = np.flatnonzero(row.segment_ids == slot)
+        axis.add_patch(
+            Rectangle((places[0], 0), len(places), 1, facecolor=color(slot), edgecolor="white", linewidth=1.5)
+        )
+        axis.text(places.mean() + 0.5, 0.5, len(places), ha="center", va="center", color="white", fontsize=8)
+    real = int((row.segment_ids > 0).sum())
+    if real < tokens:
+        axis.add_patch(
+            Rectangle((real, 0), tokens - real, 1, facecolor="white", edgecolor="grey", hatch="////", linewidth=0.5)
+        )
+    axis.set(xlim=(0, tokens), ylim=(0, 1))
+    _bare(axis)
+
+
+def _bare(axis) -> None:
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def draw_mask(row: Row, path: Path) -> None:
+    """Which token may look at which: one coloured block per image, nothing between images, nothing in padding."""
+    mask = same_image(row.segment_ids)
+    picture = np.ones((*mask.shape, 3))
+    for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
+        picture[mask & (row.segment_ids == slot)[:, None]] = color(slot)
+    figure, axis = plt.subplots(figsize=(6.6, 6.4), layout="constrained")
+    axis.imshow(picture, interpolation="nearest")
+    real = int((row.segment_ids > 0).sum())
+    tokens = len(row.segment_ids)
+    if real < tokens:
+        for x, y, w, h in ((real, 0, tokens - real, tokens), (0, real, real, tokens - real)):
+            style = {"facecolor": "none", "edgecolor": "lightgrey", "hatch": "////", "linewidth": 0}
+            axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, **style))
+    axis.set(xlabel="token looked at", ylabel="token that looks")
+    axis.set_title(
+        f"Attention mask of row 0: {mask.mean():.0%} of the pairs, one block per image\n"
+        f"(white: other images{', hatched: padding' if real < tokens else ''})",
+        fontsize=11,
+    )
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@contextmanager
+def sheet(path: Path, panels: int) -> Iterator[Any]:
+    """Axes side by side, saved at the end."""
+    figure, axes = plt.subplots(1, panels, figsize=(6.8 * panels, 4.6), squeeze=False, layout="constrained")
+    yield axes[0]
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def accuracy_curve(
+    axis,
+    tokens: Sequence[float],
+    accuracy: Sequence[float],
+    error: Sequence[float],
+    *,
+    label="",
+    notes: Sequence[str] = (),
+) -> None:
+    """Accuracy with its standard errors against tokens, and a note at each point."""
+    axis.errorbar(tokens, accuracy, yerr=error, fmt="o-", capsize=2, elinewidth=1, label=label or None)
+    for x, y, note in zip(tokens, accuracy, notes):
+        axis.annotate(note, (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9)
+
+
+def accuracy_axis(axis, tokens: Sequence[float]) -> None:
+    """Tokens on a logarithmic axis marked at `tokens`, accuracy from 0."""
+    axis.set(xlabel="tokens per image (mean)", ylabel="accuracy (bars: one standard error)")
+    axis.set_ylim(0, min(1.05, 1.08 * axis.get_ylim()[1]))
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(tokens, [f"{t:.0f}" for t in tokens])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)

@@ -1,0 +1,110 @@
+"""Confidence against accuracy at each token budget.   [NaViT, app. on calibration, table 4]"""
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from navit_eqx.errors import check
+from reference.evaluation.calibration import (
+    BINS,
+    Link,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+    sample_calibrated_error,
+    sigmoid,
+    softmax,
+)
+
+from ..pictures import accuracy_axis, sheet
+from ..predictions import Context, Predictions, halves
+from .findings import Findings
+
+
+class Sureness(NamedTuple):
+    """How sure the model is of its answer for each image, and whether the answer is right."""
+
+    confidence: Float[np.ndarray, " N"]
+    correct: Bool[np.ndarray, " N"]
+
+
+LINKS: dict[str, Link] = {"softmax": softmax, "sigmoid": sigmoid}
+
+
+def link(context: Context) -> Link:
+    """Logits to probabilities, as the loss of the run reads them.   Raises ConfigError where the task has no classes."""
+    name = getattr(context.config.task, "link", "")
+    check(name in LINKS, f"this study needs probabilities of classes, and {context.config.task} gives none")
+    return LINKS[name]
+
+
+def sureness(predictions: Predictions, probabilities: Link, temperature: float = 1.0) -> Sureness:
+    """Of the top class. A temperature changes how sure, never which class."""
+    return Sureness(probabilities(predictions.outputs.astype(float) / temperature).max(-1), predictions.correct)
+
+
+def calibration(context: Context) -> Findings:
+    """Can the confidence be believed, and does that depend on how many tokens an image gets?"""
+    probabilities = link(context)
+    found = [calibrate(context, *halves(each), probabilities) for each in context.predictions()]
+    rows = [{"resolution": r, **row} for r, (row, _) in zip(context.resolutions, found)]
+    errors = [row["ece"] for row in rows]
+    return Findings(
+        f"calibration: expected calibration error (ECE, {BINS} bins) on one half of the images; the temperature was "
+        "fitted on the other",
+        rows,
+        f"ECE {min(errors):.3f} to {max(errors):.3f} over the resolutions, after a temperature "
+        f"{min(row['ece_scaled'] for row in rows):.3f} to {max(row['ece_scaled'] for row in rows):.3f}; "
+        f"a perfectly calibrated model would show about {np.mean([row['ece_perfect'] for row in rows]):.3f} by chance",
+        "calibration.png",
+        partial(draw, rows, [pair for _, pair in found]),
+    )
+
+
+def calibrate(
+    context: Context, fit: Predictions, test: Predictions, probabilities: Link
+) -> tuple[dict, tuple[Sureness, Sureness]]:
+    """The columns of one resolution, and how sure the model is before and after the temperature."""
+    temperature = fit_temperature(fit.outputs, context.truth(fit), probabilities)
+    before, after = sureness(test, probabilities), sureness(test, probabilities, temperature)
+    columns = {
+        "mean_tokens": float(test.tokens.mean()),
+        "score": float(before.correct.mean()),
+        "confidence": float(before.confidence.mean()),
+        "ece": expected_calibration_error(*before),
+        "temperature": temperature,
+        "ece_scaled": expected_calibration_error(*after),
+        "ece_perfect": sample_calibrated_error(np.random.default_rng(0), after.confidence),
+        "images": len(test.scores),
+    }
+    return columns, (before, after)
+
+
+def draw(rows: list[dict], pairs: list[tuple[Sureness, Sureness]], path: Path) -> None:
+    """ECE against tokens; and the reliability diagram of the resolution where it is largest before."""
+    worst = int(np.argmax([row["ece"] for row in rows]))
+    with sheet(path, 2) as (left, right):
+        tokens = [row["mean_tokens"] for row in rows]
+        left.plot(tokens, [row["ece"] for row in rows], "o-", label="as trained")
+        left.plot(tokens, [row["ece_scaled"] for row in rows], "s-", label="after a temperature")
+        left.plot(tokens, [row["ece_perfect"] for row in rows], ":", color="grey", label="perfect model, by chance")
+        accuracy_axis(left, tokens)
+        left.set(ylabel="expected calibration error", title="How far confidence is from accuracy")
+        left.legend(frameon=False)
+        right.plot([0, 1], [0, 1], "--", color="grey", label="perfect")
+        for each, label, marker in zip(pairs[worst], ("as trained", "after a temperature"), "os"):
+            count, confidence, accuracy = reliability(*each)
+            used = count > 0
+            size = 12 + 240 * count[used] / count.sum()
+            right.scatter(confidence[used], accuracy[used], s=size, marker=marker, alpha=0.7, label=label)
+        right.set(xlabel="confidence (mean of a bin)", ylabel="accuracy (of the same images)")
+        right.set_title(
+            f"Resolution {rows[worst]['resolution']:g}, where the error is largest\n"
+            "(below the line: too sure; area: images in the bin)",
+            fontsize=11,
+        )
+        right.grid(alpha=0.3)
+        right.legend(frameon=False, loc="upper left")

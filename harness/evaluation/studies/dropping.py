@@ -1,0 +1,46 @@
+"""Fewer tokens by a smaller image against fewer tokens by dropping.   [NaViT, app. on inference trade-offs]"""
+
+from functools import partial
+
+from data.sampling.dropping import Constant
+from navit_eqx.errors import check
+
+from ..predictions import Context, measures
+from .findings import Findings, compare, draw_sides, largest
+
+SIDES = {
+    "resize": "a smaller image",
+    "drop": "the large image, tokens dropped",
+    "whole": "the large image, all tokens",
+}
+TITLE = "Two ways to spend fewer tokens on an image"
+
+
+def dropping(context: Context) -> Findings:
+    """With fewer tokens to spend, should the image be smaller, or should tokens of the large one be dropped?"""
+    top = context.config.data.reported_at
+    whole = context.predict(context.law(top))
+    smaller = [r for r in context.resolutions if context.predict(context.law(r)).tokens.mean() < whole.tokens.mean()]
+    check(
+        bool(smaller),
+        f"dropping compares resolutions with fewer tokens than data.val_resolution={top:g}, and --resolutions "
+        f"{' '.join(f'{r:g}' for r in context.resolutions)} has none: add a smaller one",
+    )
+    rows = [compare_at(context, r, top) for r in smaller]
+    most, gain = largest(rows)
+    return Findings(
+        f"dropping: a smaller image (resize), and a random part of the tokens at resolution {top:g} (drop)",
+        rows,
+        f"largest difference: resizing instead of dropping changes accuracy by {gain} at "
+        f"{most['resize_mean_tokens']:.0f} tokens; all tokens give {whole.scores.mean():.3f}",
+        "dropping.png",
+        partial(draw_sides, rows, SIDES, TITLE, whole={"resolution": top, **measures(whole)}),
+    )
+
+
+def compare_at(context: Context, resolution: float, top: float) -> dict:
+    """Every image loses the same share of its tokens, so that the mean number is that of the smaller images."""
+    small, whole = context.predict(context.law(resolution)), context.predict(context.law(top))
+    rate = 1 - float(small.tokens.mean() / whole.tokens.mean())
+    dropped = context.predict(context.law(top), Constant(rate))
+    return {"resolution": resolution, "drop_rate": rate, **compare(SIDES, small, dropped)}

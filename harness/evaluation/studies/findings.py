@@ -1,0 +1,70 @@
+"""What a study returns, and what several studies share."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..pictures import accuracy_axis, accuracy_curve, sheet
+from ..predictions import Predictions, measures, on_common_images
+
+
+class Findings(NamedTuple):
+    """A table, a sentence and a picture."""
+
+    title: str
+    rows: list[dict]
+    """One dict of columns a row; a dict inside holds further columns."""
+    says: str
+    picture: str
+    """File name."""
+    draw: Callable[[Path], None]
+
+
+def cheapest_within(rows: Sequence[dict], points: float) -> dict:
+    """The row with the fewest FLOPs among those at most `points` per cent points below the best accuracy."""
+    enough = max(row["score"] for row in rows) - points / 100 - 1e-12
+    return min((row for row in rows if row["score"] >= enough), key=lambda row: row["mean_gflops"])
+
+
+def compare(names: Iterable[str], one: Predictions, other: Predictions) -> dict:
+    """Predictions for the same images in two ways, side by side, and the gain of the first with its paired standard error."""
+    one, other = on_common_images([one, other])
+    sides = {name: measures(each) for name, each in zip(names, (one, other))}
+    columns = ("mean_tokens", "mean_gflops", "images_per_second", "score", "score_se")
+    gain = one.scores - other.scores
+    return {
+        **{f"{name}_{column}": sides[name][column] for column in columns for name in sides},
+        "gain": float(gain.mean()),
+        "gain_se": float(gain.std() / np.sqrt(len(gain))),
+        "images": len(gain),
+    }
+
+
+def largest(rows: Sequence[dict]) -> tuple[dict, str]:
+    """Of comparisons the row in which the sides differ most, and in words what the first gains there."""
+    most = max(rows, key=lambda row: abs(row["gain"]))
+    return most, f"{100 * most['gain']:+.1f} points (standard error {100 * most['gain_se']:.1f})"
+
+
+def draw_sides(rows: Sequence[dict], labels: dict[str, str], title: str, path: Path, **others: dict) -> None:
+    """Accuracy of both sides over their tokens, resolutions at the first; `labels` by their names, and those of single
+    points beside them."""
+    first, second, *_ = labels
+    with sheet(path, 1) as (axis,):
+        note = lambda row: f"{row['resolution']:g}"
+        accuracy_curve(axis, *curve(rows, first), label=labels[first], notes=[note(row) for row in rows])
+        accuracy_curve(axis, *curve(rows, second), label=labels[second])
+        for name, row in others.items():
+            accuracy_curve(axis, *curve([row]), label=labels[name], notes=[note(row)])
+        accuracy_axis(axis, [*curve(rows, first)[0], *(row["mean_tokens"] for row in others.values())])
+        axis.legend(frameon=False)
+        axis.set_title(f"{title}\n(number: resolution)", fontsize=11)
+
+
+def curve(rows: Sequence[dict], name: str = "") -> tuple[list[float], list[float], list[float]]:
+    """Tokens, accuracy and its standard error along the rows, of one side of a comparison where it has a name."""
+    start = f"{name}_" if name else ""
+    tokens, accuracy, error = ([row[start + c] for row in rows] for c in ("mean_tokens", "score", "score_se"))
+    return tokens, accuracy, error

@@ -1,0 +1,135 @@
+"""A linear probe of the frozen features from k images per class.   [ViT, §4.1; NaViT, fig. 1 left]"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from data.manifest import Manifest
+from data.sampling.resolution import Resolution
+from data.sources.source import Source
+from navit_eqx.errors import check
+from navit_eqx.inference import pooled
+from reference.evaluation.probe import accuracy, ridge, sample_shots
+
+from ...run.loading import open_source
+from ..pictures import sheet
+from ..predictions import Context, evaluate, halves, labels_of
+from .findings import Findings
+
+SHOTS = (1, 5, 10)  # [NaViT, fig. 1] is 10-shot
+DRAWS = 5  # of the labelled images
+L2 = 10.0 ** np.arange(-4, 4)  # Choice: in units of the features' total variance
+
+
+class Features(NamedTuple):
+    """Frozen features of some images, and their labels."""
+
+    values: Float[np.ndarray, "N D"]
+    labels: Int[np.ndarray, " N"]
+
+
+@dataclass
+class Subset:
+    """Some images of a source."""
+
+    source: Source
+    manifest: Manifest
+    indices: Int[np.ndarray, " N"]
+
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        return self.source.image(int(self.indices[index]), shrink)
+
+
+def subset(source: Source, indices: Int[np.ndarray, " N"]) -> Subset:
+    """The images at `indices`, in this order."""
+    whole = source.manifest
+    part = replace(whole, names=whole.names[indices], sizes=whole.sizes[indices], labels=whole.labels[indices])
+    return Subset(source, part, indices)
+
+
+def probe(context: Context) -> Findings:
+    """What do the features know that a handful of labelled images can bring out?"""
+    resolution = context.config.data.reported_at
+    law = context.law(resolution)
+    seen = context.predict(law, output=pooled)
+    labels = labels_of(context.source.manifest)
+    choose, test = (Features(half.outputs.astype(float), labels[half.image_ids]) for half in halves(seen))
+    train = open_source(context.config, "train")
+    classes = len(train.manifest.classes)
+    shots = [k for k in SHOTS if k <= np.bincount(labels_of(train.manifest), minlength=classes).min()]
+    check(bool(shots), f"a probe needs an image of each class to train on; {train.manifest.where} has classes without")
+    draws = [shown(context, train, law, max(shots), draw) for draw in range(DRAWS)]
+    rows = [probe_row(draws, choose, test, classes, k) for k in shots]
+    trained = float(halves(context.predict(law))[1].correct.mean())
+    return Findings(
+        f"probe: ridge regression on frozen features of k training images per class, at resolution {resolution:g}; "
+        f"mean of {DRAWS} draws on one half of the images, l2 chosen on the other",
+        rows,
+        f"{rows[-1]['shots']} images per class: {rows[-1]['score']:.3f}; the model's own classifier, trained on all "
+        f"images: {trained:.3f}",
+        "probe.png",
+        partial(picture, rows, trained, 1 / classes),
+    )
+
+
+def shown(context: Context, train: Source, law: Resolution, shots: int, draw: int) -> Features:
+    """Features of `shots` random training images of each class."""
+    rng = np.random.default_rng([context.config.seed, draw])
+    indices = sample_shots(rng, labels_of(train.manifest), len(train.manifest.classes), shots)
+    images = subset(train, indices)
+    found = evaluate(context.model, context.config, images, context.task, law, output=pooled)
+    return Features(found.outputs.astype(float), labels_of(images.manifest)[found.image_ids])
+
+
+def probe_row(draws: list[Features], choose: Features, test: Features, classes: int, shots: int) -> dict:
+    """The first `shots` images of each class of each draw: the more images include the fewer."""
+    results = [
+        fit(Features(*(part[first_of_each(draw.labels, shots)] for part in draw)), choose, test, classes)
+        for draw in draws
+    ]
+    found, strength = zip(*results)
+    return {
+        "shots": shots,
+        "score": float(np.mean(found)),
+        "score_sd": float(np.std(found)),
+        "l2": float(np.median(strength)),
+        "draws": len(draws),
+        "images": len(test.labels),
+    }
+
+
+def first_of_each(labels: Int[np.ndarray, " N"], shots: int) -> np.ndarray:
+    """True at the first `shots` occurrences of each label."""
+    order = np.argsort(labels, kind="stable")
+    start = np.searchsorted(labels[order], labels[order])
+    rank = np.empty(len(labels), int)
+    rank[order] = np.arange(len(labels)) - start
+    return rank < shots
+
+
+def fit(train: Features, choose: Features, test: Features, classes: int) -> tuple[float, float]:
+    """Accuracy with the l2 that is best on the images to choose on, and that l2."""
+    x = train.values
+    fitted = ridge(x, train.labels, classes, L2 * x.var(0).sum())
+    best = int(accuracy(fitted, choose.values, choose.labels).argmax())
+    return float(accuracy(fitted, test.values, test.labels)[best]), float(L2[best])
+
+
+def picture(rows: list[dict], trained: float, chance: float, path: Path) -> None:
+    with sheet(path, 1) as (axis,):
+        shots, found, spread = ([row[c] for row in rows] for c in ("shots", "score", "score_sd"))
+        axis.errorbar(shots, found, yerr=spread, fmt="o-", capsize=3, label="ridge probe on frozen features")
+        axis.axhline(trained, ls="--", color="grey", label="the model's own classifier, trained on all images")
+        axis.axhline(chance, ls=":", color="grey", label="chance")
+        axis.set(xlabel="labelled images per class", ylabel="accuracy (bars: standard deviation over draws)")
+        axis.set_xscale("log")
+        axis.set_xticks(shots, [str(k) for k in shots])
+        axis.minorticks_off()
+        axis.set_ylim(0, min(1.05, 1.3 * max(*found, trained)))
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, loc="center right")
+        axis.set_title("What k labelled images per class make of the frozen features", fontsize=11)

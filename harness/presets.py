@@ -1,0 +1,201 @@
+"""Presets: functions that return a configuration."""
+
+from dataclasses import replace
+
+from data.sampling.augment import Augment, Mix
+from data.sampling.dropping import Beta, Constant
+from data.sampling.packing import Packing
+from data.sampling.patch_size import PerImage
+from data.sampling.resolution import Native, OneSquare, Sides, Square
+from data.sources.digits import Digits
+from data.sources.parquet import Parquet
+from navit_eqx.config import Factorised, Flexi, Mean, ModelConfig, Rope, variant
+from navit_eqx.tasks.config import Classify, Sigmoid, Softmax
+from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
+
+from .config import Config, DataConfig
+
+
+def digits() -> Config:
+    """Digit strips at their own aspect ratio; embedded data, a few minutes on a laptop."""
+    return Config(
+        model=ModelConfig((8, 8), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
+        data=DataConfig(
+            source=Digits(),
+            resolution=Native(0.8, 1.4),
+            packing=Packing(row_tokens=96, row_images=16),
+            val_resolution=1.2,
+            eval_resolutions=(0.8, 1.0, 1.2, 1.4, 1.6),
+        ),
+        optim=OptimConfig(lr=2e-3, schedule=Cosine(), weight_decay=0.05),
+        rows=16,
+        steps=3000,
+        log_every=100,
+    )
+
+
+def digits_flexi() -> Config:
+    """The same strips in patches of 4 to 14 pixels, all sizes in one packed row: one model for every token budget.
+
+    Fine patches make images dear, so there are half as many, and the optimiser is one that needs few.
+    """
+    base = digits()
+    return replace(
+        base,
+        model=replace(base.model, posembed=Factorised(16, "fractional"), flexi=Flexi((4, 6, 8, 10, 12, 14))),
+        data=replace(base.data, patch_sizes=PerImage(), packing=Packing(row_tokens=416, row_images=48)),
+        optim=replace(base.optim, rule=Muon(), lr=1e-2),
+        rows=4,
+        steps=2000,
+    )
+
+
+def digits_square() -> Config:
+    """The same strips squeezed to squares of equal tokens: what a model with square inputs would see."""
+    native = digits()
+    return replace(native, data=replace(native.data, resolution=Square(Native(0.8, 1.4))))
+
+
+def digits_vit() -> Config:
+    """The baseline: a plain ViT on square strips of one size, one image a row, nothing packed."""
+    square = digits_square()
+    side = 8 * 6  # about the mean tokens of the digit strips
+    return replace(
+        square,
+        data=replace(
+            square.data,
+            resolution=OneSquare(side),
+            packing=Packing(row_tokens=36, row_images=1),
+            val_resolution=side,
+            eval_resolutions=(32, 40, 48, 56, 64),
+        ),
+        rows=42,
+    )
+
+
+def folder() -> Config:
+    """Any folder of images, one class per sub-folder; sizes, row length and steps are chosen from the data."""
+    return Config(
+        model=ModelConfig((16, 16), width=128, depth=5, heads=4, mlp_width=512, unroll=5),
+        data=DataConfig(
+            dropping=Beta(0.35, 0.7),
+            augment=Augment(flip=True, crop=0.25, stretch=0.4, rotate=0.25, jitter=0.4),
+        ),
+        optim=OptimConfig(rule=Muon(), lr=2e-3, schedule=Cosine(), weight_decay=0.3),
+        task=Classify(Softmax(0.1)),
+    )
+
+
+def caltech101() -> Config:
+    """Caltech-101 from scratch: `python train.py caltech101 --data.root DIR`. Few images, so all that helps against
+    overfitting, and an optimiser that gets far in few of them: docs/real_images.md."""
+    base = folder()
+    return replace(
+        base,
+        model=replace(base.model, patch=(8, 8), rope=Rope(), pool=Mean(), stochastic_depth=0.1),
+        data=replace(
+            base.data,
+            resolution=Sides(32, 72),
+            augment=replace(base.data.augment, mix=Mix(0.7)),
+            packing=Packing(row_tokens=80, row_images=16),
+            val_resolution=72,
+            eval_resolutions=(40, 48, 56, 64, 72, 80),
+            memory=2,
+            workers=1,
+        ),
+        optim=replace(base.optim, ema=0.999),
+        rows=26,
+        steps=5400,
+        eval_every=900,
+    )
+
+
+def caltech101_flexi() -> Config:
+    """Caltech-101 in patches of 4 to 16 pixels, all sizes in one packed row: one model for every token budget."""
+    base = caltech101()
+    return replace(
+        base,
+        model=replace(base.model, posembed=Factorised(16, "fractional"), rope=None, flexi=Flexi((4, 6, 8, 10, 12, 16))),
+        data=replace(base.data, patch_sizes=PerImage(), packing=Packing(row_tokens=336, row_images=48)),
+        rows=6,
+    )
+
+
+def caltech101_vit() -> Config:
+    """The baseline on Caltech-101: a plain ViT at 56 x 56, inception crops and flips, one image a row."""
+    base = caltech101()
+    return replace(
+        base,
+        data=replace(
+            base.data,
+            resolution=OneSquare(56),
+            dropping=Constant(0.0),
+            augment=replace(base.data.augment, crop=0.08, stretch=0.33),
+            packing=Packing(row_tokens=49, row_images=1),
+            val_resolution=56,
+        ),
+        rows=42,
+    )
+
+
+def grocery() -> Config:
+    """Grocery Store images in parquet, 43 coarse classes: `python train.py grocery --data.root DIR`."""
+    base = caltech101()
+    return replace(
+        base,
+        data=replace(base.data, source=Parquet(label="coarse")),
+        steps=2000,
+        eval_every=500,
+    )
+
+
+def imagenet_s16() -> Config:
+    """S/16 on an ImageNet-1k folder: `python train.py imagenet-s16 --data.root DIR`. Computed, not measured:
+
+    24 M parameters, 311 M images seen in 240,000 steps of 65,536 tokens, 2.3e18 FLOPs. Memory 0.4 GiB for parameters
+    and optimiser, about 17 GiB for activations. 2 hours on an H200 at 40 % of 790 TFLOP/s if fed 43,000 images/s;
+    12 workers that read 700 images/s each make it 10 hours.
+    """
+    return Config(
+        model=variant("S/16"),
+        data=DataConfig(
+            resolution=Sides(64, 256),
+            dropping=Beta(0.5, 0.9),
+            augment=Augment(flip=True, crop=0.25, stretch=0.33),
+            packing=Packing(row_tokens=256, row_images=16, fill="rate"),
+            val_resolution=224,
+            eval_resolutions=(96, 128, 160, 192, 224, 256, 320, 384),
+            workers=12,
+        ),
+        optim=OptimConfig(lr=8e-4, schedule=Rsqrt(10_000, 0.1), weight_decay=0.03, warmup=0.05),
+        task=Classify(Sigmoid()),
+        rows=256,
+        steps=240_000,
+        eval_every=20_000,
+        save_every=5_000,
+    )
+
+
+def imagenet_b16() -> Config:
+    """B/16 on an ImageNet-1k folder: `python train.py imagenet-b16 --data.root DIR`. Computed, not measured:
+
+    94 M parameters, 314 M images seen in 240,000 steps of 65,536 tokens, 8.7e18 FLOPs. Memory 1.4 GiB for parameters
+    and optimiser, about 35 GiB for activations. 8 hours on an H200 at 40 % of 790 TFLOP/s if fed 11,400 images/s;
+    12 workers that read 700 images/s each make it 10 hours.
+    """
+    return replace(imagenet_s16(), model=variant("B/16"))
+
+
+PRESETS = {
+    "digits": digits,
+    "digits-flexi": digits_flexi,
+    "digits-square": digits_square,
+    "digits-vit": digits_vit,
+    "folder": folder,
+    "caltech101": caltech101,
+    "caltech101-flexi": caltech101_flexi,
+    "caltech101-vit": caltech101_vit,
+    "grocery": grocery,
+    "imagenet-s16": imagenet_s16,
+    "imagenet-b16": imagenet_b16,
+}

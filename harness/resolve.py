@@ -1,0 +1,331 @@
+"""Fill automatic config values from dataset statistics.
+
+Each rule takes the configuration and the images, and returns the configuration with one more value filled in, and a
+note to be printed where there is something to say.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from data.manifest import Manifest
+from data.plan import round_up
+from data.sampling.dropping import ByResolution, Dropping, Schedule
+from data.sampling.kinds import Patch
+from data.sampling.packing import Packing
+from data.sampling.patch_size import CoarseToFine, OneSize, PatchSizes
+from data.sampling.resolution import Areas, NeverEnlarged, Resolution, Sides, Square
+from data.tasks import DataTask
+from navit_eqx.config import ModelConfig
+from navit_eqx.errors import ConfigError
+from navit_eqx.resize import Interpolation as ModelInterpolation
+from reference.resize import Interpolation
+from reference.sampling.dropping import kept_tokens
+from reference.sampling.patch_sizes import check_gains
+
+from .config import Config
+
+EPOCHS = 60  # passes over the images where steps are not given
+FEWEST_IMAGES = 50_000  # seen in training, however small the set
+ENOUGH = 1 << 20  # images of a larger set by which choices are made
+
+
+class Images(NamedTuple):
+    """What rules may look at."""
+
+    manifest: Manifest
+    task: DataTask
+
+
+Rule = Callable[[Config, Images], tuple[Config, list[str]]]
+
+
+def resolve(config: Config, manifest: Manifest, task: DataTask) -> tuple[Config, list[str]]:
+    """The configuration with nothing left open, and the choices made.
+
+    Raises ConfigError where a choice makes no sense.
+    """
+    notes = []
+    for rule in RULES:
+        config, more = rule(config, Images(manifest, task))
+        notes += more
+    return config, notes
+
+
+def channels(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Refuse images with other channels than the model reads."""
+    found, wanted = images.manifest.channels, config.model.channels
+    if found != wanted:
+        raise ConfigError(
+            f"{images.manifest.where} has images of {found} channels, the model reads {wanted}: --model.channels {found}"
+        )
+    return config, []
+
+
+def resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Sides up to the median of the images."""
+    sampling = sides_from(config.data.resolution, images.manifest, config.model.patch)
+    if sampling == config.data.resolution:
+        return config, []
+    note = f"data.resolution = {sampling}: up to the median image side, at most 16 patches; down to half of it"
+    return with_data(config, resolution=sampling), [note]
+
+
+def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Patch sizes of the model; warns of those that amplify noise."""
+    sampling = patch_law(config)
+    base = config.model.patch
+    patches = sizes_in(sampling)
+    check_gains(base, patches, host_interpolation(config.model.interpolation))
+    config = with_data(config, patch_sizes=sampling)
+    if sampling.per == "run":
+        return config, []
+    how = "mapped to it on the way, one compiled program" if sampling.per == "image" else "a compiled program for each"
+    sides = ", ".join(str(height) for height, _ in sorted(patches))
+    return config, [f"patch sizes {sides} with a kernel of {base[0]} x {base[1]}: one per {sampling.per}, {how}"]
+
+
+def dropping(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """The range of lengths of the images."""
+    sampling = lengths_from(config.data.dropping, expected_tokens(config, images.manifest)[1])
+    if sampling == config.data.dropping:
+        return config, []
+    note = f"data.dropping = {sampling}: the shortest and longest of the data"
+    return with_data(config, dropping=sampling), [note]
+
+
+def packing(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Row length and slots."""
+    lengths = expected_lengths(config, images.manifest)
+    mean = mean_length(config, images.manifest, lengths)
+    found = packing_for(config.data.packing, lengths, mean)
+    if found == config.data.packing:
+        return config, []
+    notes = []
+    if config.data.packing.row_tokens is None:
+        notes += [f"row_tokens = {found.row_tokens} holds the longest image and four mean ones ({mean:.0f} tokens)"]
+    if config.data.packing.row_images is None:
+        notes += [f"row_images = {found.row_images} is 2.5 times what fits on average"]
+    return with_data(config, packing=found), [f"data.packing: {', '.join(notes)}"]
+
+
+def task(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """What the task leaves to the data."""
+    fields, notes = images.task.resolve(TokenLengths(config, images.manifest))
+    return replace(config, task=replace(config.task, **fields)), notes
+
+
+def val_resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """The largest resolution seen in training."""
+    if config.data.val_resolution is not None:
+        return config, []
+    largest = config.data.resolution.spread[1]
+    return with_data(config, val_resolution=largest), [f"data.val_resolution = {largest:g}: the largest in training"]
+
+
+def eval_resolutions(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Five resolutions around those seen in training."""
+    if config.data.eval_resolutions:
+        return config, []
+    lo, hi = config.data.resolution.spread
+    sweep = np.unique(np.round(np.linspace(lo, 1.25 * hi, 5), 2)).tolist()
+    note = f"data.eval_resolutions = {sweep}: from the smallest in training to a quarter beyond the largest"
+    return with_data(config, eval_resolutions=tuple(sweep)), [note]
+
+
+def steps(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Enough steps for EPOCHS passes, or for FEWEST_IMAGES."""
+    if config.steps is not None:
+        return config, []
+    count = len(images.manifest)
+    wanted = max(EPOCHS * count, FEWEST_IMAGES)
+    config = replace(config, steps=int(np.ceil(wanted / images_per_step(config, images))))
+    return config, [f"steps = {config.steps}: {wanted / count:.0f} passes over {count} images"]
+
+
+def schedules(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Images of the whole run, along which schedules of drop rates and of patch sizes run."""
+    notes = []
+    total = float(round(config.total_steps * images_per_step(config, images)))
+    for name, kind in (("dropping", Schedule), ("patch_sizes", CoarseToFine)):
+        sampling = getattr(config.data, name)
+        if isinstance(sampling, kind) and sampling.images is None:
+            config = with_data(config, **{name: replace(sampling, images=total)})
+            notes.append(f"data.{name}.images = {total:g}: about what the run will see")
+    return config, notes
+
+
+RULES: tuple[Rule, ...] = (
+    channels,
+    resolution,
+    patch_sizes,
+    dropping,
+    packing,
+    task,
+    val_resolution,
+    eval_resolutions,
+    steps,
+    schedules,
+)
+
+
+# what rules are made of -------------------------------------------------------------------------------
+
+
+def with_data(config: Config, **fields) -> Config:
+    """The configuration with other fields of `data`."""
+    return replace(config, data=replace(config.data, **fields))
+
+
+def patch_law(config: Config) -> PatchSizes:
+    """The sampling of patch sizes with what it leaves open taken from the model: its own size, or its list of sizes.
+
+    Raises ConfigError where there is none.
+    """
+    return _patch_law(config.data.patch_sizes, config.model)
+
+
+def _patch_law(law: PatchSizes, model: ModelConfig) -> PatchSizes:
+    if isinstance(law, OneSize):
+        return replace(law, size=law.size or model.patch)
+    if model.flexi is None:
+        raise ConfigError(
+            f"data.patch_sizes = {law} cuts patches of several sizes, and the model has one: set model.flexi"
+        )
+    if isinstance(law, CoarseToFine):
+        inner = _patch_law(law.law, model)
+        return replace(law, law=inner)
+    if not (law.sizes or model.flexi.sizes):
+        raise ConfigError("data.patch_sizes has nothing to choose from: set model.flexi.sizes")
+    return replace(law, sizes=law.sizes or model.flexi.sizes)
+
+
+def sizes_in(law: PatchSizes) -> list[Patch]:
+    """The patches that a sampling may give."""
+    if isinstance(law, CoarseToFine):
+        return sizes_in(law.law)
+    if isinstance(law, OneSize):
+        return [law.size] if law.size else []
+    return [(side, side) for side in law.sizes]
+
+
+def host_interpolation(interpolation: ModelInterpolation) -> Interpolation:
+    """The model's, as the functions of the host read it."""
+    return Interpolation(interpolation.method, interpolation.antialias, interpolation.edges)
+
+
+def sides_from(law: Resolution, manifest: Manifest, patch: Patch) -> Resolution:
+    """The sampling with open sides filled in."""
+    if isinstance(law, Square | NeverEnlarged):
+        return replace(law, law=sides_from(law.law, manifest, patch))
+    if not isinstance(law, Sides | Areas) or (law.lo is not None and law.hi is not None):
+        return law
+    pixels = float(np.sqrt(np.prod(patch)))
+    median = float(np.median(np.sqrt(enough(manifest).prod(-1, dtype=float))))
+    hi = law.hi if law.hi is not None else pixels * int(np.clip(round(median / pixels), 4, 16))
+    lo = law.lo if law.lo is not None else pixels * max(2, round(hi / 2 / pixels))
+    return replace(law, lo=min(lo, hi), hi=hi)
+
+
+def enough(manifest: Manifest) -> Int[np.ndarray, "n 2"]:
+    """Sizes of images at equal distances in the manifest: of all of them up to a million."""
+    return manifest.sizes[:: -(-len(manifest) // ENOUGH)]
+
+
+def lengths_from(law: Dropping, tokens: Int[np.ndarray, " n"]) -> Dropping:
+    """The sampling with open lengths filled in by the shortest and longest image."""
+    if isinstance(law, Schedule):
+        return replace(law, law=lengths_from(law.law, tokens))
+    if not isinstance(law, ByResolution) or (law.longest is not None and law.shortest is not None):
+        return law
+    shortest = int(tokens.min()) if law.shortest is None else law.shortest
+    longest = int(tokens.max()) if law.longest is None else law.longest
+    return replace(law, shortest=shortest, longest=max(shortest + 1, longest))
+
+
+def expected_tokens(
+    config: Config, manifest: Manifest, patches: PatchSizes | None = None
+) -> tuple[Int[np.ndarray, "n 2"], Int[np.ndarray, " n"]]:
+    """Patch sizes, and token counts before dropping, of one draw over the set; a curriculum runs from end to end.
+
+    Raises ConfigError where sampling makes no sense.
+    """
+    sizes, law, patches = enough(manifest), config.data.resolution, patches or patch_law(config)
+    count = len(sizes)
+
+    def grids(patch) -> Int[np.ndarray, "n 2"]:
+        return law.grids(np.random.default_rng(config.seed), sizes, patch)
+
+    if isinstance(patches, CoarseToFine):
+        patches = replace(patches, images=count)
+    rng = np.random.default_rng([config.seed, 2])
+    try:
+        drawn = patches.sample(rng, rng.permutation(count), lambda patch: grids(patch).prod(-1))
+        return drawn, grids(drawn).prod(-1)
+    except ValueError as error:
+        raise ConfigError(f"data.resolution = {law}, data.patch_sizes = {patches}: {error}") from None
+
+
+def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"]:
+    """Token counts after dropping, of one draw over the whole set, in which a schedule runs from end to end.
+
+    Raises ConfigError where sampling makes no sense.
+    """
+    law, tokens = config.data.dropping, expected_tokens(config, manifest)[1]
+    if isinstance(law, Schedule):
+        law = replace(law, images=float(len(tokens)))
+    rng = np.random.default_rng([config.seed, 1])
+    try:
+        return kept_tokens(tokens, law.rates(rng, tokens, rng.permutation(len(tokens))))
+    except ValueError as error:
+        raise ConfigError(f"data.dropping = {law}: {error}") from None
+
+
+def mean_length(config: Config, manifest: Manifest, lengths: np.ndarray) -> float:
+    """Tokens per image, so that a step holds rows · T / mean images: with a size for each step, the harmonic mean over
+    steps, since every step has as many tokens."""
+    law = patch_law(config)
+    if law.per != "step":
+        return float(lengths.mean())
+    drawn = expected_tokens(config, manifest)[0]
+    _, place, counts = np.unique(drawn, axis=0, return_inverse=True, return_counts=True)
+    means = np.bincount(place.ravel(), lengths) / counts
+    return float(1 / np.average(1 / means, weights=counts))
+
+
+def packing_for(packing: Packing, lengths: np.ndarray, mean: float) -> Packing:
+    """Row length and slots where they are open."""
+    tokens = packing.row_tokens or round_up(max(int(lengths.max()), int(4 * mean)))
+    images = packing.row_images or max(4, int(np.ceil(2.5 * tokens / mean)))
+    return replace(packing, row_tokens=tokens, row_images=images)
+
+
+def images_per_step(config: Config, images: Images) -> float:
+    """Images that a step sees on average."""
+    lengths, row_tokens = expected_lengths(config, images.manifest), config.data.packing.shape[0]
+    if images.task.budget:
+        grids_at = lambda patch: config.data.resolution.grids(
+            np.random.default_rng(config.seed), enough(images.manifest), patch
+        )
+        lengths = np.minimum(images.task.budget.tokens(lengths, grids_at, row_tokens), row_tokens)
+    return config.rows * row_tokens / mean_length(config, images.manifest, lengths)
+
+
+class TokenLengths:
+    """`data.tasks.task.Lengths` of a configuration on its images."""
+
+    def __init__(self, config: Config, manifest: Manifest):
+        self.config, self.manifest = config, manifest
+        self.kept = expected_lengths(config, manifest)
+        self.row_tokens, self.row_images = config.data.packing.shape
+        self.sizes = config.model.sizes | {"classes": config.task.classes or 0}
+
+    def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " n"], int]:
+        """Tokens of every image in other patches, and the most that one can have."""
+        tokens = expected_tokens(self.config, self.manifest, OneSize(patch))[1]
+        law = self.config.data.resolution
+        largest = law.at(law.spread[1]).grids(np.random.default_rng(0), self.manifest.sizes, patch)
+        return tokens, int(largest.prod(-1).max())

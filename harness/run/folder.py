@@ -1,0 +1,129 @@
+"""The run folder and what a run says while it goes on."""
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+
+from navit_eqx.config import Backend
+from navit_eqx.errors import ConfigError, check
+from navit_eqx.serialize import decode, encode, read_json
+from navit_eqx.training.hosts import broadcast_from_main, is_main_process
+
+from ..config import Config
+from ..exit_codes import Locked
+
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The file is there as a whole or not at all."""
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_text(json.dumps(value, indent=2) + "\n")
+    draft.replace(path)
+
+
+def write_config(
+    folder: Path,
+    config: Config,
+    preset: str,
+    continued: Sequence[dict[str, Any]] = (),
+    attention: Backend | None = None,
+) -> None:
+    """Everything resolved, what it ran with, and at which steps it was continued, with what changed."""
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    versions["python"] = platform.python_version()
+    about = {"preset": preset, "command": sys.argv, "versions": versions, "commit": commit(), "continued": continued}
+    write_json(folder / "config.json", {"config": encode(config), **about, **machine(), "attention": encode(attention)})
+
+
+def machine() -> dict[str, Any]:
+    """The device, and what the environment tells its compiler."""
+    return {
+        "device": jax.devices()[0].device_kind,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "compilation_cache": jax.config.values["jax_compilation_cache_dir"],
+    }
+
+
+def read_config(folder: Path) -> Config:
+    """Raises ConfigError."""
+    return read_run(folder)[0]
+
+
+def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
+    """The configuration, and when the run was continued.   Raises ConfigError."""
+    saved = read_json(folder / "config.json")
+    check("config" in saved, f"{folder}/config.json is not that of a run: name the folder of a run")
+    return decode(Config, saved["config"], f"{folder}/config.json"), saved.get("continued", [])
+
+
+def commit() -> str | None:
+    """Of the code, if it lies in a git repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+LOCK = "lock"
+
+
+BLOCKS = "blocks.jsonl"  # how many rows each has
+
+
+def acquire_run_dir(out: str, name: str) -> tuple[Path, TextIO | None]:
+    """The folder of the run; of several processes the first chooses it and holds the lock.   Raises Locked."""
+    folder, held = open_run_dir(out, name) if is_main_process() else (None, None)
+    return Path(broadcast_from_main(str(folder))), held
+
+
+def open_run_dir(out: str, name: str) -> tuple[Path, TextIO]:
+    """`out/name`, or the first of name-2, name-3, … that is new or unfinished, and the lock on it, held while open.
+
+    Raises Locked where another process trains there.
+    """
+    for suffix in ("", *(f"-{i}" for i in range(2, 10_000))):
+        folder = Path(out) / f"{name}{suffix}"
+        if is_taken(folder):
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock(folder)
+        if not is_taken(folder):  # it may have ended just now
+            return folder, held
+        held.close()
+    raise ConfigError(f"{out} holds too many runs called {name}: choose another with --name")
+
+
+def is_taken(folder: Path) -> bool:
+    """By a finished run, or by something that is no run."""
+    there = {path.name for path in folder.iterdir()} - {LOCK, BLOCKS} if folder.is_dir() else set()
+    return bool(there) and ("config.json" not in there or "summary.json" in there)
+
+
+def lock(folder: Path) -> TextIO:
+    """The kernel gives it back when the process ends, however it ends.   Raises Locked."""
+    file = (folder / LOCK).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip()
+        file.close()
+        raise Locked(f"{folder} is in use by {holder}: wait for it, or choose another --name") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    file.flush()
+    return file

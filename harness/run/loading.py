@@ -1,0 +1,116 @@
+"""Sources, plans and packed rows as configured."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.errors import DataError
+from data.manifest import Manifest
+from data.pipeline import batches
+from data.plan import NOTHING, EpochPlans, Plan, fill_last_batch, packing_at, plan_evaluation
+from data.rows import Pixels, PlannedRows
+from data.sampling.augment import Augment
+from data.sampling.dropping import Dropping
+from data.sampling.kinds import Patch
+from data.sampling.resolution import Resolution
+from data.sources.memory import CachedInMemory
+from data.sources.source import Source
+from data.stream import BlockCounts, Epochs
+from data.tasks import TASKS, DataTask
+from navit_eqx import load_model
+from navit_eqx.config import ModelConfig
+from navit_eqx.tasks import PreparedTask, prepare
+from reference.resize import Interpolation
+from reference.rows import Row
+
+from ..config import Config
+from ..resolve import patch_law
+
+
+def open_source(config: Config, split: str) -> Source:
+    """The images of a split, checked.   Raises DataError or DataMissing."""
+    data = config.data
+    source = data.source.open(data.root, split, config.model.channels)
+    source.manifest.check_unreadable(data.max_unreadable)
+    return CachedInMemory(source, int(data.memory * 2**30)) if split == "train" and data.memory else source
+
+
+def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTask]:
+    """Both sides of the configured task, for these images.   Raises ConfigError or DataError."""
+    prepared = prepare(config.task, manifest.classes, load_model)
+    data_task = TASKS[type(config.task).__name__](**prepared.data)
+    data_task.check(manifest)
+    return prepared, data_task
+
+
+def check_left_out(config: Config, manifest: Manifest, plan: Plan) -> None:
+    """Raises DataError where more images of a plan fit no row than may be unreadable."""
+    planned = int((plan.image_ids >= 0).sum()) + len(plan.left_out)
+    if len(plan.left_out) > config.data.max_unreadable * planned:
+        index, reason = plan.left_out[0]
+        raise DataError(f"{len(plan.left_out)} of {planned} images fit no row; {manifest.name(index)}: {reason}")
+
+
+def pixels_of(model: ModelConfig, mapped: bool) -> Pixels:
+    """How rows of a model hold pixels; `mapped` where patches of several sizes share a row."""
+    interpolation = Interpolation(**asdict(model.interpolation)) if mapped else None
+    return Pixels(model.patch, model.channels, model.mean, model.std, interpolation)
+
+
+def training_rows(config: Config, source: Source, task: DataTask, counts: Path | None = None) -> PlannedRows:
+    """The stream of rows of the whole run; the rows of its blocks are counted in the file `counts`, if one is given."""
+    patches = patch_law(config)
+    sampling = {
+        "seed": config.seed,
+        "patch_size": patches,
+        "resolution": config.data.resolution,
+        "dropping": config.data.dropping,
+        "packing": config.data.packing,
+        "longest_side": config.model.posembed.longest_side,
+        "step_rows": config.rows,
+        "budget": task.budget,
+    }
+    plans = EpochPlans(source, sampling)
+    return PlannedRows(
+        source,
+        Epochs(plans, plans.blocks, BlockCounts(counts, plans.key) if counts else None),
+        config.total_steps * config.rows,
+        pixels_of(config.model, patches.per == "image"),
+        config.data.packing.shape[0],
+        config.seed,
+        None if config.data.augment == Augment() else config.data.augment,
+        config.data.token_selection,
+        config.data.decoding,
+    )
+
+
+def training_batches(config: Config, task: DataTask, rows: PlannedRows, **where: Any) -> Any:
+    """A function of the position that opens the stream of batches there."""
+    return partial(batches, task.batches(rows), config.rows, **where)
+
+
+def evaluation_rows(
+    config: Config, source: Source, resolution: Resolution, dropping: Dropping = NOTHING, patch: Patch | None = None
+) -> tuple[Iterator[Row], Plan]:
+    """Every image once, by default with all its tokens and in patches of the model's own size; the last batch is
+    filled up with empty rows.
+
+    Rows are as long as in training, or longer where the longest image needs it.
+    """
+    sizes, patch = source.manifest.sizes, patch or config.model.patch
+    packing = packing_at(config.data.packing, resolution, sizes, patch, dropping)
+    plan = plan_evaluation(
+        sizes,
+        patch_size=patch,
+        resolution=resolution,
+        packing=packing,
+        longest_side=config.model.posembed.longest_side,
+        dropping=dropping,
+    )
+    padded = fill_last_batch(plan, config.rows)
+    count = len(padded.image_ids)
+    pixels = pixels_of(config.model, mapped=False)
+    rows = PlannedRows(source, Epochs(lambda place: padded), count, pixels, packing.shape[0], config.seed, None)
+    return batches(rows, config.rows), plan

@@ -1,0 +1,183 @@
+"""What a run counts and prints while it trains."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from data.manifest import Manifest
+from navit_eqx.training.hosts import all_gather, is_main_process
+
+from ..config import Config
+from .logger import open_logger
+
+SUMS = ("images", "tokens", "places", "refused")
+
+
+WINDOW = ("images", "tokens", "places", "learned", "loss_sum", "waited")
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """A line of JSON, from the first process. A full disk costs the line, not the run."""
+    if not is_main_process():
+        return
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        print(f"a line is missing in {path}: {error}", flush=True)
+
+
+class Progress:
+    """Sums since the start and since the last line; `metrics.jsonl`, `refused.jsonl`, and the line itself."""
+
+    def __init__(self, folder: Path, config: Config, manifest: Manifest, start: int, before: dict[str, Any] | None):
+        self.folder, self.config, self.manifest = folder, config, manifest
+        before = before or {"seconds": 0.0, "line": 0.0, "sums": {}, "window": {}, "extras": {}}
+        self.logger = open_logger(config, folder, start)
+        self.sums: dict[str, int] = dict.fromkeys(SUMS, 0) | before["sums"]
+        self.window: dict[str, float] = dict.fromkeys(WINDOW, 0) | before["window"]
+        self.extras: dict[str, float] = dict(before["extras"])  # of the window: sums of the task's other measures
+        self.last: float = before["line"]  # seconds of training until the last line
+        self.began = time.perf_counter() - before["seconds"]
+        self.steady = (start, self.seconds, False)  # step and time; what comes before the first line is compilation
+        self.pending: list[tuple[int, Any, np.ndarray]] = []
+        self.in_a_row = 0
+        self.grad_norm = np.nan
+
+    @property
+    def seconds(self) -> float:
+        """Of training, those before an interruption included."""
+        return time.perf_counter() - self.began
+
+    def next(self, stream: Iterator[Any]) -> Any:
+        """The next batch. Until it is there counts as waiting, if no step is under way any more by then."""
+        began = time.perf_counter()
+        batch = next(stream)
+        if not self.pending or self.pending[-1][1].loss_sum.is_ready():
+            self.window["waited"] += time.perf_counter() - began
+        return batch
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Exclude the enclosed block from training time."""
+        self.collect()
+        began = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - began
+
+    def add(self, step: int, metrics: Any, image_ids: np.ndarray) -> None:
+        """Note a step that may still be under way."""
+        self.pending.append((step, metrics, np.array(image_ids)))
+
+    def position(self) -> dict[str, Any]:
+        """What a continued run needs to count on from here."""
+        self.collect()
+        return {
+            "seconds": self.seconds,
+            "line": self.last,
+            "sums": dict(self.sums),
+            "window": dict(self.window),
+            "extras": dict(self.extras),
+        }
+
+    def collect(self) -> None:
+        """Add up the steps noted.   Raises FloatingPointError after too many refused in a row."""
+        pending, self.pending = self.pending, []
+        for (step, _, image_ids), m in zip(pending, jax.device_get([metrics for _, metrics, _ in pending])):
+            for name in ("images", "tokens", "places", "refused"):
+                self.sums[name] += int(getattr(m, name))
+            for name in ("images", "tokens", "places"):
+                self.window[name] += int(getattr(m, name))
+            if m.refused:
+                self.in_a_row += 1
+                self.refuse(step, m, image_ids)
+            else:
+                self.in_a_row = 0
+                self.window["learned"] += int(m.count)
+                self.window["loss_sum"] += float(m.loss_sum)
+                for name, total in m.extras.items():
+                    self.extras[name] = self.extras.get(name, 0.0) + float(total)
+                self.grad_norm = float(m.grad_norm)
+        if self.in_a_row >= self.config.max_refused:
+            raise FloatingPointError(
+                f"{self.in_a_row} steps in a row, until step {pending[-1][0]}, were refused, not finite or spikes: "
+                f"look at the images in {self.folder}/refused.jsonl, or lower --optim.lr (with --override True to "
+                "continue from the last save)"
+            )
+
+    def refuse(self, step: int, m: Any, image_ids: np.ndarray) -> None:
+        """Name the images of a step that taught nothing."""
+        mine = [self.manifest.name(i) for i in image_ids[image_ids >= 0].tolist()]
+        names = [name for each in all_gather(mine) for name in each]
+        loss, norm = f"{m.loss_sum / max(m.count, 1):g}", f"{m.grad_norm:g}"
+        append(self.folder / "refused.jsonl", {"step": step, "loss": loss, "grad_norm": norm, "images": names})
+        print(
+            f"step {step} is refused: loss {loss}, gradient norm {norm}; refused.jsonl names its {len(names)} images, "
+            f"first {', '.join(names[:1])}",
+            flush=True,
+        )
+
+    def line(self, step: int, rate: Callable[[int], Any], unreadable: int) -> None:
+        """Log the steps since the last line."""
+        self.collect()
+        now, sums, window = self.seconds, self.sums, self.window
+        learned, seconds = window["learned"] or np.nan, now - self.last
+        measures = {name: total / learned for name, total in self.extras.items()}
+        row = {
+            "step": step,
+            "images_seen": sums["images"],
+            "tokens_seen": sums["tokens"],
+            "loss": window["loss_sum"] / learned,
+            **measures,
+            "lr": float(rate(step - sums["refused"])),
+            "grad_norm": self.grad_norm,
+            "images_per_second": window["images"] / seconds,
+            "tokens_per_second": window["tokens"] / seconds,
+            "padding": 1 - window["tokens"] / window["places"],
+            "waiting": window["waited"] / seconds,
+            "unreadable": unreadable,
+            "refused": sums["refused"],
+            "seconds": now,
+        }
+        append(self.folder / "metrics.jsonl", {k: v if np.isfinite(v) else None for k, v in row.items()})
+        self.logger.log(step, row)
+        first, since, steady = self.steady
+        left = (self.config.total_steps - step) * (now - since) / (step - first)
+        if not steady:
+            self.steady = (step, now, True)
+        self.last, self.window, self.extras = now, dict.fromkeys(WINDOW, 0), {}
+        said = "".join(f"{name.replace('_', ' ')} {value:.3f} · " for name, value in measures.items())
+        print(
+            f"step {step}/{self.config.steps} · loss {row['loss']:.3f} · {said}"
+            f"{row['images_per_second']:.0f} images/s · {row['tokens_per_second'] / 1e3:.1f}k tokens/s · "
+            f"padding {row['padding']:.2%} · waiting for data {row['waiting']:.0%} · {clock(left)} left",
+            flush=True,
+        )
+
+    def close(self) -> None:
+        self.logger.close()
+
+    def summary(self) -> dict[str, float]:
+        """Totals of the run."""
+        return {
+            "images_seen": self.sums["images"],
+            "tokens_seen": self.sums["tokens"],
+            "padding": 1 - self.sums["tokens"] / max(self.sums["places"], 1),
+            "train_seconds": self.last,
+            "images_per_second": self.sums["images"] / self.last,
+            "tokens_per_second": self.sums["tokens"] / self.last,
+            "refused": self.sums["refused"],
+        }
+
+
+def clock(seconds: float) -> str:
+    """m:ss, or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,153 @@
+"""A run that was interrupted goes on in its folder: who may write there, what may have changed, where it stands."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data.errors import DataError
+from data.manifest import Manifest
+from navit_eqx.errors import ConfigError, check
+from navit_eqx.serialize import encode
+from navit_eqx.training.checkpoints import Checkpointer
+from navit_eqx.training.hosts import broadcast_from_main, is_main_process
+
+from ..config import Config
+from ..exit_codes import Stopped
+from .folder import read_run
+
+# What a command may change of the unfinished run that it continues. A key stands for all below it that are not named.
+FREELY = {
+    *("log_every", "logger", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
+    *("data.root", "data.memory", "data.workers", "data.max_unreadable", "data.val_resolution"),
+    *("data.eval_resolutions", "task.teacher", "parallelism", "distributed"),
+}
+ON_REQUEST = {
+    *("steps", "task", "model.attention", "model.remat", "model.unroll", "model.dtype"),
+    "model.stochastic_depth",
+    *("optim.lr", "optim.schedule", "optim.warmup", "optim.weight_decay", "optim.head_decay", "optim.clip"),
+    "optim.accumulate",
+}
+NEVER = {
+    *("model", "rows", "seed", "start", "task.row_tokens", "task.digest", "task.classes"),
+    *("optim.rule", "optim.ema", "optim.skip"),
+    *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.token_selection", "data.augment"),
+    *("data.packing", "data.decoding"),
+}
+
+
+@dataclass
+class RunPosition:
+    """Where a run stands beside its state: saved with every step."""
+
+    data: str = ""
+    """Digest of the images; empty where a run begins."""
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Images that could not be decoded so far, with the reasons."""
+    progress: dict[str, Any] | None = None
+    """Sums and times: see `Progress.position`."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What is saved."""
+        return {**asdict(self), "unreadable": {str(index): why for index, why in self.unreadable.items()}}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "RunPosition":
+        """The inverse."""
+        unreadable = {int(index): why for index, why in saved["unreadable"].items()}
+        return cls(saved["data"], unreadable, saved["progress"])
+
+
+def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """Keys of which the values differ, with both values; None where a side has no such key."""
+    a, b = flat(encode(before)), flat(encode(now))
+    return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one with dotted keys."""
+    found = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def rule_for(key: str) -> set[str]:
+    """FREELY, ON_REQUEST or NEVER: the one that names the key, or else the nearest key above it."""
+    while key:
+        for rule in (FREELY, ON_REQUEST, NEVER):
+            if key in rule:
+                return rule
+        key = key.rpartition(".")[0]
+    return NEVER
+
+
+def reconcile(folder: Path, config: Config) -> list[str]:
+    """What has changed since the run in `folder` was interrupted, in words.
+
+    Raises ConfigError where it cannot go on so.
+    """
+    changed = differences(read_run(folder)[0], config)
+    words = {key: f"{key} ({a!r} there, {b!r} here)" for key, (a, b) in changed.items()}
+    never = [words[key] for key in changed if rule_for(key) is NEVER]
+    if never:
+        raise ConfigError(
+            f"{folder} holds an unfinished run that differs in {', '.join(never)}: "
+            "give the same values to continue it, or another --name to begin anew"
+        )
+    asked = [words[key] for key in changed if rule_for(key) is ON_REQUEST]
+    if asked and not config.override:
+        raise ConfigError(
+            f"{folder} holds an unfinished run that differs in {', '.join(asked)}: "
+            "--override True continues it so, the same values continue it as it was, another --name begins anew"
+        )
+    return list(words.values())
+
+
+def resume_at(
+    folder: Path, config: Config, manifest: Manifest, start: int, position: RunPosition, changed: list[str]
+) -> list[dict[str, Any]]:
+    """Forget what was logged after step `start`, and say where the run goes on. Returns its continuations so far.
+
+    Raises DataError where the images are not the same, ConfigError where the run is too long already.
+    """
+    if position.data not in ("", manifest.digest):
+        raise DataError(
+            f"the images in {manifest.where} are not those that {folder} was trained on: names, sizes or labels "
+            "differ. Give it the same images, or begin anew with another --name"
+        )
+    steps = config.total_steps
+    check(start <= steps, f"{folder} is at step {start} already: steps={steps} must not be less")
+    for name in ("metrics.jsonl", "refused.jsonl") if is_main_process() else ():
+        truncate_log(folder / name, start)
+    if not position.data:  # it begins, perhaps at a step of another run
+        return []
+    for words in changed:
+        print(f"changed: {words}")
+    print(f"continuing {folder} from step {start}", flush=True)
+    return [*read_run(folder)[1], {"step": start, "changed": changed}]
+
+
+def exit_saved(saver: Checkpointer, step: int) -> NoReturn:
+    """Raises Stopped once the state is on disk, OSError if it could not be written."""
+    saver.finish()
+    last = max(broadcast_from_main(saver.steps), default=0)
+    if last != step:
+        raise OSError(f"stopped after step {step}, which is not saved; the same command continues from step {last}")
+    raise Stopped(f"step {step} is saved; the same command continues from there")
+
+
+def truncate_log(path: Path, step: int) -> None:
+    """Drop the lines of a JSON-lines file that were written after `step`, and a line that is not whole."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        draft = path.with_name(f"{path.name}.draft")
+        draft.write_text("".join(f"{line}\n" for line in kept))
+        draft.replace(path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,139 @@
+"""Image files by Pillow: opened within limits, upright, converted to so many channels of 8 bits.
+
+Pillow's settings are left as they are. An image is refused by name (`ImageError`), never repaired.
+"""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
+
+Picture = str | os.PathLike | Image.Image
+
+MAX_PIXELS = 64_000_000  # of a file or PIL image, held against its header before anything is decoded
+MAX_SIDE = 32_768
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+WHITE = (255, 255, 255, 255)  # what shows through transparent pixels
+
+ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # EXIF and TIFF tags
+UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the message says which, why, and what to do."""
+
+
+def picture_size(source: Picture, channels: int, name: str) -> tuple[int, int]:
+    """Upright height and width, from the header.   Raises ImageError."""
+    image, data = _open(source, channels, name)
+    width, height = image.size
+    # Pillow gives the upright size of a TIFF. A PNG may keep its tags behind its pixels: only then decode them.
+    header_only = image.format == "PNG" and bool(data) and not _tags_follow_pixels(data)
+    turned = image.format != "TIFF" and _orientation(image, header_only) >= 5
+    return (width, height) if turned else (height, width)
+
+
+def read_picture(source: Picture, channels: int, name: str, shrink: int = 1) -> UInt8[np.ndarray, "h w C"]:
+    """All pixels, as `navit_eqx.pixels.read_image` has it.   Raises ImageError."""
+    image, data = _open(source, channels, name)
+    try:
+        if data and _can_shrink(image, shrink):  # a PIL image is the caller's: it stays as it is
+            image.draft(None, (image.width // shrink, image.height // shrink))
+        image.load()
+        turn = UPRIGHT.get(_orientation(image))
+        image = _converted(image, channels, data, name)
+        pixels = np.asarray(image if turn is None else image.transpose(turn))
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever they meet
+        raise ImageError(f"{name} cannot be decoded, {error or type(error).__name__}: save it anew") from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _open(source: Picture, channels: int, name: str) -> tuple[Image.Image, bytes]:
+    """An image within all limits, of a file its header alone; the bytes are empty for a PIL image."""
+    if channels not in MODES:
+        raise ImageError(f"{name} cannot become {channels} channels, only 1, 3 or 4: pass an array h w {channels}")
+    data = b"" if isinstance(source, Image.Image) else Path(source).read_bytes()
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not an image of a known format, or is damaged: save it as PNG or JPEG") from None
+    except Exception as error:  # parsers raise whatever they meet, Pillow's own limit among it
+        fix = "scale it down" if isinstance(error, Image.DecompressionBombError) else "save it anew"
+        raise ImageError(f"{name} cannot be opened, {error or type(error).__name__}: {fix}") from error
+    width, height = image.size
+    if not width * height:
+        raise ImageError(f"{name} has {width} x {height} pixels: leave it out")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels, the limit is {MAX_PIXELS} and {MAX_SIDE} a side: scale it down"
+        )
+    return image, data
+
+
+def _orientation(image: Image.Image, header_only: bool = False) -> int:
+    """1 to 8; 1 where the tag is missing or broken."""
+    try:
+        exif = Image.Image.getexif(image) if header_only else image.getexif()
+        value = int(exif.get(ORIENTATION, 1))
+    except Exception:  # a broken EXIF block says nothing about orientation
+        return 1
+    return value if value in UPRIGHT else 1
+
+
+def _tags_follow_pixels(png: bytes) -> bool:
+    pixels = png.find(b"IDAT")
+    return any(png.find(kind, pixels) >= 0 for kind in (b"eXIf", b"iTXt", b"zTXt", b"tEXt"))
+
+
+def _can_shrink(image: Image.Image, shrink: int) -> bool:
+    """A last pixel that is only partly covered must be the last of the upright image too."""
+    whole = all(side % shrink == 0 for side in image.size)
+    return 1 < shrink <= min(image.size) and image.format in ("JPEG", "MPO") and (whole or _orientation(image) == 1)
+
+
+def _converted(image: Image.Image, channels: int, data: bytes, name: str) -> Image.Image:
+    """The same picture in the mode of so many channels of 8 bits."""
+    if image.mode == "F" or image.mode == "I" and image.format in (None, "TIFF"):
+        raise ImageError(f"{name} has mode {image.mode}, whose range is not known: pass an array, or 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    elif image.format == "PNG" and data and image.mode in ("L", "RGB") and "transparency" in image.info:
+        image.info["transparency"] = _eight_bit_key(image.info["transparency"], depth=data[24])
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if channels < 4:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    return image.convert("RGB").convert("L") if channels == 1 else image.convert(MODES[channels])
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 9 to 16 bits, which `convert` would clip to white; with alpha where it has a transparent value."""
+    tags = getattr(image, "tag_v2", {})
+    values = np.asarray(image).astype(np.int64)
+    grey = (values >> tags.get(BITS, (16,))[0] - 8).clip(0, 255).astype(np.uint8)
+    if tags.get(PHOTOMETRIC) == 0:  # white is zero
+        grey = 255 - grey
+    deep = Image.fromarray(grey)
+    if "transparency" in image.info:
+        deep.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return deep
+
+
+def _eight_bit_key(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
+    """A PNG's transparent color at the depth of the pixels that Pillow gives; Pillow keeps that of the file."""
+    return tuple(k >> depth - 8 for k in key) if isinstance(key, tuple) else key * 255 // (2**depth - 1)

@@ -1,0 +1,186 @@
+"""Images of any size → packed rows, and values of rows → one for each image."""
+
+import os
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Num, Shaped
+
+from .pixels import Header, ImageError, Source, patchify, read_header, read_image, resize
+from .preprocessing import Preprocessing, Size
+from .rows import Row
+
+TOKEN_STEP = 32  # by which rows grow, so that requests share programs
+WINDOW = 16  # images among which a row is filled
+
+
+def pack(
+    images: Sequence[Source],
+    *,
+    preprocessing: Preprocessing,
+    patch: Size,
+    row_tokens: int | None = None,
+    row_images: int | None = None,
+    rows: int | None = None,
+    longest_side: int | None = None,
+) -> Row:
+    """A batch of B rows that holds every image once, whole, at its own aspect ratio if the size rule keeps it.
+
+    Images are paths, PIL images or arrays h w C, mixed at will; their place in the list is their image id. A row holds
+    `row_tokens` tokens, T, and `row_images` slots, I, by default those of `preprocessing`, T grown to the next multiple
+    of 32 that holds the longest image. B is `rows`, by default a power of two. So few shapes, and few compiled
+    programs, serve all requests. `longest_side` is the largest grid side that has a position.
+
+    Raises ImageError, naming the image: not readable, more tokens than an explicit `row_tokens`, a side beyond
+    `longest_side`, uint8 beside float. ValueError where `rows` are too few. No pixel is decoded before all images fit.
+
+    >>> from navit_eqx.preprocessing import Area
+    >>> photos = [np.zeros((48, 32, 3), np.uint8), np.zeros((20, 90, 3), np.uint8)]
+    >>> batch = pack(photos, preprocessing=Preprocessing(Area(32), row_tokens=32), patch=(8, 8))
+    >>> batch.patches.shape, batch.grids[0, :2].tolist()
+    ((1, 32, 192), [[4, 3], [1, 8]])
+    """
+    if isinstance(images, Source):
+        raise ValueError("pack takes a list of images, got a single one: write pack([image], ...)")
+    planned = [_plan(i, image, preprocessing, patch) for i, image in enumerate(images)]
+    for image in planned:
+        _check_fits(image, row_tokens, longest_side)
+    lengths = [prod(image.grid) for image in planned]
+    row_tokens = row_tokens or _row_tokens(max(lengths, default=0), preprocessing.row_tokens)
+    row_images = row_images or preprocessing.row_images
+    packed = pack_lengths(lengths, row_tokens, row_images)
+    count = rows or 1 << max(0, len(packed) - 1).bit_length()
+    if len(packed) > count:
+        raise ValueError(f"{len(images)} images fill {len(packed)} rows, not {count}: raise rows or pack fewer at once")
+    empty: Any = dict(
+        patches=np.zeros((count, row_tokens, prod(patch) * preprocessing.channels), _common_dtype(planned)),
+        coords=np.zeros((count, row_tokens, 2), np.int32),
+        segment_ids=np.zeros((count, row_tokens), np.int32),
+        grids=np.zeros((count, row_images, 2), np.int32),
+        image_ids=np.full((count, row_images), -1, np.int32),
+    )
+    batch = Row(**empty)
+    for r, members in enumerate(packed):
+        _fill(Row(*(leaf[r] for leaf in batch)), [planned[i] for i in members], preprocessing, patch)
+    return batch
+
+
+def unpack(batch: Row, values: Shaped[np.ndarray | Array, "B I *n"]) -> Shaped[np.ndarray, "N *n"]:
+    """The value of each image's slot, in the order in which the images were given to `pack`.
+
+    >>> from navit_eqx.preprocessing import Area
+    >>> batch = pack([np.zeros((48, 32, 3), np.uint8)], preprocessing=Preprocessing(Area(32)), patch=(8, 8))
+    >>> unpack(batch, batch.grids)
+    array([[4, 3]], dtype=int32)
+    """
+    ids = np.asarray(batch.image_ids)
+    return np.asarray(values)[ids >= 0][np.argsort(ids[ids >= 0])]
+
+
+def unpack_tokens(batch: Row, values: Shaped[np.ndarray | Array, "B T *n"]) -> list[np.ndarray]:
+    """The values of each image's tokens, "T_i *n", in raster order; images in the order given to `pack`.
+
+    >>> from navit_eqx.preprocessing import Area
+    >>> batch = pack([np.zeros((48, 32, 3), np.uint8)], preprocessing=Preprocessing(Area(32)), patch=(8, 8))
+    >>> [tokens.shape for tokens in unpack_tokens(batch, batch.coords)]
+    [(12, 2)]
+    """
+    values, coords, segment_ids, image_ids = map(np.asarray, (values, batch.coords, batch.segment_ids, batch.image_ids))
+    found = {}
+    for r, slot in np.argwhere(image_ids >= 0):
+        places = np.flatnonzero(segment_ids[r] == slot + 1)
+        raster = np.lexsort(coords[r, places].T[::-1])  # by row, then by column
+        found[int(image_ids[r, slot])] = values[r, places[raster]]
+    return [found[i] for i in sorted(found)]
+
+
+def pack_lengths(lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
+    """Which images share rows: the oldest image left, with those of the next few that fill its row best.
+
+    >>> pack_lengths([6, 5, 3, 4], row_tokens=10, row_images=4)
+    [[0, 3], [1, 2]]
+    """
+    left, rows = list(range(len(lengths))), []
+    while left:
+        chosen = _fullest([lengths[i] for i in left[:WINDOW]], row_tokens, row_images)
+        rows.append([left[k] for k in chosen])
+        for k in reversed(chosen):
+            del left[k]
+    return rows
+
+
+def _fullest(lengths: Sequence[int], row_tokens: int, row_images: int) -> tuple[int, ...]:
+    """Places, the first always among them, of at most `row_images` lengths with the largest sum within `row_tokens`.
+
+    A subset sum: `best` has, for every sum that can be reached, the fewest places that reach it.
+    """
+    best: dict[int, tuple[int, ...]] = {lengths[0]: (0,)}
+    for k in range(1, len(lengths)):
+        for total, places in list(best.items()):
+            more = total + lengths[k]
+            if more <= row_tokens and len(places) + 1 < len(best.get(more, range(row_images + 1))):
+                best[more] = (*places, k)
+        if row_tokens in best:
+            break
+    return best[max(best)]
+
+
+class _Planned(NamedTuple):
+    """An image, and how it will be seen."""
+
+    index: int
+    source: Source
+    name: str
+    header: Header
+    grid: Size
+
+
+def _plan(index: int, source: Source, preprocessing: Preprocessing, patch: Size) -> _Planned:
+    is_path = isinstance(source, str | os.PathLike)
+    name = f"image {index} ({os.fspath(source)})" if is_path else f"image {index}"
+    header = read_header(source, preprocessing.channels, name)
+    return _Planned(index, source, name, header, preprocessing.size.grid(header.size, patch))
+
+
+def _fill(row: Row, images: Sequence[_Planned], preprocessing: Preprocessing, patch: Size) -> None:
+    """Read, resize, cut and place images in an empty row, one after the other."""
+    end = 0
+    for slot, image in enumerate(images):
+        start, end = end, end + prod(image.grid)
+        pixels = _see(image, preprocessing, (image.grid[0] * patch[0], image.grid[1] * patch[1]))
+        row.patches[start:end] = patchify(pixels, patch)
+        row.coords[start:end] = np.indices(image.grid).reshape(2, -1).T
+        row.segment_ids[start:end] = slot + 1
+        row.grids[slot] = image.grid
+        row.image_ids[slot] = image.index
+
+
+def _see(image: _Planned, preprocessing: Preprocessing, size: Size) -> Num[np.ndarray, "h w C"]:
+    """The pixels of an image at its size in the batch."""
+    height, width = image.header.size
+    shrink = preprocessing.shrink((height, width), size)
+    pixels = read_image(image.source, preprocessing.channels, image.name, shrink)
+    whole = None if pixels.shape[:2] == (height, width) else (0, 0, width / shrink, height / shrink)
+    return resize(pixels, size, preprocessing.filter, whole)
+
+
+def _row_tokens(longest: int, usual: int) -> int:
+    return usual if longest <= usual else -(-longest // TOKEN_STEP) * TOKEN_STEP
+
+
+def _check_fits(image: _Planned, row_tokens: int | None, longest_side: int | None) -> None:
+    shape = f"{image.name} has {image.grid[0]} x {image.grid[1]} patches"
+    if longest_side is not None and max(image.grid) > longest_side:
+        raise ImageError(f"{shape}, positions end at {longest_side} a side: choose a smaller size, or crop it")
+    if row_tokens is not None and prod(image.grid) > row_tokens:
+        raise ImageError(f"{shape}, a row holds {row_tokens}: choose a smaller size, raise or leave out row_tokens")
+
+
+def _common_dtype(images: Sequence[_Planned]) -> np.dtype:
+    names = {image.header.dtype: image.name for image in images}
+    if len(names) > 1:
+        found = " beside ".join(f"{name} of {dtype}" for dtype, name in names.items())
+        raise ImageError(f"{found}: a batch holds one kind of pixels, so convert one, or pack them apart")
+    return next(iter(names), np.dtype(np.uint8))

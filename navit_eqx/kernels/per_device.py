@@ -1,0 +1,29 @@
+"""What kernels share: they see rows, `B` of them, and each device sees its own."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jaxtyping import Array
+
+
+def shard_over_rows(f: Callable[..., Array], q: Array, *arrays: Array) -> Array:
+    """f on arrays with one leading axis, of all rows; `q` is *B H T K.
+
+    A compiler that splits rows over devices cannot look into a kernel: under a mesh (`each_its_rows`) every device
+    runs f on its own rows, where they divide evenly.
+    """
+    lead = q.shape[:-3]
+    flat = [x.reshape(-1, *x.shape[len(lead) :]) for x in (q, *arrays)]
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty and mesh.size > 1 and len(flat[0]) % mesh.size == 0:
+        rows = PartitionSpec(mesh.axis_names)
+        f = jax.shard_map(f, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    return f(*flat).reshape(q.shape)
+
+
+def padded(x: Array, lengths: Mapping[int, int]) -> Array:
+    """x with zeros after its end along the axes named, so that they have these lengths."""
+    widths = [(0, lengths.get(axis, size) - size) for axis, size in enumerate(x.shape)]
+    return jnp.pad(x, widths) if any(after for _, after in widths) else x

@@ -1,0 +1,115 @@
+"""Images of every kind → arrays h w C with the channels that a model reads, resized, cut into patches."""
+
+import os
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Num, Shaped
+from PIL import Image
+
+from .image_files import ImageError as ImageError
+from .image_files import Picture, picture_size, read_picture
+
+Source = Picture | np.ndarray | Array
+
+
+class Header(NamedTuple):
+    """What is known of an image without decoding it."""
+
+    size: tuple[int, int]
+    """Upright height and width."""
+    dtype: np.dtype
+    """That of `read_image`: uint8 or float32."""
+
+
+def read_header(source: Source, channels: int, name: str | None = None) -> Header:
+    """Size and dtype of `read_image(source, channels)`.   Raises as `read_image` does, as far as a header can tell.
+
+    >>> read_header(np.zeros((4, 6), np.uint8), channels=3).size
+    (4, 6)
+    """
+    name = name or _name(source)
+    if isinstance(source, Picture):
+        return Header(picture_size(source, channels, name), np.dtype(np.uint8))
+    array = _checked(source, channels, name)
+    return Header(array.shape[:2], np.dtype(np.uint8 if array.dtype == np.uint8 else np.float32))
+
+
+def read_image(source: Source, channels: int, name: str | None = None, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+    """One image as an array with so many channels: uint8 0…255, or float32, which a model takes as normalized.
+
+    Files and PIL images: EXIF orientation applied, the first frame, converted to 1 (grey), 3 (RGB) or 4 (RGBA)
+    channels of 8 bits; transparency is laid on white unless alpha is asked for, more than 8 bits are scaled to 8.
+    Arrays: uint8 and floats as they are, uint16 as x / 32767.5 − 1; h w is grey, which three channels repeat.
+    A JPEG file comes at ⌈1 / shrink⌉ of its sides, shrink 1, 2, 4 or 8, where they can be divided.
+
+    `name` stands in messages.   Raises ImageError, and OSError where a file cannot be opened.
+
+    >>> read_image(np.zeros((4, 6), np.uint8), channels=3).shape
+    (4, 6, 3)
+    """
+    name = name or _name(source)
+    if isinstance(source, Picture):
+        return read_picture(source, channels, name, shrink)
+    return _scaled(_checked(source, channels, name))
+
+
+def resize(
+    image: Num[np.ndarray, "h w C"],
+    size: tuple[int, int],
+    filter: str = "bilinear",
+    box: tuple[float, float, float, float] | None = None,
+) -> Num[np.ndarray, "h2 w2 C"]:
+    """`box` (left, top, right, bottom) of an image at `size` (height, width), each channel for itself.
+
+    Choice: alpha is a channel like another, so colors are not weighted by it.   Raises ValueError for another filter.
+
+    >>> resize(np.zeros((48, 32, 3), np.uint8), (32, 24)).shape
+    (32, 24, 3)
+    """
+    if filter.upper() not in Image.Resampling.__members__:
+        raise ValueError(f"filter {filter!r} is none of {', '.join(Image.Resampling.__members__).lower()}")
+    by = Image.Resampling[filter.upper()]
+    shown = lambda pixels: np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), by, box=box))
+    if image.dtype == np.uint8 and image.shape[2] == 3:  # three at once: the same numbers, sooner
+        return shown(image)
+    return np.stack([shown(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])], -1)
+
+
+def patchify(image: Num[np.ndarray, "h w C"], patch: tuple[int, int]) -> Num[np.ndarray, "T P"]:
+    """Patches in raster order, each flattened as (row, column, channel)."""
+    height, width, channels = image.shape
+    cut = image.reshape(height // patch[0], patch[0], width // patch[1], patch[1], channels)
+    return cut.swapaxes(1, 2).reshape(-1, prod(patch) * channels)
+
+
+def _name(source: Source) -> str:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else "the image"
+
+
+def _checked(source, channels: int, name: str) -> Shaped[np.ndarray, "h w C"]:
+    """An array with its channels last, of its own dtype."""
+    array = np.asarray(source)
+    shape = " x ".join(map(str, array.shape))
+    if array.ndim == 2:
+        array = np.broadcast_to(array[..., None], (*array.shape, 3 if channels == 3 else 1))
+    if array.ndim != 3 or array.shape[2] != channels:
+        fix = "PIL.Image.fromarray(image) is converted" if array.dtype == np.uint8 else "convert it"
+        fix = "image.transpose(1, 2, 0) puts channels last" if array.shape[:1] == (channels,) else fix
+        raise ImageError(f"{name} is an array of {shape}, the model reads height x width x {channels}: {fix}")
+    if not array.size:
+        raise ImageError(f"{name} is an array of {shape}, without a pixel: leave it out")
+    if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
+        raise ImageError(
+            f"{name} holds {array.dtype}, whose range is not known: convert it to uint8 (0…255), uint16 (0…65535) or "
+            "float32 (already normalized)"
+        )
+    return array
+
+
+def _scaled(array: Shaped[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
+    if array.dtype == np.uint8:
+        return array
+    pixels = array.astype(np.float32)
+    return pixels / np.float32(32767.5) - 1 if array.dtype == np.uint16 else pixels

@@ -1,0 +1,32 @@
+"""Rows and batches: what the model reads and what the task asks."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Num
+
+
+class Row(NamedTuple):
+    """Several images in one sequence of fixed length; every leaf may carry leading batch axes.
+
+    segment_ids: 1…I = which image slot, 0 = padding.   [NaViT, §2.1, fig. 2]
+    """
+
+    patches: Num[Array, "*B T P"]
+    coords: Int[Array, "*B T A"]
+    segment_ids: Int[Array, "*B T"]
+    grids: Int[Array, "*B I A"]
+    image_ids: Int[Array, "*B I"]
+
+
+class Batch(NamedTuple):
+    """A row, or several, and the targets of its images; the task defines what targets are."""
+
+    row: Row
+    targets: Any
+
+
+def to_device(leaves: Iterable[Any]) -> Row:
+    """The fields of a row or batch, in order, as arrays on the default device."""
+    return Row(*map(jnp.asarray, leaves))

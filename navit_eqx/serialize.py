@@ -1,0 +1,83 @@
+"""Frozen dataclasses ↔ JSON. A field that may hold one of several classes carries the name of its class."""
+
+import dataclasses
+import difflib
+import json
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, check
+
+MAX_BYTES = 1 << 26  # of a file of configuration, class names included
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file.   Raises ConfigError where there is none, whatever the file holds."""
+    check(path.is_file(), f"no {path.name} in {path.parent}: name the folder of a run, or of a saved model")
+    check(path.stat().st_size <= MAX_BYTES, f"{path} has more than {MAX_BYTES} bytes, which no configuration has")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged, {error}: restore it from a copy") from None
+    check(isinstance(value, dict), f"{path} is damaged, it holds no JSON object: restore it from a copy")
+    return value
+
+
+def encode(value: Any) -> Any:
+    """Dataclasses to dicts with their class name under "kind"; tuples to lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, tuple | list):
+        return [encode(v) for v in value]
+    return value
+
+
+def decode(kind: Any, value: Any, where: str = "config") -> Any:
+    """The inverse: `kind` is a dataclass, a union of them, or the annotation of a plain field.
+
+    Raises ConfigError on unknown or missing keys and on values of another type.
+    """
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    classes = {c.__name__: c for c in options if isinstance(c, type) and dataclasses.is_dataclass(c)}
+    if isinstance(value, dict):
+        name = value.get("kind", next(iter(classes), None))
+        check(isinstance(name, str) and name in classes, f"{where}: kind {name!r} is none of {sorted(classes)}")
+        return _decode_class(classes[name], value, where)
+    if isinstance(value, list) and (inner := _tuple_item(options)):
+        return tuple(decode(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
+    check(any(_fits(value, option) for option in options), f"{where}: {value!r} is not a {_show(kind)}")
+    return value
+
+
+def _decode_class(kind: type, value: dict, where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    for key in value.keys() - hints.keys() - {"kind"}:
+        near = difflib.get_close_matches(str(key), hints, n=1)
+        check(False, f"{where}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+    fields = {k: decode(hints[k], v, f"{where}.{k}") for k, v in value.items() if k != "kind"}
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _tuple_item(options: tuple) -> Any:
+    return next((typing.get_args(o)[0] for o in options if typing.get_origin(o) is tuple), None)
+
+
+def _fits(value: Any, option: Any) -> bool:
+    if typing.get_origin(option) is typing.Literal:
+        return value in typing.get_args(option)
+    if option is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if option is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(option, type) and isinstance(value, option)
+
+
+def _show(kind: Any) -> str:
+    return getattr(kind, "__name__", str(kind)) if isinstance(kind, type) else str(kind)

@@ -1,0 +1,94 @@
+"""One class per image."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ..layers import Linear, full
+from ..model import NaViT
+from ..rows import Batch, Row
+from . import config
+from .task import AbstractTask
+
+
+class Targets(NamedTuple):
+    """Labels; −1 where a slot has none. Label and share of the image that was mixed in; else −1 and 0."""
+
+    labels: Int[Array, "*B I"]
+    partners: Int[Array, "*B I"]
+    weights: Float[Array, "*B I"]
+
+
+class Classify(AbstractTask):
+    """A linear head on the pooled vector of each image."""
+
+    head: Linear
+    link: str = eqx.field(static=True)
+    smoothing: float = eqx.field(static=True)
+    config: "config.Classify" = eqx.field(static=True)
+    Targets = Targets
+
+    def __init__(self, config: "config.Classify", width: int, *, key: PRNGKeyArray):
+        self.head = zero_head(width, config.classes or 0, key=key)
+        self.link = config.link
+        self.smoothing = config.smoothing
+        self.config = config
+
+    def predict(self, backbone: NaViT, row: Row) -> Float[Array, "*B I Y"]:
+        return logits_of(self.head, backbone(row))
+
+    def loss(
+        self, backbone: NaViT, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
+        targets = batch.targets
+        logits = logits_of(self.head, backbone(batch.row, backbone.gates(key, batch.row.image_ids)))
+        target = soft_labels(targets, logits.shape[-1], self.smoothing)
+        total, count = CROSS_ENTROPIES[self.link](logits, target, targets.labels >= 0)
+        return total, count, {"accuracy": correct(logits, targets.labels)}
+
+
+def zero_head(width: int, classes: int, *, key: PRNGKeyArray) -> Linear:
+    """A zero head: training starts with equal logits for every class, as in big_vision."""
+    return jax.tree.map(jnp.zeros_like, Linear(width, classes, key=key))
+
+
+def logits_of(head: Linear, features: Float[Array, "*B I D"]) -> Float[Array, "*B I Y"]:
+    """features w + b, in at least float32."""
+    return head(full(features))
+
+
+def soft_labels(targets: Targets, classes: int, smoothing: float) -> Float[Array, "*B I Y"]:
+    """(1 − ε) [(1 − w) onehot(label) + w onehot(partner)] + ε / Y: w of the picture is of the partner's class."""
+    own, other = (jax.nn.one_hot(y, classes, dtype=targets.weights.dtype) for y in targets[:2])
+    mixed = own + targets.weights[..., None] * (other - own)
+    return (1 - smoothing) * mixed + smoothing / classes
+
+
+def softmax_cross_entropy(
+    logits: Float[Array, "*B I Y"], target: Float[Array, "*B I Y"], real: Bool[Array, "*B I"]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Σ −⟨target, log softmax⟩ over real slots, and their number."""
+    return sum_over_real(-(target.astype(logits.dtype) * jax.nn.log_softmax(logits)).sum(-1), real)
+
+
+def sigmoid_cross_entropy(
+    logits: Float[Array, "*B I Y"], target: Float[Array, "*B I Y"], real: Bool[Array, "*B I"]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Σ over classes of log(1 + eˣ) − t x, over real slots, and their number."""
+    return sum_over_real((jax.nn.softplus(logits) - target.astype(logits.dtype) * logits).sum(-1), real)
+
+
+CROSS_ENTROPIES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
+
+
+def sum_over_real(loss: Float[Array, "*B I"], real: Bool[Array, "*B I"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Σ over real slots, and their number; whatever stands in the others is left out."""
+    return jnp.where(real, loss, 0).sum(), real.sum(dtype=jnp.int32)
+
+
+def correct(logits: Float[Array, "*B I Y"], labels: Int[Array, "*B I"]) -> Int[Array, ""]:
+    """How many labelled images have their label at the top."""
+    return ((logits.argmax(-1) == labels) & (labels >= 0)).sum(dtype=jnp.int32)

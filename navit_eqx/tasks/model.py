@@ -1,0 +1,70 @@
+"""A NaViT and the task that it is trained for."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..config import ModelConfig
+from ..info import ModelInfo
+from ..model import NaViT
+from ..rows import Batch, Row
+from ..weights.bridge import from_reference, to_reference
+from . import make_task
+from .task import AbstractTask
+
+
+class Model(eqx.Module):
+    """Backbone and task: packed rows → the output of each image slot.
+
+    model = Model(ModelConfig(), Classify(classes=10), key=jax.random.key(0))
+    """
+
+    backbone: NaViT
+    task: AbstractTask
+    info: ModelInfo | None = eqx.field(static=True)
+    """What a user of the model must know beside its shape; None before it is saved."""
+
+    def __init__(self, config: ModelConfig, task: Any, info: ModelInfo | None = None, *, key: PRNGKeyArray):
+        backbone, head = jr.split(key)
+        self.backbone = NaViT(config, key=backbone)
+        self.task = make_task(task, config.width, key=head)
+        self.info = info
+
+    @property
+    def config(self) -> ModelConfig:
+        """The shape of the backbone."""
+        return self.backbone.config
+
+    def __call__(self, row: Row) -> Array:
+        """The output for each image slot, such as logits."""
+        return self.task.predict(self.backbone, row)
+
+    def loss(self, batch: Batch, key: PRNGKeyArray) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
+        """(sum, count, sums of other measures) over the images of a batch."""
+        return self.task.loss(self.backbone, batch, key)
+
+    def for_inference(self) -> "Model":
+        """The model without what only training needs."""
+        return eqx.tree_at(lambda model: model.task, self, self.task.for_inference())
+
+
+def is_shape(leaf: object) -> bool:
+    """Whether a leaf stands for an array."""
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def abstract_model(config: ModelConfig, task: Any, info: ModelInfo | None = None) -> Model:
+    """A model with shapes in place of arrays."""
+    return eqx.filter_eval_shape(lambda key: Model(config, task, info, key=key), jr.key(0))
+
+
+def reconfigured(model: Model, config: ModelConfig) -> Model:
+    """The same parameters under a configuration that changes no shape: other patch sizes, another backend.
+
+    Raises ValueError where a parameter would be missing or have another shape.
+    """
+    like = eqx.filter_eval_shape(lambda key: NaViT(config, key=key), jr.key(0))
+    return eqx.tree_at(lambda m: m.backbone, model, from_reference(to_reference(model.backbone), like))

@@ -1,0 +1,97 @@
+"""The optimiser, its schedule, and which parameters decay."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+from optax.contrib import MuonDimensionNumbers, muon
+
+from .config import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
+
+DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position tables or the probe
+
+
+def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
+    """Learning rate as a function of the step alone, so that a resumed run continues it."""
+    warmup = span(config.warmup, steps)
+    match config.schedule:
+        case Cosine():
+            return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, max(steps, warmup + 1))
+        case Rsqrt(timescale, cooldown):
+            cool = span(cooldown, steps)
+
+            def rate(step):
+                jnp = jax.numpy
+                shape = jax.lax.rsqrt(1 + jnp.maximum(step - warmup, 0) / timescale)
+                return config.lr * shape * jnp.clip(jnp.minimum(step / warmup, (steps - step) / cool), 0, 1)
+
+            return rate
+
+
+def span(length: float, steps: int) -> int:
+    """A share of the run in steps; from 1 on, `length` is steps already."""
+    return max(1, round(length if length >= 1 else length * steps))
+
+
+def decay_groups(model: Any) -> Any:
+    """For each parameter of a `Model` "head" (those of the task), "body", or "none" if it does not decay."""
+
+    def group(path, leaf):
+        if path[-1].name not in DECAYED:
+            return "none"
+        return "head" if path[0].name == "task" else "body"
+
+    return jax.tree_util.tree_map_with_path(group, eqx.filter(model, eqx.is_inexact_array))
+
+
+def matrices(model: Any) -> Any:
+    """For each matrix of the blocks and of the pool its axes (inputs, outputs); None for everything else."""
+
+    def axes(path, _):
+        name, part = path[-1].name, path[1].name if path[0].name == "backbone" else ""
+        if part not in ("encoder", "pool") or name not in DECAYED:
+            return None
+        if name == "w":
+            return MuonDimensionNumbers(-2, -1)
+        return MuonDimensionNumbers((-3, -2), -1) if name == "o" else MuonDimensionNumbers(-3, (-2, -1))
+
+    return jax.tree_util.tree_map_with_path(axes, model)
+
+
+def direction(rule: AdamW | Adafactor | Muon) -> optax.GradientTransformation:
+    """The update before decay and learning rate."""
+    match rule:
+        case AdamW(b1, b2):
+            return optax.scale_by_adam(b1, b2)
+        case Adafactor(b1):
+            # Scaling ViT (arXiv:2106.04560), whose cap of the second moment's decay optax does not have.
+            second = optax.scale_by_factored_rms(min_dim_size_to_factor=32)
+            return optax.chain(second, optax.ema(b1, debias=False, accumulator_dtype="bfloat16"))
+        case Muon(beta, b1, b2):
+            return muon(
+                -1.0,  # uphill, as the others
+                beta=beta,
+                adam_b1=b1,
+                adam_b2=b2,
+                muon_weight_dimension_numbers=matrices,  # pyright: ignore[reportArgumentType]
+                consistent_rms=0.2,
+            )
+
+
+def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """Clip by the global norm, find the direction, add decay, scale by the learning rate."""
+
+    def decay(group: str, rate: float) -> optax.GradientTransformation:
+        mask = lambda model: jax.tree.map(lambda g: g == group, decay_groups(model))
+        return optax.add_decayed_weights(rate, mask)
+
+    head = config.weight_decay if config.head_decay is None else config.head_decay
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        direction(config.rule),
+        decay("body", config.weight_decay),
+        decay("head", head),
+        optax.scale_by_learning_rate(schedule(config, steps)),
+    )

@@ -1,0 +1,79 @@
+"""Compiled init and train step of a run, with the shardings of its state."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.random as jr
+from jax.sharding import Mesh
+from jaxtyping import PRNGKeyArray
+
+from ..rows import Batch, Row
+from ..tasks import PreparedTask
+from ..tasks.model import Model, is_shape
+from .compiling import INIT_COMPILER_OPTIONS, step_compiler_options
+from .config import FSDP, DataParallel, OptimConfig
+from .optim import optimizer
+from .sharding import data_mesh, everywhere, placed, shard_rows, shardings, with_mesh
+from .step import State, init, train_step
+
+
+class Program(NamedTuple):
+    """Each of its functions is compiled when it is first called."""
+
+    mesh: Mesh
+    static: Any
+    """The static (non-array) part of the model."""
+    abstract_state: State
+    """Shape, dtype and sharding of each leaf of the state."""
+    init_state: Callable[[PRNGKeyArray], State]
+    """The state before the first step."""
+    state_from: Callable[[Any], State]
+    """The same, with the arrays of a given model."""
+    step: Any
+    """(state, batch on the device) → (state, metrics); the state that went in is used up."""
+    device_targets: Callable[[Any], Any]
+
+    def model(self, arrays: Any) -> Model:
+        """The model with the arrays of a state."""
+        return eqx.combine(arrays, self.static)
+
+    def device_batch(self, batch: Any) -> Batch:
+        """This host's rows and their targets, as its share of the global batch."""
+        row, targets = shard_rows(tuple(batch), self.mesh)
+        return Batch(Row(*row), self.device_targets(targets))
+
+
+def make_program(
+    build: Callable[[PRNGKeyArray], Any],
+    task: PreparedTask,
+    optim: OptimConfig,
+    *,
+    steps: int,
+    seed: int,
+    parallelism: DataParallel | FSDP | None = None,
+    mesh: Mesh | None = None,
+) -> Program:
+    """The program that trains what `build` makes of a key: a `Model`, or anything else with its `loss`.
+
+    By default every device of `data_mesh()` holds all parameters.
+    """
+    mesh, parallelism = mesh or data_mesh(), parallelism or DataParallel()
+    tx = optimizer(optim, steps)
+    begin = partial(init, optimizer=tx, config=optim)
+    arrays, static = eqx.partition(eqx.filter_eval_shape(build, jr.key(0)), is_shape)
+    shapes = jax.eval_shape(begin, arrays)
+    places = shardings(shapes, parallelism, mesh)
+    step = partial(train_step, static=static, optimizer=tx, config=optim, seed=seed)
+    out = places, everywhere(mesh)
+    return Program(
+        mesh,
+        static,
+        placed(shapes, places),
+        jax.jit(lambda key: begin(build(key)), out_shardings=places, compiler_options=INIT_COMPILER_OPTIONS),
+        jax.jit(begin, out_shardings=places),
+        jax.jit(with_mesh(step, mesh), donate_argnums=0, out_shardings=out, compiler_options=step_compiler_options()),
+        task.device_targets,
+    )

@@ -1,0 +1,117 @@
+"""A model on disk: `model.safetensors` with the parameters, `config.json` with everything else.
+
+Neither file can run code, and nothing of them is believed: names, types and shapes are held against the
+configuration before a tensor is read, and the checksum against the tensors before they are used.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.tree_util import tree_leaves_with_path
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ..config import Auto, ModelConfig
+from ..errors import ConfigError, check
+from ..info import ModelInfo
+from ..serialize import decode, encode, read_json
+from ..tasks.config import Task
+from ..tasks.model import Model, abstract_model
+from .bridge import flatten, from_reference, unflatten
+
+FILE = "model.safetensors"
+KINDS = ("F64", "F32", "F16", "BF16")
+
+
+def save_model(folder: Path | str, model: Model, info: ModelInfo) -> None:
+    """Write parameters, configuration, task, and what a user of the model must know.
+
+    Which program computes attention is a matter of the machine, and not saved.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(flatten(model), folder / FILE)
+    saved = {
+        "model": encode(replace(model.config, attention=Auto())),
+        "task": encode(model.task.config),
+        "info": encode(replace(info, digest="")),
+        "sha256": _checksum(folder / FILE),
+    }
+    (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+
+
+def load_model(folder: Path | str) -> Model:
+    """The model in a folder, or in the folder of a run, with its `config` and its `info`.
+
+    Raises ConfigError where a file is missing, damaged, or does not match the configuration.
+
+        model = load_model("runs/digits")
+    """
+    folder = _located(folder)
+    config, task, info, checksum = _described(folder)
+    file = folder / FILE
+    check(file.is_file(), f"no model in {folder}: {file} does not exist")
+    found = _checksum(file)
+    like = _shape(config, task, replace(info, digest=found), f"{folder}/config.json")
+    tensors = _read(file, like)
+    check(
+        checksum in (None, found),
+        f"{file} is damaged, its checksum is not that of {folder}/config.json: restore it from a copy",
+    )
+    return from_reference(unflatten(tensors), like)
+
+
+def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
+    """What config.json says: model, task, info, and the checksum of the parameters.   Raises ConfigError."""
+    where = f"{folder}/config.json"
+    saved = read_json(folder / "config.json")
+    check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
+    config = decode(ModelConfig, saved["model"], f"{where}: model")
+    task = decode(Task, saved.get("task"), f"{where}: task")
+    info = decode(ModelInfo, saved.get("info"), f"{where}: info")
+    check(
+        len(info.classes) == task.classes,
+        f"{where}: info.classes has {len(info.classes)} names for {task.classes} classes: restore it from a copy",
+    )
+    return config, task, info, saved.get("sha256")
+
+
+def _located(folder: Path | str) -> Path:
+    inner = Path(folder) / "model"
+    return inner if inner.is_dir() else Path(folder)
+
+
+def _shape(config: ModelConfig, task: Task, info: ModelInfo, where: str) -> Model:
+    """The model without its numbers."""
+    try:
+        return abstract_model(config, task, info)
+    except Exception as error:  # no limit on each number says which of them go together
+        raise ConfigError(f"{where} describes a model that cannot be built: {error}") from error
+
+
+def _read(file: Path, like: Model) -> dict[str, np.ndarray]:
+    """Tensors by name, after their names, types and shapes were found to be those of `like`."""
+    leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(like) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    shapes = {".".join(key.name for key in path): leaf.shape for path, leaf in leaves}
+    try:
+        with safe_open(file, framework="np") as stored:
+            for name in sorted(shapes.keys() ^ set(stored.keys())):
+                side = "lacks" if name in shapes else "holds"
+                raise ConfigError(f"{file} {side} {name!r}, unlike the model of config.json: restore both from a copy")
+            for name, shape in shapes.items():
+                slice_ = stored.get_slice(name)
+                kind, found = slice_.get_dtype(), tuple(slice_.get_shape())
+                check(kind in KINDS, f"{file}: {name!r} holds {kind}, not one of {', '.join(KINDS)}")
+                check(found == shape, f"{file}: {name!r} has shape {found}, config.json makes it {shape}")
+            return {name: stored.get_tensor(name) for name in shapes}
+    except SafetensorError as error:
+        raise ConfigError(f"{file} is damaged, {error}: restore it from a copy") from None
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,76 @@
+"""Tokens of one image, a row of several images, and a batch: what the model reads and what the task asks."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Num
+
+
+class Tokens(NamedTuple):
+    """One image as tokens.   [NaViT, §2.1]"""
+
+    patches: Num[np.ndarray, "T P"]
+    coords: Int[np.ndarray, "T A"]
+    grid: Int[np.ndarray, " A"]
+
+
+class Row(NamedTuple):
+    """Several images in one sequence of fixed length T, with room for I of them.   [NaViT, §2.1, fig. 2]
+
+    Tokens of an image are contiguous, images stand in slot order, padding is at the end.
+    """
+
+    patches: Num[np.ndarray, "T P"]
+    coords: Int[np.ndarray, "T A"]
+    segment_ids: Int[np.ndarray, " T"]
+    grids: Int[np.ndarray, "I A"]
+    image_ids: Int[np.ndarray, " I"]
+
+
+class Batch(NamedTuple):
+    """A row, or several, and the targets of its images; the task defines what targets are."""
+
+    row: Row
+    targets: Any
+
+
+def pack(images: Sequence[Tokens], image_ids: Sequence[int], row_tokens: int, row_images: int) -> Row:
+    """Place images one after the other in a row; the rest of it is padding.   [NaViT, §2.1]
+
+    Raises ValueError where they do not fit.
+    """
+    check_fits([len(image.patches) for image in images], row_tokens, row_images)
+    first = images[0]
+    axes = first.coords.shape[1]
+    row = Row(
+        patches=np.zeros((row_tokens, first.patches.shape[1]), first.patches.dtype),
+        coords=np.zeros((row_tokens, axes), np.int32),
+        segment_ids=np.zeros(row_tokens, np.int32),
+        grids=np.zeros((row_images, axes), np.int32),
+        image_ids=np.full(row_images, -1, np.int32),
+    )
+    start = 0
+    for slot, image in enumerate(images):
+        end = start + len(image.patches)
+        row.patches[start:end] = image.patches
+        row.coords[start:end] = image.coords
+        row.segment_ids[start:end] = slot + 1
+        row.grids[slot] = image.grid
+        start = end
+    row.image_ids[: len(images)] = image_ids
+    return row
+
+
+def check_fits(lengths: Sequence[int], row_tokens: int, row_images: int) -> None:
+    """Raises ValueError where so many tokens or images do not fit a row."""
+    if sum(lengths) > row_tokens or len(lengths) > row_images:
+        raise ValueError(
+            f"{len(lengths)} images of {sum(lengths)} tokens do not fit a row of "
+            f"{row_images} images and {row_tokens} tokens"
+        )
+
+
+def unpack(values: Num[np.ndarray, "T *n"], segment_ids: Int[np.ndarray, " T"]) -> list[np.ndarray]:
+    """The values of each image's tokens, slot by slot: the inverse of `pack`."""
+    return [values[segment_ids == slot] for slot in range(1, segment_ids.max(initial=0) + 1)]

@@ -1,0 +1,63 @@
+"""One class per image.   params: head, link ("softmax" or "sigmoid"), smoothing"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ..layers import linear
+
+
+class Targets(NamedTuple):
+    """Labels of a row; −1 where a slot has none. Where an image was mixed with another one, `partners` is the label of
+    that one and `weights` its share of the picture; else −1 and 0."""
+
+    labels: Int[np.ndarray, " I"]
+    partners: Int[np.ndarray, " I"]
+    weights: Float[np.ndarray, " I"]
+
+
+def predict(params: dict, features: Float[np.ndarray, "I D"]) -> Float[np.ndarray, "I Y"]:
+    """Logits: features w + b."""
+    return linear(params["head"], features)
+
+
+def loss(
+    params: dict, features: Float[np.ndarray, "I D"], targets: Targets, used: Bool[np.ndarray, " I"]
+) -> tuple[float, int]:
+    """Σ cross-entropy over the labelled images of a row, and their number."""
+    logits = predict(params, features)
+    target = soft_labels(targets, logits.shape[-1], params["smoothing"])
+    return CROSS_ENTROPIES[params["link"]](logits, target, targets.labels >= 0)
+
+
+def soft_labels(targets: Targets, classes: int, smoothing: float) -> Float[np.ndarray, "I Y"]:
+    """(1 − ε) [(1 − w) onehot(label) + w onehot(partner)] + ε / Y: w of the picture is of the partner's class.
+
+    [mixup: arXiv:1710.09412; label smoothing: arXiv:1512.00567]
+    """
+    own, other = (np.equal.outer(y, np.arange(classes)).astype(float) for y in targets[:2])
+    mixed = (1 - targets.weights[:, None]) * own + targets.weights[:, None] * other
+    return (1 - smoothing) * mixed + smoothing / classes
+
+
+def softmax_cross_entropy(
+    logits: Float[np.ndarray, "I Y"], target: Float[np.ndarray, "I Y"], real: Bool[np.ndarray, " I"]
+) -> tuple[float, int]:
+    """Σ −⟨target, log softmax⟩ over real slots, and their number."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return float((-(target * log_probability).sum(-1))[real].sum()), int(real.sum())
+
+
+def sigmoid_cross_entropy(
+    logits: Float[np.ndarray, "I Y"], target: Float[np.ndarray, "I Y"], real: Bool[np.ndarray, " I"]
+) -> tuple[float, int]:
+    """Σ over classes of −t log σ(x) − (1 − t) log σ(−x) = log(1 + eˣ) − t x, over real slots, and their number.
+
+    [NaViT, §3.1: classification is trained with sigmoid cross-entropy]
+    """
+    return float((np.logaddexp(0.0, logits) - target * logits).sum(-1)[real].sum()), int(real.sum())
+
+
+CROSS_ENTROPIES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
