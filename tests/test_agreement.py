@@ -21,9 +21,9 @@ from navit_eqx.tasks.config import Softmax
 from navit_eqx.weights.bridge import from_reference, to_reference
 from reference import attention, encoder, layers, masks, model, patches, pooling
 from reference.tasks.classify import softmax_cross_entropy, targets
-from tests.strategies import CONFIG, I, T, filled, rows, seeds
-from tests.strategies import model as make_model
-from tests.tolerances import BFLOAT16, FINITE_DIFFERENCE, FLOAT32, FLOAT64, GRADIENT64, assert_close
+from tests.support.strategies import CONFIG, I, T, filled, rows, seeds
+from tests.support.strategies import model as make_model
+from tests.support.tolerances import BFLOAT16, FINITE_DIFFERENCE, FLOAT32, FLOAT64, GRADIENT64, assert_close
 
 FAST = make_model()
 PARAMS = to_reference(FAST)
@@ -263,6 +263,6 @@ def test_reference_init_has_the_tree_of_the_backend():
 
 def _some_row():
     from reference.rows import pack
-    from tests.strategies import tokens_of
+    from tests.support.strategies import tokens_of
 
     return pack([tokens_of(np.random.default_rng(0), (2, 3))], [1], [0], T, I)

@@ -27,10 +27,10 @@ from navit_eqx.training import attention_choice as choice
 from navit_eqx.training.sharding import with_mesh
 from reference.packing import exact_fit
 from reference.rows import Row, pack
-from tests.strategies import CONFIG, I, filled, seeds, tokens_of
-from tests.strategies import T as MODEL_T
+from tests.support.strategies import CONFIG, I, filled, seeds, tokens_of
+from tests.support.strategies import T as MODEL_T
 from tests.test_sharding import mesh_of
-from tests.tolerances import FLOAT32, FLOAT64, GRADIENT64, assert_close
+from tests.support.tolerances import FLOAT32, FLOAT64, GRADIENT64, assert_close
 
 B, H, T, K, SLOTS, TILE = 2, 2, 48, 8, 6, 16
 FAST, LOOP = Pallas(TILE), Loop(3)

@@ -20,7 +20,7 @@ from navit_eqx.kernels import tiles as pallas
 from navit_eqx.masks import register_ids
 from navit_eqx.serialize import decode, encode
 from navit_eqx.training import attention_choice as choice
-from tests.strategies import CONFIG, filled
+from tests.support.strategies import CONFIG, filled
 
 FAST, SLOTS = Pallas(16), 6
 GAPPY = choice.gappy(48, SLOTS)

@@ -15,7 +15,7 @@ from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import decode, encode
 from navit_eqx.weights.saved import _read, _shape
-from tests.damage import damaged
+from tests.support.damage import damaged
 
 TINY = ModelConfig(2, width=4, depth=1, heads=1, mlp_width=4, classes=2, posembed=Factorised(2), dtype="float32")
 

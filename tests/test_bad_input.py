@@ -28,7 +28,7 @@ from harness.exit_codes import run
 from navit_eqx import load_model
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import encode
-from tests.damage import damaged, several
+from tests.support.damage import damaged, several
 from tests.test_bad_config import TINY
 from tests.test_decode import decoded_or_refused, encoded
 from tests.test_sources import put, write

@@ -19,8 +19,8 @@ from reference.evaluation.calibration import (
     softmax,
 )
 from reference.tasks.classify import sigmoid_cross_entropy, softmax_cross_entropy
-from tests.strategies import seeds
-from tests.tolerances import FLOAT64, assert_close
+from tests.support.strategies import seeds
+from tests.support.tolerances import FLOAT64, assert_close
 
 links = pytest.mark.parametrize("link", [softmax, sigmoid])
 

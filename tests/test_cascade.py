@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference.evaluation.cascade import cascade, pareto_front
-from tests.strategies import seeds
-from tests.tolerances import FLOAT64, assert_close
+from tests.support.strategies import seeds
+from tests.support.tolerances import FLOAT64, assert_close
 
 
 def two_looks(seed, count=30):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from data.sampling.token_selection import AtRandom, ByContrast, Spread
 from reference.sampling.token_selection import contrast, sample_at_random, sample_by_score, sample_spread
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 
 LAWS = [AtRandom(), Spread(), ByContrast(0.0), ByContrast(2.0)]
 counts = st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))

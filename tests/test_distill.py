@@ -40,13 +40,13 @@ from reference.patches import normalize, patchify
 from reference.resize import FLEXIVIT
 from reference.rows import Row
 from reference.tasks import classify as losses
-from tests import laws
-from tests.strategies import CONFIG, PATCH, I, T, filled, model, seeds
+from tests.support import laws
+from tests.support.strategies import CONFIG, PATCH, I, T, filled, model, seeds
 from tests.test_flexi import ARRAYS, FAST, IMAGES, PARAMS, sees_each_image_at_its_size
 from tests.test_flexi import HALF as FLOAT16
 from tests.test_meta import caught
 from tests.test_plan import holds_every_image_once, sizes_of
-from tests.tolerances import FLOAT64, GRADIENT64, assert_close
+from tests.support.tolerances import FLOAT64, GRADIENT64, assert_close
 
 SAME = OneSize(PATCH)
 VIEW = TeacherView(patch_size=3, row_tokens=20, longest_side=6)

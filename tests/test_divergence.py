@@ -9,8 +9,8 @@ from navit_eqx.tasks import classify as fast_losses
 from navit_eqx.training import step as fast_train
 from reference.evaluation.calibration import softmax as probabilities
 from reference.tasks import classify as losses
-from tests.strategies import I, seeds
-from tests.tolerances import GRADIENT64, assert_close
+from tests.support.strategies import I, seeds
+from tests.support.tolerances import GRADIENT64, assert_close
 
 # over classes -------------------------------------------------------------------------------------
 

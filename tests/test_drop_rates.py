@@ -14,7 +14,7 @@ from data.sampling.packing import FirstFit, Packing
 from data.sampling.resolution import Native, TruncatedNormal
 from reference.sampling import dropping
 from reference.sampling.dropping import SIGMA, beta_parameters, kept_tokens, sample_rate_by_length, scheduled_rate
-from tests.sampling import N, caught, clipped, falls_from_0_8_to_0_2, follows, goes_on, has_noise_of_sigma, rng, uniform
+from tests.support.sampling import N, caught, clipped, falls_from_0_8_to_0_2, follows, goes_on, has_noise_of_sigma, rng, uniform
 
 # Figure 14a of the paper: share of images that lose less than a tenth of their tokens.
 FIGURE = [

@@ -32,7 +32,7 @@ from navit_eqx.tasks.config import Distill
 from navit_eqx.training.optim import optimizer
 from navit_eqx.training.step import init
 from reference.resize import RESIZES
-from tests.strategies import filled
+from tests.support.strategies import filled
 
 ROOT = Path(__file__).parent.parent / "experiments"
 FOLDERS = sorted(path.parent for path in ROOT.glob("*/run.py"))

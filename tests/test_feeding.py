@@ -20,7 +20,7 @@ from data.sources.folder import ImageFolder
 from data.sources.memory import CachedInMemory
 from data.sources.records import ABOUT, Cached, CachedImages, scaled
 from data.stream import Epochs
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 
 LEVELS = 3.0  # of 255: how far shrunk decoding may be from the truth, on average over an image
 

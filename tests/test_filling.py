@@ -12,9 +12,9 @@ from data.sampling.resolution import Sides
 from reference.evaluation.cost import image_flops, row_flops
 from reference.packing import best_fit, drop_surplus, first_fit
 from reference.sampling.resolution import GROWTH, grow
-from tests.laws import packs_everything_once
-from tests.sampling import caught, overtakes_few, photo_sizes
-from tests.strategies import seeds
+from tests.support.laws import packs_everything_once
+from tests.support.sampling import caught, overtakes_few, photo_sizes
+from tests.support.strategies import seeds
 
 
 @pytest.mark.parametrize("rule", [first_fit, best_fit])

@@ -33,10 +33,10 @@ from reference.model import at_patch_size, forward_image
 from reference.patches import normalize, patchify
 from reference.resize import FLEXIVIT, TIMM, adjoint_patches, map_columns, pi_resize, resize_matrix
 from reference.rows import Row, Tokens
-from tests.strategies import CONFIG, PATCH, I, T, filled, model
+from tests.support.strategies import CONFIG, PATCH, I, T, filled, model
 from tests.test_meta import caught
 from tests.test_studies import synthetic
-from tests.tolerances import FLOAT64, assert_close
+from tests.support.tolerances import FLOAT64, assert_close
 
 FAST = model()
 PARAMS = to_reference(FAST)

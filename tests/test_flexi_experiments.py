@@ -31,10 +31,10 @@ from navit_eqx.tasks.config import Distill
 from reference.patches import patchify
 from reference.resize import pi_resize
 from reference.rows import pack
-from tests.strategies import CONFIG, I, T, filled, tokens_of
+from tests.support.strategies import CONFIG, I, T, filled, tokens_of
 from tests.test_experiments import TINY, filled_program
 from tests.test_meta import caught
-from tests.tolerances import FLOAT64, assert_close
+from tests.support.tolerances import FLOAT64, assert_close
 
 # distance of patches ------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from navit_eqx.pixels import ImageError
 from navit_eqx.preprocessing import Area, Fixed, Preprocessing, size_rule
 from navit_eqx.preprocessing import Native as AsItIs
 from reference.packing import exact_fit
-from tests import laws
+from tests.support import laws
 
 LAWS = (Sides(24, 24), Native(), NeverEnlarged(Sides(20, 20)), Square(Sides(16, 16)), OneSquare(17), TokenBudget(9))
 SMALL = Preprocessing(Area(24), row_tokens=48, row_images=5)

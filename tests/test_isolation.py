@@ -12,8 +12,8 @@ import navit_eqx
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
 from reference import model as slow
-from tests import laws
-from tests.strategies import CONFIG, I, Packed, empty_row, model, rows, seeds
+from tests.support import laws
+from tests.support.strategies import CONFIG, I, Packed, empty_row, model, rows, seeds
 
 FAST = model()
 PARAMS = to_reference(FAST)
@@ -99,7 +99,7 @@ def test_a_position_beyond_the_table_is_loud():
 
 def _far_row():
     from reference.rows import pack
-    from tests.strategies import T, tokens_of
+    from tests.support.strategies import T, tokens_of
 
     image = tokens_of(np.random.default_rng(0), (1, CONFIG.posembed.size + 1))
     return pack([image], [0], [0], T, I)

@@ -12,9 +12,9 @@ from navit_eqx.tasks import classify as fast
 from navit_eqx.tasks import loss_sum
 from navit_eqx.tasks.config import Sigmoid, Softmax
 from reference.tasks import classify as slow
-from tests import laws
-from tests.strategies import I, labelled, seeds
-from tests.tolerances import FLOAT64, assert_close
+from tests.support import laws
+from tests.support.strategies import I, labelled, seeds
+from tests.support.tolerances import FLOAT64, assert_close
 
 B, Y = 3, 7
 KINDS = {"softmax": Softmax(0.0), "smoothed": Softmax(0.1), "sigmoid": Sigmoid()}

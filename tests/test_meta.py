@@ -25,9 +25,9 @@ from navit_eqx.tasks.config import Softmax
 from navit_eqx.weights.bridge import to_reference
 from reference.packing import exact_fit
 from reference.rows import Row, pack
-from tests import laws
-from tests.strategies import CONFIG, I, Packed, T, initialise, labelled, model, tokens_of
-from tests.tolerances import FLOAT64, assert_close
+from tests.support import laws
+from tests.support.strategies import CONFIG, I, Packed, T, initialise, labelled, model, tokens_of
+from tests.support.tolerances import FLOAT64, assert_close
 
 FAST = model()
 PARAMS = to_reference(FAST)
@@ -270,7 +270,7 @@ def test_rows_strategy_reaches_the_corners():
     """Full rows, empty rows, single-token images, all slots used: the strategy produces each."""
     from hypothesis import find, settings
 
-    from tests.strategies import rows
+    from tests.support.strategies import rows
 
     quick = settings(max_examples=5000, database=None, deadline=None)
     for corner in (

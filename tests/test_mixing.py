@@ -19,7 +19,7 @@ from data.sources.source import Arrays
 from data.stream import Epochs
 from reference.patches import unpatchify
 from reference.sampling.mixing import cutmix, mixup, sample_box
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 
 PATCH = 4
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))

@@ -14,8 +14,8 @@ from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.training.config import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
 from navit_eqx.training.optim import decay_groups, direction, optimizer, schedule
 from navit_eqx.weights.bridge import from_reference, to_reference
-from tests import laws
-from tests.strategies import initialise
+from tests.support import laws
+from tests.support.strategies import initialise
 
 CONFIG = ModelConfig(4, width=64, depth=4, heads=4, mlp_width=256, classes=10, posembed=Factorised(8), dtype="float32")
 MODEL = initialise(CONFIG, 0)

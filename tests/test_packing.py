@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from reference.packing import RULES, close_row, exact_fit, first_fit, fullest_row, padding
 from reference.rows import pack, unpack
-from tests import laws
-from tests.strategies import I, T, rows
+from tests.support import laws
+from tests.support.strategies import I, T, rows
 
 lengths = st.lists(st.integers(1, T), min_size=1, max_size=80)
 windows = st.integers(1, 20)
@@ -112,7 +112,7 @@ def test_unpack_inverts_pack(packed):
 
 
 def test_pack_refuses_what_does_not_fit():
-    from tests.strategies import tokens_of
+    from tests.support.strategies import tokens_of
 
     image = tokens_of(np.random.default_rng(0), (5, 5), keep=20)
     with pytest.raises(ValueError, match="2 images of 40 tokens do not fit"):

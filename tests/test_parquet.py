@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import DataError, DataMissing
 from data.sources.parquet import Parquet
-from tests.files import names, picture, write
+from tests.support.files import names, picture, write
 from tests.test_decode import encoded
 
 

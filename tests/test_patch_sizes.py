@@ -12,7 +12,7 @@ from data.sampling.packing import BestFit, DropSurplus, ExactFit, Packing
 from data.sampling.patch_size import AtBudget, CoarseToFine, OneSize, PerImage, PerStep
 from data.sampling.resolution import Native, NeverEnlarged, Sides, TokenBudget
 from reference.sampling.patch_sizes import finest_within, patch_size_at, sample_coarse_to_fine
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 from tests.test_plan import holds_every_image_once, per_image, sizes_of
 
 rng = np.random.default_rng(3)

@@ -9,7 +9,7 @@ from reference.patches import patchify, raster, unpatchify
 from reference.sampling.dropping import kept_tokens
 from reference.sampling.resolution import target_grid
 from reference.sampling.token_selection import sample_at_random
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 
 axes = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=3)
 

@@ -26,8 +26,8 @@ from data.sources.source import Arrays
 from data.stream import Epochs
 from reference.patches import patchify, unpatchify
 from reference.rows import Row
-from tests import laws
-from tests.strategies import seeds
+from tests.support import laws
+from tests.support.strategies import seeds
 
 PATCH, T, I = 4, 48, 6
 EPOCHS = 3

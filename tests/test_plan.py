@@ -26,8 +26,8 @@ from data.sampling.resolution import (
 )
 from data.sources.digits import DigitStrips
 from reference.sampling.dropping import kept_tokens
-from tests import laws
-from tests.strategies import seeds
+from tests.support import laws
+from tests.support.strategies import seeds
 
 PATCH = 16
 PAPER = Packing(row_tokens=256, row_images=16)  # with Sides(64, 256) and Beta(0.5, 0.9): the paper's setting

@@ -17,9 +17,9 @@ from harness.run.loading import training_rows
 from navit_eqx.config import Factorised, Fourier, Joint, Sinusoidal
 from navit_eqx.weights.bridge import to_reference
 from reference import posembed as slow
-from tests.positions import CONFIGS, MODULES, PARAMS, WIDTH, M, T, backend, caught, embed, module, slope, tokens, whole
-from tests.strategies import seeds
-from tests.tolerances import FINITE_DIFFERENCE, FLOAT64, assert_close
+from tests.support.positions import CONFIGS, MODULES, PARAMS, WIDTH, M, T, backend, caught, embed, module, slope, tokens, whole
+from tests.support.strategies import seeds
+from tests.support.tolerances import FINITE_DIFFERENCE, FLOAT64, assert_close
 
 # Reference and backend ---------------------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ from navit_eqx.rows import to_device
 from navit_eqx.serialize import decode, encode
 from navit_eqx.training.optim import decay_groups
 from navit_eqx.weights.bridge import to_reference
-from tests import laws
-from tests.positions import CONFIGS, PAPER, T, caught, module
-from tests.strategies import CONFIG, Packed, model, rows, seeds
+from tests.support import laws
+from tests.support.positions import CONFIGS, PAPER, T, caught, module
+from tests.support.strategies import CONFIG, Packed, model, rows, seeds
 
 # The whole model ---------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ def test_fresh_tables_are_near_their_neutral_value():
 def packed():
     """Two images with dropped tokens: the last row and column of the first are gone."""
     from reference.rows import Tokens, pack
-    from tests.strategies import I, tokens_of
+    from tests.support.strategies import I, tokens_of
 
     rng = np.random.default_rng(3)
     image = tokens_of(rng, (3, 4))

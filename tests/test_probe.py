@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from reference.evaluation.probe import Probe, accuracy, ridge, sample_shots
-from tests.strategies import seeds
-from tests.tolerances import assert_close
+from tests.support.strategies import seeds
+from tests.support.tolerances import assert_close
 
 Y, D = 4, 6
 L2 = np.array([1e-3, 1.0, 100.0])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tolerances import DEVICES32, assert_close
+from tests.support.tolerances import DEVICES32, assert_close
 
 ROOT = Path(__file__).parent.parent
 STEPS, ROWS = 3, 8

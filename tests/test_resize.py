@@ -20,8 +20,8 @@ from reference import resize as slow
 from reference.patches import normalize
 from reference.resize import FLEXIVIT, RESIZES, TIMM, Interpolation
 from reference.sampling.patch_sizes import best_base, check_gains, gain, reach
-from tests.strategies import seeds
-from tests.tolerances import assert_close
+from tests.support.strategies import seeds
+from tests.support.tolerances import assert_close
 
 EXACT = 1e-12  # the same sums in another order
 PAPER = (8, 10, 12, 15, 16, 20, 24, 30, 40, 48)

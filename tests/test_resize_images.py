@@ -10,7 +10,7 @@ from PIL import Image
 from reference import resize as slow
 from reference.resize import Interpolation
 from tests.test_resize import EXACT, numbers
-from tests.tolerances import assert_close
+from tests.support.tolerances import assert_close
 
 
 @pytest.mark.parametrize("method, antialias", [*product(["linear", "cubic"], [False, True])])

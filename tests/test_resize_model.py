@@ -11,9 +11,9 @@ from reference.model import at_patch_size, forward, forward_image
 from reference.patches import normalize, patchify, raster
 from reference.resize import FLEXIVIT
 from reference.rows import Tokens, pack
-from tests.strategies import PATCH, I, T, model
+from tests.support.strategies import PATCH, I, T, model
 from tests.test_resize import caught
-from tests.tolerances import FLOAT64, assert_close
+from tests.support.tolerances import FLOAT64, assert_close
 
 HALF = 5e-4  # logits from patches rounded to float16
 

@@ -16,9 +16,9 @@ from navit_eqx import layers as fast
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import from_reference
 from reference import layers
-from tests.strategies import CONFIG, filled, rows, seeds
+from tests.support.strategies import CONFIG, filled, rows, seeds
 from tests.test_agreement import call, fast_gradient, rounded
-from tests.tolerances import FLOAT32, GRADIENT16, GRADIENT32, assert_close
+from tests.support.tolerances import FLOAT32, GRADIENT16, GRADIENT32, assert_close
 
 UNIT32, UNIT16 = 2.0**-24, 2.0**-8
 product = jax.jit(fast.matmul)

@@ -29,7 +29,7 @@ from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import decode, encode
 from reference.sampling import distributions
 from reference.sampling.resolution import fit_tokens, linear_in_area, linear_in_side, target_grid
-from tests.sampling import (
+from tests.support.sampling import (
     Cdf,
     N,
     caught,
@@ -42,7 +42,7 @@ from tests.sampling import (
     truncated_normal,
     uniform,
 )
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 
 # resolutions ------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import decode, encode
 from navit_eqx.weights.bridge import flatten
-from tests.strategies import filled
+from tests.support.strategies import filled
 
 SMALL = ModelConfig(4, width=8, depth=2, heads=2, mlp_width=8, classes=3, posembed=Factorised(4), dtype="float32")
 

@@ -24,8 +24,8 @@ from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 from navit_eqx.training.sharding import bytes_per_device, everywhere, placed, shard_batch, shardings, spec
 from navit_eqx.training.step import init, train_step
 from reference.rows import Row, pack
-from tests.strategies import CONFIG, I, T, empty_row, model, tokens_of
-from tests.tolerances import DEVICES64, assert_close
+from tests.support.strategies import CONFIG, I, T, empty_row, model, tokens_of
+from tests.support.tolerances import DEVICES64, assert_close
 
 pytestmark = pytest.mark.multihost
 

@@ -16,10 +16,10 @@ from reference.model import features as slow_features
 from reference.model import image_hidden_states
 from reference.pooling import map_pool
 from reference.rows import pack
-from tests.strategies import CONFIG, I, Packed, T, model, seeds, tokens_of
-from tests.strategies import rows as packed_rows
+from tests.support.strategies import CONFIG, I, Packed, T, model, seeds, tokens_of
+from tests.support.strategies import rows as packed_rows
 from tests.test_meta import caught
-from tests.tolerances import FLOAT64, assert_close
+from tests.support.tolerances import FLOAT64, assert_close
 
 FAST = model()
 PARAMS = to_reference(FAST)

@@ -14,7 +14,7 @@ from data.manifest import Manifest
 from data.sources.folder import Folder, ImageFolder
 from data.sources.parquet import Parquet, ParquetImages
 from data.sources.source import Arrays
-from tests.files import names, picture, put, write
+from tests.support.files import names, picture, put, write
 from tests.test_digits import STRIPS
 
 

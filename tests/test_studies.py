@@ -31,8 +31,8 @@ from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
 from navit_eqx.inference import features, forward
 from reference.evaluation.cost import image_flops
-from tests.strategies import seeds
-from tests.tolerances import FLOAT64, assert_close
+from tests.support.strategies import seeds
+from tests.support.tolerances import FLOAT64, assert_close
 
 ROOT = Path(__file__).parent.parent
 RESOLUTIONS = (0.5, 0.8)

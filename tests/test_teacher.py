@@ -15,7 +15,7 @@ from harness.run.teacher import open_teacher
 from navit_eqx import save_model
 from navit_eqx.errors import ConfigError
 from navit_eqx.tasks.config import Distill, Softmax
-from tests.strategies import CONFIG, filled
+from tests.support.strategies import CONFIG, filled
 from tests.test_distill import VIEW, taught_by
 
 

@@ -34,8 +34,8 @@ from navit_eqx.tasks.config import Softmax
 from navit_eqx.training.config import OptimConfig
 from navit_eqx.training.optim import optimizer
 from navit_eqx.training.step import accumulated, ema_update, init, train_step
-from tests.strategies import filled, initialise
-from tests.tolerances import FLOAT64, assert_close
+from tests.support.strategies import filled, initialise
+from tests.support.tolerances import FLOAT64, assert_close
 
 ROOT = Path(__file__).parent.parent
 SMALL = ModelConfig(4, width=16, depth=2, heads=2, mlp_width=32, classes=2, posembed=Factorised(16), dtype="float64")

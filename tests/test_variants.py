@@ -23,9 +23,9 @@ from navit_eqx.weights.bridge import to_reference
 from reference import depth, layers, rope
 from reference import model as slow
 from reference.patches import raster
-from tests import laws
-from tests.strategies import CONFIG, Packed, model, rows, seeds
-from tests.tolerances import FLOAT64, assert_close
+from tests.support import laws
+from tests.support.strategies import CONFIG, Packed, model, rows, seeds
+from tests.support.tolerances import FLOAT64, assert_close
 
 VARIANTS = {
     "rope, registers, rms, biases": {
@@ -119,7 +119,7 @@ def test_gradients(config):
 
 def some_row() -> Packed:
     from reference.rows import pack
-    from tests.strategies import I, T, tokens_of
+    from tests.support.strategies import I, T, tokens_of
 
     rng = np.random.default_rng(5)
     images = [tokens_of(rng, (3, 3)), tokens_of(rng, (2, 5), keep=7)]

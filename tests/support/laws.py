@@ -1,7 +1,7 @@
 """The laws of the method, as functions that raise AssertionError on an implementation that breaks them.
 
 `test_*.py` hold the real code to them; `test_meta.py` checks that sabotaged code is caught.
-A `forward` is a function row → logits `I Y`, in NumPy terms.
+A `forward` is a function row → one vector for each slot, `I D`, in NumPy terms.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,18 +10,18 @@ import numpy as np
 
 from data.plan import Plan
 from reference.model import forward_image
-from reference.rows import Row, Tokens, pack
-from tests.strategies import I, Packed, T
-from tests.tolerances import FLOAT64, assert_close
+from reference.rows import Batch, Row, Tokens, pack
+from tests.support.strategies import I, Packed, T
+from tests.support.tolerances import FLOAT64, assert_close
 
 Forward = Callable[[Row], np.ndarray]
 
 
 def gives_each_image_its_meaning(forward: Forward, params: dict, packed: Packed) -> None:
     """The central law: a packed row gives each image what a plain ViT gives it alone."""
-    logits = forward(packed.row)
+    vectors = forward(packed.row)
     for slot, image in enumerate(packed.images):
-        assert_close(logits[slot], forward_image(params, image), FLOAT64)
+        assert_close(vectors[slot], forward_image(params, image), FLOAT64)
 
 
 def does_not_see_order(forward: Forward, packed: Packed, order: Sequence[int]) -> None:
@@ -32,7 +32,7 @@ def does_not_see_order(forward: Forward, packed: Packed, order: Sequence[int]) -
         image = packed.images[k]
         mixed = rng.permutation(len(image.patches))
         images.append(Tokens(image.patches[mixed], image.coords[mixed], image.grid))
-    ema_update = forward(pack(images, [0] * len(order), order, T, I))
+    ema_update = forward(pack(images, order, T, I))
     if len(order):
         assert_close(ema_update[: len(order)], forward(packed.row)[list(order)], FLOAT64)
 
@@ -91,22 +91,22 @@ def is_divided_once(
     assert_close(mean_loss(flat[:, real], known[:, real]), together, FLOAT64)
 
 
-def gives_slots_their_labels(row: Row, labels_of: dict[int, int]) -> None:
+def gives_slots_their_labels(batch: Batch, labels_of: dict[int, int]) -> None:
     """Slot s holds label and id of the image whose tokens carry segment s + 1."""
+    row, targets = batch
     for slot, image_id in enumerate(row.image_ids):
         has_tokens = (row.segment_ids == slot + 1).any()
-        assert has_tokens == (row.labels[slot] >= 0)
+        assert has_tokens == (targets.labels[slot] >= 0)
         if has_tokens:
-            assert row.labels[slot] == labels_of[int(image_id)]
+            assert targets.labels[slot] == labels_of[int(image_id)]
 
 
 def stand_in_the_same_slots(student: Row, teacher: Row) -> None:
     """Image by image, with tokens in both rows, so that logits can be compared slot by slot."""
-    for name in ("image_ids", "labels"):
-        np.testing.assert_array_equal(getattr(student, name), getattr(teacher, name))
-    for slot, label in enumerate(student.labels):
+    np.testing.assert_array_equal(student.image_ids, teacher.image_ids)
+    for slot, grid in enumerate(student.grids):
         for row in (student, teacher):
-            assert (row.segment_ids == slot + 1).any() == (label >= 0), f"slot {slot}"
+            assert (row.segment_ids == slot + 1).any() == (grid[0] > 0), f"slot {slot}"
 
 
 def layers_differ(stacked: np.ndarray) -> None:

@@ -13,18 +13,19 @@ import jax.random as jr
 import numpy as np
 from hypothesis import strategies as st
 
-from navit_eqx import rows as fast_types
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.model import NaViT
+from navit_eqx.tasks.config import Classify
+from navit_eqx.tasks.model import Model, abstract_model, is_shape
 from reference.patches import raster
 from reference.rows import Row, Tokens, pack
 
-T, I, PATCH = 24, 5, 2
-P = 3 * PATCH**2
+T, I = 24, 5
+PATCH = (2, 2)
+P = 3 * PATCH[0] * PATCH[1]
 SIDE = 5  # longest grid side drawn; positions end at 6
-CONFIG = ModelConfig(
-    PATCH, width=16, depth=2, heads=2, mlp_width=24, classes=7, posembed=Factorised(6), dtype="float64"
-)
+CONFIG = ModelConfig(PATCH, width=16, depth=2, heads=2, mlp_width=24, posembed=Factorised(6), dtype="float64")
+TASK = Classify(classes=7)
 
 seeds = st.integers(0, 2**32 - 1)
 grids = st.tuples(st.integers(1, SIDE), st.integers(1, SIDE)).filter(lambda g: g[0] * g[1] <= T)
@@ -61,8 +62,7 @@ def rows(draw, least: int = 0) -> Packed:
         images = [tokens_of(rng, (1, 2)) for _ in range(least)]
     if draw(st.booleans()) and draw(st.booleans()) and not least:
         return Packed(empty_row(), [])
-    labels = rng.integers(0, CONFIG.classes, len(images)).tolist()
-    return Packed(pack(images, labels, range(len(images)), T, I), images)
+    return Packed(pack(images, range(len(images)), T, I), images)
 
 
 def empty_row() -> Row:
@@ -73,42 +73,36 @@ def empty_row() -> Row:
         coords=np.zeros((T, 2), np.int32),
         segment_ids=np.zeros(T, np.int32),
         grids=np.zeros((I, 2), np.int32),
-        labels=nobody,
         image_ids=nobody,
-        partners=nobody,
-        weights=np.zeros(I, np.float32),
     )
 
 
-def labelled(labels, partners=None, weights=None) -> Row:
-    """A batch of which only the labels matter."""
-    labels = jnp.asarray(labels)
-    nothing = jnp.zeros(())
-    partners = jnp.full_like(labels, -1) if partners is None else jnp.asarray(partners)
-    weights = jnp.zeros(labels.shape, jnp.float32) if weights is None else jnp.asarray(weights)
-    return fast_types.Row(nothing, nothing, nothing, nothing, labels, labels, partners, weights)
-
-
 @eqx.filter_jit
-def initialise(config: ModelConfig, seed: int) -> NaViT:
-    """A fresh model; compiled, since one operation at a time takes seconds. For what looks at the initialisation."""
+def initialize(config: ModelConfig, seed: int) -> NaViT:
+    """A fresh backbone; compiled, since one operation at a time takes seconds. For tests of the initialization."""
     return NaViT(config, key=jr.key(seed))
 
 
-def filled(config: ModelConfig, seed: int, dtype: str) -> NaViT:
-    """A model in which every parameter matters: none is zero or one. Made without compiling anything."""
+def filled(like, seed: int, dtype: str):
+    """A module in which every parameter matters: none is zero or one. `like` has shapes in place of arrays. Made
+    without compiling anything."""
     rng = np.random.default_rng(seed)
 
     def numbers(path, leaf):
         centre = 1.0 if path[-1].name.endswith("scale") else 0.0
         return jnp.asarray(centre + 0.25 * rng.normal(size=leaf.shape), dtype)
 
-    like = eqx.filter_eval_shape(NaViT, config, key=jr.key(0))
-    arrays, static = eqx.partition(like, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    arrays, static = eqx.partition(like, is_shape)
     return eqx.combine(jax.tree_util.tree_map_with_path(numbers, arrays), static)
 
 
 @lru_cache
-def model(seed: int = 0, config: ModelConfig = CONFIG) -> NaViT:
-    """A float64 model."""
-    return filled(config, seed, "float64")
+def backbone(seed: int = 0, config: ModelConfig = CONFIG) -> NaViT:
+    """A float64 backbone."""
+    return filled(eqx.filter_eval_shape(lambda key: NaViT(config, key=key), jr.key(0)), seed, "float64")
+
+
+@lru_cache
+def model(seed: int = 0, config: ModelConfig = CONFIG, task=TASK) -> Model:
+    """A float64 model: a backbone with its task."""
+    return filled(abstract_model(config, task), seed, "float64")
