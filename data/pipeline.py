@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 from absl import flags
@@ -15,6 +15,7 @@ THREADS = 1  # that read batches, in each process: two hinder each other, Grain'
 AHEAD = 3  # batches read ahead by this thread
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Row g of a stream, with or without its targets."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -60,6 +60,7 @@ class Plan(NamedTuple):
         return self
 
 
+@runtime_checkable
 class Budget(Protocol):
     """How many tokens of a row an image takes where other rows must hold it as well, such as those of a teacher."""
 

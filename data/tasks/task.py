@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -15,6 +15,7 @@ from ..plan import Budget
 from ..rows import Drawn, PlannedRows
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Batch g of the stream of all epochs, of one row each."""
 
@@ -23,6 +24,7 @@ class Batches(Protocol):
     def __getitem__(self, index: int) -> Batch: ...
 
 
+@runtime_checkable
 class Lengths(Protocol):
     """What a run knows of the tokens of its images, by which a task may choose what was left open."""
 
