@@ -1,7 +1,7 @@
 """Random changes of a training image. Its aspect ratio stays, so the planned grid stays valid."""
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num
 from PIL import Image
 
 from reference.sampling.mixing import cutmix, mixup, sample_box
@@ -9,11 +9,11 @@ from reference.sampling.mixing import cutmix, mixup, sample_box
 from .sampling.augment import Augment, Mix
 from .sources.decode import Box
 
-CORNER = (128, 128, 128)
-GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
+CORNER = 128  # mid-grey; 0 in pixels that are normalized already
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
 
 
-def augment(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], law: Augment) -> UInt8[np.ndarray, "h w 3"]:
+def augment(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], law: Augment) -> Num[np.ndarray, "h w C"]:
     """Perhaps mirrored, turned, its colours moved a little."""
     if law.flip and rng.random() < 0.5:
         image = image[:, ::-1]
@@ -33,8 +33,8 @@ def fit_box(rng: np.random.Generator, frame: Box, size: tuple[int, int]) -> Box:
 
 
 def mix(
-    rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], partner: UInt8[np.ndarray, "h w 3"], law: Mix
-) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+    rng: np.random.Generator, image: Num[np.ndarray, "h w C"], partner: Num[np.ndarray, "h w C"], law: Mix
+) -> tuple[Num[np.ndarray, "h w C"], float]:
     """A picture of both, and the partner's weight in it."""
     weight = float(rng.beta(law.alpha, law.alpha))
     if rng.random() < law.cut:
@@ -42,10 +42,12 @@ def mix(
     return mixup(image, partner, weight), weight
 
 
-def rotate(image: UInt8[np.ndarray, "h w 3"], angle: float) -> UInt8[np.ndarray, "h w 3"]:
+def rotate(image: Num[np.ndarray, "h w C"], angle: float) -> Num[np.ndarray, "h w C"]:
     """Turned about its centre by `angle` radians, bilinear; the corners that come into view are grey."""
     degrees, bilinear = float(np.rad2deg(angle)), Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).rotate(degrees, bilinear, fillcolor=CORNER))
+    corner = CORNER if image.dtype == np.uint8 else 0.0
+    planes = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
+    return np.stack([np.asarray(plane.rotate(degrees, bilinear, fillcolor=corner)) for plane in planes], -1)
 
 
 def crop_box(rng: np.random.Generator, within: Box, law: Augment) -> Box:
@@ -58,12 +60,15 @@ def crop_box(rng: np.random.Generator, within: Box, law: Augment) -> Box:
     return left, top, left + width, top + height
 
 
-def jitter(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], amount: float) -> UInt8[np.ndarray, "h w 3"]:
-    """Brightness, contrast and saturation, each times 1 ± amount."""
+def jitter(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], amount: float) -> Num[np.ndarray, "h w C"]:
+    """Brightness, contrast and saturation, each times 1 ± amount.
+
+    Choice: grey is the luma of three channels, and the mean of any other number of them.
+    """
     brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3).astype(np.float32)
     x = image.astype(np.float32)
-    grey = (x @ GREY)[..., None]
+    grey = (x @ LUMA)[..., None] if image.shape[2] == 3 else x.mean(-1, keepdims=True)
     x = grey + saturation * (x - grey)
     mean = grey.mean()
     x = brightness * (mean + contrast * (x - mean))
-    return x.round().clip(0, 255).astype(np.uint8)
+    return x.round().clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else x

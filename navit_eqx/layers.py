@@ -141,8 +141,9 @@ def normalize(
     """
     if jnp.issubdtype(patches.dtype, jnp.floating):
         return patches
-    repeats = patches.shape[-1] // len(mean)
-    scale, shift = np.tile(1 / (255 * np.array(std)), repeats), np.tile(np.array(mean) / np.array(std), repeats)
+    repeats = patches.shape[-1] // max(len(mean), len(std))
+    per_channel = np.broadcast_arrays(1 / (255 * np.array(std)), np.array(mean) / np.array(std))
+    scale, shift = (np.tile(values, repeats) for values in per_channel)
     return patches.astype(jnp.float32) * jnp.asarray(scale, jnp.float32) - jnp.asarray(shift, jnp.float32)
 
 

@@ -53,5 +53,5 @@ def normalize(
     """
     if np.issubdtype(patches.dtype, np.floating):
         return patches
-    pixels = patches.reshape(len(patches), -1, len(mean)) / 255
+    pixels = patches.reshape(len(patches), -1, max(len(mean), len(std))) / 255
     return ((pixels - np.array(mean)) / np.array(std)).reshape(patches.shape)

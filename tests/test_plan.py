@@ -27,9 +27,14 @@ from data.sampling.resolution import (
 from data.sources.digits import DigitStrips
 from reference.sampling.dropping import kept_tokens
 from tests.support import laws
+from tests.support.plans import equal, holds_every_image_once, per_image, sizes_of
 from tests.support.strategies import seeds
 
-PATCH = 16
+SIDE = 16
+PATCH = (SIDE, SIDE)
+PATCHES = [PATCH, (8, 8), (8, 24), (40, 10)]
+patches = st.sampled_from(PATCHES)
+SLACK = 1e-6  # of a pixel
 PAPER = Packing(row_tokens=256, row_images=16)  # with Sides(64, 256) and Beta(0.5, 0.9): the paper's setting
 
 RULES = {
@@ -55,40 +60,9 @@ droppings = st.one_of(
 )
 
 
-def sizes_of(seed: int, count: int, median: float = 300.0) -> np.ndarray:
-    """Sides as in collections of photos: log-normal in area and in aspect ratio."""
-    rng = np.random.default_rng(seed)
-    side, tilt = median * np.exp(0.4 * rng.normal(size=count)), np.exp(0.25 * rng.normal(size=count))
-    return np.maximum(1, np.stack([side * tilt, side / tilt], -1)).astype(np.int32)
-
-
 def paper_plan(sizes: np.ndarray, **changes) -> Plan:
     settings = dict(seed=0, epoch=0, patch_size=PATCH, longest_side=64, packing=PAPER)
     return plan_epoch(sizes, **{**settings, "resolution": Sides(64, 256), "dropping": Beta(0.5, 0.9), **changes})
-
-
-def per_image(plan: Plan, table: np.ndarray, count: int) -> np.ndarray:
-    """A table of slots, in the order of the images; 0 where an image was left out."""
-    used = plan.image_ids >= 0
-    values = np.zeros((count, *table.shape[2:]), table.dtype)
-    values[plan.image_ids[used]] = table[used]
-    return values
-
-
-def holds_every_image_once(plan: Plan, count: int, packing: Packing) -> None:
-    used = plan.image_ids >= 0
-    placed, named = plan.image_ids[used].tolist(), [i for i, _ in plan.left_out]
-    assert sorted(placed + named) == list(range(count))
-    assert all(reason for _, reason in plan.left_out)
-    assert plan.image_ids.shape == plan.kept.shape == (len(plan.image_ids), packing.row_images)
-    assert (plan.kept.sum(-1) <= packing.row_tokens).all() and used.any(-1).all()
-    assert (plan.kept[used] >= 1).all() and (plan.kept <= plan.grids.prod(-1)).all()
-    assert not plan.kept[~used].any() and not plan.grids[~used].any()
-    assert (used == (np.cumsum(~used, -1) == 0)).all(), "an empty slot stands before an image"
-
-
-def equal(a: Plan, b: Plan) -> bool:
-    return a.left_out == b.left_out and all(np.array_equal(x, y) for x, y in zip(a[:3], b[:3]))
 
 
 @rules
@@ -103,21 +77,22 @@ def equal(a: Plan, b: Plan) -> bool:
     longest_side=st.integers(2, 20),
     shuffle=st.booleans(),
     fill=st.sampled_from(["none", "rate", "resolution"]),
+    patch=patches,
 )
 def test_every_image_stands_in_one_row_or_is_named(
-    rule, seed, count, epoch, resolution, dropping, row_tokens, row_images, longest_side, shuffle, fill
+    rule, seed, count, epoch, resolution, dropping, row_tokens, row_images, longest_side, shuffle, fill, patch
 ):
     sizes = sizes_of(seed, count, median=80.0)
     packing = Packing(row_tokens, row_images, rule, fill)
     laws = dict(resolution=resolution, dropping=dropping, packing=packing, longest_side=longest_side)
-    settings = dict(seed=seed, epoch=epoch, patch_size=PATCH, shuffle=shuffle, **laws)
+    settings = dict(seed=seed, epoch=epoch, patch_size=patch, shuffle=shuffle, **laws)
     try:
         plan = plan_epoch(sizes, **settings)
     except DataError as error:
         assert str(error).startswith(f"none of {count} images fits a row")
         return
     holds_every_image_once(plan, count, packing)
-    assert plan.grids.max() <= longest_side
+    assert plan.grids.max() <= longest_side and (plan.patch_sizes == patch).all()
     assert equal(plan, plan_epoch(sizes, **settings))
 
 
@@ -238,7 +213,7 @@ def test_evaluation_drops_nothing_and_has_every_image_once(rule, seed, count, re
 
 def test_evaluation_keeps_the_order_of_the_manifest():
     sizes = np.full((10, 2), 64, np.int32)
-    plan = plan_evaluation(sizes, patch_size=16, resolution=Native(), packing=Packing(48, 8), longest_side=9)
+    plan = plan_evaluation(sizes, patch_size=PATCH, resolution=Native(), packing=Packing(48, 8), longest_side=9)
     assert plan.image_ids[plan.image_ids >= 0].tolist() == list(range(10))
 
 
@@ -253,52 +228,67 @@ def test_the_last_batch_is_filled_with_empty_rows(count, rows):
         assert (after[had:] == empty).all() and after.dtype == before.dtype
 
 
-@given(seed=seeds, resolution=st.floats(32, 400))
-def test_sides_at_is_that_area_at_the_aspect_of_the_image(seed, resolution):
+def is_whole_patches_of(grids: np.ndarray, ideal: np.ndarray, patch: tuple[int, int]) -> None:
+    """The most whole patches within the ideal size, at least one a side."""
+    seen = grids * patch
+    assert ((seen <= np.maximum(patch, ideal + SLACK)) & (seen > ideal - patch)).all()
+
+
+@given(seed=seeds, resolution=st.floats(32, 400), patch=patches)
+def test_sides_at_is_that_area_at_the_aspect_of_the_image(seed, resolution, patch):
     sizes = sizes_of(seed, 50)
     law = Sides(1, 2).at(resolution)
     assert law == Sides(resolution, resolution)
-    seen = law.grids(np.random.default_rng(0), sizes, PATCH) * PATCH
     ideal = resolution * sizes / np.sqrt(sizes.prod(-1, dtype=float))[:, None]
-    assert ((seen <= np.maximum(PATCH, ideal + 1e-6)) & (seen > ideal - PATCH)).all()
+    is_whole_patches_of(law.grids(np.random.default_rng(0), sizes, patch), ideal, patch)
 
 
-@given(seed=seeds, factor=st.floats(0.1, 3))
-def test_native_at_is_a_factor_of_the_size(seed, factor):
+@given(seed=seeds, factor=st.floats(0.1, 3), patch=patches)
+def test_native_at_is_a_factor_of_the_size(seed, factor, patch):
     sizes = sizes_of(seed, 50)
     law = Native(1, 2).at(factor)
-    seen = law.grids(np.random.default_rng(0), sizes, PATCH) * PATCH
-    ideal = factor * sizes
-    assert ((seen <= np.maximum(PATCH, ideal + 1e-6)) & (seen > ideal - PATCH)).all()
+    is_whole_patches_of(law.grids(np.random.default_rng(0), sizes, patch), factor * sizes, patch)
 
 
-def test_native_sees_whole_patches_as_they_are():
-    sizes = PATCH * np.array([[1, 8], [3, 7], [8, 1]], np.int32)
-    np.testing.assert_array_equal(Native().grids(np.random.default_rng(0), sizes, PATCH) * PATCH, sizes)
+@pytest.mark.parametrize("patch", PATCHES, ids=str)
+def test_native_sees_whole_patches_as_they_are(patch):
+    sizes = np.array([[1, 8], [3, 7], [8, 1]], np.int32) * np.array(patch, np.int32)
+    np.testing.assert_array_equal(Native().grids(np.random.default_rng(0), sizes, patch) * patch, sizes)
 
 
-@given(seed=seeds, law=st.sampled_from([Sides(64, 256), Native(0.5, 1.0)]))
-def test_square_has_about_the_tokens_of_the_law_it_wraps(seed, law):
+@given(seed=seeds, law=st.sampled_from([Sides(64, 256), Native(0.5, 1.0)]), patch=patches)
+def test_square_has_about_the_tokens_of_the_law_it_wraps(seed, law, patch):
+    """A square of pixels: as many patches a side as it has, to the nearest whole one."""
     sizes = sizes_of(seed, 50)
-    wrapped = law.grids(np.random.default_rng(seed), sizes, PATCH).prod(-1)
-    grids = Square(law).grids(np.random.default_rng(seed), sizes, PATCH)
-    assert (grids[:, 0] == grids[:, 1]).all() and (grids >= 1).all()
-    assert (np.abs(grids[:, 0] - np.sqrt(wrapped)) <= 0.5).all()
+    wrapped = law.grids(np.random.default_rng(seed), sizes, patch).prod(-1)
+    grids = Square(law).grids(np.random.default_rng(seed), sizes, patch)
+    assert (grids >= 1).all() and (patch[0] != patch[1] or (grids[:, 0] == grids[:, 1]).all())
+    side = np.sqrt(wrapped * np.prod(patch))[:, None]
+    assert (np.abs(grids - np.maximum(1, side / patch)) <= 0.5).all()
     assert Square(law).at(96.0) == Square(law.at(96.0))
 
 
-@given(seed=seeds, side=st.integers(16, 300), patch_size=st.sampled_from([8, 16, np.array([8, 16] * 25)]))
-def test_one_square_is_the_same_for_every_image(seed, side, patch_size):
-    grids = OneSquare(side).grids(np.random.default_rng(seed), sizes_of(seed, 50), patch_size)
-    count = np.broadcast_to(np.maximum(1, side // patch_size), 50)
-    np.testing.assert_array_equal(grids, np.stack([count, count], -1))
+@given(seed=seeds, side=st.integers(16, 300), patch=st.sampled_from([*PATCHES, np.array([[8, 8], [16, 4]] * 25)]))
+def test_one_square_is_the_same_for_every_image(seed, side, patch):
+    grids = OneSquare(side).grids(np.random.default_rng(seed), sizes_of(seed, 50), patch)
+    np.testing.assert_array_equal(grids, np.broadcast_to(np.maximum(1, side // np.array(patch)), (50, 2)))
     assert OneSquare(side).at(96.0) == OneSquare(96.0) and OneSquare(side).spread == (side, side)
+
+
+@given(seed=seeds, budget=st.integers(1, 400), patch=patches)
+def test_a_budget_is_filled_whatever_the_patch(seed, budget, patch):
+    """As many tokens as the same image would have, in square patches, were it stretched by the patch's shape."""
+    sizes = sizes_of(seed, 50)
+    grids = TokenBudget(budget).grids(np.random.default_rng(seed), sizes, patch)
+    stretched = sizes * np.array(patch[::-1], np.int32)
+    np.testing.assert_array_equal(grids, TokenBudget(budget).grids(np.random.default_rng(seed), stretched, (1, 1)))
+    assert (grids.prod(-1) <= budget).all()
 
 
 @given(seed=seeds, lo=st.floats(32, 100), hi=st.floats(100, 300))
 def test_sides_stay_within_their_range(seed, lo, hi):
     squares = np.full((200, 2), 77, np.int32)
-    seen = Sides(lo, hi).grids(np.random.default_rng(seed), squares, 1)
+    seen = Sides(lo, hi).grids(np.random.default_rng(seed), squares, (1, 1))
     assert np.floor(lo) <= seen.min() and seen.max() <= hi
 
 
@@ -318,7 +308,7 @@ def test_epochs_of_digit_strips_are_alike(seed):
     packing = Packing(96, 16)
     plans = [
         plan_epoch(
-            sizes, seed=seed, epoch=e, patch_size=8, resolution=Native(0.8, 1.4), dropping=Constant(0.0),
+            sizes, seed=seed, epoch=e, patch_size=(8, 8), resolution=Native(0.8, 1.4), dropping=Constant(0.0),
             packing=packing, longest_side=40,
         )
         for e in range(3)

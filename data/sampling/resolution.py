@@ -104,7 +104,7 @@ class TokenBudget:
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         # Sides in units of a patch, as integers: only their ratio counts.
-        units = sizes * np.asarray(patch_size)[..., ::-1]
+        units = sizes.astype(np.int64) * np.asarray(patch_size)[..., ::-1]
         return fit_tokens(units, np.full(len(sizes), self.tokens))
 
     def at(self, resolution: float) -> "TokenBudget":

@@ -12,6 +12,7 @@ memory.py           decoded images kept in memory
 
 from .digits import Digits as Digits
 from .folder import Folder as Folder
+from .label_sets import LabelSets as LabelSets
 from .parquet import Parquet as Parquet
 from .records import Cached as Cached
 from .source import Arrays as Arrays

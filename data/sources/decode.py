@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from ..errors import BadImage
+from .bands import bands_header, is_array, read_bands
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
@@ -83,8 +86,11 @@ def read_file(path: Path) -> bytes:
         raise BadImage(f"cannot be read: {error.strerror}") from error
 
 
-def read_size(data: bytes) -> tuple[int, int]:
+def read_size(data: bytes, channels: int = 3) -> tuple[int, int]:
     """Upright height and width, from the header alone.   Raises BadImage."""
+    if is_bands(data, channels):
+        height, width, _ = bands_header(data, channels)
+        return height, width
     image = _open(data)
     width, height = image.size
     if image.format == "TIFF":  # Pillow has turned it
@@ -96,22 +102,37 @@ def read_size(data: bytes) -> tuple[int, int]:
     return (width, height) if _orientation(exif) >= 5 else (height, width)
 
 
-def decode(data: bytes, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
-    """Upright RGB: rotation applied, transparency laid on white, more than 8 bits scaled to 8, the first frame.
+def is_bands(data: bytes, channels: int) -> bool:
+    """Whether an image is read channel by channel: a NumPy file, or one of other channels than 1, 3 and 4."""
+    return channels not in MODES or is_array(data)
+
+
+def read_type(data: bytes, channels: int) -> str:
+    """uint8, or float32 for images of more bits that are read channel by channel.   Raises BadImage."""
+    if not is_bands(data, channels):
+        return "uint8"
+    return "uint8" if bands_header(data, channels)[2] == np.uint8 else "float32"
+
+
+def decode(data: bytes, shrink: int = 1, channels: int = 3) -> Num[np.ndarray, "h w C"]:
+    """Upright pixels of 1 (grey), 3 (RGB) or 4 (RGBA) channels, or of as many as the file has: rotation applied, transparency laid on white, more than 8 bits scaled to 8, the first frame.
 
     A JPEG comes at ⌈1 / shrink⌉ of its sides, shrink 1, 2, 4 or 8: fewer frequencies of its blocks are turned into
     pixels, which is cheap and about an average of shrink x shrink pixels. Other formats, images with a side below
     `shrink`, and turned ones whose sides it does not divide come as they are.
     Raises BadImage.
     """
+    if is_bands(data, channels):
+        return read_bands(data, channels)
     image = _open(data)
     try:
         if _shrinks(image, shrink):
             image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
         turn = UPRIGHT.get(_orientation(image.getexif))
-        image = _to_rgb(image, data)
-        return np.asarray(image if turn is None else image.transpose(turn))
+        image = _converted(image, data, channels)
+        pixels = np.asarray(image if turn is None else image.transpose(turn))
+        return pixels.reshape(*pixels.shape[:2], channels)
     except BadImage:
         raise
     except Exception as error:
@@ -177,7 +198,7 @@ def _tags_follow_pixels(data: bytes) -> bool:
     return any(data.find(kind, pixels) >= 0 for kind in (b"eXIf", b"iTXt", b"zTXt", b"tEXt"))
 
 
-def _to_rgb(image: Image.Image, data: bytes) -> Image.Image:
+def _converted(image: Image.Image, data: bytes, channels: int) -> Image.Image:
     if image.mode == "F":
         raise BadImage("floating-point pixels have no known range: convert it to 8 or 16 bits")
     if image.mode.startswith("I"):
@@ -186,8 +207,9 @@ def _to_rgb(image: Image.Image, data: bytes) -> Image.Image:
         if image.format == "PNG" and image.mode in ("L", "RGB"):
             image.info["transparency"] = _key_of_8_bits(image.info["transparency"], depth=data[24])
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
-    return image.convert("RGB")
+        if channels < 4:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
+    return image.convert("RGB").convert("L") if channels == 1 else image.convert(MODES[channels])
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
@@ -208,10 +230,11 @@ def _key_of_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, .
     return tuple(k >> depth - 8 for k in key) if isinstance(key, tuple) else key * 255 // (2**depth - 1)
 
 
-def resize(
-    image: UInt8[np.ndarray, "h w 3"],
-    size: tuple[int, int],
-    box: Box | None = None,
-) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """`box` of the image at `size` (height, width): bilinear, antialiased."""
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box))
+def resize(image: Num[np.ndarray, "h w C"], size: tuple[int, int], box: Box | None = None) -> Num[np.ndarray, "h2 w2 C"]:
+    """`box` of the image at `size` (height, width), each channel for itself: bilinear, antialiased."""
+    shown = lambda pixels: np.asarray(
+        Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
+    )
+    if image.dtype == np.uint8 and image.shape[2] == 3:  # three at once: the same numbers, sooner
+        return shown(image)
+    return np.stack([shown(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])], -1)

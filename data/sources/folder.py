@@ -1,107 +1,112 @@
-"""Where images come from. A source has a `manifest` and draws `image(index, shrink)` as upright h w 3 uint8.
+"""A folder of images, one class per sub-folder.
 
 Sources travel to worker processes by pickle: they hold paths, not open files.
 """
 
-import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num
 
 from ..errors import DataError, DataMissing
+from ..manifest import printable
 from .decode import read_file
-from .measured import _stamp, cached_manifest, decoded_as
-from .source import SPLITS, Source, existing
-
-SUFFIXES = set(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga".split())
-HELD_OUT = 10  # without a validation folder, one file in ten by the hash of its name is held out
+from .layout import classes_in, held_out, splits_of, suffixes_for
+from .measured import cached_manifest, decoded_as, stamp
+from .source import Source, existing
 
 
 @dataclass(frozen=True)
 class Folder:
-    """ROOT/train/<class>/* and ROOT/val/<class>/*; without val/ one file in ten is held out; without train/
-    the classes are the folders of ROOT."""
+    """ROOT/train/<class>/* and ROOT/val/<class>/*, or test/; without them a tenth of each class is held out; without
+    train/ the classes are the folders of ROOT. Names of splits in any case, Training/ and seg_train/ as well."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
-        return ImageFolder(existing(root), split)
+        """The images of a split: train, val, test, or all of them."""
+        return ImageFolder(existing(root), split, channels)
 
 
 class ImageFolder:
     """One class per folder; see `Folder`."""
 
-    def __init__(self, root: Path, split: str):
-        training, validation = (_sub_folder(root, name) for name in ("train", "val"))
-        if validation and not training:
-            raise DataMissing(f"{root} has {validation.name}/ but no train/: put the training classes there")
-        training = training or root
-        self.folder = training if split == "train" else validation or training
-        classes = tuple(_class_folders(training))
-        names = [n for n in _listing(self.folder) if validation or (split == "val") == _held_out(n)]
-        if not names:
-            raise DataMissing(
-                f"no image to {split} on in {self.folder}: put images into it as CLASS/NAME.jpg or the like"
-            )
-        label_of = {name: i for i, name in enumerate(classes)}
-        unknown = sorted({n.split("/")[0] for n in names} - label_of.keys())
+    def __init__(self, root: Path, split: str, channels: int = 3):
+        splits, notes = splits_of(root)
+        self.folder, self.channels = folder_of(root, splits, split), channels
+        suffixes = suffixes_for(channels)
+        files, more = classes_in(self.folder, suffixes)
+        training = splits.get("train", self.folder)
+        known = files if training == self.folder else classes_in(training, suffixes)[0]
+        unknown = sorted(files.keys() - known.keys())
         if unknown:
             raise DataError(
                 f"{self.folder}: class {unknown[0]!r} has no folder among the training classes: add or remove it"
             )
-        labels = [label_of[n.split("/")[0]] for n in names]
-        key = [str(self.folder.resolve()), *((n, _stamp(self.folder / n)) for n in names)]
-        self.manifest = cached_manifest(key, names, labels, classes, str(self.folder), lambda: map(self._bytes, names))
+        if split in ("train", "val") and not (splits.keys() - {"train"}):
+            files, why = hold_out(files, split)
+            more.append(why)
+        if split == "train" and len(known) < 2:
+            raise DataError(
+                f"{root} has {len(known)} class, {', '.join(map(printable, known)) or 'none'}: name the folder that "
+                "holds the folders of the classes"
+            )
+        place = {name: i for i, name in enumerate(sorted(known))}
+        names, labels = zip(*[(f, place[name]) for name in sorted(files) for f in files[name]]) if files else ((), ())
+        if not names:
+            raise DataMissing(f"no image to {split} on in {self.folder}: put images into it as CLASS/NAME.jpg")
+        key = [str(self.folder.resolve()), *((n, stamp(self.folder / n)) for n in names)]
+        self.manifest = cached_manifest(
+            key,
+            list(names),
+            list(labels),
+            tuple(sorted(known)),
+            str(self.folder),
+            lambda: map(self._bytes, names),
+            channels=channels,
+            notes=(*notes, *more, first_names(sorted(known))),
+        )
 
     def _bytes(self, name: str) -> bytes:
         return read_file(self.folder / name)
 
-    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
-        return decoded_as(self.manifest.sizes[index], self._bytes(os.fsdecode(self.manifest.names[index])), shrink)
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        """Raises BadImage."""
+        return decoded_as(self.manifest, index, self._bytes(os.fsdecode(self.manifest.names[index])), shrink)
 
 
-def _sub_folder(root: Path, split: str) -> Path | None:
-    return next((root / name for name in SPLITS[split] if (root / name).is_dir()), None)
+def folder_of(root: Path, splits: dict[str, Path], split: str) -> Path:
+    """Where the images of a split lie.   Raises DataMissing."""
+    if not splits:
+        if split == "test":
+            raise DataMissing(f"{root} has no test/: evaluate on --split val, or on all")
+        return root
+    if split == "train" and "train" not in splits:
+        found = ", ".join(f"{path.name}/" for path in splits.values())
+        raise DataMissing(f"{root} has {found} but no train/: put the training classes there")
+    if split == "test" and "test" not in splits:
+        raise DataMissing(f"{root} has no test/: evaluate on --split val")
+    if split == "all":
+        split = next(part for part in ("val", "test", "train") if part in splits)
+    if split == "val":
+        split = next(part for part in ("val", "test", "train") if part in splits)
+    return splits[split]
 
 
-def _class_folders(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def hold_out(files: dict[str, list[str]], split: str) -> tuple[dict[str, list[str]], str]:
+    """The training or validation images of classes without a validation split, and a note.
 
-
-def _listing(folder: Path) -> list[str]:
-    """class/…/file of every image file, sorted."""
-    found = (f"{name}/{file}" for name in _class_folders(folder) for file in files_below(folder / name))
-    return sorted(filter(is_image_name, found))
-
-
-def files_below(folder: Path) -> Iterator[str]:
-    """Every file below `folder`, by its path from there; hidden files and folders are left alone.
-
-    Links are followed; a folder met twice, as in a loop of links, is entered once.
+    Where every class has one image, nothing can be held out: all are in both.
     """
-    seen = set()
-    for path, folders, files in os.walk(folder, followlinks=True, onerror=_stop):
-        here = os.stat(path)
-        if (here.st_dev, here.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        inside = os.path.relpath(path, folder)
-        yield from (os.path.normpath(f"{inside}/{file}") for file in sorted(files) if not file.startswith("."))
+    taken = {name: held_out(images) for name, images in files.items()}
+    count, total = sum(map(len, taken.values())), sum(map(len, files.values()))
+    if not count:
+        return files, "every class has one image: nothing is held out, validation is on the training images"
+    kept = {name: [i for i in images if (i in taken[name]) == (split == "val")] for name, images in files.items()}
+    return kept, f"no validation split: {count} of {total} images are held out, a tenth of each class"
 
 
-def is_image_name(name: str) -> bool:
-    """By its suffix alone."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
-
-
-def _stop(error: OSError) -> None:
-    """A folder that cannot be listed is no empty folder."""
-    raise error
-
-
-def _held_out(name: str) -> bool:
-    return int(hashlib.sha1(os.fsencode(name)).hexdigest(), 16) % HELD_OUT == 0
+def first_names(classes: list[str]) -> str:
+    """The first classes in words."""
+    shown = ", ".join(map(printable, classes[:5]))
+    return f"classes: {shown}{', …' if len(classes) > 5 else ''}"

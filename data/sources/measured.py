@@ -4,20 +4,21 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import PIL
-from jaxtyping import Int, UInt8
+from jaxtyping import Num
 
 from ..errors import BadImage
 from ..manifest import Manifest, as_names, printable
-from .decode import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SCANS, MAX_SIDE, decode, read_size
+from .decode import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SCANS, MAX_SIDE, decode, read_size, read_type
 
 RULES = [PIL.__version__, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, MAX_SCANS]  # what a measured size depends on
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def stamp(path: Path) -> tuple[int, int] | None:
     """Size and time of change; None where there is no file, as behind a broken link."""
     try:
         return (stat := path.stat()).st_size, stat.st_mtime_ns
@@ -28,23 +29,27 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def cached_manifest(
     key: object,
     names: list[str],
-    labels: list[int],
+    labels: list[int] | list[list[int]],
     classes: tuple[str, ...],
     where: str,
     contents: Callable[[], Iterable[bytes]],
+    *,
+    channels: int = 3,
+    notes: tuple[str, ...] = (),
 ) -> Manifest:
     """The manifest of encoded images, from the cache if these very files were measured before.
 
     Only headers are read. Unreadable images are set aside by name.
     """
-    digest = hashlib.sha256(json.dumps([RULES, repr(key), classes, labels]).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(json.dumps([RULES, repr(key), classes, labels, channels]).encode()).hexdigest()[:24]
     file = cache_folder() / f"sizes-{digest}.npz"
     measured = _stored(file, len(names))
     if measured is None:
-        measured = measure(names, contents)
+        measured = measure(names, contents, channels)
         _store(file, *measured)
     sizes, reasons = measured
     good = sizes.min(-1) > 0
+    dtype = pixel_type(contents, good, channels)
     return Manifest(
         names=as_names(names)[good],
         sizes=sizes[good],
@@ -52,28 +57,43 @@ def cached_manifest(
         classes=classes,
         where=where,
         set_aside=tuple((printable(names[i]), why) for i, why in zip(np.flatnonzero(~good), reasons)),
+        channels=channels,
+        dtype=dtype,
+        notes=notes,
     )
 
 
-def measure(names: list[str], contents: Callable[[], Iterable[bytes]]) -> tuple[np.ndarray, list[str]]:
+def pixel_type(contents: Callable[[], Iterable[bytes]], good: np.ndarray, channels: int) -> str:
+    """uint8, or float32 where the first good image has more bits; the others must be like it."""
+    if not good.any():
+        return "uint8"
+    return read_type(next(islice(contents(), int(good.argmax()), None)), channels)
+
+
+def measure(
+    names: list[str], contents: Callable[[], Iterable[bytes]], channels: int = 3
+) -> tuple[np.ndarray, list[str]]:
     """Upright sizes from the headers; 0 x 0 for an image that cannot be used, and the reasons of these in order."""
     sizes, reasons = np.zeros((len(names), 2), np.int32), []
     readers = iter(contents())
     for i in range(len(names)):
         try:
-            sizes[i] = read_size(next(readers))
+            sizes[i] = read_size(next(readers), channels)
         except BadImage as error:
             reasons.append(str(error))
     return sizes, reasons
 
 
-def decoded_as(size: Int[np.ndarray, " 2"], data: bytes, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
-    """The image, of the size for which it was planned, or that divided by `shrink`.   Raises BadImage."""
-    image = decode(data, shrink)
+def decoded_as(manifest: Manifest, index: int, data: bytes, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+    """An image of the size for which it was planned, or that divided by `shrink`.   Raises BadImage."""
+    size = manifest.sizes[index]
+    image = decode(data, shrink, manifest.channels)
     if image.shape[:2] not in (tuple(size), tuple(-(-size // shrink))):
         raise BadImage(
             f"{image.shape[0]} x {image.shape[1]} pixels, but {size[0]} x {size[1]} when it was measured: start anew"
         )
+    if image.dtype != manifest.dtype:
+        raise BadImage(f"holds {image.dtype}, the first image of the set {manifest.dtype}: convert one of them")
     return image
 
 

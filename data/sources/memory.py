@@ -1,7 +1,7 @@
 """Decoded images kept in memory, so that a small set is decoded once and not once an epoch."""
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num
 
 from .source import Source
 
@@ -17,7 +17,7 @@ class CachedInMemory:
         self.source = source
         self.limit = limit
         self.manifest = source.manifest
-        self.kept: dict[tuple[int, int], UInt8[np.ndarray, "h w 3"]] = {}
+        self.kept: dict[tuple[int, int], Num[np.ndarray, "h w C"]] = {}
         self.rigid: set[int] = set()  # images that come in full whatever is asked for
         self.bytes = 0
 
@@ -27,7 +27,7 @@ class CachedInMemory:
     def __setstate__(self, state: tuple[Source, int]) -> None:
         self.__init__(*state)
 
-    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""
         if index in self.rigid:
             shrink = 1

@@ -1,81 +1,150 @@
 """Encoded images in parquet files."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num
 
 from ..errors import DataError, DataMissing
-from .measured import _stamp, cached_manifest, decoded_as
+from .folder import first_names
+from .label_sets import fill_up
+from .layout import held_out, part_of
+from .measured import cached_manifest, decoded_as, stamp
 from .parquet_columns import class_names, read_images, read_labels
-from .source import SPLITS, Source, existing
+from .source import Source, existing
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """ROOT/train*.parquet and ROOT/val*.parquet with encoded images, as data sets on the Hugging Face hub."""
+    """ROOT/train*.parquet and ROOT/val*.parquet (or test*), or in ROOT/data/, with encoded images, as data sets on the
+    Hugging Face hub; a train split alone has a tenth of each class held out."""
 
     image: str = "image"
     """Column of images: bytes, or a struct with `bytes`."""
     label: str = "label"
-    """Column of labels: class names, or integers."""
+    """Column of labels: class names, integers, or lists of them for sets of classes."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
-        return ParquetImages(existing(root), split, self.image, self.label)
+        """The images of a split: train, val, test, or all of them."""
+        return ParquetImages(existing(root), split, self.image, self.label, channels)
 
 
 class ParquetImages:
     """Encoded images in parquet files, held in memory as they are; see `Parquet`."""
 
-    def __init__(self, root: Path, split: str, image: str, label: str):
-        self.files = _shards(root, split)
-        self.column = image
-        training = _shards(root, "train")
-        known, values = ([read_labels(f, label) for f in files] for files in (training, self.files))
-        names = [f"{f.name}:{i}" for f, inside in zip(self.files, values) for i in range(len(inside))]
-        where = f"{root} ({split})"
-        labels, classes = _numbered(_chain(known), _chain(values), class_names(training[0], label), where)
-        stats = [(str(f.resolve()), _stamp(f)) for f in self.files]
-        self.manifest = cached_manifest([stats, image, label], names, labels, classes, where, lambda: self.encoded)
+    def __init__(self, root: Path, split: str, image: str, label: str, channels: int = 3):
+        shards = shards_of(root)
+        self.column, self.files = image, files_of(root, shards, split)
+        known = [named_labels(f, label) for f in shards.get("train", self.files)]
+        classes = classes_of(shards.get("train", self.files), label, [s for each in known for s in each])
+        sets = [s for f in self.files for s in named_labels(f, label)]
+        names = [f"{f.name}:{i}" for f in self.files for i in range(len(named_labels(f, label)))]
+        kept = np.arange(len(names))
+        notes = [first_names(list(classes))]
+        if split in ("train", "val") and shards.keys() <= {"train"}:
+            kept = part_held_out(names, sets, split)
+            notes.append(f"no validation split: {len(kept)} of {len(names)} images are in the {split} part of it")
+        self.names, self.kept = names, kept
+        labels = numbered([sets[i] for i in kept], classes, is_set=is_set(self.files[0], label), where=str(root))
+        stats = [(str(f.resolve()), stamp(f)) for f in self.files]
+        self.manifest = cached_manifest(
+            [stats, image, label, split],
+            [names[i] for i in kept],
+            labels,
+            classes,
+            f"{root} ({split})",
+            lambda: (self.encoded[i] for i in kept),
+            channels=channels,
+            notes=tuple(notes),
+        )
         place = {os.fsencode(name): i for i, name in enumerate(names)}
         self.places = np.array([place[name] for name in self.manifest.names.tolist()], np.int64)
 
     @cached_property
     def encoded(self) -> list[bytes]:
-        return _chain([read_images(f, self.column) for f in self.files])
+        """The files' images, read when the first is asked for."""
+        return list(chain.from_iterable(read_images(f, self.column) for f in self.files))
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k != "encoded"}
 
-    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
-        return decoded_as(self.manifest.sizes[index], self.encoded[self.places[index]], shrink)
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        """Raises BadImage."""
+        return decoded_as(self.manifest, index, self.encoded[self.places[index]], shrink)
 
 
-def _shards(root: Path, split: str) -> list[Path]:
-    for name in SPLITS[split]:
-        if files := sorted(root.glob(f"{name}*.parquet")):
-            return files
-    raise DataMissing(f"no {SPLITS[split][0]}*.parquet in {root}: name the files so, or set data.root")
+def shards_of(root: Path) -> dict[str, list[Path]]:
+    """Files by their part, train, val or test; those of ROOT/data/ where ROOT has none.   Raises DataMissing."""
+    for folder in (root, root / "data"):
+        found: dict[str, list[Path]] = {}
+        for file in sorted(folder.glob("*.parquet")):
+            if part := part_of(file.stem):
+                found.setdefault(part, []).append(file)
+        if found:
+            return found
+    raise DataMissing(f"no train*.parquet in {root}, nor in its data/: name the files so, or set data.root")
 
 
-def _chain(lists: Iterable[list]) -> list:
-    return [value for inside in lists for value in inside]
+def files_of(root: Path, shards: dict[str, list[Path]], split: str) -> list[Path]:
+    """The files of a split.   Raises DataMissing."""
+    order = {"train": ("train",), "test": ("test",), "val": ("val", "test", "train"), "all": ("val", "test", "train")}
+    part = next((part for part in order[split] if part in shards), None)
+    if part is None:
+        raise DataMissing(f"no {split}*.parquet in {root}; found are {', '.join(shards)}: name the files so")
+    return shards[part]
 
 
-def _numbered(known: list, values: list, named: tuple[str, ...], where: str) -> tuple[list[int], tuple[str, ...]]:
-    """Labels as integers, and the classes, which are those of the training labels `known`."""
-    kinds = {*map(type, known), *map(type, values)}
-    if kinds == {int, str}:
-        raise DataError(f"{where}: labels are integers in one file and names in another: write them alike")
-    if kinds == {int}:
-        return values, named or tuple(str(i) for i in range(max(known, default=-1) + 1))
-    classes = tuple(sorted(set(known)))
-    unknown = sorted(set(values) - set(classes))
+def named_labels(file: Path, column: str) -> list[tuple[str, ...]]:
+    """The class names of every image: integers mean the names that their own file stores."""
+    names = class_names(file, column)
+
+    def name(value: int | str) -> str:
+        if isinstance(value, str) or not names:
+            return str(value)
+        if value >= len(names):
+            raise DataError(f"{file}: {column} {value}, but the file names {len(names)} classes: mend one of them")
+        return names[value]
+
+    return [tuple(name(v) for v in (value if isinstance(value, list) else [value])) for value in read_labels(file, column)]
+
+
+def classes_of(files: list[Path], label: str, sets: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The names that the training files store, in their order; else those that occur, numbers by size."""
+    stored = dict.fromkeys(name for file in files for name in class_names(file, label))
+    if stored:
+        return tuple(stored)
+    used = {name for names in sets for name in names}
+    if used and all(name.isdecimal() for name in used):
+        return tuple(str(i) for i in range(max(map(int, used)) + 1))
+    return tuple(sorted(used))
+
+
+def is_set(file: Path, column: str) -> bool:
+    """Whether a column holds sets of labels."""
+    return any(isinstance(value, list) for value in read_labels(file, column)[:1])
+
+
+def numbered(
+    sets: list[tuple[str, ...]], classes: tuple[str, ...], is_set: bool, where: str
+) -> list[int] | list[list[int]]:
+    """Places of names in `classes`.   Raises DataError on a name that is not there."""
+    place = {name: i for i, name in enumerate(classes)}
+    unknown = sorted({name for names in sets for name in names} - place.keys())
     if unknown:
         raise DataError(f"{where}: label {unknown[0]!r} does not occur in the training files: mend it, or train on it")
-    label_of = {name: i for i, name in enumerate(classes)}
-    return [label_of[v] for v in values], classes
+    found = [[place[name] for name in names] for names in sets]
+    return fill_up(found) if is_set else [places[0] for places in found]
+
+
+def part_held_out(names: list[str], sets: list[tuple[str, ...]], split: str) -> np.ndarray:
+    """Places of the training or validation images where a train split is alone: a tenth of each class is held out."""
+    of_class: dict[tuple[str, ...], list[str]] = {}
+    for name, classes in zip(names, sets):
+        of_class.setdefault(classes[:1], []).append(name)
+    taken = set().union(*(held_out(images) for images in of_class.values()))
+    chosen = [i for i, name in enumerate(names) if (name in taken) == (split == "val")]
+    return np.array(chosen if taken else range(len(names)), np.int64)

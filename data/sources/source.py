@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Num
 
-from ..errors import DataMissing
+from ..errors import DataError, DataMissing
 from ..manifest import Manifest, as_names
-
-SPLITS = {"train": ("train",), "val": ("val", "validation", "valid", "test")}
-
 
 @runtime_checkable
 class Source(Protocol):
@@ -19,8 +16,9 @@ class Source(Protocol):
 
     manifest: Manifest
 
-    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
-        """In full, or where the source can at 1 / shrink of its sides, rounded up.   Raises BadImage."""
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        """Upright, uint8 or float32 as the manifest says; in full, or where the source can at 1 / shrink of its sides,
+        rounded up.   Raises BadImage."""
         ...
 
 
@@ -34,17 +32,33 @@ def existing(root: str) -> Path:
 
 
 class Arrays:
-    """Images in memory, each h w 3 uint8."""
+    """Images in memory, each h w C: uint8, or float32 that is normalized already. Raises DataError on other arrays."""
 
-    def __init__(self, images: Sequence[np.ndarray], labels: Int[np.ndarray, " N"], classes: tuple[str, ...]):
+    def __init__(self, images: Sequence[np.ndarray], labels: Int[np.ndarray, "N *M"], classes: tuple[str, ...]):
         self.images = images
+        channels, dtype = _kind(images)
         self.manifest = Manifest(
             names=as_names([str(i) for i in range(len(images))]),
             sizes=np.array([image.shape[:2] for image in images], np.int32).reshape(-1, 2),
             labels=np.asarray(labels, np.int32),
             classes=classes,
             where="arrays in memory",
+            channels=images[0].shape[2] if len(images) else 3,
+            dtype=str(images[0].dtype) if len(images) else "uint8",
+            channels=channels,
+            dtype=dtype,
         )
 
-    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         return self.images[index]
+
+
+def _kind(images: Sequence[np.ndarray]) -> tuple[int, str]:
+    """Channels and dtype that all images share."""
+    kinds = {(image.ndim, image.shape[-1], image.dtype.name) for image in images}
+    for ndim, _, dtype in kinds:
+        if ndim != 3 or dtype not in ("uint8", "float32"):
+            raise DataError(f"arrays in memory: an array of {ndim} axes and {dtype}, not h w C of uint8 or float32")
+    if len(kinds) > 1:
+        raise DataError(f"arrays in memory differ in channels or dtype: {sorted(kinds)}; convert them to one kind")
+    return next(((channels, dtype) for _, channels, dtype in kinds), (3, "uint8"))

@@ -1,0 +1,107 @@
+"""Images of any number of channels: NumPy files, and TIFF files with a page for each channel.
+
+Values: uint8 as they are, uint16 as x / 32767.5 − 1, floats as they are, for they count as normalized already.
+"""
+
+import io
+import math
+import struct
+import zipfile
+
+import numpy as np
+from jaxtyping import Num
+from PIL import Image, ImageSequence
+
+from ..errors import BadImage
+
+MAX_PIXELS = 64_000_000  # of one channel
+ARRAY = b"\x93NUMPY"
+
+
+def is_array(data: bytes) -> bool:
+    """Whether bytes are a .npy or .npz file."""
+    return data.startswith(ARRAY) or data.startswith(b"PK\x03\x04")
+
+
+def array_header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of a NumPy file, without its numbers.   Raises BadImage."""
+    try:
+        if not data.startswith(ARRAY):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                names = archive.namelist()
+                if len(names) != 1:
+                    raise BadImage(f"holds {len(names)} arrays: save one image a file")
+                with archive.open(names[0]) as member:
+                    data = member.read(4096)
+        file = io.BytesIO(data)
+        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read[np.lib.format.read_magic(file)[0]](file)
+    except BadImage:
+        raise
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, struct.error, SyntaxError) as error:
+        raise BadImage(f"is no NumPy file, {error}: save it anew with numpy.save") from None
+    return shape, dtype
+
+
+def bands_header(data: bytes, channels: int) -> tuple[int, int, np.dtype]:
+    """Height, width and dtype of an image of so many channels.   Raises BadImage."""
+    if is_array(data):
+        shape, dtype = array_header(data)
+        height, width = checked_shape(shape, channels)
+    else:
+        with opened(data) as image:
+            width, height = image.size
+            pages = getattr(image, "n_frames", 1)
+            if pages != channels:
+                raise BadImage(f"has {pages} pages, the model reads {channels} channels: one page for each")
+            dtype = np.dtype({"L": "uint8", "I;16": "uint16", "I;16B": "uint16", "F": "float32"}.get(image.mode, "O"))
+    if dtype not in (np.uint8, np.uint16) and not np.issubdtype(dtype, np.floating):
+        raise BadImage(f"holds {dtype}, whose range is not known: convert it to uint8, uint16 or float32")
+    if not 0 < height * width <= MAX_PIXELS:
+        raise BadImage(f"{height} x {width} pixels, allowed are 1 to {MAX_PIXELS}: scale it down")
+    return height, width, dtype
+
+
+def read_bands(data: bytes, channels: int) -> Num[np.ndarray, "h w C"]:
+    """An image of so many channels.   Raises BadImage."""
+    height, width, _ = bands_header(data, channels)
+    try:
+        if is_array(data):
+            found = np.load(io.BytesIO(data), allow_pickle=False)
+            array = found if isinstance(found, np.ndarray) else next(iter(found.values()))
+        else:
+            with opened(data) as image:
+                array = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)], -1)
+        pixels = scaled(array.reshape(height, width, channels))
+    except BadImage:
+        raise
+    except Exception as error:  # decoders raise whatever they meet
+        raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from error
+    if not np.isfinite(pixels).all():
+        raise BadImage("holds numbers that are not finite: mend or remove it")
+    return pixels
+
+
+def scaled(pixels: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
+    """uint8 as it is, uint16 as x / 32767.5 − 1, floats as float32."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    values = pixels.astype(np.float32)
+    return values / np.float32(32767.5) - 1 if pixels.dtype == np.uint16 else values
+
+
+def checked_shape(shape: tuple[int, ...], channels: int) -> tuple[int, int]:
+    """Height and width of an array h w C, or h w where C is 1.   Raises BadImage."""
+    if len(shape) == 2 and channels == 1:
+        shape = (*shape, 1)
+    if len(shape) != 3 or shape[2] != channels or not math.prod(shape):
+        raise BadImage(f"is an array of {' x '.join(map(str, shape))}, the model reads height x width x {channels}")
+    return shape[0], shape[1]
+
+
+def opened(data: bytes) -> Image.Image:
+    """A TIFF file.   Raises BadImage."""
+    try:
+        return Image.open(io.BytesIO(data), formats=("TIFF",))
+    except Exception as error:  # parsers raise whatever they meet
+        raise BadImage(f"is no TIFF file of pages, {error or type(error).__name__}: save it anew") from error

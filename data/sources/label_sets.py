@@ -1,0 +1,111 @@
+"""A folder of images and a table of their label sets.
+
+    ROOT/labels.csv          file,labels        a header, then a line for each image
+                             cat/a.jpg,cat;pet  paths from ROOT, names with ; between them, none for no class
+    ROOT/train/labels.csv, ROOT/val/labels.csv  the same for each split
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Num
+
+from ..errors import DataError, DataMissing
+from .decode import read_file
+from .folder import first_names
+from .layout import held_out
+from .measured import cached_manifest, decoded_as, stamp
+from .source import Source, existing
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """A folder of images with `labels.csv`: the classes of each image, for --task multilabel."""
+
+    table: str = "labels.csv"
+    """Name of the table."""
+    separator: str = ";"
+    """Between the classes of an image."""
+
+    def open(self, root: str, split: str, channels: int = 3) -> Source:
+        """The images of a split: train, val, test, or all of them."""
+        return LabelledFiles(existing(root), split, self.table, self.separator, channels)
+
+
+class LabelledFiles:
+    """Images that a table names; see `LabelSets`."""
+
+    def __init__(self, root: Path, split: str, table: str, separator: str, channels: int = 3):
+        self.folder = folder_of(root, split, table)
+        training = root / "train" if (root / "train" / table).is_file() else self.folder
+        known = read_table(training / table, separator)
+        classes = tuple(sorted({name for names in known.values() for name in names}))
+        sets = known if training == self.folder else read_table(self.folder / table, separator)
+        unknown = sorted({name for names in sets.values() for name in names} - {*classes})
+        if unknown:
+            raise DataError(f"{self.folder / table}: class {unknown[0]!r} does not occur in training: add or remove it")
+        notes = [first_names(list(classes))]
+        if self.folder == root and split in ("train", "val"):
+            taken = held_out(list(sets))
+            sets = {name: names for name, names in sets.items() if (name in taken) == (split == "val")}
+            notes.append(f"no validation split: {len(taken)} images are held out, a tenth")
+        place = {name: i for i, name in enumerate(classes)}
+        names = sorted(sets)
+        key = [str(self.folder.resolve()), *((n, stamp(self.folder / n)) for n in names)]
+        self.manifest = cached_manifest(
+            key,
+            names,
+            fill_up([[place[c] for c in sets[name]] for name in names]),
+            classes,
+            str(self.folder),
+            lambda: map(self._bytes, names),
+            channels=channels,
+            notes=tuple(notes),
+        )
+
+    def _bytes(self, name: str) -> bytes:
+        return read_file(self.folder / name)
+
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        """Raises BadImage."""
+        return decoded_as(self.manifest, index, self._bytes(os.fsdecode(self.manifest.names[index])), shrink)
+
+
+def folder_of(root: Path, split: str, table: str) -> Path:
+    """Where the table of a split lies.   Raises DataMissing."""
+    order = {"train": ("train", ""), "val": ("val", "test", ""), "test": ("test",), "all": ("", "val", "test", "train")}
+    for part in order[split]:
+        if (root / part / table).is_file():
+            return root / part
+    raise DataMissing(f"no {table} for {split} in {root}: write one with the columns file and labels")
+
+
+def read_table(path: Path, separator: str) -> dict[str, list[str]]:
+    """Class names by file.   Raises DataError, with the line."""
+    found: dict[str, list[str]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.DictReader(file)
+            if lines.fieldnames is None or not {"file", "labels"} <= {*lines.fieldnames}:
+                raise DataError(f"{path} has no columns file and labels in its first line: add it")
+            for line in lines:
+                name = line["file"]
+                if not name or name in found:
+                    raise DataError(f"{path}, line {lines.line_num}: file {name!r} is empty or named twice: mend it")
+                found[name] = [c.strip() for c in (line["labels"] or "").split(separator) if c.strip()]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no table in UTF-8, {error}: save it anew") from None
+    if not found:
+        raise DataError(f"{path} names no image: add a line for each")
+    return found
+
+
+def fill_up(sets: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Label sets of one length, with −1 after the last; doubles are taken once."""
+    unique = [sorted({*labels}) for labels in sets]
+    longest = max(map(len, unique), default=0) or 1
+    return [labels + [-1] * (longest - len(labels)) for labels in unique]

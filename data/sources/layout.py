@@ -1,0 +1,130 @@
+"""How a folder of images is laid out: its splits, its classes, and what is left out of it by name."""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import DataError, DataMissing
+from ..manifest import printable
+
+SUFFIXES = set(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga".split())
+BANDS = {".npy", ".npz"}
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+JUNK = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
+HELD_OUT = 10  # without a validation split, one image in ten of each class is held out
+
+
+def splits_of(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Folders of splits by their part, train, val or test, and notes on what was left out.
+
+    A folder is a split if its name has one word of SPLITS, in any case, and it holds folders of images but no image: a
+    folder `train` with images in it is a class. Raises DataError where two folders are the same part.
+    """
+    found: dict[str, Path] = {}
+    notes = []
+    nested = [path for path in folders_in(root)[0] if holds_folders(path)]
+    for path in nested:
+        part = part_of(path.name)
+        if part in found:
+            raise DataError(f"{root} has {found[part].name}/ and {path.name}/, both for {part}: move one of them away")
+        if part:
+            found[part] = path
+    if found:
+        others = [printable(p.name) for p in folders_in(root)[0] if p not in found.values()]
+        notes += [f"left out beside the splits: {', '.join(others)}"] if others else []
+    return found, notes
+
+
+def part_of(name: str) -> str:
+    """train, val or test for the name of a folder or file; empty where it names none, or several."""
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    parts = [part for part, known in SPLITS.items() if words & {*known}]
+    return parts[0] if len(parts) == 1 else ""
+
+
+def holds_folders(folder: Path) -> bool:
+    """Whether a folder has folders in it, and no image."""
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return any(p.is_dir() for p in inside) and not any(is_image_name(p.name) for p in inside if p.is_file())
+
+
+def folders_in(root: Path) -> tuple[list[Path], list[str]]:
+    """Folders that people made, sorted, and notes on those that are left out: junk of systems, our own outputs."""
+    kept, left = [], []
+    for path in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        (left if path.name.lower() in JUNK or is_ours(path) else kept).append(path)
+    notes = [f"left out: {', '.join(printable(p.name) for p in left)}/, no folder of images"] if left else []
+    return kept, notes
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is, or holds, a run or a cache of this project."""
+    marks = ("config.json", "about.json")
+    return any((place / mark).is_file() for place in (folder, *folder.glob("*")) for mark in marks)
+
+
+def classes_in(folder: Path, suffixes: set[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Image files of each class by their path from `folder`, and notes. Names are NFC, so that two systems agree."""
+    folders, notes = folders_in(folder)
+    found: dict[str, list[str]] = {}
+    others: Counter[str] = Counter()
+    for path in folders:
+        files = [f"{path.name}/{file}" for file in files_below(path)]
+        images = sorted(file for file in files if is_image_name(file, suffixes))
+        others.update(Path(file).suffix or "no suffix" for file in files if not is_image_name(file, suffixes))
+        found.setdefault(unicodedata.normalize("NFC", path.name), []).extend(images)
+    empty = [printable(name) for name, files in found.items() if not files]
+    notes += [f"classes without an image, left out: {', '.join(empty)}"] if empty else []
+    notes += [f"{folder}: {not_read(others)}"] if others else []
+    return {name: files for name, files in found.items() if files}, notes
+
+
+def not_read(others: Counter[str]) -> str:
+    """Files that are no images by their suffix, in words."""
+    kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in others.most_common())
+    return f"{others.total()} files are not read, by their suffix: {kinds}"
+
+
+def held_out(names: Sequence[str]) -> set[str]:
+    """A tenth of the images of a class, at least one, by the hash of their names; never the last one.
+
+    The same in every process.
+    """
+    count = min(len(names) - 1, max(1, round(len(names) / HELD_OUT)))
+    return set(sorted(names, key=lambda name: hashlib.sha1(os.fsencode(name)).digest())[:count])
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Every file below `folder`, by its path from there; hidden files and folders are left alone.
+
+    Links are followed; a folder met twice, as in a loop of links, is entered once.
+    """
+    seen = set()
+    for path, folders, files in os.walk(folder, followlinks=True, onerror=_stop):
+        here = os.stat(path)
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        inside = os.path.relpath(path, folder)
+        yield from (os.path.normpath(f"{inside}/{file}") for file in sorted(files) if not file.startswith("."))
+
+
+def is_image_name(name: str, suffixes: set[str] = SUFFIXES) -> bool:
+    """Whether a name has the suffix of an image."""
+    return os.path.splitext(name)[1].lower() in suffixes
+
+
+def suffixes_for(channels: int) -> set[str]:
+    """Suffixes of files that may hold images of so many channels."""
+    return SUFFIXES | BANDS if channels in (1, 3, 4) else BANDS | {".tif", ".tiff"}
+
+
+def _stop(error: OSError) -> None:
+    """A folder that cannot be listed is no empty folder."""
+    raise error
