@@ -10,6 +10,7 @@ from jaxtyping import Int, Num
 from ..errors import DataError, DataMissing
 from ..manifest import Manifest, as_names
 
+
 @runtime_checkable
 class Source(Protocol):
     """Images with known sizes and labels."""
@@ -43,8 +44,6 @@ class Arrays:
             labels=np.asarray(labels, np.int32),
             classes=classes,
             where="arrays in memory",
-            channels=images[0].shape[2] if len(images) else 3,
-            dtype=str(images[0].dtype) if len(images) else "uint8",
             channels=channels,
             dtype=dtype,
         )
