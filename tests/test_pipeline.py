@@ -6,30 +6,34 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from data.images import pack_images, unpack_images
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
-from data.augment import crop_box
-from data.errors import BadImage, DataError
+from data.augment import augment, crop_box, jitter, rotate
+from data.errors import BadImage
 from data.manifest import Manifest
 from data.pipeline import HostShard, batches
 from data.plan import Plan, plan_epoch
-from data.rows import PlannedRows
-from data.sampling.augment import Augment
+from data.rows import Pixels, PlannedRows
+from data.sampling.augment import Augment, Mix
 from data.sampling.dropping import Beta, Constant, Dropping
 from data.sampling.packing import Packing
-from data.sampling.resolution import Native, Sides
+from data.sampling.resolution import Sides
 from data.sources.decode import resize
 from data.sources.digits import DigitStrips
 from data.sources.source import Arrays
 from data.stream import Epochs
+from data.tasks import DataTask
+from data.tasks.classify import Classify
 from reference.patches import patchify, unpatchify
-from reference.rows import Row
+from reference.rows import Batch, Row
 from tests.support import laws
 from tests.support.strategies import seeds
 
-PATCH, T, I = 4, 48, 6
+T, I = 48, 6
+PATCH = 4, 4
+PIXELS = Pixels(PATCH)
 EPOCHS = 3
 HARD = Augment(flip=True, crop=0.4, stretch=0.3, jitter=0.3)
 
@@ -37,6 +41,7 @@ rng = np.random.default_rng(0)
 IMAGES = [rng.integers(0, 256, (*rng.integers(4, 40, 2), 3), np.uint8) for _ in range(30)]
 LABELS = rng.integers(0, 5, len(IMAGES)).astype(np.int32)
 ARRAYS = Arrays(IMAGES, LABELS, tuple("abcde"))
+TASK = Classify()
 
 
 @dataclass
@@ -52,13 +57,13 @@ class Spoilt:
         return IMAGES[index]
 
 
-def plans_of(source, dropping: Dropping, **packing) -> list[Plan]:
+def plans_of(source, dropping: Dropping, patch: tuple[int, int] = PATCH, **packing) -> list[Plan]:
     return [
         plan_epoch(
             source.manifest.sizes,
             seed=7,
             epoch=epoch,
-            patch_size=PATCH,
+            patch_size=patch,
             resolution=Sides(8, 24),
             dropping=dropping,
             packing=Packing(T, I, **packing),
@@ -71,10 +76,15 @@ def plans_of(source, dropping: Dropping, **packing) -> list[Plan]:
 PLANS = plans_of(ARRAYS, Constant(0.3))
 
 
-def stream(source=ARRAYS, plans=PLANS, augment: Augment | None = HARD, seed: int = 7) -> PlannedRows:
+def stream(source=ARRAYS, plans=PLANS, augment: Augment | None = HARD, seed: int = 7, pixels=PIXELS) -> PlannedRows:
     """All epochs. The plans are a list: workers need nothing of the tests."""
     count = sum(len(plan.image_ids) for plan in plans)
-    return PlannedRows(source, Epochs(plans.__getitem__), count, PATCH, T, seed, augment)
+    return PlannedRows(source, Epochs(plans.__getitem__), count, pixels, T, seed, augment)
+
+
+def labelled(rows: PlannedRows, index: int, task: DataTask = TASK) -> Batch:
+    """A row with its targets."""
+    return task.batches(rows)[index]
 
 
 def same(a: Row, b: Row) -> None:
@@ -111,11 +121,11 @@ def test_rows_hold_what_the_plan_says():
     for plan in PLANS:
         for image_ids, grids, kept in zip(*plan[:3]):
             row, r = ROWS[r], r + 1
-            laws.gives_slots_their_labels(row, label_of)
+            laws.gives_slots_their_labels(labelled(stream(), r - 1), label_of)
             np.testing.assert_array_equal(row.image_ids, image_ids)
             np.testing.assert_array_equal(row.grids, grids)
             np.testing.assert_array_equal([(row.segment_ids == s + 1).sum() for s in range(I)], kept)
-            assert row.patches.dtype == np.uint8 and row.patches.shape == (T, 3 * PATCH**2)
+            assert row.patches.dtype == np.uint8 and row.patches.shape == (T, 3 * 4 * 4)
             assert not row.patches[row.segment_ids == 0].any()
 
 
@@ -217,7 +227,7 @@ def test_digit_strips_keep_their_labels(fill):
     rows = stream(strips, plans_of(strips, Beta(0.5, 0.9), fill=fill))
     label_of = dict(enumerate(strips.manifest.labels.tolist()))
     for g in range(len(rows)):
-        laws.gives_slots_their_labels(rows[g], label_of)
+        laws.gives_slots_their_labels(labelled(rows, g), label_of)
 
 
 @given(bad=st.frozensets(st.integers(0, len(IMAGES) - 1)))
@@ -225,11 +235,11 @@ def test_digit_strips_keep_their_labels(fill):
 def test_a_bad_image_leaves_an_empty_slot_and_its_neighbours_alone(bad):
     rows, label_of = stream(Spoilt(bad)), dict(enumerate(LABELS.tolist()))
     for g in range(len(PLANS[0].image_ids)):
-        row, whole = rows[g], images_in(ROWS[g])
-        laws.gives_slots_their_labels(row, label_of)
+        (row, targets), whole = labelled(rows, g), images_in(ROWS[g])
+        laws.gives_slots_their_labels(Batch(row, targets), label_of)
         assert sorted(row.image_ids) == sorted(ROWS[g].image_ids)
-        assert set(row.image_ids[(row.labels < 0) & (row.image_ids >= 0)]) == whole.keys() & bad
-        assert not row.grids[row.labels < 0].any()
+        assert set(row.image_ids[(targets.labels < 0) & (row.image_ids >= 0)]) == whole.keys() & bad
+        assert not row.grids[targets.labels < 0].any()
         left = images_in(row)
         assert left.keys() == whole.keys() - bad
         for i, tokens in left.items():
@@ -239,10 +249,10 @@ def test_a_bad_image_leaves_an_empty_slot_and_its_neighbours_alone(bad):
 
 def test_a_full_row_of_bad_images_is_padding_that_names_them():
     ids = np.arange(I, dtype=np.int32)[None]
-    plan = Plan(ids, np.ones((1, I, 2), np.int32), np.ones((1, I), np.int32), np.full((1, I), PATCH), ())
-    row = stream(Spoilt(frozenset(range(I))), [plan])[0]
+    plan = Plan(ids, np.ones((1, I, 2), np.int32), np.ones((1, I), np.int32), np.full((1, I, 2), PATCH), ())
+    row, targets = labelled(stream(Spoilt(frozenset(range(I))), [plan]), 0)
     assert row.image_ids.tolist() == list(range(I))
-    assert (row.labels == -1).all() and not row.segment_ids.any()
+    assert (targets.labels == -1).all() and not row.segment_ids.any()
     assert not row.patches.any() and not row.grids.any()
 
 
@@ -260,8 +270,8 @@ def test_tokens_do_not_depend_on_row_or_neighbours(place, augment):
                 np.pad(ids[order], (0, empty), constant_values=-1),
                 np.pad(grids[order], [(0, empty), (0, 0)]),
                 np.pad(kept[order], (0, empty)),
-                np.full(I, PATCH),
-            )
+                np.full((I, 2), PATCH),
+            )[0]
         )
 
     together = load(list(place))
@@ -274,12 +284,12 @@ def test_tokens_do_not_depend_on_row_or_neighbours(place, augment):
 def test_dropped_tokens_are_those_of_the_whole_image():
     image, grid = IMAGES[3], np.array([3, 4], np.int32)
     rows = stream(augment=None)
-    whole = patchify(resize(image, (3 * PATCH, 4 * PATCH)), (PATCH, PATCH))
-    some = rows.see(0, 3, grid, 5, PATCH)[0]
+    whole = patchify(resize(image, (3 * 4, 4 * 4)), PATCH)
+    some = rows.tokens(0, 3, grid, 5, PATCH)[0]
     stay = some.coords @ [4, 1]
     assert len(set(stay)) == 5 and (np.diff(stay) > 0).all()
     np.testing.assert_array_equal(some.patches, whole.patches[stay])
-    np.testing.assert_array_equal(rows.see(0, 3, grid, 12, PATCH)[0].patches, whole.patches)
+    np.testing.assert_array_equal(rows.tokens(0, 3, grid, 12, PATCH)[0].patches, whole.patches)
 
 
 @given(seed=seeds, crop=st.floats(0.01, 1), stretch=st.floats(0, 1))
@@ -297,7 +307,7 @@ def test_a_crop_stays_within_the_image_and_its_law(seed, crop, stretch):
 def augmented(draw: np.random.Generator, image: np.ndarray, size: tuple[int, int], law: Augment) -> np.ndarray:
     """As rows show it."""
     frame = 0, 0, image.shape[1], image.shape[0]
-    return changed(draw, resize(image, size, crop_box(draw, frame, law)), law)
+    return augment(draw, resize(image, size, crop_box(draw, frame, law)), law)
 
 
 @given(
@@ -323,39 +333,120 @@ def test_the_identity_changes_nothing_but_the_size(seed, size):
 
 def test_pixels_depend_on_seed_epoch_and_image_alone():
     def pixels(seed: int, epoch: int, image_id: int) -> np.ndarray:
-        return stream(seed=seed).see(epoch, image_id, np.array([4, 4], np.int32), 16, PATCH)[0].patches
+        return stream(seed=seed).tokens(epoch, image_id, np.array([4, 4], np.int32), 16, PATCH)[0].patches
 
     np.testing.assert_array_equal(pixels(1, 2, 3), pixels(1, 2, 3))
     for other in [(0, 2, 3), (1, 1, 3), (1, 2, 4)]:
         assert not np.array_equal(pixels(1, 2, 3), pixels(*other))
 
 
-@given(chosen=st.lists(st.integers(0, len(IMAGES) - 1), min_size=1, max_size=12))
-def test_unpack_images_inverts_pack_images(chosen):
-    images = [IMAGES[i] for i in chosen]
-    batch = pack_images(images, patch_size=PATCH, resolution=Native(), packing=Packing(96, I), longest_side=10)
-    assert batch.image_ids.shape == (len(batch.patches), I) and batch.patches.dtype == np.uint8
-    ids = unpack_images(batch, batch.image_ids)
-    np.testing.assert_array_equal(ids, np.arange(len(images)))
-    for image, grid in zip(images, unpack_images(batch, batch.grids)):
-        np.testing.assert_array_equal(grid, np.maximum(1, np.array(image.shape[:2]) // PATCH))
+# patches and channels of any shape ----------------------------------------------------------------------------
 
 
-def test_packed_images_keep_their_pixels():
-    image = rng.integers(0, 256, (3 * PATCH, 5 * PATCH, 3), np.uint8)
-    batch = pack_images(
-        [image, image[:PATCH]], patch_size=PATCH, resolution=Native(), packing=Packing(32, 2), longest_side=8
-    )
-    whole = batch.patches[batch.segment_ids == 1]
-    np.testing.assert_array_equal(unpatchify(whole, (3, 5), (PATCH, PATCH)), image)
+SHAPES = [((4, 4), 1), ((3, 7), 3), ((8, 2), 4), ((5, 4), 6)]
+shapes = pytest.mark.parametrize("patch, channels", SHAPES, ids=str)
+dtypes = pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 
 
-def test_an_image_that_fits_no_row_is_not_dropped_silently():
-    with pytest.raises(DataError, match="image 1 fits no row: 3 x 5 patches keep 15 tokens"):
-        pack_images(
-            [np.zeros((4, 4, 3), np.uint8), np.zeros((12, 20, 3), np.uint8)],
-            patch_size=PATCH,
-            resolution=Native(),
-            packing=Packing(14, 2),
-            longest_side=8,
-        )
+def bands(channels: int, dtype: type) -> Arrays:
+    """Images of so many channels, uint8 or normalized floats."""
+    draw = np.random.default_rng(1)
+    levels = [draw.integers(0, 256, (*draw.integers(4, 40, 2), channels), np.uint8) for _ in range(12)]
+    images = levels if dtype == np.uint8 else [(x / 127.5 - 1).astype(np.float32) for x in levels]
+    return Arrays(images, np.zeros(12, np.int32), ("a",))
+
+
+def shows_whole_images(row: Row, source: Arrays, patch: tuple[int, int]) -> None:
+    """Put together again, the tokens of an image are the image at its size in the plan, each channel resized alone."""
+    found = images_in(row)
+    assert found
+    for image_id, (patches, coords, grid) in found.items():
+        image, (height, width) = source.image(image_id), grid * patch
+        np.testing.assert_array_equal(coords, np.argwhere(np.ones(grid)))
+        assert patches.dtype == image.dtype
+        seen = unpatchify(patches, grid, patch)
+        assert seen.shape == (height, width, image.shape[2])
+        for c in range(image.shape[2]):
+            plane = Image.fromarray(image[..., c]).resize((width, height), Image.Resampling.BILINEAR)
+            np.testing.assert_array_equal(seen[..., c], plane)
+
+
+def rows_of_bands(patch: tuple[int, int], source: Arrays, augment: Augment | None = None) -> PlannedRows:
+    plans = plans_of(source, Constant(0.0), patch)
+    return stream(source, plans, augment, pixels=Pixels(patch, source.manifest.channels))
+
+
+@shapes
+@dtypes
+def test_patches_and_channels_may_have_any_shape(patch, channels, dtype):
+    source = bands(channels, dtype)
+    rows = rows_of_bands(patch, source)
+    for g in range(len(rows)):
+        assert rows[g].patches.shape == (T, channels * patch[0] * patch[1]) and rows[g].patches.dtype == dtype
+        shows_whole_images(rows[g], source, patch)
+
+
+@pytest.mark.parametrize(
+    "name, wrong",
+    [
+        ("patchify", lambda image, patch: patchify(image.swapaxes(0, 1), patch[::-1])),
+        ("patchify", lambda image, patch: patchify(image[..., ::-1], patch)),
+        ("resize", lambda image, size, box: np.repeat(resize(image, size, box)[..., :1], image.shape[2], -1)),
+        ("resize", lambda image, size, box: resize(image[:-1], size)),
+    ],
+    ids=["columns first", "channels turned round", "one channel for all", "a line lost"],
+)
+def test_another_picture_is_caught(monkeypatch, name, wrong):
+    source = bands(6, np.uint8)
+    monkeypatch.setattr("data.rows." + name, wrong)
+    laws.caught(shows_whole_images, rows_of_bands((5, 4), source)[0], source, (5, 4))
+
+
+@shapes
+@dtypes
+def test_training_changes_images_of_any_channels(patch, channels, dtype):
+    """Cropped, turned, jittered and mixed; every channel keeps its dtype, and every epoch draws its own."""
+    source = bands(channels, dtype)
+    law = Augment(True, 0.4, 0.3, 0.2, 0.3, Mix(1.0, 0.8, 0.5))
+    rows = rows_of_bands(patch, source, law)
+    for g in range(len(rows)):
+        row = rows[g]
+        assert row.patches.dtype == dtype and np.isfinite(row.patches).all()
+        same(row, rows[g])
+    assert not np.array_equal(rows[0].patches, rows_of_bands(patch, source)[0].patches)
+
+
+@dtypes
+def test_turned_corners_are_grey(dtype):
+    """What comes into view is mid-grey in every channel: 128, or 0 in normalized pixels; the rest stays as it was."""
+    for channels in (1, 3, 6):
+        image = np.full((9, 9, channels), 7, dtype)
+        turned = rotate(image, np.pi / 4)
+        assert turned.dtype == dtype and (turned[0, 0] == (128 if dtype == np.uint8 else 0)).all()
+        assert (turned[4, 4] == 7).all()
+
+
+@given(seed=seeds, amount=st.floats(0.1, 1))
+def test_jitter_of_grey_is_that_of_grey_in_three_channels(seed, amount):
+    """Saturation does nothing to grey, whatever the channels; the luma of three equal channels is that channel."""
+    grey = np.random.default_rng(seed).integers(0, 256, (5, 7, 1), np.uint8)
+    one, three = (jitter(np.random.default_rng(seed), np.repeat(grey, n, -1), amount) for n in (1, 3))
+    assert np.abs(three.astype(int) - one).max() <= 1, "but for rounding"
+
+
+def test_a_row_of_unreadable_images_keeps_its_shape():
+    """Patches of a row that holds no image are zeros of the shape and dtype that the others have."""
+    source = bands(6, np.float32)
+    rows = rows_of_bands((5, 4), source)
+    rows.source = Unreadable(source.manifest)
+    assert rows[0].patches.shape == (T, 6 * 20) and rows[0].patches.dtype == np.float32 and not rows[0].patches.any()
+
+
+@dataclass
+class Unreadable:
+    """A source of which no image can be read."""
+
+    manifest: Manifest
+
+    def image(self, index: int, shrink: int = 1) -> np.ndarray:
+        raise BadImage("spoilt")
