@@ -1,5 +1,8 @@
 """What can be wrong with data. Messages say what, where, and how to fix."""
 
+from numbers import Real
+from typing import Any
+
 
 class DataError(ValueError):
     """The data cannot be used as asked: wrong labels, nothing fits, too much is unreadable."""
@@ -11,3 +14,25 @@ class DataMissing(DataError):
 
 class BadImage(ValueError):
     """One image that cannot be used, with the reason; the run goes on without it."""
+
+
+def check_in(interval: str, **values: Any) -> None:
+    """Raises ValueError where a number, or one of a tuple, lies outside an interval such as "[0, 1)" or "(0, inf)".
+
+    NaN lies outside every interval. None, a value left open, passes.
+    """
+    lo, hi = map(float, interval[1:-1].split(","))
+    for name, value in values.items():
+        for x in value if isinstance(value, tuple | list) else (value,):
+            number = isinstance(x, Real) and not isinstance(x, bool)
+            above = number and (lo <= x if interval[0] == "[" else lo < x)
+            below = number and (x <= hi if interval[-1] == "]" else x < hi)
+            if x is not None and not (above and below):
+                raise ValueError(f"{name}={x!r} must be in {interval}")
+
+
+def check_ordered(**values: float | None) -> None:
+    """Raises ValueError where the first of two numbers is above the second; None, a value left open, passes."""
+    (low, lo), (high, hi) = values.items()
+    if lo is not None and hi is not None and lo > hi:
+        raise ValueError(f"{low}={lo!r} must not be above {high}={hi!r}")

@@ -1,14 +1,18 @@
-"""Command lines from dataclasses, by tyro."""
+"""Command lines from dataclasses, by tyro. A plain option that may be left open takes `auto`, which is None here."""
 
 import dataclasses
+import functools
+import operator
 import sys
 import typing
 from collections.abc import Sequence
 from typing import Any
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 NONE = type(None)
+AUTO = "auto"
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
 
 
@@ -17,11 +21,41 @@ def parse(kind: Any, *, default: Any = None, args: Sequence[str] | None = None, 
     `--loss sigmoid`, then `--loss.smoothing` and the like for the fields of that class.
     """
     if default is None:
-        return tyro.cli(kind, config=FLAGS, args=args, **options)
+        return tyro.cli(kind, config=FLAGS, args=args, registry=REGISTRY, **options)
     default, rest = choose_classes(default, sys.argv[1:] if args is None else args)
     choices = " · ".join(f"--{path} {{{','.join(classes)}}}" for path, classes in unions(default).items())
     options["description"] = f"{options.get('description') or ''}\n\nClasses, chosen by name: {choices}"
-    return tyro.cli(kind, config=FLAGS, default=default, args=rest, **options)
+    return tyro.cli(kind, config=FLAGS, default=default, args=rest, registry=REGISTRY, **options)
+
+
+REGISTRY = ConstructorRegistry()
+
+
+@REGISTRY.primitive_rule
+def open_or_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """How `X | None` is read and shown: `auto`, or an X."""
+    kinds = typing.get_args(info.type)
+    inner = [kind for kind in kinds if kind is not NONE]
+    if len(inner) == len(kinds) or not inner:
+        return None
+    value = PrimitiveTypeInfo.make(functools.reduce(operator.or_, inner), info.markers)
+    spec = ConstructorRegistry.get_primitive_spec(value)
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    return dataclasses.replace(
+        spec,
+        nargs=spec.nargs if spec.nargs == 1 else "*",
+        metavar=f"{AUTO}|{spec.metavar}",
+        instance_from_str=lambda words: None if words == [AUTO] else spec.instance_from_str(words),
+        is_instance=lambda x: x is None or spec.is_instance(x),
+        str_from_instance=lambda x: [AUTO] if x is None else spec.str_from_instance(x),
+        choices=spec.choices and (AUTO, *spec.choices),
+    )
+
+
+def shown(value: Any) -> str:
+    """A value as the command line writes it: None, a value left open, is `auto`."""
+    return AUTO if value is None else repr(value)
 
 
 def choose_classes(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:

@@ -12,10 +12,11 @@ from data.sampling.token_selection import AtRandom, TokenSelection
 from data.sources.decode import Decoding, Shrunk
 from data.sources.digits import Digits
 from data.sources.folder import Folder
+from data.sources.label_sets import LabelSets
 from data.sources.parquet import Parquet
 from data.sources.records import Cached
 from navit_eqx.config import ModelConfig
-from navit_eqx.errors import check
+from navit_eqx.errors import check_in
 from navit_eqx.tasks.config import Classify, Task
 from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 
@@ -24,7 +25,7 @@ from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 class DataConfig:
     """Images, and how they are seen."""
 
-    source: Digits | Folder | Parquet | Cached = Folder()
+    source: Digits | Folder | LabelSets | Parquet | Cached = Folder()
     root: str = ""
     """Folder of the images."""
     resolution: Resolution = Sides()
@@ -49,6 +50,12 @@ class DataConfig:
     """GiB of decoded training images that each process keeps; a set that fits is decoded once."""
     workers: int = 0
     """Processes that read images; 0 reads them in threads of the main one."""
+
+    def __post_init__(self):
+        check_in("data", "(0, inf)", val_resolution=self.val_resolution, eval_resolutions=self.eval_resolutions)
+        check_in("data", "[0, 1]", max_unreadable=self.max_unreadable)
+        check_in("data", "[0, inf)", memory=self.memory)
+        check_in("data", "[0, 1024]", workers=self.workers)
 
     @property
     def reported_at(self) -> float:
@@ -107,11 +114,10 @@ class Config:
     """Folder of the run inside `out`; empty takes the preset's name."""
 
     def __post_init__(self):
-        check(self.rows >= 1, f"rows must be at least 1, got {self.rows}")
-        check(self.steps is None or self.steps >= 1, f"steps must be at least 1, or none for auto, got {self.steps}")
-        for name in ("log_every", "keep", "max_refused"):
-            check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        check(self.save_every >= 0, f"save_every must not be negative, got {self.save_every}")
+        check_in("", "[1, 2147483647]", rows=self.rows, steps=self.steps)
+        check_in("", "[0, 4294967295]", seed=self.seed)
+        check_in("", "[1, 2147483647]", log_every=self.log_every, keep=self.keep, max_refused=self.max_refused)
+        check_in("", "[0, 2147483647]", eval_every=self.eval_every, save_every=self.save_every)
 
     @property
     def total_steps(self) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from .errors import check
+from .errors import check, check_in
 from .resize import FLEXIVIT, Interpolation
 
 Coordinate = Literal["absolute", "fractional", "fractional_aspect"]
@@ -23,6 +23,9 @@ class Factorised:
     """learned: linear between entries; resized: antialiased too where patches are further apart than entries."""
     combine: Literal["sum", "stack", "product"] = "sum"
     axes: int = 2
+
+    def __post_init__(self):
+        check_entries(self)
 
     @property
     def longest_side(self) -> int:
@@ -50,6 +53,9 @@ class Joint:
     axes: int = 2
     pieces = 1
 
+    def __post_init__(self):
+        check_entries(self)
+
     @property
     def longest_side(self) -> int:
         """The largest grid side, in patches, at which every patch has a position."""
@@ -67,6 +73,9 @@ class Sinusoidal:
     combine: Literal["stack", "sum", "product"] = "stack"
     axes: int = 2
     longest_side = EVERYWHERE
+
+    def __post_init__(self):
+        check_entries(self)
 
     @property
     def pieces(self) -> int:
@@ -88,6 +97,10 @@ class Fourier:
     pieces = 2
     longest_side = EVERYWHERE
 
+    def __post_init__(self):
+        check_in("model.posembed", "(0, inf)", scale=self.scale)
+        check_entries(self)
+
 
 @dataclass(frozen=True)
 class NoPositions:
@@ -99,13 +112,16 @@ class NoPositions:
 PosEmbed = Factorised | Joint | Sinusoidal | Fourier | NoPositions
 
 
+def check_entries(posembed: Factorised | Joint | Sinusoidal | Fourier) -> None:
+    """Raises ConfigError where size or axes make no sense."""
+    check_in("model.posembed", "[1, 2147483647]", size=posembed.size)
+    check_in("model.posembed", "[1, 8]", axes=posembed.axes)
+
+
 def check_posembed(posembed: PosEmbed, width: int) -> None:
-    """Raises ConfigError where sizes make no sense or the width does not split."""
+    """Raises ConfigError where the width does not split."""
     if isinstance(posembed, NoPositions):
         return
-    for name in ("size", "axes"):
-        value = getattr(posembed, name)
-        check(value >= 1, f"model.posembed.{name} must be at least 1, got {value}")
     check(
         width % posembed.pieces == 0,
         f"model.width={width} must be divisible by {posembed.pieces}: {type(posembed).__name__} concatenates "
@@ -120,6 +136,10 @@ class Rope:
     theta: float = 100.0
     """Ratio of the fastest turn to the slowest."""
     axes: int = 2
+
+    def __post_init__(self):
+        check_in("model.rope", "[1, inf)", theta=self.theta)
+        check_in("model.rope", "[1, 8]", axes=self.axes)
 
 
 @dataclass(frozen=True)
@@ -168,10 +188,8 @@ class Pallas:
     """Tokens in a tile, a power of two from 16 on."""
 
     def __post_init__(self):
-        check(
-            self.tile >= 16 and self.tile & (self.tile - 1) == 0,
-            f"model.attention.tile={self.tile} must be a power of two, at least 16",
-        )
+        check_in("model.attention", "[16, 65536]", tile=self.tile)
+        check(self.tile & (self.tile - 1) == 0, f"model.attention.tile={self.tile} must be a power of two")
 
 
 @dataclass(frozen=True)
@@ -190,11 +208,9 @@ class Splash:
     """Tokens in a block, a multiple of 128."""
 
     def __post_init__(self):
-        check(self.longest >= 0, f"model.attention.longest must not be negative, got {self.longest}")
-        check(
-            self.block >= 128 and self.block % 128 == 0,
-            f"model.attention.block={self.block} must be a multiple of 128",
-        )
+        check_in("model.attention", "[0, 2147483647]", longest=self.longest)
+        check_in("model.attention", "[128, 2147483647]", block=self.block)
+        check(self.block % 128 == 0, f"model.attention.block={self.block} must be a multiple of 128")
 
 
 @dataclass(frozen=True)
@@ -205,7 +221,7 @@ class Loop:
     """How many sizes of windows there are; each is a program of its own to compile."""
 
     def __post_init__(self):
-        check(self.windows >= 1, f"model.attention.windows must be at least 1, got {self.windows}")
+        check_in("model.attention", "[1, 2147483647]", windows=self.windows)
 
 
 Backend = Auto | Dense | Loop | Pallas | CuDNN | Splash
@@ -221,9 +237,10 @@ class Flexi:
     """How a patch is brought from one size to another: part of what the weights mean."""
 
     def __post_init__(self):
+        check_in("model.flexi", "[1, 2147483647]", sizes=self.sizes)
         check(
-            all(size >= 1 for size in self.sizes) and len({*self.sizes}) == len(self.sizes),
-            f"model.flexi.sizes are different positive numbers of pixels, got {self.sizes}",
+            len({*self.sizes}) == len(self.sizes),
+            f"model.flexi.sizes={self.sizes} must be different numbers of pixels",
         )
 
 
@@ -271,13 +288,14 @@ class ModelConfig:
     """Blocks per iteration of the scan: more is a longer compilation, sometimes a faster step."""
 
     def __post_init__(self):
-        for name in ("channels", "width", "depth", "heads", "mlp_width", "unroll"):
-            check(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
-        check(self.registers >= 0, f"model.registers must not be negative, got {self.registers}")
-        check(
-            len(self.patch) >= 2 and min(self.patch) >= 1,
-            f"model.patch is a height and a width in pixels, such as 16 16, got {self.patch}",
-        )
+        for name in ("patch", "channels", "width", "depth", "heads", "mlp_width", "unroll"):
+            check_in("model", "[1, 2147483647]", **{name: getattr(self, name)})
+        check_in("model", "[0, 2147483647]", registers=self.registers)
+        check_in("model", "(-inf, inf)", mean=self.mean)
+        check_in("model", "(0, inf)", std=self.std)
+        check_in("model", "[0, inf)", layer_scale=self.layer_scale)
+        check_in("model", "[0, 1)", stochastic_depth=self.stochastic_depth)
+        check(len(self.patch) >= 2, f"model.patch={self.patch} must be a height and a width in pixels, such as 16 16")
         check(
             len({self.channels * prod(patch) for patch in self.patches}) == len(self.patches),
             f"model.flexi.sizes: two of the patches {self.patches} have as many numbers, and rows would not tell which",
@@ -288,16 +306,11 @@ class ModelConfig:
                 f"model.{name} holds one number, or one for each of {self.channels} channels, "
                 f"got {len(getattr(self, name))}",
             )
-        check(min(self.std) > 0, f"model.std must be above 0, got {self.std}")
         check(self.width % self.heads == 0, f"model.width={self.width} must be a multiple of heads={self.heads}")
         check_posembed(self.posembed, self.width)
         check(
             not isinstance(self.pool, Token) or self.registers >= 1,
             "model.pool=Token reads the first register: set model.registers to at least 1",
-        )
-        check(
-            0 <= self.stochastic_depth < 1,
-            f"model.stochastic_depth={self.stochastic_depth} is a chance: at least 0 and below 1",
         )
         check(
             not (isinstance(self.attention, CuDNN) and self.registers),

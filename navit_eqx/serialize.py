@@ -61,7 +61,9 @@ def _decode_class(kind: type, value: dict, where: str) -> Any:
     fields = {k: decode(hints[k], v, f"{where}.{k}") for k, v in value.items() if k != "kind"}
     try:
         return kind(**fields)
-    except TypeError as error:
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:  # a class of another package says so in its own way
         raise ConfigError(f"{where}: {error}") from None
 
 

@@ -74,7 +74,7 @@ def test_blocks_are_timed():
 def test_configurations(tmp_path):
     with pytest.raises(ConfigError, match="registers"):
         ModelConfig(registers=1, attention=CuDNN())
-    with pytest.raises(ConfigError, match="windows must be at least 1"):
+    with pytest.raises(ConfigError, match="windows=0 must be in"):
         Loop(0)
     with pytest.raises(ConfigError, match="power of two"):
         Pallas(48)

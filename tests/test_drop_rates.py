@@ -13,6 +13,7 @@ from data.sampling.dropping import Beta, ByResolution, Constant, Schedule
 from data.sampling.packing import FirstFit, Packing
 from data.sampling.resolution import Native, TruncatedNormal
 from reference.sampling import dropping
+from reference.sampling.distributions import sample_truncated_normal
 from reference.sampling.dropping import SIGMA, beta_parameters, kept_tokens, sample_rate_by_length, scheduled_rate
 from tests.support.sampling import N, caught, clipped, falls_from_0_8_to_0_2, follows, goes_on, has_noise_of_sigma, rng, uniform
 
@@ -33,7 +34,7 @@ def beta_cdf(mean: float | np.ndarray, highest: float, rate) -> np.ndarray:
 
 @pytest.mark.parametrize("highest, mean, printed", FIGURE)
 def test_beta_rates_are_those_of_the_figure(highest, mean, printed):
-    a, b = beta_parameters(np.array([mean]), highest)
+    a, b = beta_parameters(np.array([mean], float), highest)
     assert abs(100 * betainc(a, b, 0.1 / highest)[0] - printed) < 1
     np.testing.assert_allclose(a * b / ((a + b) ** 2 * (a + b + 1)), 0.3 * (mean / highest) * (1 - mean / highest))
     rates = Beta(mean, highest).rates(rng(), TOKENS, SEEN)
@@ -44,7 +45,9 @@ def test_beta_rates_are_those_of_the_figure(highest, mean, printed):
 @pytest.mark.parametrize("mean, highest", [(0, 0.5), (0.5, 0.5), (0.5, 1.1), (0.7, 0.3)])
 def test_beta_refuses_impossible_means(mean, highest):
     with pytest.raises(ValueError, match="0 < mean < highest"):
-        Beta(mean, highest).rates(rng(), TOKENS, SEEN)
+        beta_parameters(np.array([mean], float), highest)
+    with pytest.raises(ValueError, match="mean=|highest="):
+        Beta(mean, highest)
 
 
 @pytest.mark.parametrize("lo, hi", [(0.1, 0.9), (0.25, 0.75), (0.4, 0.6), (0.5, 0.5)])
@@ -60,12 +63,6 @@ def test_rates_by_resolution(lo, hi):
 @pytest.mark.parametrize(
     "law, message",
     [
-        (ByResolution(0.0, 0.5, 1, 9), "0.04 <= lo"),
-        (ByResolution(0.5, 1.0, 1, 9), "hi <= 0.96"),
-        (ByResolution(0.6, 0.5, 1, 9), "lo <= hi"),
-        (ByResolution(0.1, 0.9), "shortest < longest"),
-        (Schedule(images=0), "a width"),
-        (Schedule(lo=0.5, hi=0.3, images=9), "0 <= lo <= hi"),
         (Schedule(Beta(0.5, 0.7), images=9), "0 < mean < highest"),
         (Schedule(ByResolution(0.4, 0.6, 1, 9), lo=0.0, images=9), "0.04 <= lo"),
     ],
@@ -73,6 +70,35 @@ def test_rates_by_resolution(lo, hi):
 def test_impossible_rates_are_refused(law, message):
     with pytest.raises(ValueError, match=message):
         law.rates(rng(), TOKENS, SEEN)
+
+
+@pytest.mark.parametrize(
+    "lo, hi, shortest, longest, message",
+    [
+        (0.0, 0.5, 1, 9, "0.04 <= lo"),
+        (0.5, 1.0, 1, 9, "hi <= 0.96"),
+        (0.6, 0.5, 1, 9, "lo <= hi"),
+        (0.1, 0.9, 9, 9, "shortest < longest"),
+    ],
+)
+def test_impossible_ranges_are_refused(lo, hi, shortest, longest, message):
+    """By the formula, and by the options."""
+    ends = np.full(len(TOKENS), lo), np.full(len(TOKENS), hi)
+    with pytest.raises(ValueError, match=message):
+        sample_rate_by_length(rng(), TOKENS, *ends, shortest, longest)
+    with pytest.raises(ValueError, match="lo=|hi=|longest="):
+        ByResolution(lo, hi, shortest, longest)
+
+
+@pytest.mark.parametrize(
+    "lo, hi, width, message", [(0.2, 0.8, 0.0, "a width"), (0.5, 0.3, -0.1, "0 <= lo <= hi"), (0.2, 1.1, 1.0, "<= 1")]
+)
+def test_impossible_schedules_are_refused(lo, hi, width, message):
+    """By the formula, and by the options."""
+    with pytest.raises(ValueError, match=message):
+        scheduled_rate(SEEN, lo, hi, 0.5, width)
+    with pytest.raises(ValueError, match="lo=|hi=|width="):
+        Schedule(lo=lo, hi=hi, width=width)
 
 
 def test_rates_outside_0_and_1_are_refused():
@@ -84,7 +110,9 @@ def test_rates_outside_0_and_1_are_refused():
 def test_a_normal_law_out_of_reach_is_refused():
     """It would draw forever."""
     with pytest.raises(ValueError, match="does not reach"):
-        TruncatedNormal(9.0).sample(rng(), 1)
+        sample_truncated_normal(rng(), 9.0, 1.0, -1.0, 1.0, 1)
+    with pytest.raises(ValueError, match="mean=9.0 must be in"):
+        TruncatedNormal(9.0)
 
 
 @given(tokens=st.lists(st.integers(1, 500), min_size=1, max_size=9))

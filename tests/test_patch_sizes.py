@@ -12,14 +12,15 @@ from data.sampling.packing import BestFit, DropSurplus, ExactFit, Packing
 from data.sampling.patch_size import AtBudget, CoarseToFine, OneSize, PerImage, PerStep
 from data.sampling.resolution import Native, NeverEnlarged, Sides, TokenBudget
 from reference.sampling.patch_sizes import finest_within, patch_size_at, sample_coarse_to_fine
+from tests.support.plans import holds_every_image_once, per_image, sizes_of
 from tests.support.strategies import seeds
-from tests.test_plan import holds_every_image_once, per_image, sizes_of
 
 rng = np.random.default_rng(3)
 
 laws_of_sizes = st.sampled_from(
     [
-        OneSize(8),
+        OneSize((8, 8)),
+        OneSize((6, 14)),
         PerImage((8, 12, 16)),
         PerImage((6, 20), (3.0, 1.0)),
         PerStep((8, 12, 16)),
@@ -49,6 +50,8 @@ def test_sizes_have_the_shares_of_their_weights(weights, seed):
 @pytest.mark.parametrize("sizes, weights", [((), ()), ((4, 8), (1.0,)), ((4, 8), (1.0, 0.0)), ((0, 8), ())])
 def test_laws_that_make_no_sense(sizes, weights):
     with pytest.raises(ValueError, match="as many positive weights"):
+        patch_size_at(np.zeros(3), sizes, weights)
+    with pytest.raises(ValueError, match="weights|sizes=0 must be in"):
         PerImage(sizes, weights).sample(rng, np.arange(3), len)
 
 

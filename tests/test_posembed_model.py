@@ -92,8 +92,8 @@ def test_an_unknown_kind_is_explained(words, capsys):
 @pytest.mark.parametrize(
     "posembed, message",
     [
-        (Factorised(0), "posembed.size must be at least 1"),
-        (Joint(axes=0), "posembed.axes must be at least 1"),
+        (Factorised(0), "posembed.size=0 must be in"),
+        (Joint(axes=0), "posembed.axes=0 must be in"),
         (Factorised(combine="stack", axes=3), "multiple of 3"),
         (Sinusoidal(axes=3), "multiple of 6"),
         (Fourier(), "multiple of 2"),

@@ -242,11 +242,18 @@ def test_what_the_data_decide():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"dropping": Beta(0.9, 0.5)}, "data.dropping = Beta"),
-        ({"dropping": ByResolution(0.0, 1.0)}, "data.dropping = ByResolution"),
-        ({"resolution": TokenBudget(0)}, "data.resolution = TokenBudget"),
+        ({"dropping": {"kind": "Beta", "mean": 0.9, "highest": 0.5}}, "config.data.dropping: mean=0.9"),
+        ({"dropping": {"kind": "ByResolution", "lo": 0.0, "hi": 1.0}}, "config.data.dropping: lo=0.0"),
+        ({"resolution": {"kind": "TokenBudget", "tokens": 0}}, "config.data.resolution: tokens=0"),
     ],
 )
 def test_a_law_that_makes_no_sense_is_named(changes, message):
+    config = encode(folder())
     with pytest.raises(ConfigError, match=message):
-        resolved(**changes)
+        decode(Config, config | {"data": config["data"] | changes})
+
+
+def test_rates_that_leave_their_range_on_the_way_are_named():
+    """Each number is in its range, the mean of the schedule is not below the highest rate."""
+    with pytest.raises(ConfigError, match="data.dropping = Schedule"):
+        resolved(dropping=Schedule(Beta(0.5, 0.7)))

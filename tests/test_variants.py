@@ -213,7 +213,7 @@ def test_without_gates_nothing_is_skipped():
         ({"pool": Token()}, "set model.registers"),
         ({"stochastic_depth": 1.0}, "below 1"),
         ({"rope": Rope(), "width": 12, "heads": 2}, "multiple of 4"),
-        ({"registers": -1}, "must not be negative"),
+        ({"registers": -1}, "registers=-1 must be in"),
     ],
 )
 def test_what_cannot_be_is_refused(fields, message):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..errors import check_in
+
 
 @dataclass(frozen=True)
 class Mix:
@@ -13,6 +15,10 @@ class Mix:
     """The partner's weight is Beta(alpha, alpha)."""
     cut: float = 0.5
     """Of the mixed images, those that get a box of the partner (CutMix) and not a blend (mixup)."""
+
+    def __post_init__(self):
+        check_in("[0, 1]", share=self.share, cut=self.cut)
+        check_in("(0, inf)", alpha=self.alpha)
 
 
 @dataclass(frozen=True)
@@ -31,3 +37,9 @@ class Augment:
     """Brightness, contrast and saturation move by up to this share."""
     mix: Mix | None = None
     """Mixing with another image; none by default."""
+
+    def __post_init__(self):
+        check_in("(0, 1]", crop=self.crop)
+        check_in("[0, inf)", stretch=self.stretch)
+        check_in("[0, 3.1416]", rotate=self.rotate)
+        check_in("[0, 1]", jitter=self.jitter)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from reference.sampling.dropping import move_range, sample_beta_rate, sample_rate_by_length, scheduled_rate
 
+from ..errors import check_in, check_ordered
 from .kinds import Rng
 
 
@@ -19,6 +20,9 @@ class Constant:
     """The same share of tokens dropped from every image; 0 drops none."""
 
     rate: float = 0.0
+
+    def __post_init__(self):
+        check_in("[0, 1)", rate=self.rate)
 
     def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
         return np.full(len(tokens), float(self.rate))
@@ -34,6 +38,11 @@ class Beta:
 
     mean: float = 0.5
     highest: float = 0.9
+
+    def __post_init__(self):
+        check_in("(0, 1]", mean=self.mean, highest=self.highest)
+        if not self.mean < self.highest:
+            raise ValueError(f"mean={self.mean!r} must be in (0, highest={self.highest!r})")
 
     def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
         return self.around(np.full(len(tokens), float(self.mean)), rng, tokens)
@@ -54,6 +63,12 @@ class ByResolution:
     """Tokens of an image with mean rate `lo`; auto: the shortest of the data."""
     longest: int | None = None
     """Tokens of an image with mean rate `hi`; auto: the longest of the data."""
+
+    def __post_init__(self):
+        check_in("[0.04, 0.96]", lo=self.lo, hi=self.hi)
+        check_ordered(lo=self.lo, hi=self.hi)
+        check_in("[1, 2147483646]", shortest=self.shortest)
+        check_in(f"[{(self.shortest or 1) + 1}, 2147483647]", longest=self.longest)
 
     def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
         lo, hi = (np.full(len(tokens), float(end)) for end in (self.lo, self.hi))
@@ -86,6 +101,14 @@ class Schedule:
     """μ / N, where the mean is half way."""
     width: float = -0.1
     """τ / N; below 0 the rate falls."""
+
+    def __post_init__(self):
+        check_in("[0, 1]", lo=self.lo, hi=self.hi)
+        check_ordered(lo=self.lo, hi=self.hi)
+        check_in("(0, inf)", images=self.images)
+        check_in("(-inf, inf)", middle=self.middle, width=self.width)
+        if not self.width:
+            raise ValueError("width=0 must be in (-inf, 0) or (0, inf): the rate rises or falls over some images")
 
     def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
         images = self.images or 1

@@ -6,6 +6,7 @@ from typing import Literal
 
 from reference.packing import best_fit, drop_surplus, first_fit
 
+from ..errors import check_in
 from ..exact_fit import exact_fit
 
 
@@ -15,6 +16,9 @@ class ExactFit:
 
     window: int = 64
     """Images that are looked at."""
+
+    def __post_init__(self):
+        check_in("[1, 2147483647]", window=self.window)
 
     def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
         """Image indices of each row."""
@@ -30,6 +34,10 @@ class FirstFit:
     misfits: int = 0
     """Images without room that may wait before the open rows close; they come first in the next ones."""
 
+    def __post_init__(self):
+        check_in("[1, 2147483647]", window=self.window)
+        check_in("[0, 2147483647]", misfits=self.misfits)
+
     def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
         return first_fit(lengths, row_tokens, row_images, self.window, self.misfits)
 
@@ -42,6 +50,10 @@ class BestFit:
     """Rows that stay open."""
     misfits: int = 0
     """Images without room that may wait before the open rows close; they come first in the next ones."""
+
+    def __post_init__(self):
+        check_in("[1, 2147483647]", window=self.window)
+        check_in("[0, 2147483647]", misfits=self.misfits)
 
     def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
         return best_fit(lengths, row_tokens, row_images, self.window, self.misfits)
@@ -75,6 +87,9 @@ class Packing:
     fill: Literal["none", "rate", "resolution"] = "none"
     """How a row is closed. rate: its last images drop fewer tokens. resolution: its last image is seen somewhat
     larger, at the drop rate it has, and what then remains is closed by the rate."""
+
+    def __post_init__(self):
+        check_in("[1, 2147483647]", row_tokens=self.row_tokens, row_images=self.row_images)
 
     @property
     def shape(self) -> tuple[int, int]:

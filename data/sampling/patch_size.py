@@ -11,12 +11,20 @@ from jaxtyping import Float, Int
 
 from reference.sampling.patch_sizes import finest_within, patch_size_at, sample_coarse_to_fine
 
+from ..errors import check_in
 from .kinds import Rng, Tokens, square
 
 
 def squares(sides: Int[np.ndarray, " N"]) -> Int[np.ndarray, "N 2"]:
     """A patch of equal sides for every image."""
     return np.stack([sides, sides], -1)
+
+
+def check_sides(sizes: tuple[int, ...]) -> None:
+    """Raises ValueError where sides of patches make no sense."""
+    check_in("[1, 2147483647]", sizes=sizes)
+    if len({*sizes}) != len(sizes):
+        raise ValueError(f"sizes={sizes} must be different numbers of pixels")
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,11 @@ class OneSize:
     size: tuple[int, ...] | None = None
     """Height and width in pixels; auto: the patch of the model."""
     per = "run"
+
+    def __post_init__(self):
+        check_in("[1, 2147483647]", size=self.size)
+        if self.size is not None and len(self.size) != 2:
+            raise ValueError(f"size={self.size} must be a height and a width in pixels, such as 16 16")
 
     def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, "N 2"]:
         assert self.size is not None, "the patch of the model is filled in before anything is drawn"
@@ -44,6 +57,12 @@ class PerImage:
     weights: tuple[float, ...] = ()
     """How often each is drawn; empty draws all alike."""
     per = "image"
+
+    def __post_init__(self):
+        check_sides(self.sizes)
+        check_in("(0, inf)", weights=self.weights)
+        if self.weights and self.sizes and len(self.weights) != len(self.sizes):
+            raise ValueError(f"weights={self.weights} must be one number for each of the sizes {self.sizes}")
 
     def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, "N 2"]:
         return self.at(rng.random(len(images_seen)))
@@ -73,6 +92,10 @@ class CoarseToFine:
     mix: float = 0.5
     """Share of chance: 0 sorts the sizes strictly, 1 is `law` itself."""
 
+    def __post_init__(self):
+        check_in("(0, inf)", images=self.images)
+        check_in("[0, 1]", mix=self.mix)
+
     @property
     def per(self) -> str:
         return self.law.per
@@ -89,6 +112,10 @@ class AtBudget:
     sizes: tuple[int, ...] = ()
     """Sides of square patches; empty takes those of the model."""
     per = "image"
+
+    def __post_init__(self):
+        check_in("[1, 2147483647]", tokens=self.tokens)
+        check_sides(self.sizes)
 
     def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, "N 2"]:
         tokens_at = np.stack([tokens(square(size)) for size in self.sizes])

@@ -13,7 +13,14 @@ from jaxtyping import Float, Int
 from reference.sampling.distributions import sample_truncated_normal
 from reference.sampling.resolution import fit_tokens, linear_in_area, linear_in_side, never_enlarged, target_grid
 
+from ..errors import check_in, check_ordered
 from .kinds import PatchSize, Rng
+
+
+def check_range(lo: float | None, hi: float | None) -> None:
+    """Raises ValueError where the ends of a range make no sense."""
+    check_in("(0, inf)", lo=lo, hi=hi)
+    check_ordered(lo=lo, hi=hi)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,9 @@ class TruncatedNormal:
 
     mean: float = -0.5
 
+    def __post_init__(self):
+        check_in("(-4, 4)", mean=self.mean)
+
     def sample(self, rng: Rng, count: int) -> Float[np.ndarray, " N"]:
         return sample_truncated_normal(rng, self.mean, 1.0, -1.0, 1.0, count)
 
@@ -42,6 +52,9 @@ class Sides:
     hi: float | None = None
     """In pixels; auto: chosen from the data."""
     draw: Uniform | TruncatedNormal = Uniform()
+
+    def __post_init__(self):
+        check_range(self.lo, self.hi)
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return target_grid(sizes, linear_in_side(self.draw.sample(rng, len(sizes)), *self.spread), patch_size)
@@ -65,6 +78,9 @@ class Areas:
     """In pixels; auto: chosen from the data."""
     draw: Uniform | TruncatedNormal = Uniform()
 
+    def __post_init__(self):
+        check_range(self.lo, self.hi)
+
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return target_grid(sizes, linear_in_area(self.draw.sample(rng, len(sizes)), *self.spread), patch_size)
 
@@ -82,6 +98,9 @@ class Native:
 
     lo: float = 1.0
     hi: float = 1.0
+
+    def __post_init__(self):
+        check_range(self.lo, self.hi)
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         factor = linear_in_side(Uniform().sample(rng, len(sizes)), self.lo, self.hi)
@@ -101,6 +120,9 @@ class TokenBudget:
     """Every image at the largest size, aspect kept, that has at most so many tokens.   [NaViT, app. C]"""
 
     tokens: int = 256
+
+    def __post_init__(self):
+        check_in("[1, 2147483647]", tokens=self.tokens)
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         # Sides in units of a patch, as integers: only their ratio counts.
@@ -159,6 +181,9 @@ class OneSquare:
 
     side: float = 224
     """In pixels; whole patches of it are used."""
+
+    def __post_init__(self):
+        check_in("(0, inf)", side=self.side)
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         patch = np.broadcast_to(patch_size, (len(sizes), 2))

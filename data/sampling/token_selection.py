@@ -7,6 +7,7 @@ from jaxtyping import Int, Num
 
 from reference.sampling.token_selection import contrast, sample_at_random, sample_by_score, sample_spread
 
+from ..errors import check_in
 from .kinds import Rng
 
 
@@ -32,6 +33,9 @@ class ByContrast:
 
     sharpness: float = 1.0
     """The chance is proportional to contrast to this power."""
+
+    def __post_init__(self):
+        check_in("[0, inf)", sharpness=self.sharpness)
 
     def sample(self, rng: Rng, patches: Num[np.ndarray, "T P"], kept: int) -> Int[np.ndarray, " kept"]:
         return sample_by_score(rng, contrast(patches), kept, self.sharpness)

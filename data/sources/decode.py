@@ -1,4 +1,4 @@
-"""Bytes of an image file → upright RGB uint8, or a reason why not.   Pillow knows every format and mode.
+"""Bytes of an image file → upright pixels, or a reason why not.   Pillow knows every format and mode.
 
 Nothing is decoded before the header was held against the limits below (docs/bad_input.md).
 """
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Num
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from ..errors import BadImage
+from ..errors import BadImage, check_in
 from .bands import bands_header, is_array, read_bands
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -63,6 +63,9 @@ class Shrunk:
 
     margin: float = 1.0
     """Decoded pixels a side for each one that is shown, at least."""
+
+    def __post_init__(self):
+        check_in("(0, inf)", margin=self.margin)
 
     def shrink(self, box: Box, size: tuple[int, int]) -> int:
         """By how much an image may be smaller of which `box` is shown at `size` (height, width)."""
@@ -115,7 +118,9 @@ def read_type(data: bytes, channels: int) -> str:
 
 
 def decode(data: bytes, shrink: int = 1, channels: int = 3) -> Num[np.ndarray, "h w C"]:
-    """Upright pixels of 1 (grey), 3 (RGB) or 4 (RGBA) channels, or of as many as the file has: rotation applied, transparency laid on white, more than 8 bits scaled to 8, the first frame.
+    """Upright pixels of 1 (grey), 3 (RGB) or 4 (RGBA) channels, or of as many as the file has (bands.py).
+
+    Rotation is applied, transparency laid on white, more than 8 bits are scaled to 8; the first frame counts.
 
     A JPEG comes at ⌈1 / shrink⌉ of its sides, shrink 1, 2, 4 or 8: fewer frequencies of its blocks are turned into
     pixels, which is cheap and about an average of shrink x shrink pixels. Other formats, images with a side below
@@ -203,9 +208,9 @@ def _converted(image: Image.Image, data: bytes, channels: int) -> Image.Image:
         raise BadImage("floating-point pixels have no known range: convert it to 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _deep_grey(image)
-    elif image.has_transparency_data:
-        if image.format == "PNG" and image.mode in ("L", "RGB"):
-            image.info["transparency"] = _key_of_8_bits(image.info["transparency"], depth=data[24])
+    elif image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" in image.info:
+        image.info["transparency"] = _key_of_8_bits(image.info["transparency"], depth=data[24])
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         if channels < 4:
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
@@ -221,8 +226,10 @@ def _deep_grey(image: Image.Image) -> Image.Image:
     grey = (values >> tags.get(BITS, (16,))[0] - 8).clip(0, 255).astype(np.uint8)
     if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow minds up to 8 bits
         grey = 255 - grey
-    grey[values == image.info.get("transparency", -1)] = BACKGROUND[0]
-    return Image.fromarray(grey)
+    deep = Image.fromarray(grey)
+    if "transparency" in image.info:
+        deep.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return deep
 
 
 def _key_of_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
@@ -230,7 +237,9 @@ def _key_of_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, .
     return tuple(k >> depth - 8 for k in key) if isinstance(key, tuple) else key * 255 // (2**depth - 1)
 
 
-def resize(image: Num[np.ndarray, "h w C"], size: tuple[int, int], box: Box | None = None) -> Num[np.ndarray, "h2 w2 C"]:
+def resize(
+    image: Num[np.ndarray, "h w C"], size: tuple[int, int], box: Box | None = None
+) -> Num[np.ndarray, "h2 w2 C"]:
     """`box` of the image at `size` (height, width), each channel for itself: bilinear, antialiased."""
     shown = lambda pixels: np.asarray(
         Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from ..errors import DataError, check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
 from .source import Source
@@ -114,5 +115,11 @@ class Digits:
     val_images: int = 2_000
     seed: int = 0
 
+    def __post_init__(self):
+        check_in("[1, 2147483647]", train_images=self.train_images, val_images=self.val_images)
+        check_in("[0, 4294967295]", seed=self.seed)
+
     def open(self, root: str, split: str, channels: int = 3) -> Source:
+        if channels != 3:
+            raise DataError(f"digit strips have 3 channels, the model reads {channels}: --model.channels 3")
         return DigitStrips(split, self.train_images if split == "train" else self.val_images, self.seed)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import check
+from ..errors import check_in
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Softmax:
     """Share of the target that is spread over all classes."""
 
     def __post_init__(self):
-        check(0 <= self.smoothing < 1, f"task.loss.smoothing={self.smoothing:g} is a share: at least 0 and below 1")
+        check_in("task.loss", "[0, 1)", smoothing=self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,7 @@ class Distill:
     """Number of classes; auto: those of the data."""
 
     def __post_init__(self):
-        check(
-            self.row_tokens is None or self.row_tokens >= 1,
-            f"task.row_tokens must be at least 1, or none for auto, got {self.row_tokens}",
-        )
+        check_in("task", "[1, 2147483647]", row_tokens=self.row_tokens)
         check_classes(self.classes)
 
     @property
@@ -93,4 +90,4 @@ Task = Classify | MultiLabel | Distill
 
 def check_classes(classes: int | None) -> None:
     """Raises ConfigError where a number of classes makes no sense."""
-    check(classes is None or classes >= 1, f"task.classes must be at least 1, or none for auto, got {classes}")
+    check_in("task", "[1, 2147483647]", classes=classes)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import check
+from ..errors import check_in
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,10 @@ class Rsqrt:
     cooldown: float = 0.15
     """From 1 on, in steps."""
 
+    def __post_init__(self):
+        check_in("optim.schedule", "[1, 2147483647]", timescale=self.timescale)
+        check_in("optim.schedule", "[0, 2147483647]", cooldown=self.cooldown)
+
 
 @dataclass(frozen=True)
 class AdamW:
@@ -26,12 +30,18 @@ class AdamW:
     b1: float = 0.9
     b2: float = 0.99
 
+    def __post_init__(self):
+        check_in("optim.rule", "[0, 1)", b1=self.b1, b2=self.b2)
+
 
 @dataclass(frozen=True)
 class Adafactor:
     """Factored second moments and a first moment in bfloat16: an optimiser state of half the parameters' bytes."""
 
     b1: float = 0.9
+
+    def __post_init__(self):
+        check_in("optim.rule", "[0, 1)", b1=self.b1)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,9 @@ class Muon:
     beta: float = 0.95
     b1: float = 0.9
     b2: float = 0.99
+
+    def __post_init__(self):
+        check_in("optim.rule", "[0, 1)", beta=self.beta, b1=self.b1, b2=self.b2)
 
 
 @dataclass(frozen=True)
@@ -59,8 +72,8 @@ class Spikes:
     window: int = 100
 
     def __post_init__(self):
-        check(self.factor > 1, f"optim.skip.factor={self.factor:g} must be above 1: usual steps must pass")
-        check(self.window >= 1, f"optim.skip.window={self.window} is a number of steps: at least 1")
+        check_in("optim.skip", "(1, inf)", factor=self.factor)
+        check_in("optim.skip", "[1, 2147483647]", window=self.window)
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ class OptimConfig:
     weight_decay: float = 0.05
     """Per step, lr · weight_decay · parameter, on matrices alone."""
     head_decay: float | None = None
-    """The same for the classifier; none takes weight_decay."""
+    """The same for the head of the task; auto: weight_decay."""
     clip: float = 1.0
     """Largest global norm of the gradient."""
     skip: Spikes | None = None
@@ -88,8 +101,11 @@ class OptimConfig:
     """Decay of a moving average of the parameters, which is then evaluated and saved; 0 keeps none."""
 
     def __post_init__(self):
-        check(self.accumulate >= 1, f"optim.accumulate must be at least 1, got {self.accumulate}")
-        check(0 <= self.ema < 1, f"optim.ema={self.ema} is a decay: at least 0 and below 1")
+        check_in("optim", "[0, inf)", lr=self.lr, weight_decay=self.weight_decay, head_decay=self.head_decay)
+        check_in("optim", "[0, 2147483647]", warmup=self.warmup)
+        check_in("optim", "(0, inf)", clip=self.clip)
+        check_in("optim", "[1, 2147483647]", accumulate=self.accumulate)
+        check_in("optim", "[0, 1)", ema=self.ema)
 
 
 @dataclass(frozen=True)
@@ -109,4 +125,4 @@ class FSDP:
     """Numbers in the smallest array that is split; smaller ones are on every device."""
 
     def __post_init__(self):
-        check(self.min_size >= 1, f"parallelism.min_size must be at least 1, got {self.min_size}")
+        check_in("parallelism", "[1, 2147483647]", min_size=self.min_size)
