@@ -67,11 +67,8 @@ def channels(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 def resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
     """Sides up to the median of the images."""
-    sampling = sides_from(config.data.resolution, images.manifest, config.model.patch)
-    if sampling == config.data.resolution:
-        return config, []
-    note = f"data.resolution = {sampling}: up to the median image side, at most 16 patches; down to half of it"
-    return with_data(config, resolution=sampling), [note]
+    sampling, notes = sides_from(config.data.resolution, images.manifest, config.model.patch)
+    return with_data(config, resolution=sampling), notes
 
 
 def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
@@ -80,21 +77,22 @@ def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
     base = config.model.patch
     patches = sizes_in(sampling)
     check_gains(base, patches, host_interpolation(config.model.interpolation))
-    config = with_data(config, patch_sizes=sampling)
-    if sampling.per == "run":
+    if sampling == config.data.patch_sizes:
         return config, []
+    config = with_data(config, patch_sizes=sampling)
+    if isinstance(sampling, OneSize):
+        return config, [f"data.patch_sizes.size = {base[0]} x {base[1]}: the patch of the model"]
+    key = "data.patch_sizes.law.sizes" if isinstance(sampling, CoarseToFine) else "data.patch_sizes.sizes"
     how = "mapped to it on the way, one compiled program" if sampling.per == "image" else "a compiled program for each"
-    sides = ", ".join(str(height) for height, _ in sorted(patches))
-    return config, [f"patch sizes {sides} with a kernel of {base[0]} x {base[1]}: one per {sampling.per}, {how}"]
+    sides = ", ".join(str(height) for height, _ in patches)
+    kernel = f"with a kernel of {base[0]} x {base[1]}, one per {sampling.per}, {how}"
+    return config, [f"{key} = {sides}: those of the model, {kernel}"]
 
 
 def dropping(config: Config, images: Images) -> tuple[Config, list[str]]:
     """The range of lengths of the images."""
-    sampling = lengths_from(config.data.dropping, expected_tokens(config, images.manifest)[1])
-    if sampling == config.data.dropping:
-        return config, []
-    note = f"data.dropping = {sampling}: the shortest and longest of the data"
-    return with_data(config, dropping=sampling), [note]
+    sampling, notes = lengths_from(config.data.dropping, expected_tokens(config, images.manifest)[1])
+    return with_data(config, dropping=sampling), notes
 
 
 def packing(config: Config, images: Images) -> tuple[Config, list[str]]:
@@ -106,10 +104,11 @@ def packing(config: Config, images: Images) -> tuple[Config, list[str]]:
         return config, []
     notes = []
     if config.data.packing.row_tokens is None:
-        notes += [f"row_tokens = {found.row_tokens} holds the longest image and four mean ones ({mean:.0f} tokens)"]
+        why = f"holds the longest image, and four of the mean length {mean:.0f}"
+        notes += [f"data.packing.row_tokens = {found.row_tokens}: {why}"]
     if config.data.packing.row_images is None:
-        notes += [f"row_images = {found.row_images} is 2.5 times what fits on average"]
-    return with_data(config, packing=found), [f"data.packing: {', '.join(notes)}"]
+        notes += [f"data.packing.row_images = {found.row_images}: 2.5 times what fits on average, at least 4"]
+    return with_data(config, packing=found), notes
 
 
 def task(config: Config, images: Images) -> tuple[Config, list[str]]:
@@ -123,7 +122,9 @@ def val_resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
     if config.data.val_resolution is not None:
         return config, []
     largest = config.data.resolution.spread[1]
-    return with_data(config, val_resolution=largest), [f"data.val_resolution = {largest:g}: the largest in training"]
+    return with_data(config, val_resolution=largest), [
+        f"data.val_resolution = {number(largest)}: the largest in training"
+    ]
 
 
 def eval_resolutions(config: Config, images: Images) -> tuple[Config, list[str]]:
@@ -132,7 +133,8 @@ def eval_resolutions(config: Config, images: Images) -> tuple[Config, list[str]]
         return config, []
     lo, hi = config.data.resolution.spread
     sweep = np.unique(np.round(np.linspace(lo, 1.25 * hi, 5), 2)).tolist()
-    note = f"data.eval_resolutions = {sweep}: from the smallest in training to a quarter beyond the largest"
+    values = " ".join(map(number, sweep))
+    note = f"data.eval_resolutions = {values}: from the smallest in training to a quarter beyond the largest"
     return with_data(config, eval_resolutions=tuple(sweep)), [note]
 
 
@@ -154,7 +156,7 @@ def schedules(config: Config, images: Images) -> tuple[Config, list[str]]:
         sampling = getattr(config.data, name)
         if isinstance(sampling, kind) and sampling.images is None:
             config = with_data(config, **{name: replace(sampling, images=total)})
-            notes.append(f"data.{name}.images = {total:g}: about what the run will see")
+            notes.append(f"data.{name}.images = {number(total)}: about what the run will see")
     return config, notes
 
 
@@ -217,17 +219,29 @@ def host_interpolation(interpolation: ModelInterpolation) -> Interpolation:
     return Interpolation(interpolation.method, interpolation.antialias, interpolation.edges)
 
 
-def sides_from(law: Resolution, manifest: Manifest, patch: Patch) -> Resolution:
-    """The sampling with open sides filled in."""
+def number(x: float) -> str:
+    """In full: a note names the very value that is in the configuration."""
+    return str(int(x)) if x == int(x) else repr(float(x))
+
+
+def sides_from(
+    law: Resolution, manifest: Manifest, patch: Patch, key: str = "data.resolution"
+) -> tuple[Resolution, list[str]]:
+    """The sampling with open sides filled in, and a note on each."""
     if isinstance(law, Square | NeverEnlarged):
-        return replace(law, law=sides_from(law.law, manifest, patch))
-    if not isinstance(law, Sides | Areas) or (law.lo is not None and law.hi is not None):
-        return law
-    pixels = float(np.sqrt(np.prod(patch)))
-    median = float(np.median(np.sqrt(enough(manifest).prod(-1, dtype=float))))
-    hi = law.hi if law.hi is not None else pixels * int(np.clip(round(median / pixels), 4, 16))
-    lo = law.lo if law.lo is not None else pixels * max(2, round(hi / 2 / pixels))
-    return replace(law, lo=min(lo, hi), hi=hi)
+        inner, notes = sides_from(law.law, manifest, patch, f"{key}.law")
+        return replace(law, law=inner), notes
+    if not isinstance(law, Sides | Areas):
+        return law, []
+    pixels, notes = float(np.sqrt(np.prod(patch))), []
+    if law.hi is None:
+        median = float(np.median(np.sqrt(enough(manifest).prod(-1, dtype=float))))
+        law = replace(law, hi=max(law.lo or 0.0, pixels * int(np.clip(round(median / pixels), 4, 16))))
+        notes += [f"{key}.hi = {number(law.hi)}: the median image side, 4 to 16 patches, and not below lo"]
+    if law.lo is None:
+        law = replace(law, lo=min(law.hi, pixels * max(2, round(law.hi / 2 / pixels))))
+        notes += [f"{key}.lo = {number(law.lo)}: half of hi, at least 2 patches, and not above hi"]
+    return law, notes
 
 
 def enough(manifest: Manifest) -> Int[np.ndarray, "n 2"]:
@@ -235,15 +249,24 @@ def enough(manifest: Manifest) -> Int[np.ndarray, "n 2"]:
     return manifest.sizes[:: -(-len(manifest) // ENOUGH)]
 
 
-def lengths_from(law: Dropping, tokens: Int[np.ndarray, " n"]) -> Dropping:
-    """The sampling with open lengths filled in by the shortest and longest image."""
+def lengths_from(
+    law: Dropping, tokens: Int[np.ndarray, " n"], key: str = "data.dropping"
+) -> tuple[Dropping, list[str]]:
+    """The sampling with open lengths filled in by the shortest and longest image, and a note on each."""
     if isinstance(law, Schedule):
-        return replace(law, law=lengths_from(law.law, tokens))
-    if not isinstance(law, ByResolution) or (law.longest is not None and law.shortest is not None):
-        return law
-    shortest = int(tokens.min()) if law.shortest is None else law.shortest
-    longest = int(tokens.max()) if law.longest is None else law.longest
-    return replace(law, shortest=shortest, longest=max(shortest + 1, longest))
+        inner, notes = lengths_from(law.law, tokens, f"{key}.law")
+        return replace(law, law=inner), notes
+    if not isinstance(law, ByResolution):
+        return law, []
+    notes = []
+    if law.shortest is None:
+        shortest = int(tokens.min()) if law.longest is None else min(int(tokens.min()), law.longest - 1)
+        law = replace(law, shortest=shortest)
+        notes += [f"{key}.shortest = {shortest}: tokens of the shortest image, below longest"]
+    if law.longest is None:
+        law = replace(law, longest=max(law.shortest + 1, int(tokens.max())))
+        notes += [f"{key}.longest = {law.longest}: tokens of the longest image, above shortest"]
+    return law, notes
 
 
 def expected_tokens(

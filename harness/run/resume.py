@@ -12,6 +12,7 @@ from navit_eqx.serialize import encode
 from navit_eqx.training.checkpoints import Checkpointer
 from navit_eqx.training.hosts import broadcast_from_main, is_main_process
 
+from ..cli import shown
 from ..config import Config
 from ..exit_codes import Stopped
 from .folder import read_run
@@ -88,7 +89,7 @@ def reconcile(folder: Path, config: Config) -> list[str]:
     Raises ConfigError where it cannot go on so.
     """
     changed = differences(read_run(folder)[0], config)
-    words = {key: f"{key} ({a!r} there, {b!r} here)" for key, (a, b) in changed.items()}
+    words = {key: f"{key} ({shown(a)} there, {shown(b)} here)" for key, (a, b) in changed.items()}
     never = [words[key] for key in changed if rule_for(key) is NEVER]
     if never:
         raise ConfigError(
