@@ -33,7 +33,7 @@ def test_misfits_wait_and_none_is_lost(rule, lengths, window, misfits, images):
 def paper_plan(count: int, rule, row_images: int = 16, fill="none") -> Plan:
     """Patches of 16, R ~ U(64, 256), Beta drop rates of mean 1/2, rows of 256 tokens."""
     return plan_epoch(
-        photo_sizes(count), seed=0, epoch=0, patch_size=16, resolution=Sides(64, 256), dropping=Beta(0.5, 0.9),
+        photo_sizes(count), seed=0, epoch=0, patch_size=(16, 16), resolution=Sides(64, 256), dropping=Beta(0.5, 0.9),
         packing=Packing(256, row_images, rule, fill), longest_side=64,
     )  # fmt: skip
 
