@@ -21,7 +21,9 @@ if __name__ == "__main__":
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from data.sources.source import with_classes
 from data.tasks import TASKS
 from harness.config import Config, DataConfig
 from harness.evaluation.predictions import Context
@@ -31,7 +33,7 @@ from harness.run.folder import read_config
 from harness.run.loading import open_source
 from navit_eqx import load_model
 from navit_eqx.config import Flexi
-from navit_eqx.errors import check
+from navit_eqx.errors import check_in
 from navit_eqx.front import info_of
 
 
@@ -40,6 +42,8 @@ class Options:
     """What to evaluate."""
 
     data: DataConfig
+    split: Literal["auto", "train", "val", "test", "all"] = "auto"
+    """Part of the images; auto: val, or all of them where they are others than those of the run."""
     resolutions: tuple[float, ...] = ()
     """Sizes at which the images are seen; empty takes the run's own list."""
     studies: tuple[str, ...] = ()
@@ -53,6 +57,11 @@ class Options:
     out: str = ""
     """Folder for the results; empty takes the run folder."""
 
+    def __post_init__(self):
+        check_in("", "(0, inf)", resolutions=self.resolutions)
+        check_in("", "[1, 2147483647]", patch_size=self.patch_size, patch_sizes=self.patch_sizes)
+        check_in("", "[0, 100]", within=self.within)
+
 
 def main() -> None:
     arguments = sys.argv[1:]
@@ -62,6 +71,8 @@ def main() -> None:
     folder = Path(arguments[0])
     config = read_config(folder)
     options = parse(Options, default=Options(config.data), args=arguments[1:], prog="evaluate.py RUN")
+    if options.split == "auto":
+        options = replace(options, split="val" if options.data.root == config.data.root else "all")
     evaluate(folder, replace(config, data=options.data), options)
 
 
@@ -73,12 +84,9 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     if options.patch_sizes:
         shape = replace(shape, flexi=Flexi(options.patch_sizes, shape.interpolation))
     config = replace(config, model=shape)
-    source, classes = open_source(config, "val"), info_of(model).classes
-    check(
-        source.manifest.classes == classes,
-        f"the model knows {len(classes)} classes, first {classes[:1]}; {source.manifest.where} has "
-        f"{len(source.manifest.classes)}, first {source.manifest.classes[:1]}: evaluate on the same classes",
-    )
+    source = with_classes(open_source(config, options.split), info_of(model).classes)
+    for note in source.manifest.notes:
+        print(note)
     out = Path(options.out or folder)
     out.mkdir(parents=True, exist_ok=True)
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)

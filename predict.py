@@ -14,7 +14,7 @@ if __name__ == "__main__":
 
 import sys
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -23,9 +23,8 @@ import navit_eqx as navit
 from data.errors import DataError, DataMissing
 from data.manifest import printable
 from harness.evaluation.predictions import able_to_read
-from navit_eqx.front import info_of, pair
-from navit_eqx.images import pack
-from navit_eqx.pixels import ImageError, read_header
+from navit_eqx.errors import check_in
+from navit_eqx.front import info_of
 from navit_eqx.preprocessing import at_resolution
 
 AT_ONCE = 64  # images that are decoded and packed together
@@ -46,53 +45,57 @@ class Options:
     patch_size: int | None = None
     """Side of the patches in pixels; auto: that of the model. Larger patches are fewer tokens."""
 
+    def __post_init__(self):
+        check_in("", "[1, 2147483647]", top=self.top, patch_size=self.patch_size)
+        check_in("", "(0, inf)", resolution=self.resolution)
+
 
 def main() -> None:
     options = parse(Options, prog="predict.py")
     model = navit.load(options.run)
-    classes = info_of(model).classes
-    paths = readable(options.images, model.config.channels)
+    how = chosen(model, options)
+    classes, paths = info_of(model).classes, usable(model, options.images, how)
     for start in range(0, len(paths), AT_ONCE):
         part = paths[start : start + AT_ONCE]
-        for path, p in zip(part, predict(model, part, options.resolution, options.patch_size)):
+        for path, p in zip(part, predict(model, part, how)):
+            if np.isnan(p).any():
+                continue  # reported already
             best = np.argsort(-p)[: options.top]
             print(f"{printable(path)}: " + ", ".join(f"{printable(classes[c])} {p[c]:.1%}" for c in best))
 
 
-def readable(paths: tuple[str, ...], channels: int) -> list[str]:
-    """The files whose header can be read; the others are named.   Raises DataError where none can."""
+def chosen(model: navit.Model, options: Options) -> dict[str, Any]:
+    """Another resolution or patch size than the model's, as options of `navit.pack`."""
+    how: dict[str, Any] = {}
+    if options.resolution:
+        preprocessing = info_of(model).preprocessing
+        how["preprocessing"] = replace(preprocessing, size=at_resolution(preprocessing.size, options.resolution))
+    if options.patch_size:
+        how["patch"] = (options.patch_size, options.patch_size)
+    return how
+
+
+def usable(model: navit.Model, paths: tuple[str, ...], how: dict[str, Any]) -> list[str]:
+    """The files that the model can read, by their headers; the others are named.   Raises DataError where none can."""
     if not paths:
         raise DataMissing("no image given: name one or more image files")
     found = []
     for path in paths:
-        try:
-            read_header(path, channels)
+        if why := navit.refusal(model, path, **how):
+            print(f"set aside {printable(why)}", file=sys.stderr)
+        else:
             found.append(path)
-        except (ImageError, OSError) as error:
-            print(f"set aside {printable(path)}: {printable(str(error))}", file=sys.stderr)
     if not found:
         raise DataError(f"none of {len(paths)} files is an image that can be read")
     return found
 
 
-def predict(
-    model: navit.Model, images: list, resolution: float | None = None, patch_size: int | None = None
-) -> np.ndarray:
+def predict(model: navit.Model, images: list, how: dict[str, Any]) -> np.ndarray:
     """Class probabilities, one line per image, by the function that the model was trained with."""
-    preprocessing = info_of(model).preprocessing
-    if resolution:
-        preprocessing = replace(preprocessing, size=at_resolution(preprocessing.size, resolution))
-    patch = (patch_size, patch_size) if patch_size else None
-    model = able_to_read(model, patch)
-    batch = navit.to_device(
-        pack(
-            images,
-            preprocessing=preprocessing,
-            patch=patch or pair(model.config.patch),
-            longest_side=model.config.posembed.longest_side,
-        )
-    )
-    return navit.probabilities(model, navit.unpack(batch, navit.forward(model, batch)))
+    report = lambda index, why: print(f"set aside {printable(why)}", file=sys.stderr)
+    batch = navit.pack(images, model, report=report, **how)
+    logits = navit.forward(able_to_read(model, how.get("patch")), batch)
+    return navit.probabilities(model, navit.unpack(batch, logits))
 
 
 if __name__ == "__main__":

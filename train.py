@@ -45,7 +45,7 @@ from harness.process import StopSignal, enable_compilation_cache
 from harness.resolve import resolve
 from harness.run.attention import shape_for
 from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
-from harness.run.loading import check_left_out, open_source, open_task, training_batches, training_rows
+from harness.run.loading import check_left_out, open_sources, open_task, training_batches, training_rows
 from harness.run.program import program_of
 from harness.run.progress import Progress, clock
 from harness.run.resume import RunPosition, exit_saved, flat, reconcile, resume_at
@@ -81,7 +81,7 @@ def train(config: Config, preset: str) -> None:
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
     # data -----------------------------------------------------------------------------------------
-    images, val = open_source(config, "train"), open_source(config, "val")
+    images, val = open_sources(config)
     config, notes = shape_from(config)
     prepared, task = open_task(config, images.manifest)
     config, more = resolve(replace(config, task=prepared.config), images.manifest, task)
@@ -228,10 +228,12 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
     for source in (train, val):
         manifest = source.manifest
         print(f"{len(manifest)} images, {len(manifest.classes)} classes: {manifest.where}")
+        for note in manifest.notes:
+            print(f"  {note}")
         for name, reason in manifest.set_aside:
             print(f"  set aside {name}: {reason}")
     for note in notes:
-        print(f"chosen from the data: {note}")
+        print(f"auto: {note}")
     planned = int((plan.image_ids >= 0).sum()) + len(plan.left_out)
     part = "" if planned == len(train.manifest) else f"the first {planned} images of "
     print(

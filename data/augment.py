@@ -43,11 +43,11 @@ def mix(
 
 
 def rotate(image: Num[np.ndarray, "h w C"], angle: float) -> Num[np.ndarray, "h w C"]:
-    """Turned about its centre by `angle` radians, bilinear; the corners that come into view are grey."""
+    """Rotated about its centre by `angle` radians, bilinear; the corners that come into view are grey."""
     degrees, bilinear = float(np.rad2deg(angle)), Image.Resampling.BILINEAR
-    corner = CORNER if image.dtype == np.uint8 else 0.0
-    planes = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
-    return np.stack([np.asarray(plane.rotate(degrees, bilinear, fillcolor=corner)) for plane in planes], -1)
+    grey = CORNER if image.dtype == np.uint8 else 0
+    channels = (Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2]))
+    return np.stack([np.asarray(c.rotate(degrees, bilinear, fillcolor=grey)) for c in channels], -1)
 
 
 def crop_box(rng: np.random.Generator, within: Box, law: Augment) -> Box:
@@ -61,14 +61,13 @@ def crop_box(rng: np.random.Generator, within: Box, law: Augment) -> Box:
 
 
 def jitter(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], amount: float) -> Num[np.ndarray, "h w C"]:
-    """Brightness, contrast and saturation, each times 1 ± amount.
-
-    Choice: grey is the luma of three channels, and the mean of any other number of them.
-    """
+    """Brightness, contrast and, of colors, saturation, each times 1 ± amount; alpha stays."""
     brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3).astype(np.float32)
-    x = image.astype(np.float32)
-    grey = (x @ LUMA)[..., None] if image.shape[2] == 3 else x.mean(-1, keepdims=True)
+    channels = image.shape[2]
+    x = image[..., :3].astype(np.float32) if channels == 4 else image.astype(np.float32)
+    grey = (x @ LUMA)[..., None] if channels in (3, 4) else x
     x = grey + saturation * (x - grey)
     mean = grey.mean()
     x = brightness * (mean + contrast * (x - mean))
-    return x.round().clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else x
+    x = x.round().clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else x
+    return np.concatenate([x, image[..., 3:]], -1) if channels == 4 else x

@@ -13,13 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .errors import BadImage
 from .manifest import printable
-from .sources.decode import read_file, read_size
-from .sources.folder import files_below, is_image_name
-from .sources.measured import decoded_as
+from .sources.decode import decode, read_file, read_size
+from .sources.layout import files_below, is_image_name
 from .sources.source import Source
 
 
@@ -37,7 +34,9 @@ def check_file(path: Path) -> str:
 
     def read():
         data = read_file(path)
-        return decoded_as(np.array(read_size(data)), data)
+        size, image = read_size(data), decode(data)
+        if image.shape[:2] != size:
+            raise BadImage(f"{image.shape[0]} x {image.shape[1]} pixels, but its header says {size[0]} x {size[1]}")
 
     return why_not(read)
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +29,8 @@ class Manifest:
     channels: int = 3
     dtype: str = "uint8"
     """Of pixels: uint8, or float32 for pixels that are normalized already."""
+    notes: tuple[str, ...] = ()
+    """What was found and left out when the source was opened, to be printed."""
 
     def __post_init__(self):
         count = len(self.names)
@@ -64,6 +66,24 @@ class Manifest:
         for array in (self.names, self.sizes, self.labels):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+    def renamed(self, classes: tuple[str, ...]) -> "Manifest":
+        """The same images, their labels the places of the same names in `classes`.
+
+        Raises DataError where an image has a class that is not there.
+        """
+        if classes == self.classes:
+            return self
+        place = {name: i for i, name in enumerate(classes)}
+        used = np.unique(self.labels[self.labels >= 0]).tolist()
+        unknown = [self.classes[i] for i in used if self.classes[i] not in place]
+        if unknown:
+            raise DataError(
+                f"{self.where} has images of {len(unknown)} classes that are not known, first {unknown[0]!r}; known are "
+                f"{len(classes)}, first {', '.join(map(repr, classes[:3]))}: rename or remove them"
+            )
+        table = np.array([place.get(name, -1) for name in self.classes] + [-1], np.int32)
+        return replace(self, labels=table[self.labels], classes=classes)
 
     def _first(self) -> str:
         return ": ".join(self.set_aside[0])

@@ -46,7 +46,7 @@ from .config import Config, TensorBoard, Wandb
 from .exit_codes import Unavailable, code_of
 from .resolve import resolve
 from .run.attention import shape_for
-from .run.loading import check_left_out, open_source, open_task, training_batches, training_rows
+from .run.loading import check_left_out, open_sources, open_task, training_batches, training_rows
 from .run.logger import needed
 from .run.program import program_of
 from .run.warm_start import resume_from, shape_from, warm_start
@@ -76,7 +76,7 @@ class Case:
 
     @cached_property
     def sources(self) -> tuple[Source, Source]:
-        return open_source(self.given, "train"), open_source(self.given, "val")
+        return open_sources(self.given)
 
     @cached_property
     def shaped(self) -> Config:
@@ -138,7 +138,7 @@ class Case:
 def versions(case: Case) -> str:
     """Every package that is needed is there, in a version that was allowed for."""
     needed = [Requirement(line) for line in metadata.requires("navit-eqx") or []]
-    needed = [need for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    needed = [need for need in needed if need.marker is None or need.marker.evaluate({"extra": "train"})]
     try:
         found = {need.name: metadata.version(need.name) for need in needed}
     except metadata.PackageNotFoundError as error:

@@ -41,6 +41,7 @@ from .front import forward as forward
 from .front import load as load
 from .front import pack as pack
 from .front import probabilities as probabilities
+from .front import refusal as refusal
 from .front import unpack as unpack
 from .info import ModelInfo as ModelInfo
 from .model import NaViT as NaViT

@@ -45,13 +45,29 @@ def pack(images: Sequence[Source], model: Model, **options: Any) -> Row:
     """Images of any size, as arrays h w C, PIL images or paths, as packed rows on the device.
 
     Sizes, resampling and rows are those of `model.info.preprocessing`, as in training; `options` are those of
-    `navit_eqx.images.pack`. Raises ImageError, naming the image, where one cannot be used.
+    `navit_eqx.images.pack`, such as rows=8, or another preprocessing. Raises ImageError, naming the image, where one cannot be used.
 
         batch = navit.pack(["photo.jpg", np.zeros((20, 160, 3), np.uint8)], model)
     """
-    info, config = info_of(model), model.config
-    options = {"longest_side": config.posembed.longest_side} | options
-    return to_device(packing.pack(images, preprocessing=info.preprocessing, patch=pair(config.patch), **options))
+    return to_device(packing.pack(images, **packing_options(model, options)))
+
+
+def refusal(model: Model, image: Source, **options: Any) -> str:
+    """Why `pack` would refuse an image, from its header alone; empty where it would not.
+
+    usable = [path for path in paths if not navit.refusal(model, path)]
+    """
+    return packing.refusal(image, **packing_options(model, options))
+
+
+def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
+    """How the model wants its images, and what a caller wants otherwise."""
+    own = {
+        "preprocessing": info_of(model).preprocessing,
+        "patch": pair(model.config.patch),
+        "longest_side": model.config.posembed.longest_side,
+    }
+    return own | options
 
 
 def forward(model: Model, batch: Row) -> Array:
@@ -104,9 +120,11 @@ def token_features(model: Model, batch: Row) -> list[np.ndarray]:
 
 
 def batches(images: Sequence[Source], model: Model, options: dict[str, Any]) -> Iterator[Row]:
-    """Packed rows, a few images at a time."""
+    """Packed rows, a few images at a time; `report` gets the places of images in the whole list."""
+    report = options.get("report")
     for start in range(0, len(images), AT_ONCE):
-        yield pack(images[start : start + AT_ONCE], model, **options)
+        here = {"report": lambda i, why, start=start: report(start + i, why)} if report else {}
+        yield pack(images[start : start + AT_ONCE], model, **options | here)
 
 
 def finetune(model: Model, task: Task | Any, optimizer: Any, *, seed: int = 0) -> tuple[Any, Callable[..., Any]]:

@@ -1,7 +1,7 @@
 """Images of any size → packed rows, and values of rows → one for each image."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from .preprocessing import Preprocessing, Size
 from .rows import Row
 
 TOKEN_STEP = 32  # by which rows grow, so that requests share programs
+MOST_TOKENS = 1 << 14  # of an image, unless `row_tokens` says that more are wanted
 WINDOW = 16  # images among which a row is filled
 
 
@@ -25,13 +26,16 @@ def pack(
     row_images: int | None = None,
     rows: int | None = None,
     longest_side: int | None = None,
+    report: Callable[[int, str], None] | None = None,
 ) -> Row:
     """A batch of B rows that holds every image once, whole, at its own aspect ratio if the size rule keeps it.
 
     Images are paths, PIL images or arrays h w C, mixed at will; their place in the list is their image id. A row holds
     `row_tokens` tokens, T, and `row_images` slots, I, by default those of `preprocessing`, T grown to the next multiple
     of 32 that holds the longest image. B is `rows`, by default a power of two. So few shapes, and few compiled
-    programs, serve all requests. `longest_side` is the largest grid side that has a position.
+    programs, serve all requests. `longest_side` is the largest grid side that has a position. With `report`, an image
+    that cannot be decoded is reported by its place and the reason instead of refused: its slot keeps its id and gets no
+    token, and `unpack` gives NaN for it.
 
     Raises ImageError, naming the image: not readable, more tokens than an explicit `row_tokens`, a side beyond
     `longest_side`, uint8 beside float. ValueError where `rows` are too few. No pixel is decoded before all images fit.
@@ -63,20 +67,39 @@ def pack(
     )
     batch = Row(**empty)
     for r, members in enumerate(packed):
-        _fill(Row(*(leaf[r] for leaf in batch)), [planned[i] for i in members], preprocessing, patch)
+        _fill(Row(*(leaf[r] for leaf in batch)), [planned[i] for i in members], preprocessing, patch, report)
     return batch
 
 
+def refusal(source: Source, *, preprocessing: Preprocessing, patch: Size, longest_side: int | None = None) -> str:
+    """Why `pack` would refuse an image, from its header alone; empty where it would not.
+
+    >>> from navit_eqx.preprocessing import Area
+    >>> refusal(np.zeros((4, 6), bool), preprocessing=Preprocessing(Area(32)), patch=(8, 8))[:21]
+    'image 0 holds bool, w'
+    """
+    try:
+        _check_fits(_plan(0, source, preprocessing, patch), None, longest_side)
+    except (ImageError, OSError) as error:
+        return str(error)
+    return ""
+
+
 def unpack(batch: Row, values: Shaped[np.ndarray | Array, "B I *n"]) -> Shaped[np.ndarray, "N *n"]:
-    """The value of each image's slot, in the order in which the images were given to `pack`.
+    """The value of each image's slot, in the order in which the images were given to `pack`; NaN for an image that
+    could not be decoded.
 
     >>> from navit_eqx.preprocessing import Area
     >>> batch = pack([np.zeros((48, 32, 3), np.uint8)], preprocessing=Preprocessing(Area(32)), patch=(8, 8))
     >>> unpack(batch, batch.grids)
     array([[4, 3]], dtype=int32)
     """
-    ids = np.asarray(batch.image_ids)
-    return np.asarray(values)[ids >= 0][np.argsort(ids[ids >= 0])]
+    ids, found = np.asarray(batch.image_ids), np.asarray(values)
+    empty = (ids >= 0) & (np.asarray(batch.grids)[..., 0] == 0)
+    if empty.any():
+        found = found.astype(np.result_type(found, np.float32))
+        found[empty] = np.nan
+    return found[ids >= 0][np.argsort(ids[ids >= 0])]
 
 
 def unpack_tokens(batch: Row, values: Shaped[np.ndarray | Array, "B T *n"]) -> list[np.ndarray]:
@@ -144,17 +167,29 @@ def _plan(index: int, source: Source, preprocessing: Preprocessing, patch: Size)
     return _Planned(index, source, name, header, preprocessing.size.grid(header.size, patch))
 
 
-def _fill(row: Row, images: Sequence[_Planned], preprocessing: Preprocessing, patch: Size) -> None:
+def _fill(
+    row: Any,
+    images: Sequence[_Planned],
+    preprocessing: Preprocessing,
+    patch: Size,
+    report: Callable[[int, str], None] | None,
+) -> None:
     """Read, resize, cut and place images in an empty row, one after the other."""
     end = 0
     for slot, image in enumerate(images):
+        row.image_ids[slot] = image.index
+        try:
+            pixels = _see(image, preprocessing, (image.grid[0] * patch[0], image.grid[1] * patch[1]))
+        except (ImageError, OSError) as error:
+            if report is None:
+                raise
+            report(image.index, str(error))
+            continue
         start, end = end, end + prod(image.grid)
-        pixels = _see(image, preprocessing, (image.grid[0] * patch[0], image.grid[1] * patch[1]))
         row.patches[start:end] = patchify(pixels, patch)
         row.coords[start:end] = np.indices(image.grid).reshape(2, -1).T
         row.segment_ids[start:end] = slot + 1
         row.grids[slot] = image.grid
-        row.image_ids[slot] = image.index
 
 
 def _see(image: _Planned, preprocessing: Preprocessing, size: Size) -> Num[np.ndarray, "h w C"]:
@@ -176,6 +211,8 @@ def _check_fits(image: _Planned, row_tokens: int | None, longest_side: int | Non
         raise ImageError(f"{shape}, positions end at {longest_side} a side: choose a smaller size, or crop it")
     if row_tokens is not None and prod(image.grid) > row_tokens:
         raise ImageError(f"{shape}, a row holds {row_tokens}: choose a smaller size, raise or leave out row_tokens")
+    if row_tokens is None and prod(image.grid) > MOST_TOKENS:
+        raise ImageError(f"{shape}, more than {MOST_TOKENS} tokens take too much memory: choose a smaller size")
 
 
 def _common_dtype(images: Sequence[_Planned]) -> np.dtype:

@@ -1,8 +1,8 @@
 """A folder of images and a table of their label sets.
 
-    ROOT/labels.csv          file,labels        a header, then a line for each image
-                             cat/a.jpg,cat;pet  paths from ROOT, names with ; between them, none for no class
-    ROOT/train/labels.csv, ROOT/val/labels.csv  the same for each split
+ROOT/labels.csv          file,labels        a header, then a line for each image
+                         cat/a.jpg,cat;pet  paths from ROOT, names with ; between them, none for no class
+ROOT/train/labels.csv, ROOT/val/labels.csv  the same for each split
 """
 
 import csv

@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import DataError, DataMissing
+from ..errors import DataError
 from ..manifest import printable
 
-SUFFIXES = set(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga".split())
+SUFFIXES: set[str] = set(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga".split()
+)
 BANDS = {".npy", ".npz"}
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 JUNK = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}

@@ -109,7 +109,9 @@ def named_labels(file: Path, column: str) -> list[tuple[str, ...]]:
             raise DataError(f"{file}: {column} {value}, but the file names {len(names)} classes: mend one of them")
         return names[value]
 
-    return [tuple(name(v) for v in (value if isinstance(value, list) else [value])) for value in read_labels(file, column)]
+    return [
+        tuple(name(v) for v in (value if isinstance(value, list) else [value])) for value in read_labels(file, column)
+    ]
 
 
 def classes_of(files: list[Path], label: str, sets: list[tuple[str, ...]]) -> tuple[str, ...]:

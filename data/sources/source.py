@@ -32,6 +32,26 @@ def existing(root: str) -> Path:
     return Path(root)
 
 
+class Renamed:
+    """A source whose labels are the places of its class names in another list."""
+
+    def __init__(self, source: Source, classes: tuple[str, ...]):
+        self.source = source
+        self.manifest = source.manifest.renamed(classes)
+
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        """Raises BadImage."""
+        return self.source.image(index, shrink)
+
+
+def with_classes(source: Source, classes: tuple[str, ...]) -> Source:
+    """The source with labels by name: a number means the same class everywhere.
+
+    Raises DataError where an image has a class that is not there.
+    """
+    return source if source.manifest.classes == classes else Renamed(source, classes)
+
+
 class Arrays:
     """Images in memory, each h w C: uint8, or float32 that is normalized already. Raises DataError on other arrays."""
 

@@ -16,7 +16,7 @@ from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
 from data.sampling.resolution import Resolution
 from data.sources.memory import CachedInMemory
-from data.sources.source import Source
+from data.sources.source import Source, with_classes
 from data.stream import BlockCounts, Epochs
 from data.tasks import TASKS, DataTask
 from navit_eqx import load_model
@@ -35,6 +35,12 @@ def open_source(config: Config, split: str) -> Source:
     source = data.source.open(data.root, split, config.model.channels)
     source.manifest.check_unreadable(data.max_unreadable)
     return CachedInMemory(source, int(data.memory * 2**30)) if split == "train" and data.memory else source
+
+
+def open_sources(config: Config) -> tuple[Source, Source]:
+    """The images to train on and those to validate on; a label means the same class in both."""
+    train = open_source(config, "train")
+    return train, with_classes(open_source(config, "val"), train.manifest.classes)
 
 
 def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTask]:
