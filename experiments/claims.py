@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.views import Seen, name
+from experiments.settings import AnySetting, name
 
 Verdict = Literal["holds", "fails", "open"]
 Arms = tuple[str, ...]
@@ -21,8 +21,8 @@ class Claim:
     by: float
     """Margin in accuracy; below 0 the first may be worse by as much."""
     pairs: tuple[tuple[Arms, Arms], ...]
-    at: tuple[Seen, ...] = ()
-    """Views over which accuracy is averaged; empty takes all."""
+    at: tuple[AnySetting, ...] = ()
+    """Settings over which accuracy is averaged; empty takes all."""
 
 
 def against_each(arm: str, others: Sequence[str]) -> tuple[tuple[Arms, Arms], ...]:
@@ -58,23 +58,23 @@ def weakest(verdicts: Sequence[Verdict]) -> Verdict:
     return next((v for v in ("fails", "open") if v in verdicts), "holds")
 
 
-def judge(acquire_run_dir: Claim, trials: Sequence[Mapping]) -> dict:
+def judge(claim: Claim, trials: Sequence[Mapping]) -> dict:
     """The claim, its pairs with paired differences over seeds, and the verdict."""
     pairs = []
-    for first, second in acquire_run_dir.pairs:
-        by_seed = [{s: np.mean([score(trials, arm, s, acquire_run_dir.at) for arm in arms]) for s in seeds(trials, arms)}
+    for first, second in claim.pairs:
+        by_seed = [{s: np.mean([score(trials, arm, s, claim.at) for arm in arms]) for s in seeds(trials, arms)}
                    for arms in (first, second)]  # fmt: skip
         common = sorted(by_seed[0].keys() & by_seed[1].keys())
         differences = [float(by_seed[0][s] - by_seed[1][s]) for s in common]
         mean, error = mean_and_error(differences)
         pairs.append({
             "first": list(first), "second": list(second), "difference": mean, "error": error,
-            "verdict": verdict(differences, acquire_run_dir.by),
+            "verdict": verdict(differences, claim.by),
         })  # fmt: skip
     return {
-        "says": acquire_run_dir.says,
-        "by": acquire_run_dir.by,
-        "at": list(acquire_run_dir.at),
+        "says": claim.says,
+        "by": claim.by,
+        "at": list(claim.at),
         "pairs": pairs,
         "verdict": weakest([pair["verdict"] for pair in pairs]),
     }
@@ -85,7 +85,7 @@ def seeds(trials: Sequence[Mapping], arms: Arms) -> set[int]:
     return set.intersection(*({t["seed"] for t in trials if t["arm"] == arm} for arm in arms))
 
 
-def score(trials: Sequence[Mapping], arm: str, seed: int, at: Sequence[Seen] = ()) -> float:
-    """Mean accuracy of one trial over some views, or all."""
+def score(trials: Sequence[Mapping], arm: str, seed: int, at: Sequence[AnySetting] = ()) -> float:
+    """Mean accuracy of one trial over some settings, or all."""
     found = next(t["accuracy"] for t in trials if t["arm"] == arm and t["seed"] == seed)
-    return float(np.mean([found[name(seen)] for seen in at] if at else list(found.values())))
+    return float(np.mean([found[name(setting)] for setting in at] if at else list(found.values())))

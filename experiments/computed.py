@@ -30,7 +30,7 @@ def main(
     result = load(folder) if options.draw else save(folder, **measure(options))
     draw(result, folder / "result.png")
     fill_readme(folder, result)
-    for acquire_run_dir in result["claims"]:
+    for claim in result["claims"]:
         print(f"{claim['verdict']}: {claim['says']} ({claim['found']})")
 
 

@@ -1,4 +1,4 @@
-"""The test bed of experiments on patch sizes: rows for strips in fine patches, an optimiser that needs few."""
+"""The test bed of experiments on patch sizes: rows for strips in fine patches, an optimizer that needs few."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,8 +7,8 @@ from data.sampling.packing import Packing
 from data.sampling.patch_size import PerImage
 from data.sampling.resolution import Native
 from experiments.bed import bed
+from experiments.settings import Setting
 from experiments.trial import training_flops
-from experiments.views import View
 from harness.config import Config
 from navit_eqx.config import Flexi, Sinusoidal
 from navit_eqx.training.config import Muon
@@ -26,10 +26,10 @@ def fixed(steps: int, patch_size: int, **data: Any) -> Config:
     Larger patches cost more to embed: with them there are fewer steps, so that all arms spend the same.
     """
     choices = {"resolution": Native(SCALES[0], SCALES[-1]), "packing": Packing(row_tokens=208, row_images=96)} | data
-    grad_norm_ema = bed(1, POSITIONS, **choices)
-    grad_norm_ema = replace(grad_norm_ema, rows=5, optim=replace(grad_norm_ema.optim, rule=Muon(), lr=2e-2))
-    sized = replace(grad_norm_ema, model=replace(grad_norm_ema.model, patch_size=patch_size))
-    return replace(sized, steps=round(steps * training_flops(grad_norm_ema) / training_flops(sized)))
+    usual = bed(1, POSITIONS, **choices)
+    usual = replace(usual, rows=5, optim=replace(usual.optim, rule=Muon(), lr=2e-2))
+    sized = replace(usual, model=replace(usual.model, patch=(patch_size, patch_size)))
+    return replace(sized, steps=round(steps * training_flops(usual) / training_flops(sized)))
 
 
 def flexible(steps: int, **data: Any) -> Config:
@@ -38,6 +38,6 @@ def flexible(steps: int, **data: Any) -> Config:
     return replace(config, model=replace(config.model, flexi=Flexi(SIZES)))
 
 
-def at(*sizes: int) -> tuple[View, ...]:
+def at(*sizes: int) -> tuple[Setting, ...]:
     """The middle resolution, in patches of these sizes."""
-    return tuple(View(MIDDLE, size) for size in sizes)
+    return tuple(Setting(MIDDLE, size) for size in sizes)

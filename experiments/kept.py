@@ -1,6 +1,6 @@
 """Trained models that other trainings start from or learn from, each known by a digest of its configuration.
 
-An arm names another arm of its experiment in `start` or `loss.teacher`. For each seed that name becomes the digest of
+An arm names another arm of its experiment in `start` or `task.teacher`. For each seed that name becomes the digest of
 the other's configuration, so that the own digest depends on all that the other one depends on.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.views import Seen
+from experiments.settings import AnySetting
 from harness.config import Config
 from navit_eqx import load_model
 from navit_eqx.errors import ConfigError
@@ -19,31 +19,31 @@ from navit_eqx.serialize import encode
 from navit_eqx.tasks.config import Distill
 
 
-def digest(config: Config, views: Sequence[Seen] = ()) -> str:
-    """Of everything that a trial depends on, but for the code; without views, of what its model depends on."""
-    return hashlib.sha256(json.dumps([told(config), list(views)]).encode()).hexdigest()[:16]
+def digest(config: Config, settings: Sequence[AnySetting] = ()) -> str:
+    """Of everything that a trial depends on, but for the code; without settings, of what its model depends on."""
+    return hashlib.sha256(json.dumps([non_default(config), list(settings)]).encode()).hexdigest()[:16]
 
 
-def told(value: Any) -> Any:
-    """A configuration without what stands at its default: a field that is added later changes no digest."""
+def non_default(value: Any) -> Any:
+    """The fields of a configuration that differ from their default: a field that is added later changes no digest."""
     if not is_dataclass(value):
         return encode(value)
     known = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(value)}
-    said = {name: told(getattr(value, name)) for name, default in known.items() if getattr(value, name) != default}
-    return {"kind": type(value).__name__, **said}
+    changed = {name: getattr(value, name) for name, default in known.items() if getattr(value, name) != default}
+    return {"kind": type(value).__name__, **{name: non_default(field) for name, field in changed.items()}}
 
 
 def others(config: Config) -> set[str]:
     """The models that a configuration names."""
-    return {config.start, config.loss.teacher if isinstance(config.loss, Distill) else ""} - {""}
+    return {config.start, config.task.teacher if isinstance(config.task, Distill) else ""} - {""}
 
 
 def renamed(config: Config, name: Callable[[str], str]) -> Config:
     """The configuration with other names for these models."""
     if config.start:
         config = replace(config, start=name(config.start))
-    if isinstance(config.loss, Distill):
-        config = replace(config, loss=replace(config.loss, teacher=name(config.loss.teacher)))
+    if isinstance(config.task, Distill):
+        config = replace(config, task=replace(config.task, teacher=name(config.task.teacher)))
     return config
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.claims import mean_and_error, score
-from experiments.views import Seen
+from experiments.settings import AnySetting
 
 
-def statistics(result: Mapping, arm: str, at: Sequence[Seen] = ()) -> tuple[float, float]:
+def statistics(result: Mapping, arm: str, at: Sequence[AnySetting] = ()) -> tuple[float, float]:
     """Mean accuracy in per cent of an arm over its seeds, and the standard error."""
     seeds = [t["seed"] for t in result["trials"] if t["arm"] == arm]
     mean, error = mean_and_error([score(result["trials"], arm, s, at) for s in seeds])
@@ -35,7 +35,7 @@ def curves(axis: Any, result: Mapping, names: Sequence[str] = (), relative_to: f
     axis.legend(fontsize=8)
 
 
-def dots(axis: Any, result: Mapping, names: Sequence[str] = (), at: Sequence[Seen] = ()) -> None:
+def dots(axis: Any, result: Mapping, names: Sequence[str] = (), at: Sequence[AnySetting] = ()) -> None:
     """Mean accuracy of each arm, one below the other."""
     names = list(names or arms(result))[::-1]
     mean, error = zip(*(statistics(result, name, at) for name in names))

@@ -51,12 +51,12 @@ def claim_table(claims: Sequence[Mapping]) -> str:
     return markdown([{"claim": c["says"], "found": found(c), "verdict": f"**{c['verdict']}**"} for c in claims])
 
 
-def found(acquire_run_dir: Mapping) -> str:
+def found(claim: Mapping) -> str:
     """The number behind a verdict: of several pairs the one that decided, in points of accuracy."""
-    if "found" in acquire_run_dir:
-        return acquire_run_dir["found"]
-    pair = min((p for p in acquire_run_dir["pairs"] if p["verdict"] == acquire_run_dir["verdict"]), key=lambda p: p["difference"])
-    which = "" if len(acquire_run_dir["pairs"]) == 1 else f" ({' and '.join(pair['first'])} − {' and '.join(pair['second'])})"
+    if "found" in claim:
+        return claim["found"]
+    pair = min((p for p in claim["pairs"] if p["verdict"] == claim["verdict"]), key=lambda p: p["difference"])
+    which = "" if len(claim["pairs"]) == 1 else f" ({' and '.join(pair['first'])} − {' and '.join(pair['second'])})"
     return f"{100 * pair['difference']:+.1f} ± {100 * pair['error']:.1f}{which}"
 
 

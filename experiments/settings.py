@@ -1,55 +1,59 @@
-"""Ways to see the validation images, and their names in results."""
+"""At which resolution, in which patches a trained model is evaluated, and the names of such settings in results."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
-from harness.run.loading import interpolation_of
-from navit_eqx import NaViT
-from navit_eqx.config import ModelConfig
-from navit_eqx.weights.bridge import from_reference, to_reference
+from harness.resolve import host_interpolation
+from navit_eqx import Model
+from navit_eqx.tasks.model import reconfigured
 from reference.resize import RESIZES
 
 
-class View(NamedTuple):
-    """At a resolution, in patches of a size (0: the model's own), for which the kernel is resized in one of the ways of
-    `reference.resize.RESIZES`."""
+class Setting(NamedTuple):
+    """A resolution, the side of square patches in pixels (0: the model's own patch), and the way in which the kernel is
+    resized for them: one of `reference.resize.RESIZES`."""
 
     resolution: float
     patch_size: int = 0
     kernel: str = "pi"
 
+    @property
+    def patch(self) -> tuple[int, int] | None:
+        """Height and width of the patches; None is the model's own."""
+        return (self.patch_size, self.patch_size) if self.patch_size else None
 
-Seen = View | float | list[Any] | str
-"""A view; a resolution alone; a view as JSON has it; or what only the experiment itself knows how to see."""
+
+AnySetting = Setting | float | list[Any] | str
+"""A setting; a resolution alone; a setting as JSON has it; or a word that only the experiment can evaluate."""
 
 
-def view(seen: Seen) -> View:
+def setting(given: AnySetting) -> Setting:
     """Raises TypeError on a word."""
-    if isinstance(seen, float | int):
-        return View(seen)
-    if isinstance(seen, str):
-        raise TypeError(f"{seen!r} is no view")
-    return seen if isinstance(seen, View) else View(*seen)
+    if isinstance(given, float | int):
+        return Setting(given)
+    if isinstance(given, str):
+        raise TypeError(f"{given!r} is no setting")
+    return given if isinstance(given, Setting) else Setting(*given)
 
 
-def name(seen: Seen) -> str:
+def name(given: AnySetting) -> str:
     """Resolution, patch size and kernel, without what stands at its default; or the word itself."""
-    if isinstance(seen, str):
-        return seen
-    resolution, patch_size, kernel = view(seen)
-    said = [f"{resolution:g}", f"{patch_size} px" if patch_size else "", kernel if kernel != "pi" else ""]
-    return ", ".join(filter(None, said))
+    if isinstance(given, str):
+        return given
+    resolution, patch_size, kernel = setting(given)
+    parts = [f"{resolution:g}", f"{patch_size} px" if patch_size else "", kernel if kernel != "pi" else ""]
+    return ", ".join(filter(None, parts))
 
 
-def with_kernel(model: NaViT, shape: ModelConfig, size: int, kernel: str) -> NaViT:
-    """`model` as one whose own patch size is `size`; its kernel is brought there in the named way."""
-    own = shape.patch_size
-    other = eqx.filter_eval_shape(NaViT, replace(shape, patch_size=size), key=jr.key(0))
-    resized = RESIZES[kernel](np.asarray(model.patch_embedding.w, float), (own, own), (size, size), interpolation_of(shape))
-    changed = eqx.tree_at(lambda m: m.patch_embedding.w, model, jnp.asarray(resized, model.patch_embedding.w.dtype))
-    return from_reference(to_reference(changed), other)
+def with_kernel(model: Model, patch: tuple[int, ...], kernel: str) -> Model:
+    """`model` as one whose own patch is `patch`; its kernel is resized in the named way."""
+    config = model.config
+    w = model.backbone.patch_embedding.w
+    how = host_interpolation(config.interpolation)
+    resized = RESIZES[kernel](np.asarray(w, float), config.patch, patch, how)
+    changed = eqx.tree_at(lambda m: m.backbone.patch_embedding.w, model, jnp.asarray(resized, w.dtype))
+    return reconfigured(changed, replace(config, patch=patch, flexi=None))

@@ -23,8 +23,8 @@ from experiments.bed import STEPS
 from experiments.claims import Claim, judge, mean_and_error
 from experiments.kept import digest, kept, located, others, seeded
 from experiments.results import fill_readme, load, save
+from experiments.settings import AnySetting
 from experiments.trial import trial
-from experiments.views import Seen
 from harness.config import Config
 from harness.process import tune_allocator
 
@@ -39,12 +39,12 @@ class Experiment:
     folder: Path
     arms: Callable[[int], Mapping[str, Config]]
     """Configurations by name, for so many steps."""
-    views: tuple[Seen, ...]
-    """How it is judged: resolutions, or views with a patch size."""
+    settings: tuple[AnySetting, ...]
+    """How it is judged: resolutions, or settings with a patch size."""
     claims: tuple[Claim, ...]
     draw: Callable[[Mapping, Path], None]
     read: Callable[[list[dict]], list[dict]] = list
-    """Trials as they are judged: a model seen in several ways may stand for several arms."""
+    """Trials as they are judged: a model evaluated at several settings may stand for several arms."""
     trial: Callable[..., dict] = trial
     """One training and what came of it."""
 
@@ -58,14 +58,14 @@ def main(experiment: Experiment) -> None:
         jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
         arms = experiment.arms(options.steps)
         for name, line in train_missing(
-            arms, options.seeds, experiment.views, only=options.only, trial=experiment.trial
+            arms, options.seeds, experiment.settings, only=options.only, trial=experiment.trial
         ):
             print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)
-        trials = trials_of(arms, options.seeds, experiment.views)
+        trials = trials_of(arms, options.seeds, experiment.settings)
         result = save(experiment.folder, steps=options.steps, **summary(experiment, trials))
     experiment.draw(result, experiment.folder / "result.png")
     fill_readme(experiment.folder, result)
-    for acquire_run_dir in result["claims"]:
+    for claim in result["claims"]:
         print(f"{claim['verdict']}: {claim['says']}")
 
 
@@ -81,7 +81,7 @@ def command_line() -> argparse.Namespace:
 def train_missing(
     arms: Mapping[str, Config],
     seeds: int,
-    views: Sequence[Seen],
+    settings: Sequence[AnySetting],
     log: Path = LOG,
     only: str = "",
     trial: Callable[..., dict] = trial,
@@ -97,10 +97,10 @@ def train_missing(
         needed = set().union(*(others(config) for name, config in configs.items() if only in name))
         for name, config in configs.items():
             model = models / digest(config) if digest(config) in needed else None
-            done = digest(config, views) in finished(log) and (model is None or kept(model))
+            done = digest(config, settings) in finished(log) and (model is None or kept(model))
             if done or (model is None and only not in name):
                 continue
-            line = {"digest": digest(config, views), "seed": seed, **trial(located(config, models), views, model)}
+            line = {"digest": digest(config, settings), "seed": seed, **trial(located(config, models), settings, model)}
             with log.open("a") as file:
                 file.write("\n" + json.dumps(line))  # a line of its own, whatever was cut short before
             yield name, line
@@ -119,11 +119,11 @@ def parsed(line: str) -> dict | None:
         return None
 
 
-def trials_of(arms: Mapping[str, Config], seeds: int, views: Sequence[Seen], log: Path = LOG) -> list[dict]:
+def trials_of(arms: Mapping[str, Config], seeds: int, settings: Sequence[AnySetting], log: Path = LOG) -> list[dict]:
     """The finished ones among these, with the names of their arms."""
     done = finished(log)
     by_seed = [seeded(arms, seed) for seed in range(seeds)]
-    named = {(n, s): digest(by_seed[s][n], views) for n in arms for s in range(seeds)}
+    named = {(n, s): digest(by_seed[s][n], settings) for n in arms for s in range(seeds)}
     return [{"arm": name} | done[key] for (name, _), key in named.items() if key in done]
 
 
@@ -134,29 +134,29 @@ def summary(experiment: Experiment, trials: Sequence[dict]) -> dict:
     claims = [c for c in experiment.claims if names.issuperset(a for pair in c.pairs for side in pair for a in side)]
     return {
         "seeds": len({t["seed"] for t in trials}),
-        "resolutions": list(experiment.views),
-        "claims": [judge(acquire_run_dir, read) for acquire_run_dir in claims],
+        "resolutions": list(experiment.settings),
+        "claims": [judge(claim, read) for claim in claims],
         "tables": accuracy_tables(read),
         "trials": list(trials),
     }
 
 
 def accuracy_tables(trials: Sequence[Mapping]) -> list[list[dict]]:
-    """One table for all arms that were seen in the same ways."""
-    return [accuracy_table([t for t in trials if [*t["accuracy"]] == list(views)])
-            for views in dict.fromkeys(tuple(t["accuracy"]) for t in trials)]  # fmt: skip
+    """One table for all arms that were evaluated at the same settings."""
+    return [accuracy_table([t for t in trials if [*t["accuracy"]] == list(settings)])
+            for settings in dict.fromkeys(tuple(t["accuracy"]) for t in trials)]  # fmt: skip
 
 
 def accuracy_table(trials: Sequence[Mapping]) -> list[dict]:
-    """A row for each arm: accuracy in per cent with its standard error, in each view and on average."""
+    """A row for each arm: accuracy in per cent with its standard error, at each setting and on average."""
     rows = []
     for arm in dict.fromkeys(t["arm"] for t in trials):
         mine = [t for t in trials if t["arm"] == arm]
-        columns = {seen: [t["accuracy"][seen] for t in mine] for seen in mine[0]["accuracy"]}
+        columns = {setting: [t["accuracy"][setting] for t in mine] for setting in mine[0]["accuracy"]}
         means = [sum(values) / len(values) for values in zip(*columns.values())]
         rows.append({
             "arm": arm,
-            **{f"at {seen}": points(values) for seen, values in columns.items()},
+            **{f"at {setting}": points(values) for setting, values in columns.items()},
             "mean": points(means),
             "images": round(sum(t["images"] for t in mine) / len(mine)),
         })  # fmt: skip

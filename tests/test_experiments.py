@@ -11,28 +11,24 @@ import numpy as np
 import pytest
 
 from data.sampling.dropping import Constant
-from data.sampling.packing import ExactFit, FirstFit, Packing
+from data.sampling.packing import ExactFit, FirstFit
 from data.sampling.resolution import Native, Square
-from data.sources.digits import Digits
 from experiments import results, trained
-from experiments.bed import bed
 from experiments.claims import Claim, against_each, judge, verdict
 from experiments.fig03_aspect_ratios.run import off_square
 from experiments.fig04_attention_overhead.run import shares
 from experiments.fig14_sampling_laws.run import PAPER, small_rates
 from experiments.kept import digest, kept, others, seeded
+from experiments.settings import Setting, name, with_kernel
 from experiments.table2_packing.run import TABLE2, packed
-from experiments.trial import compiled, evaluation, sight, source, training_flops, trial
-from experiments.views import View, name, with_kernel
-from navit_eqx import save_model
-from navit_eqx.config import ModelConfig
+from experiments.trial import evaluation_batches, source, training_flops, trial, what_evaluation_reads
+from harness.evaluation.predictions import able_to_read
+from navit_eqx.images import unpack
 from navit_eqx.inference import forward
 from navit_eqx.rows import to_device
 from navit_eqx.tasks.config import Distill
-from navit_eqx.training.optim import optimizer
-from navit_eqx.training.step import init
 from reference.resize import RESIZES
-from tests.support.strategies import filled
+from tests.support.experiments import TINY, filled_program, model_of, saved
 
 ROOT = Path(__file__).parent.parent / "experiments"
 FOLDERS = sorted(path.parent for path in ROOT.glob("*/run.py"))
@@ -78,22 +74,6 @@ def test_off_square():
 
 # the driver ---------------------------------------------------------------------------------------
 
-TINY = replace(
-    bed(2, resolution=Native(0.4, 0.4)),
-    model=ModelConfig(8, width=8, depth=1, heads=1, mlp_width=8, unroll=1, dtype="float32"),
-    rows=2,
-)
-TINY = replace(
-    TINY,
-    data=replace(TINY.data, source=Digits(64, 12), packing=Packing(row_tokens=16, row_images=8)),
-)
-
-
-def filled_program(shape, optim, loss, steps):
-    """As `compiled`, with a start that needs no compilation."""
-    start = lambda key, change: init(change(filled(shape, 0, "float32")), optimizer(optim, steps), optim)
-    return compiled(shape, optim, loss, steps)._replace(start=start)
-
 
 def test_a_trial(monkeypatch):
     """Two steps: what was seen and spent, an accuracy for each resolution, and the same again."""
@@ -103,16 +83,16 @@ def test_a_trial(monkeypatch):
     assert found["accuracy"].keys() == {"0.4"}
     assert found["accuracy"]["0.4"] * 12 == pytest.approx(round(found["accuracy"]["0.4"] * 12))
     assert 0 < found["tokens"] <= 2 * 2 * 16
-    assert found["flops"] == training_flops(replace(TINY, model=replace(TINY.model, classes=10)))
+    assert found["flops"] == training_flops(TINY)
     same = ("accuracy", "images", "tokens", "flops", "train_accuracy")
     assert {k: found[k] for k in same} == {k: again[k] for k in same}
 
 
 def test_evaluation_does_not_depend_on_how_a_model_was_trained():
     dropped = replace(TINY, seed=3, data=replace(TINY.data, dropping=Constant(0.5), resolution=Square(Native(1.0))))
-    assert sight(dropped) == sight(TINY)
-    law = TINY.data.resolution.at(0.4)
-    assert evaluation(sight(dropped), law) is evaluation(sight(TINY), law)
+    configs, law = [what_evaluation_reads(config) for config in (dropped, TINY)], TINY.data.resolution.at(0.4)
+    assert configs[0] == configs[1]
+    assert evaluation_batches(configs[0], law) is evaluation_batches(configs[1], law)
 
 
 def pretend(seen: list):
@@ -128,23 +108,22 @@ def pretend(seen: list):
 
 def test_a_kernel_is_resized_in_the_named_way():
     """PI-resized beforehand, the kernel gives what the model does by itself; other ways give something else."""
-    config = replace(TINY, model=replace(TINY.model, classes=10))
-    model, val = filled(config.model, 0, "float32"), source(config.data, "val")
+    model, val, patch = model_of(TINY.model), source(TINY, "val"), (12, 12)
+    batch = to_device(evaluation_batches(what_evaluation_reads(TINY), Native(0.6, 0.6), patch)[0])
     logits = {}
     for kernel in ("model", *RESIZES):
-        seen_by = model if kernel == "model" else with_kernel(model, config.model, 12, kernel)
-        batch = evaluation(sight(config), Native(0.6, 0.6), 12)[0]
-        logits[kernel] = np.asarray(forward(seen_by, to_device(batch)))[batch.labels >= 0]
+        resized = able_to_read(model, patch) if kernel == "model" else with_kernel(model, patch, kernel)
+        logits[kernel] = unpack(batch, forward(resized, batch))
     assert len(val.manifest) == 12
     np.testing.assert_allclose(logits["pi"], logits["model"], atol=1e-4)
     for kernel in ("vanilla", "area", "norm"):
         assert np.abs(logits[kernel] - logits["model"]).max() > 0.01
 
 
-def test_views_have_one_name_each_however_they_are_stored():
-    views = (0.8, View(1.0, 12), View(1.0, 12, "area"), View(1.5))
-    assert [name(v) for v in views] == ["0.8", "1, 12 px", "1, 12 px, area", "1.5"]
-    assert [name(v) for v in json.loads(json.dumps(views))] == [name(v) for v in views]
+def test_settings_have_one_name_each_however_they_are_stored():
+    settings = (0.8, Setting(1.0, 12), Setting(1.0, 12, "area"), Setting(1.5))
+    assert [name(s) for s in settings] == ["0.8", "1, 12 px", "1, 12 px, area", "1.5"]
+    assert [name(s) for s in json.loads(json.dumps(settings))] == [name(s) for s in settings]
 
 
 ARMS = {f"rate {rate:g}": replace(TINY, data=replace(TINY.data, dropping=Constant(rate))) for rate in (0.2, 0.4)}
@@ -180,20 +159,20 @@ def test_an_interrupted_line_is_trained_again(tmp_path):
 FAMILY = {
     "teacher": TINY,
     "tuned": replace(TINY, start="teacher"),
-    "taught": replace(TINY, loss=Distill("teacher")),
+    "taught": replace(TINY, task=Distill("teacher")),
     "stranger": replace(TINY, steps=1),
 }
 
 
 def test_an_arm_depends_on_all_that_it_starts_from():
     """Its digest changes with the other's configuration and with nothing else, names and folders least of all."""
-    grad_norm_ema = {name: digest(config) for name, config in seeded(FAMILY, 0).items()}
-    assert len({*grad_norm_ema.values()}) == 4
+    usual = {name: digest(config) for name, config in seeded(FAMILY, 0).items()}
+    assert len({*usual.values()}) == 4
     longer = {name: digest(c) for name, c in seeded({**FAMILY, "teacher": replace(TINY, steps=3)}, 0).items()}
-    assert [name for name in FAMILY if longer[name] == grad_norm_ema[name]] == ["stranger"]
+    assert [name for name in FAMILY if longer[name] == usual[name]] == ["stranger"]
     other_name = {"known": TINY, "tuned": replace(TINY, start="known")}
-    assert digest(seeded(other_name, 0)["tuned"]) == grad_norm_ema["tuned"]
-    assert digest(seeded(FAMILY, 1)["taught"]) != grad_norm_ema["taught"]
+    assert digest(seeded(other_name, 0)["tuned"]) == usual["tuned"]
+    assert digest(seeded(FAMILY, 1)["taught"]) != usual["taught"]
     with pytest.raises(KeyError):
         seeded({"tuned": FAMILY["tuned"], "teacher": TINY}, 0)
 
@@ -202,11 +181,11 @@ def test_models_of_others_are_trained_first_and_kept(tmp_path):
     """Each once for each seed, whatever is asked for; and again where the model is lost."""
     seen, log = [], tmp_path / "trials.jsonl"
 
-    def trial(config, views, keep=None):
+    def trial(config, settings, keep=None):
         if keep:
-            save_model(keep, filled(config.model, config.seed, "float32"), config.model, {})
+            saved(keep, config.model, config.seed)
         assert all(kept(Path(other)) for other in others(config))
-        return pretend(seen)(config, views)
+        return pretend(seen)(config, settings)
 
     train_missing = partial(trained.train_missing, FAMILY, 2, (0.4,), log=log, trial=trial)
     assert [name for name, _ in train_missing(only="t")] == [*FAMILY] * 2
@@ -261,10 +240,10 @@ def test_seeds_are_paired():
 
 def test_a_claim_about_several_is_as_good_as_its_weakest_pair():
     found = trials(a=[0.5, 0.51], b=[0.4, 0.41], c=[0.45, 0.56], d=[0.7, 0.71])
-    acquire_run_dir = lambda others: Claim("", 0.01, against_each("a", others))
-    assert judge(acquire_run_dir("ab"), found)["verdict"] == "holds"
-    assert judge(acquire_run_dir("abc"), found)["verdict"] == "open"
-    assert judge(acquire_run_dir("abcd"), found)["verdict"] == "fails"
+    claim = lambda others: Claim("", 0.01, against_each("a", others))
+    assert judge(claim("ab"), found)["verdict"] == "holds"
+    assert judge(claim("abc"), found)["verdict"] == "open"
+    assert judge(claim("abcd"), found)["verdict"] == "fails"
 
 
 def test_arms_of_a_side_are_averaged_and_resolutions_chosen():
@@ -294,7 +273,7 @@ def test_a_folder_is_complete(folder):
     result, page = json.loads((folder / "result.json").read_text()), (folder / "README.md").read_text()
     assert result["experiment"] == folder.name
     assert result["commit"] and "jax" in result["versions"]
-    assert result["claims"] and {acquire_run_dir["verdict"] for acquire_run_dir in result["claims"]} <= VERDICTS
+    assert result["claims"] and {claim["verdict"] for claim in result["claims"]} <= VERDICTS
     assert f"python experiments/{folder.name}/run.py" in page
     assert "fixed beforehand" in page and "**The paper" in page
     assert (folder / "result.png").stat().st_size > 5_000 and "(result.png)" in page
@@ -315,14 +294,14 @@ def test_trained_results_are_comparable(folder):
     seeds = {arm: {t["seed"] for t in result["trials"] if t["arm"] == arm} for arm in arms}
     assert all(s == set(range(max(3, result["seeds"]))) for s in seeds.values())
     read = getattr(run, "read", list)(result["trials"])
-    assert json.loads(json.dumps([judge(acquire_run_dir, read) for acquire_run_dir in run.CLAIMS])) == result["claims"]
-    for first, second in (pair for acquire_run_dir in run.CLAIMS for pair in acquire_run_dir.pairs):
+    assert json.loads(json.dumps([judge(claim, read) for claim in run.CLAIMS])) == result["claims"]
+    for first, second in (pair for claim in run.CLAIMS for pair in claim.pairs):
         flops = np.array([t["flops"] for t in read if t["arm"] in first + second])
         assert flops.min() > 0.98 * flops.max()
     tokens = np.array([t["tokens"] for t in result["trials"]])
-    assert tokens.min() > 0.98 * tokens.max() or len({arm.model.patch_size for arm in arms.values()}) > 1
-    seen = result["resolutions"]
-    digests = {digest(arm, seen) for s in range(result["seeds"]) for arm in seeded(arms, s).values()}
+    assert tokens.min() > 0.98 * tokens.max() or len({arm.model.patch for arm in arms.values()}) > 1
+    settings = result["resolutions"]
+    digests = {digest(arm, settings) for s in range(result["seeds"]) for arm in seeded(arms, s).values()}
     assert digests == {t["digest"] for t in result["trials"]}
 
 

@@ -12,7 +12,7 @@ from experiments.computed import command_line, main, stated
 from harness.config import Config
 from harness.evaluation.pictures import color, draw_mask, draw_rows, sheet
 from harness.presets import digits
-from harness.run.loading import open_source, training_rows
+from harness.run.loading import open_source, open_task, training_rows
 from reference.masks import same_image, slot_tokens
 from reference.rows import Row
 
@@ -21,7 +21,8 @@ FOLDER, ROWS = Path(__file__).parent, 4
 
 def batch(config: Config) -> list[Row]:
     """The first rows of an epoch."""
-    rows = training_rows(config, open_source(config.data, "train"))
+    source = open_source(config, "train")
+    rows = training_rows(config, source, open_task(config, source.manifest)[1])
     return [rows[r] for r in range(ROWS)]
 
 
@@ -34,15 +35,14 @@ def configuration() -> Config:
 def measure(options: Namespace) -> dict:
     table, wrong = [], 0
     for r, row in enumerate(batch(configuration())):
-        ids, slots = row.segment_ids, len(row.labels)
+        ids, slots, used = row.segment_ids, len(row.grids), row.grids[:, 0] > 0
         attention, pooling = same_image(ids), slot_tokens(ids, slots)
-        images = (row.labels >= 0).sum()
         blocks = sum(int(n) ** 2 for n in np.bincount(ids)[1:])
         wrong += int(attention.sum()) - blocks  # pairs across images or with padding
         wrong += int((pooling.sum(0) != (ids > 0)).sum())  # tokens not pooled exactly once, or padding pooled
-        wrong += int((pooling.any(-1) != (row.labels >= 0)).sum())
+        wrong += int((pooling.any(-1) != used).sum())
         table.append({
-            "row": r, "images": int(images), "padding": int((ids == 0).sum()),
+            "row": r, "images": int(used.sum()), "padding": int((ids == 0).sum()),
             "pairs that attend": f"{attention.mean():.1%}", "tokens of each image": str(np.bincount(ids)[1:].tolist()),
         })  # fmt: skip
     says = "One block of attention per image, each token pooled once, nothing in padding"
@@ -52,14 +52,14 @@ def measure(options: Namespace) -> dict:
 def draw(result: Mapping, path: Path) -> None:
     config = configuration()
     rows = batch(config)
-    draw_rows(rows, config.model.patch_size, path)
+    draw_rows(rows, config.model.patch, path)
     draw_mask(rows[0], FOLDER / "attention.png")
     draw_pooling(rows[0], FOLDER / "pooling.png")
 
 
 def draw_pooling(row: Row, path: Path) -> None:
     """Which tokens each image slot pools."""
-    mask = slot_tokens(row.segment_ids, len(row.labels))
+    mask = slot_tokens(row.segment_ids, len(row.grids))
     picture = np.ones((*mask.shape, 3))
     for slot in range(1, int(row.segment_ids.max()) + 1):
         picture[slot - 1, mask[slot - 1]] = color(slot)

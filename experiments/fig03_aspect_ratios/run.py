@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from data.errors import BadImage, DataMissing
 from data.sources.decode import read_size
 from data.sources.digits import Digits
-from data.sources.folder import SUFFIXES
+from data.sources.layout import SUFFIXES
 from experiments.computed import command_line, main, stated
 from harness.evaluation.pictures import sheet
 

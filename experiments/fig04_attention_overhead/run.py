@@ -12,10 +12,12 @@ import numpy as np
 
 from experiments.computed import command_line, main, stated
 from harness.evaluation.pictures import sheet
-from navit_eqx import NaViT
+from navit_eqx import Model
 from navit_eqx.config import Factorised, ModelConfig
-from navit_eqx.inference import features
+from navit_eqx.inference import pooled
 from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Classify
+from navit_eqx.tasks.model import abstract_model, is_shape
 from reference.evaluation.cost import pair_flops, token_flops
 from reference.patches import raster
 from reference.rows import Row, Tokens, pack
@@ -79,29 +81,28 @@ def measure(options: Namespace) -> dict:
 def forward_seconds(width: int) -> dict[int, float]:
     """Images a row → time of the same eight images, the fastest of several runs taken in turn."""
     shape = ModelConfig(
-        PATCH, width=width, depth=DEPTH, heads=width // HEAD, mlp_width=4 * width, classes=10,
+        (PATCH, PATCH), width=width, depth=DEPTH, heads=width // HEAD, mlp_width=4 * width,
         posembed=Factorised(16), unroll=DEPTH,
     )  # fmt: skip
     model = random_model(shape)
     batches = {k: to_device(packed(k)) for k in PACKED}
     for batch in batches.values():
-        jax.block_until_ready(features(model, batch))
+        jax.block_until_ready(pooled(model, batch))
     runs = [{k: timed(model, batch) for k, batch in batches.items()} for _ in range(REPEATS)]
     return {k: min(run[k] for run in runs) for k in PACKED}
 
 
-def random_model(shape: ModelConfig) -> NaViT:
+def random_model(shape: ModelConfig) -> Model:
     """Made of random numbers by NumPy, so that nothing is compiled but what is timed."""
     rng = np.random.default_rng(0)
-    like = eqx.filter_eval_shape(NaViT, shape, key=jax.random.key(0))
-    arrays, static = eqx.partition(like, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    arrays, static = eqx.partition(abstract_model(shape, Classify(classes=10)), is_shape)
     numbers = lambda leaf: jnp.asarray(0.1 * rng.normal(size=leaf.shape), leaf.dtype)
     return eqx.combine(jax.tree.map(numbers, arrays), static)
 
 
-def timed(model: NaViT, batch: Row) -> float:
+def timed(model: Model, batch: Row) -> float:
     start = time.perf_counter()
-    jax.block_until_ready(features(model, batch))
+    jax.block_until_ready(pooled(model, batch))
     return time.perf_counter() - start
 
 
@@ -112,7 +113,7 @@ def packed(images: int) -> Row:
     grid = np.array([side, side], np.int32)
     noise = lambda: Tokens(rng.integers(0, 256, (IMAGE, 3 * PATCH**2), np.uint8), raster((side, side)), grid)
     rows = [
-        pack([noise() for _ in range(images)], [0] * images, range(images), images * IMAGE, images)
+        pack([noise() for _ in range(images)], range(images), images * IMAGE, images)
         for _ in range(max(PACKED) // images)
     ]
     return Row(*(np.stack(leaf) for leaf in zip(*rows)))

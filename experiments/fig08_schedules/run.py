@@ -26,10 +26,8 @@ def arms(steps: int) -> dict[str, Config]:
 
 def images_of(config: Config) -> float:
     """N: about what the run of the fixed rate sees."""
-    manifest = config.data.source.open("", "train").manifest
-    tokens = config.data.resolution.grids(np.random.default_rng(0), manifest.sizes, config.model.patch_size).prod(-1)
-    kept = expected_lengths(config.data.dropping, tokens, seed=0).mean()
-    return float(np.round(config.steps * config.rows * config.data.packing.row_tokens / kept))
+    kept = expected_lengths(config, config.data.source.open("", "train").manifest).mean()
+    return float(np.round(config.total_steps * config.rows * config.data.packing.shape[0] / kept))
 
 
 FALLING = ("falls fast", "falls slowly")

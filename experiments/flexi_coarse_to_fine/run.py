@@ -13,8 +13,8 @@ from data.sources.source import Source
 from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, fixed, flexible
 from experiments.pictures import statistics
+from experiments.settings import name
 from experiments.trained import Experiment, main
-from experiments.views import name
 from harness.config import Config
 from harness.evaluation.pictures import COLORS, sheet
 
@@ -59,8 +59,8 @@ def tuned(config: Config, start: str) -> Config:
         config,
         start=start,
         steps=STEPS,
-        model=replace(config.model, classes=0),
-        data=replace(config.data, source=Pairs(**vars(config.data.source)), patch_sizes=OneSize(COARSE)),
+        task=replace(config.task, classes=None),
+        data=replace(config.data, source=Pairs(**vars(config.data.source)), patch_sizes=OneSize((COARSE, COARSE))),
         optim=replace(config.optim, lr=RATE),
     )
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from data.sampling.patch_size import CoarseToFine
 from experiments.claims import Claim, against_each
 from experiments.flexi_bed import SIZES, at, flexible
-from experiments.flexi_sizes.run import BOTH, FIXED, VIEWS
+from experiments.flexi_sizes.run import BOTH, FIXED, SETTINGS
 from experiments.flexi_sizes.run import arms as arms_of_sizes
 from experiments.pictures import statistics
+from experiments.settings import name
 from experiments.trained import Experiment, main
-from experiments.views import name
 from harness.config import Config
 from harness.evaluation.pictures import COLORS, sheet
 
@@ -19,15 +19,15 @@ ALONE, RANDOM, CURRICULUM = FIXED[FINE], BOTH, "coarse to fine"
 
 
 def arms(steps: int) -> dict[str, Config]:
-    """The curriculum, and two arms of flexi_sizes, seen as there: their trainings are shared."""
+    """The curriculum, and two arms of flexi_sizes, evaluated as there: their trainings are shared."""
     shared = arms_of_sizes(steps)
     return {ALONE: shared[ALONE], RANDOM: shared[RANDOM], CURRICULUM: flexible(steps, patch_sizes=CoarseToFine())}
 
 
 def read(trials: list[dict]) -> list[dict]:
     """The trials at the middle resolution alone."""
-    names = [name(view) for view in at(*SIZES)]
-    return [{**trial, "accuracy": {said: trial["accuracy"][said] for said in names}} for trial in trials]
+    names = [name(setting) for setting in at(*SIZES)]
+    return [{**trial, "accuracy": {key: trial["accuracy"][key] for key in names}} for trial in trials]
 
 
 CLAIMS = (
@@ -54,4 +54,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, VIEWS, CLAIMS, draw, read))
+    main(Experiment(Path(__file__).parent, arms, SETTINGS, CLAIMS, draw, read))

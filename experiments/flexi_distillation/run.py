@@ -8,7 +8,7 @@ from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, fixed, flexible
 from experiments.pictures import statistics
 from experiments.trained import Experiment, main
-from experiments.trial import training_flops
+from experiments.trial import sizes, training_flops
 from harness.config import Config
 from harness.evaluation.pictures import COLORS, sheet
 from navit_eqx.tasks.config import Distill
@@ -28,8 +28,8 @@ def arms(steps: int) -> dict[str, Config]:
     """Students of labels have so many steps; those of the teacher fewer, since its forward passes count, and once more
     as many."""
     teacher, labels = fixed(LONG, SIZES[0]), flexible(steps)
-    long = replace(labels, loss=Distill(TEACHER, row_tokens=384))
-    taught = replace(long, steps=round(steps * training_flops(labels) / training_flops(long, teacher.model)))
+    long = replace(labels, task=Distill(TEACHER, row_tokens=384, classes=10))
+    taught = replace(long, steps=round(steps * training_flops(labels) / training_flops(long, sizes(teacher))))
     return {
         TEACHER: teacher,
         TAUGHT: replace(taught, start=TEACHER),

@@ -6,8 +6,8 @@ from pathlib import Path
 from experiments.bed import bed
 from experiments.claims import Claim, against_each
 from experiments.pictures import statistics
+from experiments.settings import Setting, name
 from experiments.trained import Experiment, main
-from experiments.views import View, name
 from harness.config import Config
 from harness.evaluation.pictures import sheet
 from reference.resize import RESIZES
@@ -16,8 +16,8 @@ OWN = 8
 SIZES = (5, 6, 8, 12, 16, 24)
 SMALLER, LARGER = SIZES[:2], SIZES[3:]
 KERNELS = tuple(RESIZES)
-BY_KERNEL = {kernel: [View(size / OWN, size, kernel) for size in SIZES] for kernel in KERNELS}
-VIEWS = tuple(view for views in BY_KERNEL.values() for view in views)
+BY_KERNEL = {kernel: [Setting(size / OWN, size, kernel) for size in SIZES] for kernel in KERNELS}
+SETTINGS = tuple(setting for settings in BY_KERNEL.values() for setting in settings)
 
 
 def arms(steps: int) -> dict[str, Config]:
@@ -26,16 +26,16 @@ def arms(steps: int) -> dict[str, Config]:
 
 def read(trials: list[dict]) -> list[dict]:
     """Each trained model four times: once for each way to resize its kernel."""
-    names = [name(seen) for seen in at(*SIZES)]
+    names = [name(setting) for setting in at(*SIZES)]
     return [
-        {**trial, "arm": kernel, "accuracy": {said: trial["accuracy"][name(view)] for said, view in zip(names, views)}}
-        for kernel, views in BY_KERNEL.items()
+        {**trial, "arm": kernel, "accuracy": {n: trial["accuracy"][name(at)] for n, at in zip(names, settings)}}
+        for kernel, settings in BY_KERNEL.items()
         for trial in trials
     ]
 
 
-def at(*sizes: int) -> tuple[View, ...]:
-    return tuple(View(size / OWN, size) for size in sizes)
+def at(*sizes: int) -> tuple[Setting, ...]:
+    return tuple(Setting(size / OWN, size) for size in sizes)
 
 
 CLAIMS = (
@@ -59,4 +59,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, VIEWS, CLAIMS, draw, read))
+    main(Experiment(Path(__file__).parent, arms, SETTINGS, CLAIMS, draw, read))

@@ -1,19 +1,22 @@
 """Two knobs that FlexiViT tried and left: how many blocks are run, and how far apart patches of one size are cut."""
 
 from dataclasses import dataclass, fields
+from math import prod
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 from numpy.lib.stride_tricks import sliding_window_view
 
 from data.randomness import Purpose, generator
-from data.rows import Picture, PlannedRows
+from data.rows import Drawn, PlannedRows
+from data.sampling.kinds import Patch
 from data.sampling.patch_size import PerImage
-from navit_eqx import NaViT
+from navit_eqx import Model, NaViT
 from navit_eqx.config import ModelConfig
 from reference.patches import raster
 from reference.rows import Tokens
@@ -37,11 +40,17 @@ class ShallowOrDeep(NaViT):
         return (jnp.arange(depth)[:, None] < deep).astype(jnp.float32).reshape(depth, *image_ids.shape)
 
 
-def first_blocks(model: NaViT, count: int) -> NaViT:
+def shallow_or_deep(config: ModelConfig, task: Any, *, key: PRNGKeyArray) -> Model:
+    """A fresh `Model`, its backbone trained with a random number of blocks."""
+    backbone = ShallowOrDeep(config, key=jr.split(key)[0])  # the parameters that `Model` draws
+    return eqx.tree_at(lambda m: m.backbone, Model(config, task, key=key), backbone)
+
+
+def first_blocks(model: Model, count: int) -> Model:
     """The model that ends after so many blocks."""
-    arrays, rest = eqx.partition(model.encoder.blocks, eqx.is_array)
+    arrays, rest = eqx.partition(model.backbone.encoder.blocks, eqx.is_array)
     cut = eqx.combine(jax.tree.map(lambda leaf: leaf[:count], arrays), rest)
-    return eqx.tree_at(lambda m: m.encoder.blocks, model, cut)
+    return eqx.tree_at(lambda m: m.backbone.encoder.blocks, model, cut)
 
 
 @dataclass(frozen=True)
@@ -53,18 +62,19 @@ class Strides(PerImage):
 class WindowRows(PlannedRows):
     """Rows of overlapping patches: where the plan says a patch size, it is a stride."""
 
-    def see(
-        self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int, patch_size: int
-    ) -> tuple[Tokens, Picture]:
+    def tokens(
+        self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int, patch: Patch
+    ) -> tuple[Tokens, Drawn]:
         """As in `PlannedRows`; no token is dropped."""
         rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
-        picture = self.picture(rng, image_id, (int(grid[0]) * patch_size, int(grid[1]) * patch_size))
-        patches = windows(picture.pixels, self.patch_size, patch_size)
-        return Tokens(patches, raster(grid), np.asarray(grid, np.int32)), picture
+        pixels, how = self.picture(rng, image_id, (int(grid[0]) * patch[0], int(grid[1]) * patch[1]))
+        patches = windows(pixels, self.pixels.patch[0], patch[0])
+        return Tokens(patches, raster(grid), np.asarray(grid, np.int32)), how
 
-    def stored(self, patches: UInt8[np.ndarray, "T Q"], patch_size: int) -> UInt8[np.ndarray, "T P"]:
-        """Of an empty row."""
-        return np.zeros((len(patches), 3 * self.patch_size**2), np.uint8)
+    def nothing(self, patch: Int[np.ndarray, " 2"]) -> Tokens:
+        """No token, of the right shape."""
+        none = np.zeros((0, self.pixels.channels * prod(self.pixels.patch)), np.uint8)
+        return Tokens(none, np.zeros((0, 2), np.int32), np.zeros(2, np.int32))
 
 
 def windowed(rows: PlannedRows) -> WindowRows:
@@ -72,10 +82,10 @@ def windowed(rows: PlannedRows) -> WindowRows:
     return WindowRows(**{field.name: getattr(rows, field.name) for field in fields(rows)})
 
 
-def windows(pixels: UInt8[np.ndarray, "h w 3"], size: int, stride: int) -> UInt8[np.ndarray, "T P"]:
+def windows(pixels: Num[np.ndarray, "h w C"], size: int, stride: int) -> Num[np.ndarray, "T P"]:
     """Patches of `size` around the middle of each cell of side `stride` ≤ size; the border is repeated outwards."""
     before = (size - stride) // 2
     margin = (before, size - stride - before)
     padded = np.pad(pixels, (margin, margin, (0, 0)), mode="edge")
     cut = sliding_window_view(padded, (size, size), (0, 1))[::stride, ::stride]  # grid, channel, row, column
-    return cut.transpose(0, 1, 3, 4, 2).reshape(-1, 3 * size**2)
+    return cut.transpose(0, 1, 3, 4, 2).reshape(-1, pixels.shape[-1] * size**2)

@@ -6,29 +6,29 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 
-import equinox as eqx
 import numpy as np
 
 from data.pipeline import batches
-from data.plan import fill_last_batch
+from data.plan import fill_last_batch, packing_at
 from data.sampling.resolution import Native
 from data.stream import Epochs
+from data.tasks import DataTask
 from experiments.claims import Claim, against_each
 from experiments.flexi_bed import BASE, MIDDLE, SIZES, fixed, flexible
-from experiments.flexi_knobs.knobs import AnyDepth, ShallowOrDeep, Strides, WindowRows, first_blocks, windowed
+from experiments.flexi_knobs.knobs import AnyDepth, Strides, WindowRows, first_blocks, shallow_or_deep, windowed
 from experiments.pictures import statistics
+from experiments.settings import name
 from experiments.trained import Experiment, main
 from experiments.trial import accuracy_at, compiled, learn, source, spent, training_flops
-from experiments.views import name
-from harness import resolve as choose
 from harness.config import Config
+from harness.cost import image_cost
 from harness.evaluation.pictures import COLORS, sheet
-from harness.run.loading import evaluation_batches, training_rows
-from navit_eqx import NaViT
+from harness.resolve import resolve
+from harness.run.loading import evaluation_rows, open_task, pixels_of, training_rows
+from navit_eqx import Model
 from navit_eqx.config import ModelConfig
 from navit_eqx.inference import predict
 from navit_eqx.rows import to_device
-from reference.evaluation.cost import image_flops
 from reference.rows import Row
 
 DEPTH = 4
@@ -46,7 +46,7 @@ def arms(steps: int) -> dict[str, Config]:
     """At the cost of so many steps of the flexible model; blocks that an image is not run through cost nothing."""
     size = deeper(flexible(steps))
     stride = deeper(flexible(steps, patch_sizes=Strides(SIZES)))
-    stride = replace(stride, model=replace(stride.model, patch_size=WINDOW))
+    stride = replace(stride, model=replace(stride.model, patch=(WINDOW, WINDOW)))
     blocks = deeper(fixed(steps, BASE))
     shape = {field.name: getattr(blocks.model, field.name) for field in fields(ModelConfig)}
     blocks = replace(blocks, model=AnyDepth(**shape))
@@ -66,34 +66,36 @@ def flops_of(config: Config) -> float:
     return float(np.mean([training_flops(replace(config, model=replace(config.model, depth=d))) for d in depths]))
 
 
-def trial(config: Config, views: Sequence[float], keep: Path | None = None) -> dict:
-    """Train, then see every validation image once at each setting of the knob."""
-    begun = time.perf_counter()
-    train = source(config.data, "train")
-    config, _ = choose.resolve(config, train.manifest)
-    kind = ShallowOrDeep if isinstance(config.model, AnyDepth) else NaViT
-    program = compiled(config.model, config.optim, config.loss, config.steps, kind)
-    rows = training_rows(config, train)
-    state, sums = learn(config, windowed(rows) if isinstance(config.data.patch_sizes, Strides) else rows, program)
-    model = eqx.combine(state.eval_params, program.static)
+def trial(config: Config, settings: Sequence[float], keep: Path | None = None) -> dict:
+    """Train, then evaluate every validation image once at each setting of the knob."""
+    start = time.perf_counter()
+    train = source(config, "train")
+    prepared, task = open_task(config, train.manifest)
+    config, _ = resolve(replace(config, task=prepared.config), train.manifest, task)
+    build = shallow_or_deep if isinstance(config.model, AnyDepth) else Model
+    program = compiled(config.model, config.task, config.optim, config.total_steps, build)
+    rows = training_rows(config, train, task)
+    rows = windowed(rows) if isinstance(config.data.patch_sizes, Strides) else rows
+    state, sums = learn(config, rows, task, program)
     return {
-        "accuracy": dict(accuracies(model, config, Native(*views, *views))),
+        "accuracy": dict(accuracies(program.model(state.eval_params), config, task, Native(*settings, *settings))),
         **spent(sums),
         "flops": flops_of(config),
-        "seconds": time.perf_counter() - begun,
+        "seconds": time.perf_counter() - start,
     }
 
 
-def accuracies(model: NaViT, config: Config, law: Native) -> Iterator[tuple[str, float]]:
+def accuracies(model: Model, config: Config, task: DataTask, law: Native) -> Iterator[tuple[str, float]]:
     """Share of right answers at each setting."""
-    val = source(config.data, "val")
-    for said, value in SETTINGS[knob_of(config)].items():
+    val = source(config, "val")
+    for label, value in SETTINGS[knob_of(config)].items():
         if isinstance(config.model, AnyDepth):
-            yield said, accuracy_at(first_blocks(model, value), config, val, law)
+            yield label, accuracy_at(first_blocks(model, value), config, val, task, law)
         elif isinstance(config.data.patch_sizes, Strides):
-            yield said, predict(model, map(to_device, evaluation(config, law, value))).accuracy
+            image_ids, outputs = predict(model, map(to_device, evaluation(config, law, value)))
+            yield label, float(task.scores(outputs, image_ids, val.manifest).mean())
         else:
-            yield said, accuracy_at(model, config, val, law, value)
+            yield label, accuracy_at(model, config, val, task, law, (value, value))
 
 
 def knob_of(config: Config) -> str:
@@ -104,13 +106,12 @@ def knob_of(config: Config) -> str:
 
 def evaluation(config: Config, law: Native, stride: int) -> Iterator[Row]:
     """The validation images in windows at this distance."""
-    val = source(config.data, "val")
-    _, plan = evaluation_batches(config, val, law, patch_size=stride)
+    val, patch = source(config, "val"), (stride, stride)
+    _, plan = evaluation_rows(config, val, law, patch=patch)
     plan = fill_last_batch(plan, config.rows)
-    row_tokens = max(config.data.packing.row_tokens, choose.round_up(int(plan.kept.sum(-1).max())))
-    rows = WindowRows(
-        val, Epochs(lambda epoch: plan), len(plan.image_ids), config.model.patch_size, row_tokens, config.seed, None
-    )
+    row_tokens, _ = packing_at(config.data.packing, law, val.manifest.sizes, patch).shape
+    pixels = pixels_of(config.model, mapped=False)
+    rows = WindowRows(val, Epochs(lambda epoch: plan), len(plan.image_ids), pixels, row_tokens, config.seed, None)
     return batches(rows, config.rows)
 
 
@@ -121,10 +122,10 @@ def mflops(knob: str, value: int) -> float:
     size, side, depth = {
         SIZE: (value, value, DEPTH), STRIDE: (value, WINDOW, DEPTH), BLOCKS: (BASE, BASE, value)
     }[knob]  # fmt: skip
-    tokens = Native(MIDDLE, MIDDLE).grids(np.random.default_rng(0), source(config.data, "val").manifest.sizes, size)
-    shape = {name: getattr(config.model, name) for name in ("width", "mlp_width", "classes")}
-    costs = [image_flops(int(n), patch_dim=3 * side**2, depth=depth, **shape) for n in tokens.prod(-1)]
-    return float(np.mean(costs)) / 1e6
+    images = source(config, "val").manifest.sizes
+    tokens = Native(MIDDLE, MIDDLE).grids(np.random.default_rng(0), images, (size, size))
+    model = replace(config.model, patch=(side, side), depth=depth)
+    return float(np.mean([image_cost(model, config.task.classes or 0, int(n)) for n in tokens.prod(-1)])) / 1e6
 
 
 def front(knob: str) -> str:

@@ -12,9 +12,9 @@ from data.sampling.resolution import Native
 from experiments.claims import Claim
 from experiments.flexi_bed import BASE, MIDDLE, SCALES, SIZES, at, fixed, flexible
 from experiments.pictures import statistics
+from experiments.settings import Setting, name
 from experiments.trained import Experiment, main
 from experiments.trial import source
-from experiments.views import View, name
 from harness.config import Config
 from harness.cost import image_cost
 from harness.evaluation.pictures import COLORS, sheet
@@ -29,11 +29,11 @@ FIXED = {size: f"{size} px" for size in SIZES}
 
 WIDE = (0.67, 0.8, *SCALES, 1.67)  # resolutions that give patches of 8 about the tokens that all patch sizes give
 KNOBS = {
-    BOTH: tuple(View(scale, size) for size in SIZES for scale in SCALES),
-    NAVIT: tuple(View(scale, BASE) for scale in WIDE),
+    BOTH: tuple(Setting(scale, size) for size in SIZES for scale in SCALES),
+    NAVIT: tuple(Setting(scale, BASE) for scale in WIDE),
     FLEXIVIT: at(*SIZES),
 }
-VIEWS = tuple(dict.fromkeys(view for views in KNOBS.values() for view in views))
+SETTINGS = tuple(dict.fromkeys(setting for settings in KNOBS.values() for setting in settings))
 WEIGHTS = (1.0, 1.9, 3.1, 4.6, 9.8)  # one over the mean tokens of a training image, by size
 BUDGETS = (1.4, 3.5, 7.0, 13.0)  # MFLOPs an image
 
@@ -73,17 +73,17 @@ CLAIMS = (
 
 
 @lru_cache
-def mflops(view: View) -> float:
+def mflops(setting: Setting) -> float:
     """Forward, mean over the validation images."""
     config = fixed(1, BASE)
-    sizes = source(config.data, "val").manifest.sizes
-    tokens = Native(view.resolution, view.resolution).grids(np.random.default_rng(0), sizes, view.patch_size).prod(-1)
-    shape = replace(config.model, patch_size=view.patch_size)
-    return float(np.mean([image_cost(shape, int(n)) for n in tokens])) / 1e6
+    sizes, patch = source(config, "val").manifest.sizes, setting.patch or config.model.patch
+    tokens = config.data.resolution.at(setting.resolution).grids(np.random.default_rng(0), sizes, patch).prod(-1)
+    shape = replace(config.model, patch=patch)
+    return float(np.mean([image_cost(shape, config.task.classes or 0, int(n)) for n in tokens])) / 1e6
 
 
 def read(trials: list[dict]) -> list[dict]:
-    """The trials, and what each system reaches within the budgets, in the view that is best for the other seeds."""
+    """The trials, and what each system reaches within the budgets, at the setting that is best for the other seeds."""
     return trials + [within(trial, trials) for trial in trials if trial["arm"] in KNOBS]
 
 
@@ -91,8 +91,8 @@ def within(trial: dict, trials: list[dict]) -> dict:
     others = [t for t in trials if t["arm"] == trial["arm"] and t["seed"] != trial["seed"]]
     best = {}
     for budget in BUDGETS:
-        affordable = [view for view in KNOBS[trial["arm"]] if mflops(view) <= budget]
-        chosen = max(affordable, key=lambda view: sum(t["accuracy"][name(view)] for t in others))
+        affordable = [setting for setting in KNOBS[trial["arm"]] if mflops(setting) <= budget]
+        chosen = max(affordable, key=lambda setting: sum(t["accuracy"][name(setting)] for t in others))
         best[name(budget)] = trial["accuracy"][name(chosen)]
     return {**trial, "arm": best_of(trial["arm"]), "accuracy": best}
 
@@ -106,9 +106,9 @@ def draw(result: Mapping, path: Path) -> None:
             left.plot(SIZES, [statistics(result, name, at(size))[0] for size in SIZES], f"k{style}", label=name)
         left.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
         left.set_title("Trained at one patch size, or at all")
-        for color, (system, views) in zip(COLORS, KNOBS.items()):
-            cost = np.array([mflops(view) for view in views])
-            mean = np.array([statistics(result, system, (view,))[0] for view in views])
+        for color, (system, settings) in zip(COLORS, KNOBS.items()):
+            cost = np.array([mflops(setting) for setting in settings])
+            mean = np.array([statistics(result, system, (setting,))[0] for setting in settings])
             right.plot(cost, mean, ".", color=color, alpha=0.5)
             front = pareto_front(cost, mean)
             right.plot(cost[front], mean[front], "o-", color=color, label=system)
@@ -120,4 +120,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, VIEWS, CLAIMS, draw, read))
+    main(Experiment(Path(__file__).parent, arms, SETTINGS, CLAIMS, draw, read))

@@ -45,7 +45,7 @@ def packed(setting: str, rule: Rule, count: int = IMAGES) -> tuple[float, float]
         photographs(count),
         seed=0,
         epoch=0,
-        patch_size=patch,
+        patch_size=(patch, patch),
         resolution=Sides(64, 256),
         dropping=dropping,
         packing=Packing(tokens, 24, rule),
