@@ -15,7 +15,17 @@ from data.sampling.resolution import Native, TruncatedNormal
 from reference.sampling import dropping
 from reference.sampling.distributions import sample_truncated_normal
 from reference.sampling.dropping import SIGMA, beta_parameters, kept_tokens, sample_rate_by_length, scheduled_rate
-from tests.support.sampling import N, caught, clipped, falls_from_0_8_to_0_2, follows, goes_on, has_noise_of_sigma, rng, uniform
+from tests.support.sampling import (
+    N,
+    caught,
+    clipped,
+    falls_from_0_8_to_0_2,
+    follows,
+    goes_on,
+    has_noise_of_sigma,
+    rng,
+    uniform,
+)
 
 # Figure 14a of the paper: share of images that lose less than a tenth of their tokens.
 FIGURE = [
@@ -168,7 +178,9 @@ def test_two_epochs_go_on_exactly(width):
 
 
 def scheduled_plan(law, epoch: int, **changes) -> Plan:
-    settings = dict(seed=7, patch_size=16, resolution=Native(), packing=Packing(128, 9, FirstFit(4)), longest_side=20)
+    settings = dict(
+        seed=7, patch_size=(16, 16), resolution=Native(), packing=Packing(128, 9, FirstFit(4)), longest_side=20
+    )
     return plan_epoch(np.full((30, 2), 160, np.int32), epoch=epoch, dropping=law, **{**settings, **changes})
 
 

@@ -21,6 +21,7 @@ from data.sampling import resolution as objects
 from data.sampling.dropping import Beta, ByResolution, Schedule
 from data.sampling.packing import BestFit, DropSurplus, FirstFit, Packing
 from data.sampling.resolution import Areas, Native, NeverEnlarged, Sides, Square, TokenBudget, TruncatedNormal, Uniform
+from data.tasks.classify import Classify
 from harness.cli import parse
 from harness.config import Config, DataConfig
 from harness.presets import folder
@@ -44,6 +45,8 @@ from tests.support.sampling import (
 )
 from tests.support.strategies import seeds
 
+PATCH = 16, 16
+
 # resolutions ------------------------------------------------------------------------------------------------
 
 PLACES: list[tuple[Uniform | TruncatedNormal, Cdf]] = [
@@ -58,7 +61,7 @@ RANGES = [
 
 def sides_of(law, count: int) -> np.ndarray:
     """Sides of square images in pixels, to the pixel."""
-    return law.grids(rng(), np.full((count, 2), 1_000, np.int32), 1)[:, 0].astype(float)
+    return law.grids(rng(), np.full((count, 2), 1_000, np.int32), (1, 1))[:, 0].astype(float)
 
 
 @pytest.mark.parametrize("draw, place", PLACES, ids=[str(draw) for draw, _ in PLACES])
@@ -111,22 +114,29 @@ def test_a_budget_gives_a_grid_of_some_resolution(size, tokens):
     sizes = np.array([size])
     grid = fit_tokens(sizes, np.array([tokens]))
     scale = max((g / s for g, s in zip(grid[0], size) if g > 1), default=0.0)
-    np.testing.assert_array_equal(target_grid(sizes, np.array([16 * scale * np.sqrt(size[0] * size[1])]), 16), grid)
+    np.testing.assert_array_equal(target_grid(sizes, np.array([16 * scale * np.sqrt(size[0] * size[1])]), PATCH), grid)
 
 
 def test_a_budget_below_one_token_is_refused():
+    """By the formula, and by the option."""
     with pytest.raises(ValueError, match="budget of 0"):
-        TokenBudget(0).grids(rng(), np.array([[3, 3]]), 16)
+        fit_tokens(np.array([[3, 3]]), np.array([0]))
+    with pytest.raises(ValueError, match="tokens=0 must be in"):
+        TokenBudget(0)
 
 
-@given(seed=seeds, law=st.sampled_from([Sides(32, 400), Areas(32, 400), Native(0.3, 3), TokenBudget(300)]))
-def test_never_enlarged(seed, law):
+@given(
+    seed=seeds,
+    law=st.sampled_from([Sides(32, 400), Areas(32, 400), Native(0.3, 3), TokenBudget(300)]),
+    patch=st.sampled_from([PATCH, (8, 24), (30, 10)]),
+)
+def test_never_enlarged(seed, law, patch):
     """Whole patches of the native size at most; where the law asks for less, the law."""
     sizes = np.random.default_rng(seed).integers(1, 400, (60, 2)).astype(np.int32)
-    free = law.grids(np.random.default_rng(seed), sizes, 16)
-    grids = NeverEnlarged(law).grids(np.random.default_rng(seed), sizes, 16)
-    own = target_grid(sizes, np.sqrt(sizes.prod(-1, dtype=float)), 16)
-    assert (16 * grids <= np.maximum(16, sizes)).all()
+    free = law.grids(np.random.default_rng(seed), sizes, patch)
+    grids = NeverEnlarged(law).grids(np.random.default_rng(seed), sizes, patch)
+    own = target_grid(sizes, np.sqrt(sizes.prod(-1, dtype=float)), patch)
+    assert (grids * patch <= np.maximum(patch, sizes)).all()
     for g, f, o in zip(grids.tolist(), free.tolist(), own.tolist()):
         assert g in (f, o)
     assert (grids == free).all(-1).any() or (free >= own).all()
@@ -136,15 +146,15 @@ def test_never_enlarged(seed, law):
 def test_every_law_at_a_resolution(seed, resolution):
     """Evaluation: no law draws, and wrappers pass the resolution on."""
     sizes = np.random.default_rng(seed).integers(1, 400, (20, 2)).astype(np.int32)
-    grids = lambda law: law.grids(rng(), sizes, 16).tolist()
-    assert grids(Areas(1, 2, TruncatedNormal()).at(resolution)) == grids(Sides().at(resolution))
+    grids = lambda law: law.grids(rng(), sizes, PATCH).tolist()
+    assert grids(Areas(1, 2, TruncatedNormal()).at(resolution)) == grids(Sides(1, 2).at(resolution))
     assert TokenBudget(9).at(resolution) == TokenBudget(int(resolution))
     for law in (Sides(64, 256), Areas(64, 256), Native(0.5, 2), TokenBudget(64)):
         for outer in (law, NeverEnlarged(law), Square(law), Square(NeverEnlarged(law))):
             assert outer.spread == law.spread
             at = outer.at(resolution)
             assert at.spread == law.at(resolution).spread
-            assert grids(at) == at.grids(np.random.default_rng(1), sizes, 16).tolist()
+            assert grids(at) == at.grids(np.random.default_rng(1), sizes, PATCH).tolist()
 
 
 # wrong implementations --------------------------------------------------------------------------------------
@@ -203,11 +213,11 @@ def test_laws_are_chosen_by_name_on_the_command_line():
         default=folder(),
         args=f"{words} --data.dropping.law beta --data.packing.rule first-fit {options}".split(),
     )
-    assert config.data.resolution == Areas(64, 384, TruncatedNormal(0.5))
+    assert config.data.resolution == Areas(None, 384, TruncatedNormal(0.5))
     assert config.data.dropping == Schedule(Beta(0.3, 0.9))
     assert config.data.packing.rule == FirstFit() and config.steps == 7
     config = parse(Config, default=folder(), args="--data.dropping.mean 0.4 --data.resolution.hi 99".split())
-    assert config.data.dropping == Beta(0.4, 0.7) and config.data.resolution == Sides(0, 99)
+    assert config.data.dropping == Beta(0.4, 0.7) and config.data.resolution == Sides(None, 99)
 
 
 def manifest_of(count: int) -> Manifest:
@@ -216,12 +226,12 @@ def manifest_of(count: int) -> Manifest:
 
 def resolved(**changes) -> Config:
     base = folder()
-    return resolve(replace(base, data=replace(base.data, **changes)), manifest_of(500))[0]
+    return resolve(replace(base, data=replace(base.data, **changes)), manifest_of(500), Classify())[0]
 
 
 def test_what_the_data_decide():
     """Sides through wrappers; lengths of the shortest and longest; images of the run; room for every image."""
-    config = resolved(resolution=NeverEnlarged(Areas(0, 0)), dropping=Schedule(ByResolution(0.3, 0.7)))
+    config = resolved(resolution=NeverEnlarged(Areas()), dropping=Schedule(ByResolution(0.3, 0.7)))
     assert config.data.resolution == NeverEnlarged(Areas(96, 192))
     law = config.data.dropping
     assert isinstance(law, Schedule) and isinstance(law.law, ByResolution)
@@ -229,7 +239,7 @@ def test_what_the_data_decide():
     assert config.data.val_resolution == 192
     plans = [
         plan_epoch(
-            manifest_of(500).sizes, seed=0, epoch=epoch, patch_size=16, resolution=config.data.resolution,
+            manifest_of(500).sizes, seed=0, epoch=epoch, patch_size=PATCH, resolution=config.data.resolution,
             dropping=law, packing=config.data.packing, longest_side=64,
         )
         for epoch in (0, 30, 99)

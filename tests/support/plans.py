@@ -22,7 +22,7 @@ def per_image(plan: Plan, table: np.ndarray, count: int) -> np.ndarray:
 
 
 def holds_every_image_once(plan: Plan, count: int, packing: Packing) -> None:
-    """Every image in one slot, or left out with a reason; no row over T or I, none empty; slots filled from the first."""
+    """Every image in one slot, or left out with a reason; no row over T or I, none empty, no gap between slots."""
     used = plan.image_ids >= 0
     placed, named = plan.image_ids[used].tolist(), [i for i, _ in plan.left_out]
     assert sorted(placed + named) == list(range(count))
