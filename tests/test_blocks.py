@@ -4,25 +4,28 @@ import json
 import pickle
 from dataclasses import replace
 
-import harness.loading
 import numpy as np
 import pytest
 
+import data.plan
 from data.errors import DataError
 from data.plan import NOTHING, Plan, epoch_order, plan_epoch
 from data.sampling.packing import Packing
 from data.sampling.patch_size import PerStep
 from data.sampling.resolution import Native
-from data.sampling.teacher import TeacherView
 from data.sources.digits import Digits
-from data.stream import Epochs, Ledger
+from data.stream import BlockCounts, Epochs
+from data.tasks import DataTask
+from data.tasks.classify import Classify
+from data.tasks.distill import Distill
 from harness.presets import digits
-from harness.run.loading import training_lessons, training_rows
+from harness.run.loading import training_rows
 
-PATCH = 8
+PATCH = 8, 8
 BASE = digits()
 TINY = replace(BASE, rows=2, steps=12, data=replace(BASE.data, source=Digits(60, 10)))
-TEACHER = TeacherView(4, 400, 64)
+SIZES = {"patch_dim": 48, "width": 64, "depth": 2, "mlp_width": 128, "classes": 10}
+DISTILL = Distill(patch=(4, 4), longest_side=64, row_tokens=400, sizes=SIZES, mean=(0.5,), std=(0.5,))
 
 
 def plan(sizes: np.ndarray, block: int = 0, blocks: int = 1, **changes) -> Plan:
@@ -50,7 +53,7 @@ def test_a_block_without_rows_is_passed_over():
             two.locate(rows)
 
 
-@pytest.mark.parametrize("law", [PATCH, PerStep((PATCH, 2 * PATCH))], ids=["one size", "a size for each step"])
+@pytest.mark.parametrize("law", [PATCH, PerStep((8, 16))], ids=["one size", "a size for each step"])
 def test_of_several_blocks_one_may_hold_no_image_that_fits(law):
     """The images of the first block are too large; by themselves they are an error."""
     sizes, first = np.full((8, 2), 16, np.int32), epoch_order(8, 0, 0)[:4]
@@ -65,71 +68,70 @@ def test_of_several_blocks_one_may_hold_no_image_that_fits(law):
 # who continues ----------------------------------------------------------------------------------------
 
 
-def counted(ledger: Ledger | None) -> tuple[Epochs, list[int]]:
+def counted(counts: BlockCounts | None) -> tuple[Epochs, list[int]]:
     """Epochs of one block, and the blocks that were planned."""
     asked = []
-    return Epochs(lambda block: asked.append(block) or PLANS[block], ledger=ledger), asked
+    return Epochs(lambda block: asked.append(block) or PLANS[block], counts=counts), asked
 
 
 @pytest.fixture
-def ledger(tmp_path):
+def counts(tmp_path):
     """Written by a run that came to its end."""
-    ledger = Ledger(tmp_path / "blocks.jsonl", "this")
-    epochs, asked = counted(ledger)
+    counts = BlockCounts(tmp_path / "blocks.jsonl", "this")
+    epochs, asked = counted(counts)
     epochs.locate(sum(COUNTS) - 1)
     assert asked == [0, 1, 2, 3]
-    return ledger
+    return counts
 
 
-def test_each_row_is_where_it_was(ledger):
-    last, (epochs, asked) = sum(COUNTS) - 1, counted(ledger)
+def test_each_row_is_where_it_was(counts):
+    last, (epochs, asked) = sum(COUNTS) - 1, counted(counts)
     epochs.locate(last)
     assert asked == [3], "blocks before that of the row were planned"
     assert places(epochs, last + 1) == places(counted(None)[0], last + 1)
-    assert pickle.loads(pickle.dumps(Epochs(PLANS.__getitem__, 1, ledger))).known == dict(enumerate(COUNTS))
+    assert pickle.loads(pickle.dumps(Epochs(PLANS.__getitem__, 1, counts))).known == dict(enumerate(COUNTS))
 
 
-def test_a_ledger_of_other_plans_says_nothing(ledger):
-    epochs, asked = counted(replace(ledger, key="other"))
+def test_counts_of_other_plans_say_nothing(counts):
+    epochs, asked = counted(replace(counts, key="other"))
     epochs.locate(sum(COUNTS) - 1)
-    assert asked == [0, 1, 2, 3] and ledger.rows() == dict(enumerate(COUNTS))
+    assert asked == [0, 1, 2, 3] and counts.rows() == dict(enumerate(COUNTS))
 
 
-def test_lines_that_are_not_whole_are_passed_over(ledger):
+def test_lines_that_are_not_whole_are_passed_over(counts):
     """As a process leaves them that was killed while it wrote; the block is counted again."""
-    lines = ledger.path.read_text().splitlines(True)
-    ledger.path.write_text(lines[0] + lines[1][:-3] + lines[2] + lines[3][:-4])
-    assert ledger.rows() == {0: COUNTS[0]}
-    epochs, asked = counted(ledger)
+    lines = counts.path.read_text().splitlines(True)
+    counts.path.write_text(lines[0] + lines[1][:-3] + lines[2] + lines[3][:-4])
+    assert counts.rows() == {0: COUNTS[0]}
+    epochs, asked = counted(counts)
     epochs.locate(sum(COUNTS) - 1)
     assert asked == [1, 2, 3]
 
 
-def test_a_ledger_that_cannot_be_written_costs_nothing_else(tmp_path):
-    epochs, asked = counted(Ledger(tmp_path / "nowhere" / "blocks.jsonl", "this"))
+def test_counts_that_cannot_be_written_cost_nothing_else(tmp_path):
+    epochs, asked = counted(BlockCounts(tmp_path / "nowhere" / "blocks.jsonl", "this"))
     assert places(epochs, sum(COUNTS)) and asked == [0, 1, 2, 3]
 
 
-def test_a_count_that_is_wrong_is_noticed(ledger):
+def test_a_count_that_is_wrong_is_noticed(counts):
     wrong = [json.dumps(["this", block, rows + 1]) for block, rows in enumerate(COUNTS)]
-    ledger.path.write_text("\n".join(wrong))
+    counts.path.write_text("\n".join(wrong))
     with pytest.raises(DataError, match="blocks.jsonl: block 0 has 3 rows, not 4: remove this file"):
-        counted(ledger)[0].locate(0)
+        counted(counts)[0].locate(0)
 
 
-@pytest.mark.parametrize("teacher", [None, TEACHER], ids=["alone", "with a teacher"])
-def test_a_continued_run_plans_its_own_block_alone(monkeypatch, tmp_path, teacher):
+@pytest.mark.parametrize("task", [Classify(), DISTILL], ids=["alone", "with a teacher"])
+def test_a_continued_run_plans_its_own_block_alone(monkeypatch, tmp_path, task: DataTask):
     """The same rows from any step on; another seed counts for itself."""
-    monkeypatch.setattr(harness.loading, "BLOCK", 16)
+    monkeypatch.setattr(data.plan, "BLOCK", 16)
     asked: list[tuple[int, int]] = []
     record = lambda *sizes, **at: asked.append((at["epoch"], at["block"])) or plan_epoch(*sizes, **at)
-    monkeypatch.setattr(harness.loading, "plan_epoch", record)
+    monkeypatch.setattr(data.plan, "plan_epoch", record)
     source = TINY.data.source.open("", "train")
 
     def begin(config=TINY):
         asked.clear()
-        planned = training_rows(config, source, teacher, tmp_path / "blocks.jsonl")
-        return training_lessons(config, planned, teacher)
+        return task.batches(training_rows(config, source, task, tmp_path / "blocks.jsonl"))
 
     rows, last = begin(), TINY.rows * TINY.steps - 1
     whole = [rows[g] for g in range(last + 1)]
