@@ -135,7 +135,7 @@ class Progress:
             "tokens_seen": sums["tokens"],
             "loss": window["loss_sum"] / learned,
             **measures,
-            "lr": float(rate(step - sums["refused"])),
+            "lr": float(rate(step - 1 - sums["refused"])),
             "grad_norm": self.grad_norm,
             "images_per_second": window["images"] / seconds,
             "tokens_per_second": window["tokens"] / seconds,

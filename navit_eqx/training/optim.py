@@ -14,18 +14,22 @@ DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position ta
 
 
 def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
-    """Learning rate as a function of the step alone, so that a resumed run continues it."""
+    """Learning rate as a function of the steps before, so that a resumed run continues it.
+
+    It rises as (t + 1) / warmup, so that the first step learns, and is 0 only after the last.
+    """
     warmup = span(config.warmup, steps)
     match config.schedule:
         case Cosine():
-            return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, max(steps, warmup + 1))
+            first = config.lr / warmup
+            return optax.warmup_cosine_decay_schedule(first, config.lr, max(warmup - 1, 0), max(steps, warmup + 1))
         case Rsqrt(timescale, cooldown):
             cool = span(cooldown, steps)
 
             def rate(step):
                 jnp = jax.numpy
-                shape = jax.lax.rsqrt(1 + jnp.maximum(step - warmup, 0) / timescale)
-                return config.lr * shape * jnp.clip(jnp.minimum(step / warmup, (steps - step) / cool), 0, 1)
+                shape = jax.lax.rsqrt(1 + jnp.maximum(step + 1 - warmup, 0) / timescale)
+                return config.lr * shape * jnp.clip(jnp.minimum((step + 1) / warmup, (steps - step) / cool), 0, 1)
 
             return rate
 

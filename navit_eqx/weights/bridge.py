@@ -46,9 +46,12 @@ def from_reference(params: dict, like: M) -> M:
 
 
 def flatten(model: eqx.Module) -> dict[str, np.ndarray]:
-    """Every array by its dotted name, as stored in safetensors files."""
+    """Every array by its dotted name, as stored in safetensors files.
+
+    Contiguous: a view, such as a transpose, would be stored in the order of its memory.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_array))
-    return {".".join(key.name for key in path): np.asarray(leaf) for path, leaf in leaves}
+    return {".".join(key.name for key in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
 
 
 def unflatten(tensors: dict[str, np.ndarray]) -> dict:
