@@ -157,7 +157,7 @@ def size_rule(law: dict[str, Any]) -> SizeRule:
     NeverEnlarged(rule=Area(side=64))
     """
     match law:
-        case {"kind": "Sides" | "Areas", "lo": side, "hi": hi} if side == hi:
+        case {"kind": "Sides" | "Areas", "lo": side, "hi": hi} if side == hi is not None:
             return Area(side)
         case {"kind": "Native", "lo": factor, "hi": hi} if factor == hi:
             return Native(factor)

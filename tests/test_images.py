@@ -4,29 +4,39 @@ import doctest
 from itertools import pairwise
 from math import prod
 
-import data.images
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from data.decode import Shrunk, decode
-from data.laws import Native, NeverEnlarged, OneSquare, Sides, Square, TokenBudget
 from hypothesis import example, given
 from hypothesis import strategies as st
-from navit_eqx.config_json import encode
 from PIL import Image
 
-from data.augment import resize as training_resize
-from data.plan import Packing
+from data.plan import Plan, plan_evaluation
+from data.rows import Pixels, PlannedRows
+from data.sampling.packing import Packing
+from data.sampling.resolution import Areas, Native, NeverEnlarged, OneSquare, Sides, Square, TokenBudget
+from data.sources.decode import Shrunk, decode
+from data.sources.decode import resize as training_resize
+from data.sources.source import Arrays
+from data.stream import Epochs
 from navit_eqx import images as front
 from navit_eqx import pixels
 from navit_eqx.images import pack, pack_lengths, unpack, unpack_tokens
 from navit_eqx.pixels import ImageError
 from navit_eqx.preprocessing import Area, Fixed, Preprocessing, size_rule
 from navit_eqx.preprocessing import Native as AsItIs
+from navit_eqx.serialize import encode
 from reference.packing import exact_fit
 from tests.support import laws
 
-LAWS = (Sides(24, 24), Native(), NeverEnlarged(Sides(20, 20)), Square(Sides(16, 16)), OneSquare(17), TokenBudget(9))
+SIDES = st.floats(4, 40)
+LAWS = (Sides(8, 40), Areas(8, 40), Native(0.3, 2.0), NeverEnlarged(Sides(8, 40)), Square(Sides(8, 40)), OneSquare())
+LAWS_AT = st.one_of(
+    st.builds(lambda law, side: law.at(side), st.sampled_from([law for law in LAWS if law != Native(0.3, 2.0)]), SIDES),
+    st.floats(0.2, 1.5).map(Native(0.3, 2.0).at),
+    st.integers(1, 40).map(TokenBudget),
+    st.integers(1, 40).map(TokenBudget).map(NeverEnlarged),
+)
 SMALL = Preprocessing(Area(24), row_tokens=48, row_images=5)
 
 seeds = st.integers(0, 2**32 - 1)
@@ -48,14 +58,23 @@ def each(batch) -> dict[int, tuple[np.ndarray, ...]]:
     return found
 
 
-def is_seen_as_in_training(photos, law, patch_size):
-    """Every image has the patches, coordinates and grid that the rows of `data` give it."""
-    how = Preprocessing(size_rule(encode(law)), row_tokens=64)
-    got = pack(photos, preprocessing=how, patch=(patch_size, patch_size))
-    longest = max(prod(grid) for grid in unpack(got, got.grids).tolist())
+def as_evaluated(photos, law, patch) -> dict[int, tuple[np.ndarray, ...]]:
+    """The same, from the rows of an evaluation as `data` plans and reads them."""
+    source = Arrays(photos, np.zeros(len(photos), np.int32), ("a",))
+    longest = int(law.grids(np.random.default_rng(0), source.manifest.sizes, patch).prod(-1).max())
     packing = Packing(row_tokens=longest, row_images=4)
-    want = data.images.pack_images(photos, patch_size=patch_size, resolution=law, packing=packing, longest_side=10**6)
-    got, want = each(got), each(want)
+    plan: Plan = plan_evaluation(
+        source.manifest.sizes, patch_size=patch, resolution=law, packing=packing, longest_side=10**6
+    ).complete()
+    count, pixels = len(plan.image_ids), Pixels(patch, source.manifest.channels)
+    rows = PlannedRows(source, Epochs(lambda place: plan), count, pixels, longest, 0, None)
+    return each(type(rows[0])(*(np.stack(leaf) for leaf in zip(*(rows[r] for r in range(count))))))
+
+
+def is_seen_as_in_training(photos, law, patch):
+    """Every image has the patches, coordinates and grid that the rows of `data` give it, to the bit."""
+    how = Preprocessing(size_rule(encode(law)), channels=photos[0].shape[2], row_tokens=64)
+    got, want = each(pack(photos, preprocessing=how, patch=patch)), as_evaluated(photos, law, patch)
     assert got.keys() == want.keys() == set(range(len(photos)))
     for i in want:
         for ours, theirs in zip(got[i], want[i]):
@@ -63,9 +82,18 @@ def is_seen_as_in_training(photos, law, patch_size):
             np.testing.assert_array_equal(ours, theirs)
 
 
-@given(sizes=sizes, law=st.sampled_from(LAWS), patch_size=st.sampled_from([1, 2, 5, 8]), seed=seeds)
-def test_images_are_seen_as_in_training(sizes, law, patch_size, seed):
-    is_seen_as_in_training(pictures(sizes, seed), law, patch_size)
+@given(
+    sizes=sizes,
+    law=LAWS_AT,
+    patch=st.sampled_from([(1, 1), (2, 2), (5, 5), (8, 8), (3, 7), (8, 2)]),
+    channels=st.sampled_from([1, 3, 4, 6]),
+    as_floats=st.booleans(),
+    seed=seeds,
+)
+def test_images_are_seen_as_in_training(sizes, law, patch, channels, as_floats, seed):
+    photos = pictures(sizes, seed, channels)
+    photos = [(photo / 127.5 - 1).astype(np.float32) for photo in photos] if as_floats else photos
+    is_seen_as_in_training(photos, law, patch)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +110,10 @@ def test_images_are_seen_as_in_training(sizes, law, patch_size, seed):
 )
 def test_another_view_is_caught(monkeypatch, name, wrong):
     photos = pictures([(30, 20), (9, 39)])
-    is_seen_as_in_training(photos, Sides(24, 24), 8)
+    is_seen_as_in_training(photos, Sides(24, 24), (8, 8))
     monkeypatch.setattr(front, name, wrong)
     with pytest.raises(AssertionError):
-        is_seen_as_in_training(photos, Sides(24, 24), 8)
+        is_seen_as_in_training(photos, Sides(24, 24), (8, 8))
 
 
 def gives_back_in_order(batch, unpack, count, seed):

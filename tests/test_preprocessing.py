@@ -10,18 +10,19 @@ import zlib
 
 import numpy as np
 import pytest
-from data.decode import decode, read_size
-from data.laws import Areas, Native, NeverEnlarged, OneSquare, Sides, Square, TokenBudget
 from hypothesis import given
 from hypothesis import strategies as st
-from navit_eqx.config_json import ConfigError, encode
-from navit_eqx.config_json import decode as decode_config
 from PIL import Image
 
+from data.sampling.resolution import Areas, Native, NeverEnlarged, OneSquare, Sides, Square, TokenBudget
+from data.sources.decode import decode, read_size
 from navit_eqx import image_files, pixels, preprocessing
+from navit_eqx.errors import ConfigError
 from navit_eqx.pixels import ImageError, read_header, read_image
 from navit_eqx.preprocessing import Area, Fixed, Preprocessing, size_rule
 from navit_eqx.preprocessing import TokenBudget as Budget
+from navit_eqx.serialize import decode as decode_config
+from navit_eqx.serialize import encode
 
 ORIENTATION = 274
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -44,28 +45,33 @@ laws = st.one_of(
 )
 
 
-def has_the_grid_of(law, size, patch_size):
+def has_the_grid_of(law, size, patch):
     """The rule of a law gives the law's own grid."""
-    want = law.grids(np.random.default_rng(0), np.array([size], np.int32), patch_size)[0]
-    assert size_rule(encode(law)).grid(size, (patch_size, patch_size)) == tuple(want.tolist()), (law, size, patch_size)
+    want = law.grids(np.random.default_rng(0), np.array([size], np.int32), patch)[0]
+    assert size_rule(encode(law)).grid(size, patch) == tuple(want.tolist()), (law, size, patch)
 
 
-@given(law=laws, size=sizes, patch_size=st.integers(1, 64))
-def test_a_rule_is_its_law(law, size, patch_size):
-    has_the_grid_of(law, size, patch_size)
+patches = st.one_of(
+    st.integers(1, 64).map(lambda side: (side, side)), st.tuples(st.integers(1, 64), st.integers(1, 64))
+)
+
+
+@given(law=laws, size=sizes, patch=patches)
+def test_a_rule_is_its_law(law, size, patch):
+    has_the_grid_of(law, size, patch)
 
 
 def at_ties():
     """Laws, sizes and patches where a side has a whole number of patches, or all but one pixel of the next."""
-    for patch_size, n, m in itertools.product((1, 3, 14, 16), range(1, 9), range(1, 9)):
-        size = n * patch_size, m * patch_size
-        area = patch_size**2 * n * m
+    for patch, n, m in itertools.product(((1, 1), (3, 3), (14, 14), (16, 16), (5, 12)), range(1, 9), range(1, 9)):
+        size = n * patch[0], m * patch[1]
+        area = size[0] * size[1]
         for law in (Sides().at(area**0.5), Areas().at(area**0.5), Native().at(1), TokenBudget(n * m)):
             for tie in (law, NeverEnlarged(law), Square(law)):
-                yield tie, size, patch_size
-        yield Native().at(1), (size[0] + patch_size - 1, size[1] + patch_size // 2), patch_size
-        yield Native().at(1 / 3), (3 * size[0], 3 * size[1]), patch_size
-        yield Native().at(0.7), (10 * size[0], 10 * size[1]), patch_size
+                yield tie, size, patch
+        yield Native().at(1), (size[0] + patch[0] - 1, size[1] + patch[1] // 2), patch
+        yield Native().at(1 / 3), (3 * size[0], 3 * size[1]), patch
+        yield Native().at(0.7), (10 * size[0], 10 * size[1]), patch
 
 
 def test_rules_are_their_laws_at_ties():
@@ -105,7 +111,7 @@ def test_one_size_for_all():
         Fixed(384, 384).grid((3, 999), (14, 14))
 
 
-@pytest.mark.parametrize("law", [Sides(), Areas(), Native(0.5, 1.0), NeverEnlarged(Sides()), Fixed()])
+@pytest.mark.parametrize("law", [Sides(), Areas(), Sides(24, 48), Native(0.5, 1.0), NeverEnlarged(Sides()), Fixed()])
 def test_a_random_law_is_no_rule(law):
     with pytest.raises(ValueError, match="law.at"):
         size_rule(encode(law))
