@@ -91,4 +91,4 @@ def sum_over_real(loss: Float[Array, "*B I"], real: Bool[Array, "*B I"]) -> tupl
 
 def correct(logits: Float[Array, "*B I Y"], labels: Int[Array, "*B I"]) -> Int[Array, ""]:
     """How many labelled images have their label at the top."""
-    return ((logits.argmax(-1) == labels) & (labels >= 0)).sum(dtype=jnp.int32)
+    return ((logits.argmax(-1).astype(labels.dtype) == labels) & (labels >= 0)).sum(dtype=jnp.int32)

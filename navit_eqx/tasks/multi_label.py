@@ -62,4 +62,5 @@ def hits_at_1(
     logits: Float[Array, "*B I Y"], label_sets: Int[Array, "*B I M"], real: Bool[Array, "*B I"]
 ) -> Int[Array, ""]:
     """How many images have one of their classes at the top."""
-    return ((logits.argmax(-1)[..., None] == label_sets).any(-1) & real).sum(dtype=jnp.int32)
+    top = logits.argmax(-1).astype(label_sets.dtype)
+    return ((top[..., None] == label_sets).any(-1) & real).sum(dtype=jnp.int32)

@@ -1,40 +1,97 @@
 """The laws of the method, as functions that raise AssertionError on an implementation that breaks them.
 
 `test_*.py` hold the real code to them; `test_meta.py` checks that sabotaged code is caught.
-A `forward` is a function row → one vector for each slot, `I D`, in NumPy terms.
+A `forward` is a function row → one vector or output for each slot, `I n`, in NumPy terms. It may be the backbone, or a
+model with its task; `meaning` then gives the vector or output of one image alone.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 
 from data.plan import Plan
+from reference import tasks
 from reference.model import forward_image
 from reference.rows import Batch, Row, Tokens, pack
 from tests.support.strategies import I, Packed, T
-from tests.support.tolerances import FLOAT64, assert_close
+from tests.support.tasks import at_slots
+from tests.support.tolerances import FLOAT64, GRADIENT64, assert_close
 
 Forward = Callable[[Row], np.ndarray]
+Meaning = Callable[[Tokens], np.ndarray]
+Loss = Callable[[Batch], tuple[float, int]]
 
 
-def gives_each_image_its_meaning(forward: Forward, params: dict, packed: Packed) -> None:
+def caught(law: Callable[..., None], *args: Any) -> None:
+    """The law does not hold."""
+    with pytest.raises(AssertionError):
+        law(*args)
+
+
+def backbone_of(params: dict) -> Meaning:
+    """The meaning of a backbone: the vector of a plain ViT."""
+    return lambda image: forward_image(params, image)
+
+
+def model_of(params: dict) -> Meaning:
+    """The meaning of a model: the output of its task on the vector of a plain ViT."""
+    task = tasks.TASKS[params["task"]["kind"]]
+    return lambda image: task.predict(params["task"], forward_image(params["backbone"], image)[None])[0]
+
+
+def gives_each_image_its_meaning(forward: Forward, meaning: Meaning, packed: Packed) -> None:
     """The central law: a packed row gives each image what a plain ViT gives it alone."""
-    vectors = forward(packed.row)
+    outputs = forward(packed.row)
     for slot, image in enumerate(packed.images):
-        assert_close(vectors[slot], forward_image(params, image), FLOAT64)
+        assert_close(outputs[slot], meaning(image), FLOAT64)
 
 
 def does_not_see_order(forward: Forward, packed: Packed, order: Sequence[int]) -> None:
     """Images may stand in any order, their tokens too."""
+    shuffled = forward(pack(in_order(packed, order), order, T, I))
+    if len(order):
+        assert_close(shuffled[: len(order)], forward(packed.row)[list(order)], FLOAT64)
+
+
+def in_order(packed: Packed, order: Sequence[int]) -> list[Tokens]:
+    """The images of a row in another order, the tokens of each shuffled."""
     rng = np.random.default_rng(len(order))
     images = []
     for k in order:
         image = packed.images[k]
         mixed = rng.permutation(len(image.patches))
         images.append(Tokens(image.patches[mixed], image.coords[mixed], image.grid))
-    ema_update = forward(pack(images, order, T, I))
-    if len(order):
-        assert_close(ema_update[: len(order)], forward(packed.row)[list(order)], FLOAT64)
+    return images
+
+
+def loss_does_not_see_order(loss: Loss, packed: Packed, targets: Any, order: Sequence[int]) -> None:
+    """Images and their targets may stand in any order; the sum and the count stay."""
+    shuffled = Batch(pack(in_order(packed, order), order, T, I), at_slots(targets, list(order)))
+    (got, count), (want, images) = loss(shuffled), loss(Batch(packed.row, targets))
+    assert count == images
+    assert_close(got, want, FLOAT64)
+
+
+def loss_is_the_sum_over_images(loss: Loss, packed: Packed, targets: Any) -> None:
+    """The loss of a packed row is that of its images, each alone in a row, added up; so is the count."""
+    total, count = loss(Batch(packed.row, targets))
+    rows = [Batch(pack([image], [slot], T, I), at_slots(targets, [slot])) for slot, image in enumerate(packed.images)]
+    parts = [loss(row) for row in rows]
+    assert count == sum(n for _, n in parts)
+    assert_close(total, sum(part for part, _ in parts), FLOAT64)
+
+
+def gradient_is_the_sum_over_images(
+    gradient: Callable[[Batch], Sequence[np.ndarray]], packed: Packed, targets: Any
+) -> None:
+    """The gradient of a loss, leaf by leaf, is that of its images, each alone in a row, added up."""
+    rows = [Batch(pack([image], [slot], T, I), at_slots(targets, [slot])) for slot, image in enumerate(packed.images)]
+    together, parts = gradient(Batch(packed.row, targets)), [gradient(row) for row in rows]
+    largest = max(float(np.abs(leaf).max()) for leaf in together)
+    for got, *apart in zip(together, *parts, strict=True):
+        assert np.abs(got - sum(apart)).max() <= GRADIENT64 * largest
 
 
 def ignores_padding(forward: Forward, packed: Packed, rubbish: float) -> None:

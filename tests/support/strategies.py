@@ -25,7 +25,8 @@ PATCH = (2, 2)
 P = 3 * PATCH[0] * PATCH[1]
 SIDE = 5  # longest grid side drawn; positions end at 6
 CONFIG = ModelConfig(PATCH, width=16, depth=2, heads=2, mlp_width=24, posembed=Factorised(6), dtype="float64")
-TASK = Classify(classes=7)
+CLASSES = 7
+TASK = Classify(classes=CLASSES)
 
 seeds = st.integers(0, 2**32 - 1)
 grids = st.tuples(st.integers(1, SIDE), st.integers(1, SIDE)).filter(lambda g: g[0] * g[1] <= T)
