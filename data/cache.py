@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, DataMissing
+from .sources.decode import limit_pillow
 from .sources.folder import Folder
 from .sources.parquet import Parquet
 from .sources.records import ABOUT, finish, scaled, stretches, write_file
@@ -48,7 +49,7 @@ def _each(f: Callable[..., Any], *arguments: Iterable[Any], workers: int = 0) ->
     if not workers:
         yield from map(f, *arguments)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=limit_pillow) as pool:
         yield from pool.map(f, *arguments)
 
 
@@ -68,6 +69,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     args = command_line().parse_args(arguments)
+    limit_pillow()
     kind = Folder() if args.source == "folder" else Parquet(label=args.label)
     side, longest = args.longest_side or args.shortest_side, args.longest_side is not None
     try:

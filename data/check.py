@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import BadImage
 from .manifest import printable
-from .sources.decode import decode, read_file, read_size
+from .sources.decode import decode, limit_pillow, read_file, read_size
 from .sources.layout import files_below, is_image_name
 from .sources.source import Source
 
@@ -67,6 +67,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print(__doc__)
         return 0 if arguments in (["-h"], ["--help"]) else 2
+    limit_pillow()
     folder = Path(arguments[0])
     try:
         files = list(files_below(folder))

@@ -11,6 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 import grain
 from absl import flags
 
+from .sources.decode import limit_pillow
+
 THREADS = 1  # that read batches, in each process: two hinder each other, Grain's 16 hold gigabytes of images
 AHEAD = 3  # batches read ahead by this thread
 
@@ -66,6 +68,7 @@ def batches(
 def start_worker(index: int, count: int) -> None:
     """Workers never touch an accelerator, leave Ctrl-C to their parent, and die with it."""
     os.environ["JAX_PLATFORMS"] = "cpu"
+    limit_pillow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

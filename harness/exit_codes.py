@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import jax
 
 from data.errors import DataError, DataMissing
+from data.sources.decode import limit_pillow
 from navit_eqx.errors import ConfigError
 from navit_eqx.training.hosts import is_peer_failure
 
@@ -52,6 +53,7 @@ def code_of(error: BaseException) -> int:
 
 def run(main: Callable[[], Any]) -> None:
     """Run a program: errors that a user can mend become one message and an exit code, without a traceback."""
+    limit_pillow()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a class may have a name that is no text
     try:

@@ -43,10 +43,15 @@ UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 
-# Pillow warns above this and raises above twice this, also where a decoder or a frame would allocate more.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
-# What Pillow warns of is either harmless or refused here; `catch_warnings` is not safe in the threads that decode.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+
+def limit_pillow() -> None:
+    """Set Pillow's own limit and silence its warnings in this process; for programs, since both are global.
+
+    Pillow warns above its limit and raises above twice that, also where a decoder or a frame would allocate more. What
+    it warns of is either harmless or refused here; `catch_warnings` is not safe in threads that decode.
+    """
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Distill(Classify):
         patch: Patch,
         longest_side: int,
         row_tokens: int | None,
-        sizes: dict[str, int],
+        sizes: dict[str, Any],
         mean: tuple[float, ...],
         std: tuple[float, ...],
     ):
@@ -106,7 +106,7 @@ def replace_channels(pixels: Pixels, channels: int) -> Pixels:
     return pixels._replace(channels=channels)
 
 
-def teacher_row_tokens(lengths: Lengths, tokens: Int[np.ndarray, " N"], longest: int, sizes: dict[str, int]) -> int:
+def teacher_row_tokens(lengths: Lengths, tokens: Int[np.ndarray, " N"], longest: int, sizes: dict[str, Any]) -> int:
     """Tokens T' of a teacher's row, at least as many as the longest image has, for which the images cost least.
 
     Choice: a set of images needs rows as Σ max(k / T, n / T'), k tokens for the student and n for the teacher, and a

@@ -31,7 +31,7 @@ class Lengths(Protocol):
     kept: Int[np.ndarray, " N"]
     row_tokens: int
     row_images: int
-    sizes: dict[str, int]
+    sizes: dict[str, Any]
     """Of the model, for formulas of cost."""
 
     def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " N"], int]:

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from reference.masks import same_image
@@ -46,14 +44,9 @@ def as_color(image: np.ndarray) -> np.ndarray:
 def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path) -> None:
     """Each row twice: its images side by side, and below them its tokens in order, padding hatched."""
     inches = [float(np.clip(0.3 * row.grids[:, 0].max(), 0.8, 2.0)) for row in rows]
-    figure, axes = plt.subplots(
-        2 * len(rows),
-        1,
-        figsize=(12, 1.2 + sum(inches) + 0.45 * len(rows)),
-        squeeze=False,
-        gridspec_kw={"height_ratios": [h for t in inches for h in (t, 0.3)]},
-        layout="constrained",
-    )
+    figure = Figure(figsize=(12, 1.2 + sum(inches) + 0.45 * len(rows)), layout="constrained")
+    heights = [h for t in inches for h in (t, 0.3)]
+    axes = figure.subplots(2 * len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     for r, row in enumerate(rows):
         _draw_images(axes[2 * r, 0], row, r, patch)
         _draw_tokens(axes[2 * r + 1, 0], row)
@@ -68,7 +61,6 @@ def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path) -> None:
         f"(patches of {' x '.join(map(str, patch))} px; the bar shows the row as the model reads it)"
     )
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _draw_images(axis, row: Row, number: int, patch: tuple[int, ...]) -> None:
@@ -113,7 +105,8 @@ def draw_mask(row: Row, path: Path) -> None:
     picture = np.ones((*mask.shape, 3))
     for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
         picture[mask & (row.segment_ids == slot)[:, None]] = color(slot)
-    figure, axis = plt.subplots(figsize=(6.6, 6.4), layout="constrained")
+    figure = Figure(figsize=(6.6, 6.4), layout="constrained")
+    axis = figure.subplots()
     axis.imshow(picture, interpolation="nearest")
     real = int((row.segment_ids > 0).sum())
     tokens = len(row.segment_ids)
@@ -128,16 +121,15 @@ def draw_mask(row: Row, path: Path) -> None:
         fontsize=11,
     )
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 @contextmanager
 def sheet(path: Path, panels: int) -> Iterator[Any]:
     """Axes side by side, saved at the end."""
-    figure, axes = plt.subplots(1, panels, figsize=(6.8 * panels, 4.6), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(6.8 * panels, 4.6), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)
     yield axes[0]
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def accuracy_curve(

@@ -27,8 +27,10 @@ from .hosts import broadcast_from_main, is_main_process
 RECORD = "saved.json"
 DAMAGED = ".damaged"
 
-# Orbax logs a failed save at length; here it is one line.
-logging.getLogger("absl").addFilter(lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname)
+
+def not_orbax(record: logging.LogRecord) -> bool:
+    """A filter of log records: Orbax logs a failed save at length; here it is one line."""
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
 class CorruptCheckpoint(Exception):
@@ -46,6 +48,7 @@ class Checkpointer:
         self.keep = keep
         self.say = say
         self.thread = ThreadPoolExecutor(1)
+        logging.getLogger("absl").addFilter(not_orbax)
         self.writing: Future | None = None
         for step in self._remove_rests():
             say(f"step {step} was not wholly saved: it is removed")
