@@ -19,7 +19,7 @@ from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.config import Classify
 
 ROOT = Path(__file__).parent.parent
-SIX = '''
+SIX = """
 import numpy as np
 import navit_eqx as navit
 
@@ -34,7 +34,7 @@ tokens = navit.features(model, images, tokens=True)
 assert vectors.shape == (2, 16) and [len(t) for t in tokens] == [7 * 2, 1 * 4], [len(t) for t in tokens]
 assert model.config.width == 16 and model.info.classes == ("a", "b", "c")
 assert "site-packages" in navit.__file__, navit.__file__
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ import numpy, jax, PIL.Image, matplotlib, absl.logging, grain, equinox, optax, t
 import jax.experimental.pallas.ops.tpu.splash_attention
 from orbax.checkpoint import v1
 def known(log):
-    """A logger that somebody has changed; libraries make others when they are first used."""
+    # Libraries make loggers when they are first used: only those count that somebody has changed.
     return log.level or log.handlers or log.filters
 
 def state():
