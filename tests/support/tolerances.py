@@ -1,16 +1,26 @@
-"""How close is equal: one table. Errors are relative to the largest entry of the array compared with."""
+"""How close is equal: one table. Errors are relative to the largest entry of the array compared with.
+
+A unit is the largest relative error of one rounding, 2⁻ᵖ for p significant bits; limits are so many roundings.
+"""
 
 import numpy as np
 
+UNIT64, UNIT32, UNIT16 = 2.0**-53, 2.0**-24, 2.0**-8  # float64, float32, bfloat16
+HALF = 2.0**-11  # one rounding to float16
+STEP = 1e-5  # of a central difference
+
+EXACT = 1e-12  # the same sums in float64, in another order
 FLOAT64 = 1e-10  # two formulas in float64
 GRADIENT64 = 1e-9  # their gradients
-FINITE_DIFFERENCE = 1e-6  # central differences with step 1e-5
-FLOAT32 = 32 * 2**-23  # forward in float32 against float64
-DEVICES64 = 64 * 2**-52  # the same step in float64 on another number of devices
-DEVICES32 = 64 * 2**-23  # and in float32, after a few steps
-BFLOAT16 = 4e-2  # forward in bfloat16 against float64
-GRADIENT32 = 128 * 2**-23  # of each leaf, its norm relative to that of the leaf
-GRADIENT16 = 8e-2  # the same in bfloat16
+CANCELLED64 = 1e-8  # formulas that subtract numbers ten thousand times as large as the result
+FINITE_DIFFERENCE = 1e-6  # central differences
+FLOAT32 = 64 * UNIT32  # forward in float32 against float64
+DEVICES64 = 128 * UNIT64  # the same step in float64 on another number of devices
+DEVICES32 = 128 * UNIT32  # and in float32, after a few steps
+BFLOAT16 = 10 * UNIT16  # forward in bfloat16 against float64
+ATTENTION16 = 5 * UNIT16  # one attention in bfloat16, and its gradients
+GRADIENT32 = 256 * UNIT32  # of each leaf, its norm relative to that of the leaf
+GRADIENT16 = 20 * UNIT16  # the same in bfloat16
 
 
 def assert_close(got, want, limit: float) -> None:
