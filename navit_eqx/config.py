@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import check, check_in
 from .resize import FLEXIVIT, Interpolation
@@ -37,6 +37,11 @@ class Factorised:
         """Equal pieces that make up the width."""
         return self.axes if self.combine == "stack" else 1
 
+    @property
+    def products(self) -> float:
+        """Multiply-adds of a token's position, for each channel."""
+        return self.axes * self.size / self.pieces
+
 
 @dataclass(frozen=True)
 class Joint:
@@ -55,6 +60,11 @@ class Joint:
 
     def __post_init__(self):
         check_entries(self)
+
+    @property
+    def products(self) -> float:
+        """Multiply-adds of a token's position, for each channel."""
+        return self.size**self.axes
 
     @property
     def longest_side(self) -> int:
@@ -82,6 +92,11 @@ class Sinusoidal:
         """Equal pieces that make up the width: a sine and a cosine, of every axis if stacked."""
         return 2 * self.axes if self.combine == "stack" else 2
 
+    @property
+    def products(self) -> float:
+        """Multiply-adds of a token's position, for each channel."""
+        return self.axes / self.pieces
+
 
 @dataclass(frozen=True)
 class Fourier:
@@ -101,12 +116,18 @@ class Fourier:
         check_in("model.posembed", "(0, inf)", scale=self.scale)
         check_entries(self)
 
+    @property
+    def products(self) -> float:
+        """Multiply-adds of a token's position, for each channel."""
+        return self.axes / self.pieces
+
 
 @dataclass(frozen=True)
 class NoPositions:
     """Nothing is added; for models that turn queries and keys instead (`rope`)."""
 
     longest_side = EVERYWHERE
+    products = 0.0
 
 
 PosEmbed = Factorised | Joint | Sinusoidal | Fourier | NoPositions
@@ -340,9 +361,12 @@ class ModelConfig:
         return FLEXIVIT if self.flexi is None else self.flexi.interpolation
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """What formulas of cost read of it."""
-        return {name: getattr(self, name) for name in ("patch_dim", "width", "depth", "mlp_width")}
+    def sizes(self) -> dict[str, Any]:
+        """What formulas of cost read of it: sizes, the name of the pool, FLOPs of a token's position."""
+        names = ("patch_dim", "width", "depth", "mlp_width", "registers")
+        positions = int(2 * self.posembed.products * self.width)
+        options = {"pool": type(self.pool).__name__, "positions": positions}
+        return {name: getattr(self, name) for name in names} | options
 
 
 VARIANTS = {
@@ -354,7 +378,9 @@ VARIANTS = {
 
 
 def variant(name: str) -> ModelConfig:
-    """A size of ViT and a patch: "Ti/16", "S/16", "B/16", "L/14" …, 5.5, 22, 86 and 304 M parameters in the blocks.
+    """A size of ViT and a patch, such as "B/16" or "L/14".
+
+    Ti/16, S/16, B/16 and L/16 have 5.9, 23.4, 92.8 and 315.7 M parameters, the pool included, without a task's head.
 
     Raises ConfigError on a name that is none.
 

@@ -1,6 +1,12 @@
-"""What a model costs, as formulas. A multiply-add is two FLOPs; norms, softmax and GELU are left out."""
+"""What a model costs, as formulas. A multiply-add is two FLOPs; norms, softmax, GELU, products without a sum, and the
+resizing of a kernel to other patches are left out.
+
+Options of a model: `registers`, learned tokens of each image; `pool`, by its name in the configuration; `positions`,
+FLOPs of a token's position (`position_flops`).
+"""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 def parameters(
@@ -12,14 +18,17 @@ def parameters(
     mlp_width: int,
     classes: int,
     positions: int,
+    registers: int = 0,
+    pool: str = "Map",
 ) -> int:
-    """Numbers in `params`; `positions` of them in the position embedding (`position_parameters`)."""
+    """Numbers in `params` of a model without biases in attention and norms; `positions` of them in the position
+    embedding (`position_parameters`)."""
     attention = 4 * width**2 + 2 * (width // heads)
     mlp = 2 * width * mlp_width + mlp_width + width
     block = attention + mlp + 2 * width
-    embed = (patch_dim + 1) * width + positions
-    pool = width + attention + width + mlp
-    return embed + depth * block + width + pool + (width + 1) * classes
+    embed = (patch_dim + 1) * width + positions + registers * width
+    pools = {"Map": width + attention + width + mlp, "ResidualMap": width + attention, "Mean": 0, "Max": 0, "Token": 0}
+    return embed + depth * block + width + pools[pool] + (width + 1) * classes
 
 
 def position_parameters(*, width: int, size: int, axes: int = 2) -> dict[str, int]:
@@ -34,9 +43,52 @@ def position_parameters(*, width: int, size: int, axes: int = 2) -> dict[str, in
     }
 
 
-def token_flops(*, patch_dim: int, width: int, depth: int, mlp_width: int) -> int:
-    """Forward FLOPs of one token outside attention's token pairs: embedding, blocks, keys and values of the pool."""
-    return 2 * patch_dim * width + depth * (8 * width**2 + 4 * width * mlp_width) + 4 * width**2
+def position_flops(*, width: int, size: int, axes: int = 2) -> dict[str, int]:
+    """Forward FLOPs of one token's position, by kind: tables are read by products with all their entries, waves are
+    products of coordinates and frequencies."""
+    return {
+        "sum": 2 * axes * size * width,
+        "product": 2 * axes * size * width,
+        "stack": 2 * size * width,
+        "joint": 2 * size**axes * width,
+        "sinusoidal": width,
+        "sinusoidal sum": axes * width,
+        "fourier": axes * width,
+        "none": 0,
+    }
+
+
+class PoolCost(NamedTuple):
+    """Forward FLOPs of a pool: for each token of a row, for each slot and token, for each slot."""
+
+    token: int
+    pair: int
+    image: int
+
+
+def pool_cost(pool: str, *, width: int, mlp_width: int) -> PoolCost:
+    """Attention of a probe maps tokens to keys and values, the probe in and out; a mean is a product with the mask."""
+    attention = PoolCost(token=4 * width**2, pair=4 * width, image=4 * width**2)
+    return {
+        "Map": attention._replace(image=attention.image + 4 * width * mlp_width),
+        "ResidualMap": attention,
+        "Mean": PoolCost(0, 2 * width, 0),
+        "Max": PoolCost(0, 0, 0),
+        "Token": PoolCost(0, 0, 0),
+    }[pool]
+
+
+def block_flops(*, width: int, depth: int, mlp_width: int) -> int:
+    """Forward FLOPs of one token or register in all blocks, outside attention's pairs."""
+    return depth * (8 * width**2 + 4 * width * mlp_width)
+
+
+def token_flops(
+    *, patch_dim: int, width: int, depth: int, mlp_width: int, pool: str = "Map", positions: int = 0
+) -> int:
+    """Forward FLOPs of one token outside all pairs: embedding, position, blocks, keys and values of the pool."""
+    blocks = block_flops(width=width, depth=depth, mlp_width=mlp_width)
+    return 2 * patch_dim * width + positions + blocks + pool_cost(pool, width=width, mlp_width=mlp_width).token
 
 
 def pair_flops(*, width: int, depth: int) -> int:
@@ -44,17 +96,32 @@ def pair_flops(*, width: int, depth: int) -> int:
     return 4 * width * depth
 
 
-def pool_flops(*, width: int, mlp_width: int, classes: int) -> int:
-    """Forward FLOPs of one image outside its tokens: probe in and out, the pool's MLP, the classifier."""
-    return 4 * width**2 + 4 * width * mlp_width + 2 * width * classes
+def pool_flops(*, width: int, mlp_width: int, classes: int, pool: str = "Map") -> int:
+    """Forward FLOPs of one image outside its tokens: probe in and out and MLP of the pool, where it has them, and the
+    classifier."""
+    return pool_cost(pool, width=width, mlp_width=mlp_width).image + 2 * width * classes
 
 
-def image_flops(tokens: float, *, patch_dim: int, width: int, depth: int, mlp_width: int, classes: int) -> float:
-    """Forward FLOPs that one image of n tokens needs: linear terms · n + pair term · n² + pool."""
+def image_flops(
+    tokens: float,
+    *,
+    patch_dim: int,
+    width: int,
+    depth: int,
+    mlp_width: int,
+    classes: int,
+    registers: int = 0,
+    pool: str = "Map",
+    positions: int = 0,
+) -> float:
+    """Forward FLOPs that one image of n tokens and r registers needs: linear in n and r, pairs (n + r)², pool."""
+    one = {"width": width, "mlp_width": mlp_width}
+    per_token = token_flops(patch_dim=patch_dim, depth=depth, pool=pool, positions=positions, **one)
     return (
-        tokens * (token_flops(patch_dim=patch_dim, width=width, depth=depth, mlp_width=mlp_width) + 4 * width)
-        + tokens**2 * pair_flops(width=width, depth=depth)
-        + pool_flops(width=width, mlp_width=mlp_width, classes=classes)
+        tokens * (per_token + pool_cost(pool, **one).pair)
+        + registers * block_flops(depth=depth, **one)
+        + (tokens + registers) ** 2 * pair_flops(width=width, depth=depth)
+        + pool_flops(classes=classes, pool=pool, **one)
     )
 
 
@@ -68,18 +135,24 @@ def row_flops(
     depth: int,
     mlp_width: int,
     classes: int,
+    registers: int = 0,
+    pool: str = "Map",
+    positions: int = 0,
 ) -> tuple[float, float]:
     """(needed, spent) forward FLOPs of a packed row with a dense mask.
 
-    Needed: the sum over its images. Spent: as if all T places were one image and all I slots were pooled over
-    all T places; the difference is padding and the pairs of tokens that must not see each other.
+    Needed: the sum over its images. Spent: as if all T places and the registers of all I slots were one image, and all
+    slots were pooled over all T places; the difference is padding and the pairs of tokens of different images.
     """
-    sizes = {"patch_dim": patch_dim, "width": width, "depth": depth, "mlp_width": mlp_width}
-    needed = sum(image_flops(n, **sizes, classes=classes) for n in lengths)
+    one = {"width": width, "mlp_width": mlp_width}
+    per_token = token_flops(patch_dim=patch_dim, depth=depth, pool=pool, positions=positions, **one)
+    options = {"registers": registers, "pool": pool, "positions": positions}
+    needed = sum(image_flops(n, patch_dim=patch_dim, depth=depth, classes=classes, **one, **options) for n in lengths)
     spent = (
-        row_tokens * (token_flops(**sizes) + 4 * width * row_images)
-        + row_tokens**2 * pair_flops(width=width, depth=depth)
-        + row_images * pool_flops(width=width, mlp_width=mlp_width, classes=classes)
+        row_tokens * (per_token + row_images * pool_cost(pool, **one).pair)
+        + row_images * registers * block_flops(depth=depth, **one)
+        + (row_tokens + row_images * registers) ** 2 * pair_flops(width=width, depth=depth)
+        + row_images * pool_flops(classes=classes, pool=pool, **one)
     )
     return needed, spent
 
