@@ -1,13 +1,13 @@
 """The rows of all epochs in one line, and how many each of its blocks has."""
 
 import bisect
-import json
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .checksums import checked_line, read_lines
 from .errors import DataError
 from .plan import Plan
 
@@ -24,20 +24,16 @@ class BlockCounts:
     """Of all that the plans follow from: lines with another key say nothing about them."""
 
     def rows(self) -> dict[int, int]:
-        """By block, as far as is known; a line that is not whole is passed over."""
-        found = {}
-        for line in self.path.read_text().splitlines() if self.path.exists() else ():
-            with suppress(ValueError):
-                key, block, rows = json.loads(line)
-                found |= {block: rows} if key == self.key else {}
-        return found
+        """By block, as far as is known; a line that is not what was written is passed over, and its block counted again."""
+        lines, _ = read_lines(self.path)
+        return {block: rows for key, block, rows in lines if key == self.key}
 
     def add(self, block: int, rows: int) -> None:
         """Write a block that is not there. A failure costs time, not the run: the block is counted again."""
         with suppress(OSError):
             if block not in self.rows():
                 with self.path.open("a") as file:
-                    file.write(json.dumps([self.key, block, rows]) + "\n")
+                    file.write(checked_line([self.key, block, rows]))
 
 
 class Epochs:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import sys
 import types
@@ -24,6 +25,25 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is damaged, {error}: restore it from a copy") from None
     check(isinstance(value, dict), f"{path} is damaged, it holds no JSON object: restore it from a copy")
     return value
+
+
+def seal(value: dict[str, Any]) -> dict[str, Any]:
+    """The value with a digest of its own, for a file in which any changed byte must be noticed."""
+    return {**value, "digest": _digest(value)}
+
+
+def unseal(value: dict[str, Any], where: str) -> dict[str, Any]:
+    """The value without its digest.   Raises ConfigError where it is not the one that was sealed."""
+    rest = {key: entry for key, entry in value.items() if key != "digest"}
+    check(
+        value.get("digest") == _digest(rest),
+        f"{where} differs from what was saved, its digest does not fit: restore it from a copy",
+    )
+    return rest
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def encode(value: Any) -> Any:

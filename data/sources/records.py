@@ -2,12 +2,11 @@
 
     ROOT/<split>/about.json                      classes, records in each file, what was set aside and why
     ROOT/<split>/names.npy sizes.npy labels.npy  one entry for each record
-    ROOT/<split>/00000.array_record …            h · w · 3 bytes each, in that order
+    ROOT/<split>/00000.array_record …            h · w · C numbers each, in that order
 
 Tables are mapped, not read: many processes share one copy of them.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from pathlib import Path
 
 import grain
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Num
 
+from ..checksums import checked_line, checksum, read_lines
 from ..errors import BadImage, DataError, DataMissing
 from ..manifest import Manifest
 from .decode import resize
@@ -49,10 +49,11 @@ class CachedImages:
         self.folder = folder
         about = _about(folder)
         try:
-            names, sizes, labels = (np.load(folder / f"{t}.npy", mmap_mode="r", allow_pickle=False) for t in TABLES)
+            names, sizes, labels = (_table(folder, name, about["checksums"][name]) for name in TABLES)
             self.counts = [int(count) for count in about["counts"]]
             aside = tuple((str(name), str(why)) for name, why in about["set_aside"])
-            self.manifest = Manifest(names, sizes, labels, tuple(about["classes"]), str(folder), aside)
+            kind = {"channels": int(about["channels"]), "dtype": str(about["dtype"])}
+            self.manifest = Manifest(names, sizes, labels, tuple(about["classes"]), str(folder), aside, **kind)
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
@@ -69,21 +70,35 @@ class CachedImages:
         files = [f"{_file(self.folder, k)}[0:{count}]" for k, count in enumerate(self.counts) if count]
         return grain.sources.ArrayRecordDataSource(files)
 
-    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """As it was written, whatever `shrink`."""
         height, width = self.manifest.sizes[index]
         try:
             record = self.records[int(index)]
         except Exception as error:  # whatever a damaged file makes the reader raise
             raise BadImage(f"cannot be read from the cache: {error}; write it anew") from error
-        if len(record) != 3 * height * width:
+        dtype, channels = np.dtype(self.manifest.dtype), self.manifest.channels
+        if len(record) != channels * height * width * dtype.itemsize:
             raise BadImage(f"{len(record)} bytes in the cache are no {height} x {width} pixels; write it anew")
-        return np.frombuffer(record, np.uint8).reshape(height, width, 3)
+        return np.frombuffer(record, dtype).reshape(height, width, channels)
+
+
+def _table(folder: Path, name: str, expected: int) -> np.ndarray:
+    """A table, mapped.   Raises DataError where it is not what was written."""
+    file = folder / f"{name}.npy"
+    if checksum(file.read_bytes()) != expected:
+        raise DataError(f"{file} differs from what was written: remove {folder} and run `python -m data.cache` anew")
+    return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def _about(folder: Path) -> dict:
     try:
-        return json.loads((folder / ABOUT).read_text())
+        lines, bad = read_lines(folder / ABOUT)
+        if not (folder / ABOUT).exists():
+            raise FileNotFoundError
+        if bad or len(lines) != 1:
+            raise ValueError("it differs from what was written")
+        return lines[0]
     except FileNotFoundError:
         raise DataMissing(f"{folder} holds no finished cache: run `python -m data.cache` into it") from None
     except (ValueError, RecursionError) as error:
@@ -129,11 +144,15 @@ def finish(
     whole, good = source.manifest, np.ones(len(sizes), bool)
     good[list(unreadable)] = False
     aside = [*whole.set_aside, *((whole.name(i), why) for i, why in sorted(unreadable.items()))]
-    done = Manifest(whole.names[good], sizes[good], whole.labels[good], whole.classes, whole.where, tuple(aside))
+    kind = {"channels": whole.channels, "dtype": whole.dtype}
+    done = Manifest(
+        whole.names[good], sizes[good], whole.labels[good], whole.classes, whole.where, tuple(aside), **kind
+    )
     for table in TABLES:
         np.save(folder / f"{table}.npy", getattr(done, table))
     counts = [int(good[file.start : file.stop].sum()) for file in files]
-    about = {"from": whole.where, "classes": done.classes, "counts": counts, "set_aside": aside}
+    checksums = {table: checksum((folder / f"{table}.npy").read_bytes()) for table in TABLES}
+    about = {"from": whole.where, "classes": done.classes, "counts": counts, "set_aside": aside, "checksums": checksums}
     beside = folder / f"{ABOUT}.{os.getpid()}"
-    beside.write_text(json.dumps(about, indent=1))
+    beside.write_text(checked_line(about | kind))
     beside.rename(folder / ABOUT)

@@ -17,7 +17,7 @@ import jax
 
 from navit_eqx.config import Backend
 from navit_eqx.errors import ConfigError, check
-from navit_eqx.serialize import decode, encode, read_json
+from navit_eqx.serialize import decode, encode, read_json, seal, unseal
 from navit_eqx.training.hosts import broadcast_from_main, is_main_process
 
 from ..config import Config
@@ -44,7 +44,8 @@ def write_config(
     versions = {name: metadata.version(name) for name in PACKAGES}
     versions["python"] = platform.python_version()
     about = {"preset": preset, "command": sys.argv, "versions": versions, "commit": commit(), "continued": continued}
-    write_json(folder / "config.json", {"config": encode(config), **about, **machine(), "attention": encode(attention)})
+    saved = {"config": encode(config), **about, **machine(), "attention": encode(attention)}
+    write_json(folder / "config.json", seal(json.loads(json.dumps(saved))))
 
 
 def machine() -> dict[str, Any]:
@@ -65,6 +66,7 @@ def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
     """The configuration, and when the run was continued.   Raises ConfigError."""
     saved = read_json(folder / "config.json")
     check("config" in saved, f"{folder}/config.json is not that of a run: name the folder of a run")
+    saved = unseal(saved, f"{folder}/config.json")
     return decode(Config, saved["config"], f"{folder}/config.json"), saved.get("continued", [])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data.checksums import checksum
 from data.manifest import Manifest
 from navit_eqx.training.hosts import all_gather, is_main_process
 
@@ -28,9 +29,23 @@ def append(path: Path, row: dict[str, Any]) -> None:
         return
     try:
         with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(marked_line(row))
     except OSError as error:
         print(f"a line is missing in {path}: {error}", flush=True)
+
+
+def marked_line(row: dict[str, Any]) -> str:
+    """A line of JSON with a checksum of its other entries."""
+    return json.dumps({**row, "crc32": checksum(json.dumps(row).encode())}) + "\n"
+
+
+def is_sound(line: str) -> bool:
+    """Whether a line is what `marked_line` wrote."""
+    try:
+        row = json.loads(line)
+        return marked_line({key: value for key, value in row.items() if key != "crc32"}) == line.rstrip("\n") + "\n"
+    except (ValueError, AttributeError, TypeError):
+        return False
 
 
 class Progress:

@@ -16,6 +16,7 @@ from ..cli import shown
 from ..config import Config
 from ..exit_codes import Stopped
 from .folder import read_run
+from .progress import is_sound
 
 # What a command may change of the unfinished run that it continues. A key stands for all below it that are not named.
 FREELY = {
@@ -141,14 +142,11 @@ def exit_saved(saver: Checkpointer, step: int) -> NoReturn:
 def truncate_log(path: Path, step: int) -> None:
     """Drop the lines of a JSON-lines file that were written after `step`, and a line that is not whole."""
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        lines = path.read_text(errors="replace").splitlines()
+        sound = [line for line in lines if is_sound(line)]
+        if len(sound) < len(lines):
+            print(f"{path}: {len(lines) - len(sound)} lines are not what was written, and are dropped", flush=True)
+        kept = [line for line in sound if json.loads(line)["step"] <= step]
         draft = path.with_name(f"{path.name}.draft")
         draft.write_text("".join(f"{line}\n" for line in kept))
         draft.replace(path)
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from ..config import Auto, ModelConfig
 from ..errors import ConfigError, check
 from ..info import ModelInfo
-from ..serialize import decode, encode, read_json
+from ..serialize import decode, encode, read_json, seal, unseal
 from ..tasks.config import Task
 from ..tasks.model import Model, abstract_model
 from .bridge import flatten, from_reference, unflatten
@@ -41,7 +41,7 @@ def save_model(folder: Path | str, model: Model, info: ModelInfo) -> None:
         "info": encode(replace(info, digest="")),
         "sha256": _checksum(folder / FILE),
     }
-    (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(seal(saved), indent=2) + "\n")
 
 
 def load_model(folder: Path | str) -> Model:
@@ -70,6 +70,7 @@ def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
     where = f"{folder}/config.json"
     saved = read_json(folder / "config.json")
     check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
+    saved = unseal(saved, where)
     config = decode(ModelConfig, saved["model"], f"{where}: model")
     task = decode(Task, saved.get("task"), f"{where}: task")
     info = decode(ModelInfo, saved.get("info"), f"{where}: info")
