@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import pytest
 
 from navit_eqx import posembed as fast
 from navit_eqx.config import Factorised, Fourier, Joint, PosEmbed, Sinusoidal
 from navit_eqx.weights.bridge import to_reference
 from reference import posembed as slow
 from reference.patches import raster
+from tests.support.tolerances import STEP
 
 T, M, WIDTH = 24, 6, 24
 
@@ -50,7 +50,7 @@ CONFIGS = {f"{name}, 2 axes": config for name, config in (PAPER | MORE).items()}
 
 
 def module(config: PosEmbed, width: int = WIDTH):
-    """An embedding in float64 whose parameters are all unlike."""
+    """An embedding in float64 with parameters that all differ."""
     rng = np.random.default_rng(0)
     like = eqx.filter_eval_shape(fast.build, config, width, key=jr.key(0))
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), like)
@@ -76,13 +76,13 @@ def whole(grid):
 
 
 def embed(name, coords, grids):
-    """In the reference."""
+    """The embedding in the reference."""
     return slow.posembed(PARAMS[name], coords, grids)
 
 
 @eqx.filter_jit
 def run(layers, coords, grids, weights):
-    """Of each embedding the value, and the gradient of Σ weights · value."""
+    """Value of each embedding, and gradient of Σ weights · value."""
 
     def total(layers):
         values = {name: layer(coords, grids) for name, layer in layers.items()}
@@ -103,12 +103,7 @@ def backend(coords, grids, weights=None):
 def slope(name, parameter, direction, coords, grids, weights):
     """Central difference of Σ weights · value in the reference."""
     ends = []
-    for step in (1e-5, -1e-5):
+    for step in (STEP, -STEP):
         params = PARAMS[name] | {parameter: PARAMS[name][parameter] + step * direction}
         ends.append((weights * slow.posembed(params, coords, grids)).sum())
-    return (ends[0] - ends[1]) / 2e-5
-
-
-def caught(law, *args):
-    with pytest.raises(AssertionError):
-        law(*args)
+    return (ends[0] - ends[1]) / (2 * STEP)

@@ -9,10 +9,12 @@ UNIT64, UNIT32, UNIT16 = 2.0**-53, 2.0**-24, 2.0**-8  # float64, float32, bfloat
 HALF = 2.0**-11  # one rounding to float16
 STEP = 1e-5  # of a central difference
 
+PIXEL = 1e-6  # sides and shares of images in pixels, by two formulas
 EXACT = 1e-12  # the same sums in float64, in another order
 FLOAT64 = 1e-10  # two formulas in float64
 GRADIENT64 = 1e-9  # their gradients
 CANCELLED64 = 1e-8  # formulas that subtract numbers ten thousand times as large as the result
+EPSILON = 1e-4  # what ε = 1e-6 may take from the norm of numbers of size one
 FINITE_DIFFERENCE = 1e-6  # central differences
 FLOAT32 = 64 * UNIT32  # forward in float32 against float64
 DEVICES64 = 128 * UNIT64  # the same step in float64 on another number of devices
