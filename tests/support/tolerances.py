@@ -16,7 +16,10 @@ GRADIENT64 = 1e-9  # their gradients
 CANCELLED64 = 1e-8  # formulas that subtract numbers ten thousand times as large as the result
 EPSILON = 1e-4  # what ε = 1e-6 may take from the norm of numbers of size one
 FINITE_DIFFERENCE = 1e-6  # central differences
+FLOAT16 = 5 * HALF  # forward from patches stored in float16
 FLOAT32 = 64 * UNIT32  # forward in float32 against float64
+PRODUCT32 = 8 * UNIT32  # of |A| |B|, a product of matrices in float32 on numbers of random sign
+PRODUCT16 = 3 * UNIT16 + PRODUCT32  # the same in bfloat16: both inputs and the result rounded, the sum not
 DEVICES64 = 128 * UNIT64  # the same step in float64 on another number of devices
 DEVICES32 = 128 * UNIT32  # and in float32, after a few steps
 BFLOAT16 = 10 * UNIT16  # forward in bfloat16 against float64
@@ -32,3 +35,12 @@ def assert_close(got, want, limit: float) -> None:
     assert np.isfinite(got).all(), f"{(~np.isfinite(got)).sum()} entries are not finite"
     error = np.abs(got - want).max(initial=0.0) / max(np.abs(want).max(initial=0.0), 1e-300)
     assert error <= limit, f"relative error {error:.3g}, limit {limit:.3g}"
+
+
+def assert_rounded_once(got, want) -> None:
+    """Computed in float32 and then rounded to bfloat16, entry by entry: |got − want| ≤ u |want| and a little of float32."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}"
+    error = np.abs(got - want) - FLOAT32 * np.abs(want).max(initial=0.0)
+    worst = (error / np.maximum(np.abs(want), 1e-300)).max(initial=0.0)
+    assert worst <= UNIT16, f"the error is {worst / UNIT16:.3g} roundings to bfloat16"
