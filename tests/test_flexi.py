@@ -3,64 +3,43 @@
 import warnings
 from dataclasses import replace
 
-import equinox as eqx
 import numpy as np
 import pytest
 
 from data import rows as rows_module
-from data.plan import Plan, plan_epoch
-from data.rows import PlannedRows
-from data.sampling.dropping import Constant
+from data.plan import Plan
 from data.sampling.packing import Packing
 from data.sampling.patch_size import AtBudget, CoarseToFine, OneSize, PerImage, PerStep
-from data.sampling.resolution import Native
-from data.sources.decode import resize
 from data.sources.source import Arrays
-from data.stream import Epochs
-from harness import resolve as choose
-from harness.evaluation.predictions import measures
+from data.tasks.classify import Classify as ClassifyImages
+from harness import resolve
+from harness.evaluation.predictions import Context, measures
 from harness.evaluation.studies.patches import ensemble_gain, ensembles
 from harness.presets import digits_flexi
-from harness.run.warm_start import begin, shape_from
+from harness.run.warm_start import shape_from, warm_start
 from navit_eqx import load_model, save_model
 from navit_eqx import resize as fast_resize
 from navit_eqx.config import Flexi
 from navit_eqx.errors import ConfigError
-from navit_eqx.rows import to_device
+from navit_eqx.info import ModelInfo
+from navit_eqx.tasks.config import Classify
+from navit_eqx.tasks.model import reconfigured
 from navit_eqx.weights.bridge import to_reference
 from reference.evaluation.calibration import softmax as probabilities
 from reference.model import at_patch_size, forward_image
 from reference.patches import normalize, patchify
 from reference.resize import FLEXIVIT, TIMM, adjoint_patches, map_columns, pi_resize, resize_matrix
-from reference.rows import Row, Tokens
-from tests.support.strategies import CONFIG, PATCH, I, T, filled, model
-from tests.test_meta import caught
-from tests.test_studies import synthetic
-from tests.support.tolerances import FLOAT64, assert_close
+from reference.rows import Tokens
+from tests.support.flexi import FAST, PARAMS, in_its_own_patches, plan_of, rows_of, sees_each_image_at_its_size
+from tests.support.laws import caught
+from tests.support.predictions import synthetic
+from tests.support.strategies import CONFIG, PATCH, I, P, T, backbone, model
+from tests.support.tolerances import FLOAT16, FLOAT32, FLOAT64, assert_close
 
-FAST = model()
-PARAMS = to_reference(FAST)
 SIZES = (2, 3, 4)
-HALF = 2e-3  # logits from patches stored in float16
-SHAPES = [(4, 7), (8, 6), (6, 9), (7, 5), (8, 9), (4, 12), (12, 4), (6, 6), (9, 5), (5, 11)]
-rng = np.random.default_rng(3)
-IMAGES = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in SHAPES]
-ARRAYS = Arrays(IMAGES, np.arange(len(IMAGES), dtype=np.int32), classes=tuple("0123456789"))
 
 
 # rows ---------------------------------------------------------------------------------------------
-
-
-def plan_of(law) -> Plan:
-    return plan_epoch(
-        ARRAYS.manifest.sizes, seed=1, epoch=0, patch_size=law, resolution=Native(), dropping=Constant(0.2),
-        packing=Packing(T, I), longest_side=6, step_rows=1,
-    ).complete()  # fmt: skip
-
-
-def rows_of(plan: Plan, interpolation=None) -> PlannedRows:
-    count = len(plan.image_ids)
-    return PlannedRows(ARRAYS, Epochs(lambda epoch: plan), count, PATCH, T, 1, None, interpolation=interpolation)
 
 
 MIXED, STEPS = plan_of(PerImage(SIZES)), plan_of(PerStep((2, 3)))
@@ -71,43 +50,16 @@ def exact(patches, base, size, interpolation):
     return adjoint_patches(normalize(patches), base, size, interpolation)
 
 
-@eqx.filter_jit
-def compiled(row):
-    return FAST(row)
-
-
-def forward(row: Row) -> np.ndarray:
-    """In float64 from the pixels on: one compiled program for each patch size."""
-    return np.asarray(compiled(to_device(row._replace(patches=normalize(row.patches).astype(float)))))
-
-
-def sees_each_image_at_its_size(rows: PlannedRows, limit: float = FLOAT64) -> None:
-    """Each image of each row gets what a plain ViT, its kernel resized to the image's patches, gives it alone."""
-    for r in range(len(rows)):
-        _, plan, _ = rows.epochs.locate(r)
-        row = rows[r]
-        logits = forward(row)
-        for slot in np.flatnonzero(plan.image_ids[r] >= 0):
-            image = IMAGES[plan.image_ids[r, slot]]
-            grid, size = plan.grids[r, slot], int(plan.patch_sizes[r, slot])
-            whole = patchify(resize(image, tuple((grid * size).tolist())), (size, size))
-            coords = row.coords[row.segment_ids == slot + 1]
-            assert (coords < grid).all()
-            stay = Tokens(whole.patches[coords @ [grid[1], 1]], coords, whole.grid)
-            params = at_patch_size(PARAMS, (PATCH, PATCH), (size, size))
-            assert_close(logits[slot], forward_image(params, stay), limit)
-
-
 def test_plans_of_the_tests_mix_sizes():
-    mixed = [{*sizes[ids >= 0].tolist()} for sizes, ids in zip(MIXED.patch_sizes, MIXED.image_ids)]
-    assert max(map(len, mixed)) >= 2 and set.union(*mixed) == {*SIZES}
-    assert {*STEPS.patch_sizes[:, 0].tolist()} == {2, 3}
+    mixed = [{*map(tuple, sizes[ids >= 0].tolist())} for sizes, ids in zip(MIXED.patch_sizes, MIXED.image_ids)]
+    assert max(map(len, mixed)) >= 2 and set.union(*mixed) == {(size, size) for size in SIZES}
+    assert {*map(tuple, STEPS.patch_sizes[:, 0].tolist())} == {(2, 2), (3, 3)}
 
 
 def test_rows_of_mixed_sizes(monkeypatch):
     rows = rows_of(MIXED, FLEXIVIT)
-    assert rows[0].patches.dtype == np.float16 and rows[0].patches.shape == (T, 3 * PATCH**2)
-    sees_each_image_at_its_size(rows, HALF)
+    assert rows[0].patches.dtype == np.float16 and rows[0].patches.shape == (T, P)
+    sees_each_image_at_its_size(rows, FLOAT16)
     monkeypatch.setattr(rows_module, "base_patches", exact)
     sees_each_image_at_its_size(rows)
 
@@ -116,7 +68,7 @@ def test_rows_of_one_size_a_step():
     """Raw bytes; the shape of the row says which kernel, and there is one compiled program for each size."""
     rows = rows_of(STEPS)
     for r, size in enumerate(STEPS.patch_sizes[:, 0]):
-        assert rows[r].patches.dtype == np.uint8 and rows[r].patches.shape == (T, 3 * size**2)
+        assert rows[r].patches.dtype == np.uint8 and rows[r].patches.shape == (T, 3 * size.prod())
     sees_each_image_at_its_size(rows)
 
 
@@ -149,7 +101,7 @@ def by_the_matrix_of_another_size(patches, base, size, interpolation):
 )
 def test_a_wrong_map(sabotage, monkeypatch):
     monkeypatch.setattr(rows_module, "base_patches", sabotage)
-    caught(sees_each_image_at_its_size, rows_of(MIXED, FLEXIVIT), HALF)
+    caught(sees_each_image_at_its_size, rows_of(MIXED, FLEXIVIT), FLOAT16)
 
 
 def test_coordinates_of_another_grid(monkeypatch):
@@ -157,7 +109,7 @@ def test_coordinates_of_another_grid(monkeypatch):
 
     def careless(image, patch_size):
         patches, coords, grid = patchify(image, patch_size)
-        return Tokens(patches, (coords * patch_size[0] // PATCH).astype(np.int32) % 6, grid)
+        return Tokens(patches, (coords * patch_size[0] // PATCH[0]).astype(np.int32) % 6, grid)
 
     monkeypatch.setattr(rows_module, "base_patches", exact)
     monkeypatch.setattr(rows_module, "patchify", careless)
@@ -166,18 +118,35 @@ def test_coordinates_of_another_grid(monkeypatch):
 
 def test_a_row_without_a_readable_image_has_the_shape_of_its_step():
     ids = np.full((1, I), -1, np.int32)
-    nothing = Plan(ids, np.zeros((1, I, 2), np.int32), np.zeros((1, I), np.int32), np.full((1, I), 3), ())
+    nothing = Plan(ids, np.zeros((1, I, 2), np.int32), np.zeros((1, I), np.int32), np.full((1, I, 2), 3), ())
     assert rows_of(nothing)[0].patches.shape == (T, 27)
     mapped = rows_of(nothing, FLEXIVIT)[0].patches
-    assert mapped.shape == (T, 3 * PATCH**2) and mapped.dtype == np.float16
+    assert mapped.shape == (T, P) and mapped.dtype == np.float16
 
 
 def test_at_its_own_size_the_model_is_unchanged():
-    assert FAST.embedding(3 * PATCH**2) is FAST.patch_embedding
-    again = at_patch_size(PARAMS, (PATCH, PATCH), (PATCH, PATCH))
-    assert_close(again["embed"]["w"], PARAMS["embed"]["w"], FLOAT64)
-    with pytest.raises(ValueError, match="13 numbers are no square patch"):
-        FAST.embedding(13)
+    np.testing.assert_array_equal(FAST.patch_embedding_at(P).w, FAST.patch_embedding.w)
+    again = at_patch_size(PARAMS, PATCH, PATCH)
+    assert_close(again["patch_embedding"]["w"], PARAMS["patch_embedding"]["w"], FLOAT64)
+    with pytest.raises(ValueError, match="patches of 13 numbers; this model reads 3 channels and patches of"):
+        FAST.patch_embedding_at(13)
+
+
+def test_a_kernel_need_not_be_square(monkeypatch):
+    """Rows mapped to a kernel of 2 x 4: each image means what the kernel, resized to its own patches, makes of it."""
+    monkeypatch.setattr(rows_module, "base_patches", exact)
+    kernel = (2, 4)
+    params = to_reference(backbone(config=replace(CONFIG, patch=kernel)))
+    rows = rows_of(MIXED, FLEXIVIT, kernel)
+    for r in range(len(rows)):
+        row = rows[r]
+        assert row.patches.shape == (T, 3 * 8)
+        for slot in np.flatnonzero(MIXED.image_ids[r] >= 0):
+            here = row.segment_ids == slot + 1
+            mapped = Tokens(row.patches[here], row.coords[here], row.grids[slot])
+            stay, size = in_its_own_patches(row, MIXED, r, slot)
+            want = forward_image(at_patch_size(params, kernel, size), stay)
+            assert_close(forward_image(params, mapped), want, FLOAT64)
 
 
 # configuration ------------------------------------------------------------------------------------
@@ -185,14 +154,14 @@ def test_at_its_own_size_the_model_is_unchanged():
 
 def test_the_law_takes_its_sizes_from_the_model():
     config = digits_flexi()
-    assert choose.patch_law(config) == PerImage(config.model.flexi.sizes)
+    assert resolve.patch_law(config) == PerImage(config.model.flexi.sizes)
     several = replace(config.data, patch_sizes=CoarseToFine(PerStep((8, 16))))
-    assert choose.patch_law(replace(config, data=several)) == several.patch_sizes
-    assert choose.patch_law(replace(config, data=replace(config.data, patch_sizes=OneSize()))) == OneSize(8)
+    assert resolve.patch_law(replace(config, data=several)) == several.patch_sizes
+    assert resolve.patch_law(replace(config, data=replace(config.data, patch_sizes=OneSize()))) == OneSize((8, 8))
     with pytest.raises(ConfigError, match="set model.flexi"):
-        choose.patch_law(replace(config, model=replace(config.model, flexi=None)))
+        resolve.patch_law(replace(config, model=replace(config.model, flexi=None)))
     with pytest.raises(ConfigError, match="set model.flexi.sizes"):
-        choose.patch_law(replace(config, model=replace(config.model, flexi=Flexi())))
+        resolve.patch_law(replace(config, model=replace(config.model, flexi=Flexi())))
     with pytest.raises(ConfigError, match="sizes=.* must be"):
         Flexi((8, 8))
 
@@ -201,10 +170,19 @@ def test_noisy_sizes_are_warned_of():
     config = digits_flexi()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (note,) = choose.about_patches(choose.patch_law(config), config)
-    assert "4, 6, 8, 10, 12, 14 with a kernel of 8: one per image" in note
+        resolved, (note,) = resolve.patch_sizes(config, images_of(config))
+    assert resolved.data.patch_sizes == PerImage(config.model.flexi.sizes)
+    assert "4, 6, 8, 10, 12, 14: those of the model, with a kernel of 8 x 8, one per image" in note
+    noisy = replace(config, model=replace(config.model, patch=(16, 16)), data=replace(config.data, patch_sizes=NOISY))
     with pytest.warns(UserWarning, match=r"\(17, 17\): 8.5"):
-        choose.about_patches(PerStep((8, 17)), replace(config, model=replace(config.model, patch_size=16)))
+        resolve.patch_sizes(noisy, images_of(noisy))
+
+
+NOISY = PerStep((8, 17))
+
+
+def images_of(config) -> resolve.Images:
+    return resolve.Images(config.data.source.open("", "val").manifest, ClassifyImages())
 
 
 @pytest.mark.parametrize("law", [PerStep(), CoarseToFine(PerStep()), AtBudget(40)], ids=lambda law: law.per)
@@ -212,58 +190,74 @@ def test_what_is_open_is_chosen(law):
     """About as many tokens a step as planned, and a curriculum as long as the run."""
     config = digits_flexi()
     source = replace(config.data.source, train_images=2000)
-    config = replace(config, data=replace(config.data, source=source, patch_sizes=law, packing=Packing(416)), steps=0)
+    config = replace(
+        config, data=replace(config.data, source=source, patch_sizes=law, packing=Packing(416)), steps=None
+    )
     manifest = source.open("", "train").manifest
-    resolved, _ = choose.resolve(config, manifest)
+    resolved, _ = resolve.resolve(config, manifest, ClassifyImages())
     images = getattr(resolved.data.patch_sizes, "images", None)
-    assert images is None or 0.99 < images / (choose.EPOCHS * 2000) < 1.01
+    assert images is None or 0.99 < images / (resolve.EPOCHS * 2000) < 1.01
     assert resolved.data.packing.row_images >= 4
 
 
 def test_a_run_can_make_a_saved_model_flexible(tmp_path):
     """Its kernel, at the patch size of the run, gives the tokens of the saved one at that size."""
-    fixed = replace(CONFIG, classes=3, dtype="float32")
-    saved = filled(fixed, 0, "float32")
-    save_model(tmp_path, saved, fixed, {"classes": ["a", "b", "c"]})
+    fixed = replace(CONFIG, dtype="float32")
+    saved = model(0, fixed, TASK3)
+    save_model(tmp_path, saved, ModelInfo(("a", "b", "c")))
     run = replace(digits_flexi(), start=str(tmp_path))
-    run = replace(run, model=replace(run.model, patch_size=3, flexi=Flexi((2, 3, 4)), dtype="float32", classes=3))
+    run = replace(run, model=replace(run.model, patch=(3, 3), flexi=Flexi((2, 3, 4)), dtype="float32"))
     config, notes = shape_from(run)
-    assert (config.model.width, config.model.patch_size) == (CONFIG.width, 3) and config.model.flexi == run.model.flexi
-    assert "the kernel of 2, PI-resized" in notes[1]
-    begun = begin(filled(config.model, 1, "float32"), config, ("a", "b", "c"))
-    assert_close(begun.patch_embedding.w, pi_resize(np.asarray(saved.patch_embedding.w, float), (2, 2), (3, 3)), 1e-6)
-    np.testing.assert_array_equal(begun.head.w, saved.head.w)
+    assert (config.model.width, config.model.patch) == (CONFIG.width, (3, 3)) and config.model.flexi == run.model.flexi
+    assert "the kernel of (2, 2), PI-resized" in notes[1]
+    begun = warm_start(model(1, config.model, TASK3), config, ("a", "b", "c"))
+    kernels = (m.backbone.patch_embedding.w for m in (begun, saved))
+    mine, theirs = (np.asarray(kernel, float) for kernel in kernels)
+    assert_close(mine, pi_resize(theirs, (2, 2), (3, 3)), FLOAT32)
+    np.testing.assert_array_equal(begun.task.head.w, saved.task.head.w)
 
-    save_model(tmp_path, begun, replace(config.model, flexi=Flexi((2, 3), fast_resize.TIMM)), {"classes": []})
+    other = replace(config.model, flexi=Flexi((2, 3), fast_resize.TIMM))
+    save_model(tmp_path, reconfigured(begun, other), ModelInfo(("a", "b", "c")))
     with pytest.raises(ConfigError, match="set model.flexi.interpolation to the saved one"):
         shape_from(run)
-    again = load_model(tmp_path)[0]
-    assert again.interpolation == fast_resize.TIMM and again.patch_size == 3
+    again = load_model(tmp_path).config
+    assert again.interpolation == fast_resize.TIMM and again.patch == (3, 3)
+
+
+TASK3 = Classify(classes=3)
 
 
 # evaluation ---------------------------------------------------------------------------------------
 
 
-def test_the_mean_of_several_looks_is_compared_at_its_cost():
+def together(predictions: list, resolutions: int) -> list[dict]:
+    """`ensembles` of predictions of images that are all of class 0."""
+    count = len(predictions[0].image_ids)
+    source = Arrays([np.zeros((1, 1, 3), np.uint8)] * count, np.zeros(count, np.int32), tuple("0123456789"))
+    context = Context(model(), digits_flexi(), source, ClassifyImages(), (1.0,))
+    return ensembles(context, predictions, resolutions, probabilities)
+
+
+def test_the_mean_of_several_sizes_is_compared_at_its_cost():
     """Two sizes at one resolution, each right where the other hesitates: together always right, at the sum of costs."""
     right = np.arange(20) % 2 == 0
     fine, coarse = synthetic(~right, 2e9, ~right), synthetic(right, 1e9, right)
 
-    def gain(*looks) -> float:
-        rows = [{**measures(look), **several} for look, several in zip(looks, ensembles([*looks], 1, probabilities))]
-        assert rows[-1]["ensemble"] == rows[-1]["accuracy"], "of the coarsest size alone"
+    def gain(*predictions) -> float:
+        rows = [{**measures(seen), **several} for seen, several in zip(predictions, together([*predictions], 1))]
+        assert rows[-1]["ensemble"] == rows[-1]["score"], "of the coarsest size alone"
         return ensemble_gain(rows)
 
     assert gain(fine, coarse) == 0.5
     always = np.ones(20)
-    assert gain(synthetic(always, 3e9), fine, coarse) == 0.0, "a look at this cost is as good"
-    assert gain(synthetic(always, 4e9), fine, coarse) == 0.5, "a look at a higher cost is no match"
-    of_each_resolution = ensembles([fine, synthetic(always, 5e9), coarse, synthetic(always, 4e9)], 2, probabilities)
+    assert gain(synthetic(always, 3e9), fine, coarse) == 0.0, "one setting at this cost is as good"
+    assert gain(synthetic(always, 4e9), fine, coarse) == 0.5, "one setting at a higher cost is no match"
+    of_each_resolution = together([fine, synthetic(always, 5e9), coarse, synthetic(always, 4e9)], 2)
     assert [(e["ensemble"], e["ensemble_gflops"]) for e in of_each_resolution] == [(1, 3), (1, 9), (0.5, 1), (1, 4)]
 
 
 def test_an_ensemble_is_of_probabilities_not_of_logits():
     """One size is sure by far, two are not: the mean of logits would follow the loudest."""
-    loud = synthetic(np.zeros(4), 1e9)._replace(output=np.eye(10)[[1] * 4] * 50.0)
-    quiet = [synthetic(np.ones(4), 1e9)._replace(output=np.eye(10)[[0] * 4] * 6.0) for _ in range(2)]
-    assert ensembles([loud, *quiet], 1, probabilities)[0]["ensemble"] == 1.0
+    loud = synthetic(np.zeros(4), 1e9)._replace(outputs=np.eye(10)[[1] * 4] * 50.0)
+    quiet = [synthetic(np.ones(4), 1e9)._replace(outputs=np.eye(10)[[0] * 4] * 6.0) for _ in range(2)]
+    assert together([loud, *quiet], 1)[0]["ensemble"] == 1.0
