@@ -140,12 +140,14 @@ def train(config: Config, preset: str) -> None:
                 if not progress.in_a_row:  # a state that refuses steps must not replace one that did not
                     checkpointer.save(n, state, position.as_json())
             if stopping:
-                exit_saved(checkpointer, n)
+                exit_saved(checkpointer, n, refused=progress.in_a_row > 0)
             if config.eval_every and n % config.eval_every == 0 and not last:
                 model = program.model(hosts.replicate_to_host(state.eval_params))
                 if hosts.is_main_process():
                     with progress.paused():
                         validate(Context(model, config, val, task, ()), progress, n)
+        if any_host(bool(stop)):
+            exit_saved(checkpointer, config.total_steps, refused=progress.in_a_row > 0)
         batch = None  # it may lie in memory shared with a worker, which Grain frees with its last user
 
     # what it came to ------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ failed · 75 stopped on request, saved: the same command continues · 78 configu
 interrupted.
 """
 
-import io
 import os
 import sys
 import traceback
@@ -19,6 +18,8 @@ from data.errors import DataError, DataMissing
 from data.sources.decode import limit_pillow
 from navit_eqx.errors import ConfigError
 from navit_eqx.training.hosts import is_peer_failure
+
+from .terminal import make_safe
 
 
 class Unavailable(Exception):
@@ -54,8 +55,7 @@ def code_of(error: BaseException) -> int:
 def run(main: Callable[[], Any]) -> None:
     """Run a program: errors that a user can mend become one message and an exit code, without a traceback."""
     limit_pillow()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a class may have a name that is no text
+    make_safe()
     try:
         main()
     except tuple(kind for kind, _ in CODES) as error:

@@ -18,9 +18,19 @@ ALLOCATOR = {
 
 
 def tune_allocator() -> None:
-    """Start this program anew with the settings above, which the C library reads only at start; Linux alone."""
-    if sys.platform == "linux" and ALLOCATOR.keys() - os.environ.keys():
+    """Start this program anew with the settings above, which the C library reads only at start; Linux alone.
+
+    Only where this very script was the command: a notebook or another program that runs it stays as it is.
+    """
+    if sys.platform == "linux" and ALLOCATOR.keys() - os.environ.keys() and was_the_command():
         os.execve(sys.executable, sys.orig_argv, ALLOCATOR | os.environ)
+
+
+def was_the_command() -> bool:
+    """Whether Python was started with the script that runs now."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    given = next((word for word in sys.orig_argv[1:] if not word.startswith("-")), None)
+    return bool(script and given and os.path.abspath(given) == os.path.abspath(script))
 
 
 def enable_compilation_cache() -> None:
@@ -31,7 +41,12 @@ def enable_compilation_cache() -> None:
 
 
 class StopSignal:
-    """True once SIGTERM or Ctrl-C has come; a second one ends the process at once."""
+    """True once a signal has asked for the end: SIGTERM, Ctrl-C, a closed terminal (SIGHUP) or a batch system (SIGUSR1).
+
+    A second one ends the process at once.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
     def __init__(self):
         self.made = False
@@ -40,7 +55,7 @@ class StopSignal:
         return self.made
 
     def __enter__(self) -> "StopSignal":
-        self.before = {number: signal.signal(number, self.receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        self.before = {number: signal.signal(number, self.receive) for number in self.SIGNALS}
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -130,10 +130,15 @@ def resume_at(
     return [*read_run(folder)[1], {"step": start, "changed": changed}]
 
 
-def exit_saved(saver: Checkpointer, step: int) -> NoReturn:
-    """Raises Stopped once the state is on disk, OSError if it could not be written."""
+def exit_saved(saver: Checkpointer, step: int, refused: bool = False) -> NoReturn:
+    """Raises Stopped once the state is on disk, OSError if it could not be written.
+
+    A state after `refused` steps is not saved: the run goes on from the save before.
+    """
     saver.finish()
     last = max(broadcast_from_main(saver.steps), default=0)
+    if last != step and refused:
+        raise Stopped(f"step {step} was refused and is not saved; the same command continues from step {last}")
     if last != step:
         raise OSError(f"stopped after step {step}, which is not saved; the same command continues from step {last}")
     raise Stopped(f"step {step} is saved; the same command continues from there")
