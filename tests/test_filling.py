@@ -12,9 +12,10 @@ from data.sampling.resolution import Sides
 from reference.evaluation.cost import image_flops, row_flops
 from reference.packing import best_fit, drop_surplus, first_fit
 from reference.sampling.resolution import GROWTH, grow
-from tests.support.laws import packs_everything_once
-from tests.support.sampling import caught, overtakes_few, photo_sizes
+from tests.support.laws import caught, packs_everything_once
+from tests.support.sampling import overtakes_few, photo_sizes
 from tests.support.strategies import seeds
+from tests.support.tolerances import EXACT, PIXEL, assert_close
 
 
 @pytest.mark.parametrize("rule", [first_fit, best_fit])
@@ -65,7 +66,7 @@ def test_an_image_grows_at_the_drop_rate_it_has(seed, grid, room):
     grids, more = grow(np.array([grid]), np.array([kept]), np.array([room]))
     assert (grids[0] >= grid).all() and kept <= more[0] <= kept + room
     assert grids[0].prod() <= GROWTH * tokens
-    assert 0 <= kept / tokens - more[0] / grids[0].prod() < 1 / grids[0].prod() + 1e-9
+    assert 0 <= kept / tokens - more[0] / grids[0].prod() < 1 / grids[0].prod() + PIXEL
 
 
 def test_closing_rows_by_resolution_keeps_the_drop_rate():
@@ -90,7 +91,7 @@ def test_a_plan_costs_what_its_images_cost():
     used = plan.image_ids >= 0
     by_row = sum(row_flops(kept[kept > 0].tolist(), 256, 16, **shape)[0] for kept in plan.kept)
     per_image = [image_flops(float(n), **shape) for n in plan.kept[used]]
-    assert np.isclose(by_row, np.mean(per_image) * 500, rtol=1e-12)
+    assert_close(by_row, np.mean(per_image) * 500, EXACT)
     assert image_flops(float(plan.kept[used].mean()), **shape) < np.mean(per_image), "pairs of tokens cost more"
 
 

@@ -13,7 +13,7 @@ from navit_eqx.encoder import Block
 from navit_eqx.layers import NORMS, Mlp, make_norm
 
 TOKENS, WIDTH, HIDDEN = 48, 64, 256
-CONFIG = ModelConfig(8, width=WIDTH, depth=1, heads=2, mlp_width=HIDDEN, classes=3)
+CONFIG = ModelConfig((8, 8), width=WIDTH, depth=1, heads=2, mlp_width=HIDDEN)
 X = jr.normal(jr.key(0), (TOKENS, WIDTH))
 
 
@@ -35,7 +35,7 @@ def test_the_mlp_keeps_its_input_and_both_sides_of_gelu():
 
 
 def test_a_block_keeps_little_beside():
-    """x, both normalised inputs, q, k, v before and after their norms, the weights of attention, its output."""
+    """x, both normalized inputs, q, k, v before and after their norms, the weights of attention, its output."""
     mask = jnp.ones((TOKENS, TOKENS), bool)
     pairs = CONFIG.heads * TOKENS**2
     assert kept(Block(CONFIG, key=jr.key(1)), X, mask) <= pairs + TOKENS * (13 * WIDTH + 2 * HIDDEN)

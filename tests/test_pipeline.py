@@ -30,6 +30,7 @@ from reference.patches import patchify, unpatchify
 from reference.rows import Batch, Row
 from tests.support import laws
 from tests.support.strategies import seeds
+from tests.support.tolerances import PIXEL
 
 T, I = 48, 6
 PATCH = 4, 4
@@ -300,8 +301,8 @@ def test_a_crop_stays_within_the_image_and_its_law(seed, crop, stretch):
     assert x <= left < right <= x + width and y <= top < bottom <= y + height
     share = (right - left) * (bottom - top) / (height * width)
     tilt = (right - left) / (bottom - top) * height / width
-    assert share <= 1 + 1e-9 and share >= crop / (1 + stretch) - 1e-9
-    assert abs(np.log(tilt)) <= np.log1p(stretch) + 1e-9
+    assert share <= 1 + PIXEL and share >= crop / (1 + stretch) - PIXEL
+    assert abs(np.log(tilt)) <= np.log1p(stretch) + PIXEL
 
 
 def augmented(draw: np.random.Generator, image: np.ndarray, size: tuple[int, int], law: Augment) -> np.ndarray:

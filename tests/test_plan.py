@@ -29,12 +29,12 @@ from reference.sampling.dropping import kept_tokens
 from tests.support import laws
 from tests.support.plans import equal, holds_every_image_once, per_image, sizes_of
 from tests.support.strategies import seeds
+from tests.support.tolerances import PIXEL
 
 SIDE = 16
 PATCH = (SIDE, SIDE)
 PATCHES = [PATCH, (8, 8), (8, 24), (40, 10)]
 patches = st.sampled_from(PATCHES)
-SLACK = 1e-6  # of a pixel
 PAPER = Packing(row_tokens=256, row_images=16)  # with Sides(64, 256) and Beta(0.5, 0.9): the paper's setting
 
 RULES = {
@@ -231,7 +231,7 @@ def test_the_last_batch_is_filled_with_empty_rows(count, rows):
 def is_whole_patches_of(grids: np.ndarray, ideal: np.ndarray, patch: tuple[int, int]) -> None:
     """The most whole patches within the ideal size, at least one a side."""
     seen = grids * patch
-    assert ((seen <= np.maximum(patch, ideal + SLACK)) & (seen > ideal - patch)).all()
+    assert ((seen <= np.maximum(patch, ideal + PIXEL)) & (seen > ideal - patch)).all()
 
 
 @given(seed=seeds, resolution=st.floats(32, 400), patch=patches)

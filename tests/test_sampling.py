@@ -30,10 +30,10 @@ from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import decode, encode
 from reference.sampling import distributions
 from reference.sampling.resolution import fit_tokens, linear_in_area, linear_in_side, target_grid
+from tests.support.laws import caught
 from tests.support.sampling import (
     Cdf,
     N,
-    caught,
     clipped,
     draws_places,
     follows,

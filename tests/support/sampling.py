@@ -4,12 +4,13 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-import pytest
 from scipy.special import ndtr
 
 from data.plan import Plan
 from data.randomness import Purpose, generator
 from reference.sampling.dropping import kept_tokens
+from tests.support.laws import caught as caught
+from tests.support.tolerances import FLOAT64, assert_close
 
 N = 20_000
 
@@ -65,10 +66,9 @@ def has_noise_of_sigma(rates: np.ndarray, mean: np.ndarray) -> None:
 
 def falls_from_0_8_to_0_2(rate_of: Callable) -> None:
     """The paper's fast schedule over N images, as numbers: σ(±5) at the ends, a half in the middle."""
-    np.testing.assert_allclose(
-        rate_of(np.array([0, 500, 1000])), [0.8 - 0.6 / (1 + np.e**5), 0.5, 0.2 + 0.6 / (1 + np.e**5)]
-    )
-    np.testing.assert_allclose(rate_of(np.array([400, 600])), [0.2 + 0.6 / (1 + 1 / np.e), 0.2 + 0.6 / (1 + np.e)])
+    ends, near = [0.8 - 0.6 / (1 + np.e**5), 0.5, 0.2 + 0.6 / (1 + np.e**5)], [1 / np.e, np.e]
+    assert_close(rate_of(np.array([0, 500, 1000])), ends, FLOAT64)
+    assert_close(rate_of(np.array([400, 600])), [0.2 + 0.6 / (1 + x) for x in near], FLOAT64)
 
 
 def goes_on(plan_of: Callable[[int], Plan], tokens: int, count: int, rate_of: Callable) -> None:
@@ -94,11 +94,6 @@ def photo_sizes(count: int) -> np.ndarray:
     """Aspect ratios log-normal with σ = 0.3."""
     tilt = np.exp(0.15 * np.random.default_rng(3).normal(size=count))
     return np.round(np.stack([1_000 * tilt, 1_000 / tilt], -1)).astype(np.int32)
-
-
-def caught(law: Callable, *arguments) -> None:
-    with pytest.raises(AssertionError):
-        law(*arguments)
 
 
 def clipped(rng, mean, sigma, lo, hi, count):
