@@ -38,7 +38,7 @@ def assert_close(got, want, limit: float) -> None:
 
 
 def assert_rounded_once(got, want) -> None:
-    """Computed in float32 and then rounded to bfloat16, entry by entry: |got − want| ≤ u |want| and a little of float32."""
+    """float32 rounded to bfloat16, entry by entry: |got − want| ≤ u |want|, and what float32 itself may lack."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}"
     error = np.abs(got - want) - FLOAT32 * np.abs(want).max(initial=0.0)
