@@ -1,6 +1,5 @@
 """Epochs in blocks: rows are found whichever blocks have any, and who continues a run plans none before its own."""
 
-import json
 import pickle
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 
 import data.plan
+from data.checksums import checked_line
 from data.errors import DataError
 from data.plan import NOTHING, Plan, epoch_order, plan_epoch
 from data.sampling.packing import Packing
@@ -114,8 +114,7 @@ def test_counts_that_cannot_be_written_cost_nothing_else(tmp_path):
 
 
 def test_a_count_that_is_wrong_is_noticed(counts):
-    wrong = [json.dumps(["this", block, rows + 1]) for block, rows in enumerate(COUNTS)]
-    counts.path.write_text("\n".join(wrong))
+    counts.path.write_text("".join(checked_line(["this", block, rows + 1]) for block, rows in enumerate(COUNTS)))
     with pytest.raises(DataError, match="blocks.jsonl: block 0 has 3 rows, not 4: remove this file"):
         counted(counts)[0].locate(0)
 
