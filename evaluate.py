@@ -19,16 +19,19 @@ if __name__ == "__main__":
     tune_allocator()
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from data.errors import DataError
 from data.sources.source import with_classes
 from data.tasks import TASKS
 from harness.config import Config, DataConfig
 from harness.evaluation.predictions import Context
 from harness.evaluation.studies import STUDIES, chosen, publish
 from harness.evaluation.studies.findings import cheapest_within
+from harness.evaluation.studies.sweep import check_share, in_words
 from harness.run.folder import read_config
 from harness.run.loading import open_source
 from navit_eqx import load_model
@@ -87,13 +90,13 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     source = with_classes(open_source(config, options.split), info_of(model).classes)
     for note in source.manifest.notes:
         print(note)
-    out = Path(options.out or folder)
+    out = Path(options.out) if options.out else folder_for(folder, config, options)
     out.mkdir(parents=True, exist_ok=True)
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     task = TASKS[type(model.task).__name__]()
     context = Context(model, config, source, task, tuple(sorted(set(resolutions))), patch)
-    found = {name: publish(name, context, out).rows for name in names}
+    found = dict(published(names, context, out))
     print()
     for name in ("sweep", "cascade"):
         if name in found:
@@ -101,7 +104,29 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
             print(f"cheapest within {options.within:g} points of the best ({name}): {best}")
     if not options.studies:
         print(f"more studies: --studies {' '.join(n for n in STUDIES if n != 'sweep')}, or all")
-    print(f"tables and pictures: {out}/")
+    total = len(source.manifest)
+    row = next((row for row in found["sweep"] if row["resolution"] == config.data.reported_at), found["sweep"][-1])
+    print(f"resolution {row['resolution']:g}: {in_words(row, total)}\ntables and pictures: {out}/")
+    check_share(row, total, config.data.max_unreadable)
+
+
+def published(names: list[str], context: Context, out: Path) -> Iterator[tuple[str, list[dict]]]:
+    """The rows of each study. One that cannot be done is named and does not end the others; the sweep must be."""
+    for name in names:
+        try:
+            yield name, publish(name, context, out).rows
+        except (ConfigError, DataError) as error:
+            if name == "sweep":
+                raise
+            print(f"\n{name}: cannot be done, {error}", flush=True)
+
+
+def folder_for(folder: Path, config: Config, options: Options) -> Path:
+    """The run's own folder; one of its own for other images, so that the run's results stay."""
+    if options.data.root == read_config(folder).data.root and options.split == "val":
+        return folder
+    name = f"{Path(options.data.root).resolve().name or 'images'}-{options.split}"
+    return folder / "evaluations" / name
 
 
 def choice(rows: list[dict], points: float, metric: str) -> str:

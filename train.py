@@ -38,7 +38,7 @@ from harness.config import Config
 from harness.evaluation import pictures
 from harness.evaluation.predictions import Context
 from harness.evaluation.studies import named, publish
-from harness.evaluation.studies.sweep import evaluate_at
+from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
 from harness.presets import PRESETS
 from harness.process import StopSignal, enable_compilation_cache
@@ -171,8 +171,14 @@ def validate(context: Context, progress: Progress, step: int) -> None:
     """Evaluate at the resolution of the run, log and print the metric."""
     at = context.config.data.reported_at
     score = evaluate_at(context, at)["score"]
-    progress.logger.log(step, {f"val_{context.task.metric}": score})
-    print(f"step {step}: validation {context.metric} {score:.3f}", flush=True)
+    if score is not None:
+        progress.logger.log(step, {f"val_{context.task.metric}": score})
+    print(f"step {step}: validation {context.metric} {shown(score)}", flush=True)
+
+
+def shown(score: float | None) -> str:
+    """A score in words."""
+    return "unknown, no image can be read," if score is None else f"{score:.3f}"
 
 
 def conclude(
@@ -186,9 +192,13 @@ def conclude(
     lost = undecodable(val) if any(e["unreadable"] for e in entries) else {}
     for name, why in lost.items():
         print(f"set aside {name}: {why}")
+    at_reported = next(e for e in entries if e["resolution"] == at)
     summary = {
-        f"val_{metric}": next(e["score"] for e in entries if e["resolution"] == at),
+        f"val_{metric}": at_reported["score"],
         "val_resolution": at,
+        "val_images": at_reported["images"],
+        "val_left_out": at_reported["left_out"],
+        "val_unreadable": at_reported["unreadable"],
         **progress.summary(),
         "compiles": program.step._cache_size(),
         "set_aside": {
@@ -200,7 +210,8 @@ def conclude(
     }
     write_json(folder / "summary.json", summary)
     print(
-        f"\nvalidation {context.metric} {summary[f'val_{metric}']:.3f} at resolution {at:g} after "
+        f"\nvalidation {context.metric} {shown(at_reported['score'])} at resolution {at:g} "
+        f"({in_words(at_reported, len(val.manifest))}) after "
         f"{clock(summary['train_seconds'])} of training on {summary['images_seen']} images; "
         f"padding {summary['padding']:.2%}, {summary['compiles']} compiled program\nmodel and pictures: {folder}/"
     )

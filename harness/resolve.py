@@ -73,7 +73,7 @@ def resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
     """Patch sizes of the model; warns of those that amplify noise."""
-    sampling = patch_law(config)
+    sampling = patch_sampling(config)
     base = config.model.patch
     patches = sizes_in(sampling)
     check_gains(base, patches, host_interpolation(config.model.interpolation))
@@ -82,7 +82,7 @@ def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
     config = with_data(config, patch_sizes=sampling)
     if isinstance(sampling, OneSize):
         return config, [f"data.patch_sizes.size = {base[0]} x {base[1]}: the patch of the model"]
-    key = "data.patch_sizes.law.sizes" if isinstance(sampling, CoarseToFine) else "data.patch_sizes.sizes"
+    key = "data.patch_sizes.sampling.sizes" if isinstance(sampling, CoarseToFine) else "data.patch_sizes.sizes"
     how = "mapped to it on the way, one compiled program" if sampling.per == "image" else "a compiled program for each"
     sides = ", ".join(str(height) for height, _ in patches)
     kernel = f"with a kernel of {base[0]} x {base[1]}, one per {sampling.per}, {how}"
@@ -182,36 +182,36 @@ def with_data(config: Config, **fields) -> Config:
     return replace(config, data=replace(config.data, **fields))
 
 
-def patch_law(config: Config) -> PatchSizes:
+def patch_sampling(config: Config) -> PatchSizes:
     """The sampling of patch sizes with what it leaves open taken from the model: its own size, or its list of sizes.
 
     Raises ConfigError where there is none.
     """
-    return _patch_law(config.data.patch_sizes, config.model)
+    return _patch_sampling(config.data.patch_sizes, config.model)
 
 
-def _patch_law(law: PatchSizes, model: ModelConfig) -> PatchSizes:
-    if isinstance(law, OneSize):
-        return replace(law, size=law.size or model.patch)
+def _patch_sampling(sampling: PatchSizes, model: ModelConfig) -> PatchSizes:
+    if isinstance(sampling, OneSize):
+        return replace(sampling, size=sampling.size or model.patch)
     if model.flexi is None:
         raise ConfigError(
-            f"data.patch_sizes = {law} cuts patches of several sizes, and the model has one: set model.flexi"
+            f"data.patch_sizes = {sampling} cuts patches of several sizes, and the model has one: set model.flexi"
         )
-    if isinstance(law, CoarseToFine):
-        inner = _patch_law(law.law, model)
-        return replace(law, law=inner)
-    if not (law.sizes or model.flexi.sizes):
+    if isinstance(sampling, CoarseToFine):
+        inner = _patch_sampling(sampling.sampling, model)
+        return replace(sampling, sampling=inner)
+    if not (sampling.sizes or model.flexi.sizes):
         raise ConfigError("data.patch_sizes has nothing to choose from: set model.flexi.sizes")
-    return replace(law, sizes=law.sizes or model.flexi.sizes)
+    return replace(sampling, sizes=sampling.sizes or model.flexi.sizes)
 
 
-def sizes_in(law: PatchSizes) -> list[Patch]:
+def sizes_in(sampling: PatchSizes) -> list[Patch]:
     """The patches that a sampling may give."""
-    if isinstance(law, CoarseToFine):
-        return sizes_in(law.law)
-    if isinstance(law, OneSize):
-        return [law.size] if law.size else []
-    return [(side, side) for side in law.sizes]
+    if isinstance(sampling, CoarseToFine):
+        return sizes_in(sampling.sampling)
+    if isinstance(sampling, OneSize):
+        return [sampling.size] if sampling.size else []
+    return [(side, side) for side in sampling.sizes]
 
 
 def host_interpolation(interpolation: ModelInterpolation) -> Interpolation:
@@ -225,23 +225,23 @@ def number(x: float) -> str:
 
 
 def sides_from(
-    law: Resolution, manifest: Manifest, patch: Patch, key: str = "data.resolution"
+    sampling: Resolution, manifest: Manifest, patch: Patch, key: str = "data.resolution"
 ) -> tuple[Resolution, list[str]]:
     """The sampling with open sides filled in, and a note on each."""
-    if isinstance(law, Square | NeverEnlarged):
-        inner, notes = sides_from(law.law, manifest, patch, f"{key}.law")
-        return replace(law, law=inner), notes
-    if not isinstance(law, Sides | Areas):
-        return law, []
+    if isinstance(sampling, Square | NeverEnlarged):
+        inner, notes = sides_from(sampling.sampling, manifest, patch, f"{key}.sampling")
+        return replace(sampling, sampling=inner), notes
+    if not isinstance(sampling, Sides | Areas):
+        return sampling, []
     pixels, notes = float(np.sqrt(np.prod(patch))), []
-    if law.hi is None:
+    if sampling.hi is None:
         median = float(np.median(np.sqrt(enough(manifest).prod(-1, dtype=float))))
-        law = replace(law, hi=max(law.lo or 0.0, pixels * int(np.clip(round(median / pixels), 4, 16))))
-        notes += [f"{key}.hi = {number(law.hi)}: the median image side, 4 to 16 patches, and not below lo"]
-    if law.lo is None:
-        law = replace(law, lo=min(law.hi, pixels * max(2, round(law.hi / 2 / pixels))))
-        notes += [f"{key}.lo = {number(law.lo)}: half of hi, at least 2 patches, and not above hi"]
-    return law, notes
+        sampling = replace(sampling, hi=max(sampling.lo or 0.0, pixels * int(np.clip(round(median / pixels), 4, 16))))
+        notes += [f"{key}.hi = {number(sampling.hi)}: the median image side, 4 to 16 patches, and not below lo"]
+    if sampling.lo is None:
+        sampling = replace(sampling, lo=min(sampling.hi, pixels * max(2, round(sampling.hi / 2 / pixels))))
+        notes += [f"{key}.lo = {number(sampling.lo)}: half of hi, at least 2 patches, and not above hi"]
+    return sampling, notes
 
 
 def enough(manifest: Manifest) -> Int[np.ndarray, "n 2"]:
@@ -250,23 +250,23 @@ def enough(manifest: Manifest) -> Int[np.ndarray, "n 2"]:
 
 
 def lengths_from(
-    law: Dropping, tokens: Int[np.ndarray, " n"], key: str = "data.dropping"
+    sampling: Dropping, tokens: Int[np.ndarray, " n"], key: str = "data.dropping"
 ) -> tuple[Dropping, list[str]]:
     """The sampling with open lengths filled in by the shortest and longest image, and a note on each."""
-    if isinstance(law, Schedule):
-        inner, notes = lengths_from(law.law, tokens, f"{key}.law")
-        return replace(law, law=inner), notes
-    if not isinstance(law, ByResolution):
-        return law, []
+    if isinstance(sampling, Schedule):
+        inner, notes = lengths_from(sampling.sampling, tokens, f"{key}.sampling")
+        return replace(sampling, sampling=inner), notes
+    if not isinstance(sampling, ByResolution):
+        return sampling, []
     notes = []
-    if law.shortest is None:
-        shortest = int(tokens.min()) if law.longest is None else min(int(tokens.min()), law.longest - 1)
-        law = replace(law, shortest=shortest)
+    if sampling.shortest is None:
+        shortest = int(tokens.min()) if sampling.longest is None else min(int(tokens.min()), sampling.longest - 1)
+        sampling = replace(sampling, shortest=shortest)
         notes += [f"{key}.shortest = {shortest}: tokens of the shortest image, below longest"]
-    if law.longest is None:
-        law = replace(law, longest=max(law.shortest + 1, int(tokens.max())))
-        notes += [f"{key}.longest = {law.longest}: tokens of the longest image, above shortest"]
-    return law, notes
+    if sampling.longest is None:
+        sampling = replace(sampling, longest=max(sampling.shortest + 1, int(tokens.max())))
+        notes += [f"{key}.longest = {sampling.longest}: tokens of the longest image, above shortest"]
+    return sampling, notes
 
 
 def expected_tokens(
@@ -276,11 +276,11 @@ def expected_tokens(
 
     Raises ConfigError where sampling makes no sense.
     """
-    sizes, law, patches = enough(manifest), config.data.resolution, patches or patch_law(config)
+    sizes, sampling, patches = enough(manifest), config.data.resolution, patches or patch_sampling(config)
     count = len(sizes)
 
     def grids(patch) -> Int[np.ndarray, "n 2"]:
-        return law.grids(np.random.default_rng(config.seed), sizes, patch)
+        return sampling.grids(np.random.default_rng(config.seed), sizes, patch)
 
     if isinstance(patches, CoarseToFine):
         patches = replace(patches, images=count)
@@ -289,7 +289,7 @@ def expected_tokens(
         drawn = patches.sample(rng, rng.permutation(count), lambda patch: grids(patch).prod(-1))
         return drawn, grids(drawn).prod(-1)
     except ValueError as error:
-        raise ConfigError(f"data.resolution = {law}, data.patch_sizes = {patches}: {error}") from None
+        raise ConfigError(f"data.resolution = {sampling}, data.patch_sizes = {patches}: {error}") from None
 
 
 def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"]:
@@ -297,21 +297,21 @@ def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"
 
     Raises ConfigError where sampling makes no sense.
     """
-    law, tokens = config.data.dropping, expected_tokens(config, manifest)[1]
-    if isinstance(law, Schedule):
-        law = replace(law, images=float(len(tokens)))
+    sampling, tokens = config.data.dropping, expected_tokens(config, manifest)[1]
+    if isinstance(sampling, Schedule):
+        sampling = replace(sampling, images=float(len(tokens)))
     rng = np.random.default_rng([config.seed, 1])
     try:
-        return kept_tokens(tokens, law.rates(rng, tokens, rng.permutation(len(tokens))))
+        return kept_tokens(tokens, sampling.rates(rng, tokens, rng.permutation(len(tokens))))
     except ValueError as error:
-        raise ConfigError(f"data.dropping = {law}: {error}") from None
+        raise ConfigError(f"data.dropping = {sampling}: {error}") from None
 
 
 def mean_length(config: Config, manifest: Manifest, lengths: np.ndarray) -> float:
     """Tokens per image, so that a step holds rows · T / mean images: with a size for each step, the harmonic mean over
     steps, since every step has as many tokens."""
-    law = patch_law(config)
-    if law.per != "step":
+    sampling = patch_sampling(config)
+    if sampling.per != "step":
         return float(lengths.mean())
     drawn = expected_tokens(config, manifest)[0]
     _, place, counts = np.unique(drawn, axis=0, return_inverse=True, return_counts=True)
@@ -349,6 +349,6 @@ class TokenLengths:
     def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " n"], int]:
         """Tokens of every image in other patches, and the most that one can have."""
         tokens = expected_tokens(self.config, self.manifest, OneSize(patch))[1]
-        law = self.config.data.resolution
-        largest = law.at(law.spread[1]).grids(np.random.default_rng(0), self.manifest.sizes, patch)
+        sampling = self.config.data.resolution
+        largest = sampling.at(sampling.spread[1]).grids(np.random.default_rng(0), self.manifest.sizes, patch)
         return tokens, int(largest.prod(-1).max())

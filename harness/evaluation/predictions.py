@@ -29,6 +29,7 @@ from ..cost import image_cost
 from ..run.loading import evaluation_rows
 
 REPEATS = 5  # timed runs of one batch
+MEASURES = ("mean_tokens", "mean_gflops", "images_per_second", "score", "score_se", "images")
 BANDS = (("tall", 0.0, 0.8), ("square", 0.8, 1.25), ("wide", 1.25, np.inf))  # of width / height
 
 
@@ -183,22 +184,22 @@ class Context:
         """The name of the mean score, in words."""
         return self.task.metric.replace("_", " ")
 
-    def law(self, resolution: float) -> Resolution:
+    def sampling_at(self, resolution: float) -> Resolution:
         """The run's sampling of resolutions at one resolution."""
         return self.config.data.resolution.at(resolution)
 
     def predict(
-        self, law: Resolution, dropping: Dropping = NOTHING, output: Output = forward, patch: Patch | None = None
+        self, resolution: Resolution, dropping: Dropping = NOTHING, output: Output = forward, patch: Patch | None = None
     ) -> Predictions:
         """In patches of `patch`; None takes that of this context."""
-        key = (law, dropping, output, patch or self.patch or self.config.model.patch)
+        key = (resolution, dropping, output, patch or self.patch or self.config.model.patch)
         if key not in self.cache:
             self.cache[key] = evaluate(self.model, self.config, self.source, self.task, *key)
         return self.cache[key]
 
     def predictions(self) -> list[Predictions]:
         """At each resolution, on the images that can be read at all of them."""
-        return on_common_images([self.predict(self.law(r)) for r in self.resolutions])
+        return on_common_images([self.predict(self.sampling_at(r)) for r in self.resolutions])
 
     def truth(self, predictions: Predictions) -> Bool[np.ndarray, "N Y"]:
         """True at the classes of each image.   Raises ConfigError where the task has none."""

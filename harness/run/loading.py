@@ -26,7 +26,7 @@ from reference.resize import Interpolation
 from reference.rows import Row
 
 from ..config import Config
-from ..resolve import patch_law
+from ..resolve import patch_sampling
 
 
 def open_source(config: Config, split: str) -> Source:
@@ -67,7 +67,7 @@ def pixels_of(model: ModelConfig, mapped: bool) -> Pixels:
 
 def training_rows(config: Config, source: Source, task: DataTask, counts: Path | None = None) -> PlannedRows:
     """The stream of rows of the whole run; the rows of its blocks are counted in the file `counts`, if one is given."""
-    patches = patch_law(config)
+    patches = patch_sampling(config)
     sampling = {
         "seed": config.seed,
         "patch_size": patches,

@@ -1,4 +1,4 @@
-"""Aspect ratio kept against squashed, at as many tokens.   [NaViT, §3.5 and app. on fairness: native against square]"""
+"""Aspect ratio kept or squashed, at equal tokens.   [NaViT, §3.5 and app. on fairness: native against square]"""
 
 from functools import partial
 
@@ -12,11 +12,11 @@ TITLE = "The same model and images, about the same number of tokens"
 
 
 def aspect(context: Context) -> Findings:
-    """What is it worth that an image keeps its aspect ratio?"""
+    """How much accuracy does the native aspect ratio give?"""
     rows = [{"resolution": r, **compare_at(context, r)} for r in context.resolutions]
     most, gain = largest(rows)
     return Findings(
-        "aspect: images at their own aspect ratio (kept), and squashed to a square of about as many tokens",
+        "aspect: images at their native aspect ratio (kept), or squashed to a square with about as many tokens",
         rows,
         f"largest difference: keeping the aspect ratio changes accuracy by {gain} at resolution {most['resolution']:g}",
         "aspect.png",
@@ -25,8 +25,9 @@ def aspect(context: Context) -> Findings:
 
 
 def compare_at(context: Context, resolution: float) -> dict:
-    """A model trained on squares is asked for both as well."""
-    law = context.config.data.resolution
-    aspect_kept = Sides() if isinstance(law, OneSquare) else law.law if isinstance(law, Square) else law
-    native = aspect_kept.at(resolution)
+    """One row of the table, whether the model was trained on squares or not."""
+    sampling = context.config.data.resolution
+    if isinstance(sampling, Square | OneSquare):
+        sampling = sampling.sampling if isinstance(sampling, Square) else Sides()
+    native = sampling.at(resolution)
     return compare(SIDES, context.predict(native), context.predict(Square(native)))

@@ -19,8 +19,8 @@ TITLE = "Two ways to spend fewer tokens on an image"
 def dropping(context: Context) -> Findings:
     """With fewer tokens to spend, should the image be smaller, or should tokens of the large one be dropped?"""
     top = context.config.data.reported_at
-    whole = context.predict(context.law(top))
-    smaller = [r for r in context.resolutions if context.predict(context.law(r)).tokens.mean() < whole.tokens.mean()]
+    whole = context.predict(context.sampling_at(top))
+    smaller = [r for r in context.resolutions if context.predict(context.sampling_at(r)).tokens.mean() < whole.tokens.mean()]
     check(
         bool(smaller),
         f"dropping compares resolutions with fewer tokens than data.val_resolution={top:g}, and --resolutions "
@@ -40,7 +40,7 @@ def dropping(context: Context) -> Findings:
 
 def compare_at(context: Context, resolution: float, top: float) -> dict:
     """Every image loses the same share of its tokens, so that the mean number is that of the smaller images."""
-    small, whole = context.predict(context.law(resolution)), context.predict(context.law(top))
+    small, whole = context.predict(context.sampling_at(resolution)), context.predict(context.sampling_at(top))
     rate = 1 - float(small.tokens.mean() / whole.tokens.mean())
-    dropped = context.predict(context.law(top), Constant(rate))
+    dropped = context.predict(context.sampling_at(top), Constant(rate))
     return {"resolution": resolution, "drop_rate": rate, **compare(SIDES, small, dropped)}

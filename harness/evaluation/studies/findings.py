@@ -24,8 +24,9 @@ class Findings(NamedTuple):
 
 def cheapest_within(rows: Sequence[dict], points: float) -> dict:
     """The row with the fewest FLOPs among those at most `points` per cent points below the best accuracy."""
-    enough = max(row["score"] for row in rows) - points / 100 - 1e-12
-    return min((row for row in rows if row["score"] >= enough), key=lambda row: row["mean_gflops"])
+    known = [row for row in rows if row["score"] is not None]
+    enough = max(row["score"] for row in known) - points / 100 - 1e-12
+    return min((row for row in known if row["score"] >= enough), key=lambda row: row["mean_gflops"])
 
 
 def compare(names: Iterable[str], one: Predictions, other: Predictions) -> dict:

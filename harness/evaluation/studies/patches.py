@@ -21,7 +21,7 @@ def patches(context: Context) -> Findings:
     """With fewer tokens to spend: a smaller image, or coarser patches?"""
     sizes = sizes_of(context)
     places = [(size, r) for size in sizes for r in context.resolutions]
-    predictions = on_common_images([context.predict(context.law(r), patch=size) for size, r in places])
+    predictions = on_common_images([context.predict(context.sampling_at(r), patch=size) for size, r in places])
     measured = [measures(seen) for seen in predictions]
     front = pareto_front(*(np.array([row[c] for row in measured]) for c in ("mean_gflops", "score"))).tolist()
     similar = {size: likeness(context, size) for size in sizes}
@@ -58,7 +58,7 @@ def shown(patch: Patch) -> int | str:
 
 def likeness(context: Context, size: Patch) -> float:
     """Linear CKA of the features at this patch size with those at the model's own, at the largest resolution."""
-    law, own = context.law(context.resolutions[-1]), context.config.model.patch
+    law, own = context.sampling_at(context.resolutions[-1]), context.config.model.patch
     predictions = on_common_images([context.predict(law, output=pooled, patch=p) for p in (size, own)])
     return linear_cka(*(seen.outputs.astype(float) for seen in predictions))
 

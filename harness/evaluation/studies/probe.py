@@ -54,7 +54,7 @@ def subset(source: Source, indices: Int[np.ndarray, " N"]) -> Subset:
 def probe(context: Context) -> Findings:
     """What do the features know that a handful of labelled images can bring out?"""
     resolution = context.config.data.reported_at
-    law = context.law(resolution)
+    law = context.sampling_at(resolution)
     seen = context.predict(law, output=pooled)
     labels = labels_of(context.source.manifest)
     choose, test = (Features(half.outputs.astype(float), labels[half.image_ids]) for half in halves(seen))

@@ -66,7 +66,7 @@ def similarity(context: Context) -> Findings:
 
 def law_of(context: Context):
     """The largest resolution, as in the study `patches`."""
-    return context.law(context.resolutions[-1])
+    return context.sampling_at(context.resolutions[-1])
 
 
 def tokens_at(context: Context, source: Source, size: Patch) -> Iterator[tuple[int, Float[np.ndarray, "states y x D"]]]:

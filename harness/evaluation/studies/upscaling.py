@@ -1,4 +1,4 @@
-"""Small images enlarged to the resolution, against kept at their own size.   [NaViT, fig. 17c]"""
+"""Small images: enlarged to the resolution or kept at their native size.   [NaViT, fig. 17c]"""
 
 from functools import partial
 
@@ -7,27 +7,27 @@ from data.sampling.resolution import NeverEnlarged, OneSquare, Sides, Square
 from ..predictions import Context
 from .findings import Findings, compare, draw_sides, largest
 
-SIDES = {"enlarged": "enlarged to the resolution", "own": "never beyond its own size"}
+SIDES = {"enlarged": "enlarged to the resolution", "own": "never above native size"}
 
 
 def upscaling(context: Context) -> Findings:
-    """Should small images be enlarged to the budget, or kept at their own size?"""
+    """Should small images be enlarged to the resolution, or kept at their native size?"""
     rows = [{"resolution": r, **compare_at(context, r)} for r in context.resolutions]
     most, gain = largest(rows)
     return Findings(
-        "upscaling: every image at the resolution (enlarged), and none beyond its own size (own size)",
+        "upscaling: every image at the resolution (enlarged), or never above its native size (own)",
         rows,
         f"largest difference: enlarging changes accuracy by {gain} at resolution {most['resolution']:g}, "
-        f"for {most['enlarged_mean_tokens'] - most['own_mean_tokens']:.1f} more tokens an image",
+        f"for {most['enlarged_mean_tokens'] - most['own_mean_tokens']:.1f} more tokens per image",
         "upscaling.png",
         partial(draw_sides, rows, SIDES, "Are small images worth enlarging?"),
     )
 
 
 def compare_at(context: Context, resolution: float) -> dict:
-    """A model that was trained without enlarging is asked for both as well."""
-    law, square = context.config.data.resolution, lambda law: law
-    if isinstance(law, Square | OneSquare):
-        law, square = law.law if isinstance(law, Square) else Sides(), Square
-    inner = (law.law if isinstance(law, NeverEnlarged) else law).at(resolution)
+    """One row of the table; both sides are squares where the model was trained on squares."""
+    sampling, square = context.config.data.resolution, lambda sampling: sampling
+    if isinstance(sampling, Square | OneSquare):
+        sampling, square = sampling.sampling if isinstance(sampling, Square) else Sides(), Square
+    inner = (sampling.sampling if isinstance(sampling, NeverEnlarged) else sampling).at(resolution)
     return compare(SIDES, context.predict(square(inner)), context.predict(square(NeverEnlarged(inner))))
