@@ -21,7 +21,10 @@ def check_in(where: str, interval: str, **values: Any) -> None:
     lo, hi = map(float, interval[1:-1].split(","))
     for name, value in values.items():
         for x in value if isinstance(value, tuple | list) else (value,):
-            number = isinstance(x, Real) and not isinstance(x, bool)
-            above = number and (lo <= x if interval[0] == "[" else lo < x)
-            below = number and (x <= hi if interval[-1] == "]" else x < hi)
-            check(x is None or (above and below), f"{where}{where and '.'}{name}={x!r} must be in {interval}")
+            inside = is_number(x) and (lo < x < hi or x == lo and interval[0] == "[" or x == hi and interval[-1] == "]")
+            check(x is None or inside, f"{where}{where and '.'}{name}={x!r} must be in {interval}")
+
+
+def is_number(x: Any) -> bool:
+    """Whether x is a real number; True and False are not."""
+    return isinstance(x, Real) and not isinstance(x, bool)

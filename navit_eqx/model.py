@@ -12,10 +12,10 @@ from .encoder import Encoder, sample_gates, skip_rates, token_gates
 from .kernels import attention_mask
 from .layers import Linear, compute_dtype, normalize
 from .masks import register_ids, slot_tokens
-from .pooling import AbstractPool, pool
-from .posembed import PosEmbed, build
+from .pooling import AbstractPool, make_pool
+from .posembed import PosEmbed, make_posembed
 from .resize import pi_resize
-from .rope import Rope, rope_of
+from .rope import Rope, make_rope
 from .rows import Row
 
 
@@ -38,11 +38,11 @@ class NaViT(eqx.Module):
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         embedding, posembed, registers, encoder, pooling = jr.split(key, 5)
         self.patch_embedding = Linear(config.patch_dim, config.width, key=embedding)
-        self.posembed = build(config.posembed, config.width, key=posembed)
-        self.rope = rope_of(config)
+        self.posembed = make_posembed(config.posembed, config.width, key=posembed)
+        self.rope = make_rope(config)
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
         self.encoder = Encoder(config, key=encoder)
-        self.pool = pool(config, key=pooling)
+        self.pool = make_pool(config, key=pooling)
         self.mean = config.mean
         self.std = config.std
         self.config = config

@@ -100,7 +100,7 @@ class TokenPool(AbstractPool):
         return blank(registers[..., 0, :], mask)
 
 
-def pool(model: ModelConfig, *, key: PRNGKeyArray) -> AbstractPool:
+def make_pool(model: ModelConfig, *, key: PRNGKeyArray) -> AbstractPool:
     """A fresh pool as configured."""
     match model.pool:
         case config.Map():

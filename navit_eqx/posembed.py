@@ -193,7 +193,7 @@ class Fourier(eqx.Module):
 PosEmbed = Factorised | Joint | Sinusoidal | Fourier
 
 
-def build(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed | None:
+def make_posembed(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed | None:
     """The module that a configuration describes."""
     match posembed:
         case config.Factorised():

@@ -25,7 +25,7 @@ class Rope(eqx.Module):
         return angles.reshape(*coords.shape[:-1], axes * share)
 
 
-def rope_of(config: ModelConfig) -> Rope | None:
+def make_rope(config: ModelConfig) -> Rope | None:
     """The rotary positions that the configuration asks for."""
     return None if config.rope is None else Rope(config.width // config.heads, config.rope.theta)
 

@@ -152,8 +152,8 @@ MUTANTS = {
     ),
     21: one(
         "counts start anew after a restore", "navit_eqx/training/checkpoints.py",
-        "    state = ocp.load(str(path), like)\n",
-        "    state = ocp.load(str(path), like)\n"
+        "    state = ocp.load(str(path), abstract_state)\n",
+        "    state = ocp.load(str(path), abstract_state)\n"
         "    state = jax.tree.map(lambda x: x * 0 if x.ndim == 0 and x.dtype == 'int32' else x, state)\n",
         "tests/test_resume.py::test_a_run_in_pieces_is_the_run_in_one",
     ),
@@ -200,8 +200,8 @@ MUTANTS = {
     ),
     32: one(
         "a leaf is not restored", "navit_eqx/training/checkpoints.py",
-        "    state = ocp.load(str(path), like)\n",
-        "    leaves, form = jax.tree.flatten(ocp.load(str(path), like))\n"
+        "    state = ocp.load(str(path), abstract_state)\n",
+        "    leaves, form = jax.tree.flatten(ocp.load(str(path), abstract_state))\n"
         "    state = form.unflatten([*leaves[:-1], jnp.zeros_like(leaves[-1])])\n",
         "tests/test_saver.py::test_every_bit_comes_back_on_another_sharding",
     ),

@@ -21,7 +21,7 @@ from navit_eqx.attention import attend
 from navit_eqx.config import Backend, CuDNN, Dense, Loop, Mean, NoPositions, Pallas, Rope
 from navit_eqx.kernels import cudnn, loop, packed_attention
 from navit_eqx.kernels import tiles as pallas
-from navit_eqx.kernels.splash import window
+from navit_eqx.kernels.splash import splash_mask
 from navit_eqx.rows import to_device
 from navit_eqx.training import attention_choice as choice
 from navit_eqx.training.sharding import with_mesh
@@ -142,7 +142,7 @@ def test_every_length_has_a_window(length, count):
 @jax.jit
 def windows_seen(ids):
     """For each token the size of the window in which its image was looked at."""
-    x = loop.images(ids, SLOTS, 3)
+    x = loop.loop_mask(ids, SLOTS, 3)
     size = lambda mine, zeros: (jnp.full_like(zeros, len(mine)),)
     where = x.segment_ids, x.start, x.end
     return loop.each_image(size, (jnp.zeros((B, 1, T, 1)),), 1, where, x.windows)[0][:, 0, :, 0]
@@ -335,7 +335,7 @@ def test_splash_interpreted():
     """In float32, as it computes."""
     ids = jnp.asarray(GAPPY[:1])
     inputs = [x[:1] for x in numbers(0, "float32")]
-    look = lambda q, k, v, ids, slots, scale: attend(q, k, v, window(ids, slots, 24, 128), scale)
+    look = lambda q, k, v, ids, slots, scale: attend(q, k, v, splash_mask(ids, slots, 24, 128), scale)
     got = jax.jit(partial(outputs_and_gradients, look))(*inputs, ids)
     for a, b in zip(got, compiled(Dense())(*inputs, ids), strict=True):
         assert_close(a, b, FLOAT32)
@@ -343,7 +343,7 @@ def test_splash_interpreted():
 
 def test_splash_gives_nan_where_an_image_outgrows_the_window():
     ids = jnp.asarray(GAPPY)
-    fits = window(ids, SLOTS, 24, 128).fits
+    fits = splash_mask(ids, SLOTS, 24, 128).fits
     assert fits[0].all() and not fits[1].any()
 
 
@@ -369,8 +369,8 @@ def test_cudnn_is_told_where_images_are(ids, seed):
 
 
 PROGRAMS = {
-    "cuda": ("__gpu$xla.gpu.triton", lambda ids: pallas.tiles(ids, SLOTS, 64, interpret=False)),
-    "tpu": ("tpu_custom_call", lambda ids: window(ids, SLOTS, 272, 128, interpret=False)),
+    "cuda": ("__gpu$xla.gpu.triton", lambda ids: pallas.tile_mask(ids, SLOTS, 64, interpret=False)),
+    "tpu": ("tpu_custom_call", lambda ids: splash_mask(ids, SLOTS, 272, 128, interpret=False)),
 }
 
 

@@ -45,7 +45,7 @@ def train(out: Path, saved: str) -> None:
     from navit_eqx.training import hosts
     from navit_eqx.training.checkpoints import Checkpointer
     from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
-    from navit_eqx.training.sharding import data_mesh, everywhere, placed, shard_batch, shardings
+    from navit_eqx.training.sharding import abstract_arrays, data_mesh, replicated, shard_batch, shardings
     from navit_eqx.training.step import init, train_step
 
     model = ModelConfig(8, width=16, depth=1, heads=2, mlp_width=32, classes=10, dtype="float32")
@@ -60,11 +60,11 @@ def train(out: Path, saved: str) -> None:
     for name, rule, other in (("whole", DataParallel(), FSDP(1)), ("split", FSDP(1), DataParallel())):
         places = shardings(shapes, rule, mesh)
         if saved:
-            restored = Checkpointer(Path(saved) / name, 1).restore(placed(shapes, shardings(shapes, other, mesh)))
+            restored = Checkpointer(Path(saved) / name, 1).restore(abstract_arrays(shapes, shardings(shapes, other, mesh)))
             assert restored is not None and restored[1] == {"layout": name}
         state = jax.jit(lambda key: init(NaViT(model, key=key), tx, optim), out_shardings=places)(jr.key(0))
         step = partial(train_step, static=static_part(model), loss=Softmax(), optimizer=tx, config=optim, seed=0)
-        step = jax.jit(step, out_shardings=(places, everywhere(mesh)))
+        step = jax.jit(step, out_shardings=(places, replicated(mesh)))
         steps = []
         for batch in batches(training_rows(config, source), ROWS, **share):
             rows = [row for part in hosts.all_gather(batch.image_ids.tolist()) for row in part]

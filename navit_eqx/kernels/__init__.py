@@ -16,41 +16,41 @@ from ..masks import SegmentMask, same_image
 # A backend is imported when it is used: the parts of JAX that they need are slow to import, experimental or private.
 
 
-def _tiles(backend: Pallas, segment_ids: Array, slots: int) -> SegmentMask:
-    from .tiles import tiles
+def _tile_mask(backend: Pallas, segment_ids: Array, slots: int) -> SegmentMask:
+    from .tiles import tile_mask
 
-    return tiles(segment_ids, slots, backend.tile)
-
-
-def _images(backend: Loop, segment_ids: Array, slots: int) -> SegmentMask:
-    from .loop import images
-
-    return images(segment_ids, slots, backend.windows)
+    return tile_mask(segment_ids, slots, backend.tile)
 
 
-def _stretches(backend: CuDNN, segment_ids: Array, slots: int) -> SegmentMask:
-    from .cudnn import stretches
+def _loop_mask(backend: Loop, segment_ids: Array, slots: int) -> SegmentMask:
+    from .loop import loop_mask
 
-    return stretches(segment_ids, slots)
-
-
-def _window(backend: Splash, segment_ids: Array, slots: int) -> SegmentMask:
-    from .splash import window
-
-    return window(segment_ids, slots, backend.longest, backend.block)
+    return loop_mask(segment_ids, slots, backend.windows)
 
 
-def _dense(backend: Auto | Dense, segment_ids: Array, slots: int) -> Array:
+def _cudnn_mask(backend: CuDNN, segment_ids: Array, slots: int) -> SegmentMask:
+    from .cudnn import cudnn_mask
+
+    return cudnn_mask(segment_ids, slots)
+
+
+def _splash_mask(backend: Splash, segment_ids: Array, slots: int) -> SegmentMask:
+    from .splash import splash_mask
+
+    return splash_mask(segment_ids, slots, backend.longest, backend.block)
+
+
+def _dense_mask(backend: Auto | Dense, segment_ids: Array, slots: int) -> Array:
     return same_image(segment_ids)
 
 
 TABLE: dict[type, Callable[[Any, Array, int], Array | SegmentMask]] = {
-    Auto: _dense,  # where nothing was measured
-    Dense: _dense,
-    Loop: _images,
-    Pallas: _tiles,
-    CuDNN: _stretches,
-    Splash: _window,
+    Auto: _dense_mask,  # where nothing was measured
+    Dense: _dense_mask,
+    Loop: _loop_mask,
+    Pallas: _tile_mask,
+    CuDNN: _cudnn_mask,
+    Splash: _splash_mask,
 }
 
 

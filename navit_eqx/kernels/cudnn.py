@@ -16,7 +16,7 @@ from ..masks import SegmentMask, spans
 from .per_device import shard_over_rows
 
 
-class Stretches(SegmentMask):
+class CuDNNMask(SegmentMask):
     """The images of a row in the order in which they stand; unused entries are −1."""
 
     starts: Int[Array, "*B slots_and_one"]
@@ -36,7 +36,7 @@ class Stretches(SegmentMask):
         return shard_over_rows(rows, q, k, v, self.starts, self.lengths, self.real)
 
 
-def stretches(segment_ids: Int[Array, "*B T"], slots: int) -> Stretches:
+def cudnn_mask(segment_ids: Int[Array, "*B T"], slots: int) -> CuDNNMask:
     """The table of a batch. An image must stand together.   Raises ConfigError where JAX has no such function."""
     start, end = spans(segment_ids, slots)
     order = jnp.argsort(start, axis=-1)  # an empty slot starts at T, behind all
@@ -44,7 +44,7 @@ def stretches(segment_ids: Int[Array, "*B T"], slots: int) -> Stretches:
     used = end > 0
     starts = jnp.where(used, start, -1)
     starts = jnp.concatenate([starts, jnp.full_like(starts[..., :1], -1)], axis=-1)
-    return Stretches(starts, jnp.where(used, end - start, -1), segment_ids > 0, private())
+    return CuDNNMask(starts, jnp.where(used, end - start, -1), segment_ids > 0, private())
 
 
 def private() -> Any:

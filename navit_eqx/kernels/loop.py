@@ -23,7 +23,7 @@ from .per_device import shard_over_rows
 MULTIPLE = 8  # of which windows are, as vectors are
 
 
-class Images(SegmentMask):
+class LoopMask(SegmentMask):
     """Where the image of each slot stands in its row; T, 0 where the slot is empty."""
 
     segment_ids: Int[Array, "*B T"]
@@ -40,9 +40,9 @@ class Images(SegmentMask):
         return shard_over_rows(rows, q, k, v, self.segment_ids, self.start, self.end)
 
 
-def images(segment_ids: Int[Array, "*B T"], slots: int, count: int) -> Images:
+def loop_mask(segment_ids: Int[Array, "*B T"], slots: int, count: int) -> LoopMask:
     """The images of a batch, to be looked at through windows of `count` sizes."""
-    return Images(segment_ids, *spans(segment_ids, slots), sizes(segment_ids.shape[-1], count))
+    return LoopMask(segment_ids, *spans(segment_ids, slots), sizes(segment_ids.shape[-1], count))
 
 
 def sizes(length: int, count: int) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ def looped(
     scale: float,
     windows: tuple[int, ...],
 ) -> Float[Array, "B H T K"]:
-    """softmax(q kᵀ · scale) v among the tokens of each image; `where`: `segment_ids`, `start`, `end` of `Images`."""
+    """softmax(q kᵀ · scale) v among the tokens of each image; `where`: `segment_ids`, `start`, `end` of `LoopMask`."""
 
     def outputs(mine: Array, q: Array, k: Array, v: Array) -> tuple[Array, ...]:
         return (dot_product_attention_fwd(q, k, v, mine, scale)[0],)
@@ -102,7 +102,7 @@ def each_image(
         place, zero = jnp.minimum(start[row, slot], length - size), jnp.int32(0)
         mine = jax.lax.dynamic_slice(segment_ids, (row, place), (1, size))[0] == slot + 1
         corner = row, zero, place, zero
-        new = f(mine, *(cut(x, i, corner, size) for x in arrays))
+        new = f(mine, *(window_of(x, i, corner, size) for x in arrays))
         return tuple(put(x, mine, y, corner) for x, y in zip(out, new, strict=True))
 
     out = (jnp.zeros_like(arrays[0]),) * count
@@ -121,7 +121,7 @@ def by_need(
     return jnp.argsort(need).astype(jnp.int32), first
 
 
-def cut(x: Float[Array, "B H T K"], i: Array, corner: tuple[Array, ...], size: int) -> Float[Array, "H size K"]:
+def window_of(x: Float[Array, "B H T K"], i: Array, corner: tuple[Array, ...], size: int) -> Float[Array, "H size K"]:
     """A window of one row.
 
     Tied to the number of the iteration: of a window that is a whole row and the only one, the compiler would compute

@@ -18,7 +18,7 @@ from ..masks import SegmentMask, spans
 from .per_device import padded, shard_over_rows
 
 
-class Window(SegmentMask):
+class SplashMask(SegmentMask):
     """The images of a row; `fits` says whose tokens see all of their image through the window."""
 
     segment_ids: Int[Array, "*B T"]
@@ -53,13 +53,13 @@ class Window(SegmentMask):
         return shard_over_rows(rows, q, k, v, self.segment_ids, self.fits)
 
 
-def window(
+def splash_mask(
     segment_ids: Int[Array, "*B T"], slots: int, longest: int, block: int, interpret: bool | None = None
-) -> Window:
+) -> SplashMask:
     """The table of a batch. An image that spans more than `longest` places gives NaN, never a wrong number."""
     start, end = spans(segment_ids, slots)
     slot = jnp.maximum(segment_ids, 1) - 1
     span = jnp.take_along_axis(end - start, slot, axis=-1)
     fits = span <= (longest or segment_ids.shape[-1])
     interpret = jax.default_backend() == "cpu" if interpret is None else interpret
-    return Window(segment_ids, fits, longest, block, interpret)
+    return SplashMask(segment_ids, fits, longest, block, interpret)

@@ -27,7 +27,7 @@ LOWEST = -1e30  # stands in for the maximum of no logit, finite so that nothing 
 SMALLEST_DOT = 16  # columns of the smallest matrix product that Triton knows
 
 
-class Tiles(SegmentMask):
+class TileMask(SegmentMask):
     """The images of a row as these kernels read them."""
 
     segment_ids: Int[Array, "*B padded_T"]
@@ -47,12 +47,12 @@ class Tiles(SegmentMask):
         return shard_over_rows(rows, q, k, v, self.segment_ids, self.bounds)
 
 
-def tiles(segment_ids: Int[Array, "*B T"], slots: int, tile: int, interpret: bool | None = None) -> Tiles:
+def tile_mask(segment_ids: Int[Array, "*B T"], slots: int, tile: int, interpret: bool | None = None) -> TileMask:
     """The table of a batch; `interpret` runs the kernels as plain JAX, as on a CPU."""
     length = segment_ids.shape[-1]
     ids = padded(segment_ids, {segment_ids.ndim - 1: -(-length // tile) * tile})
     interpret = jax.default_backend() == "cpu" if interpret is None else interpret
-    return Tiles(ids, bounds(ids, slots, tile), tile, interpret)
+    return TileMask(ids, bounds(ids, slots, tile), tile, interpret)
 
 
 def bounds(segment_ids: Int[Array, "*B T"], slots: int, tile: int) -> Int[Array, "*B N 2"]:

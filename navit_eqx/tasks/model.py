@@ -66,5 +66,5 @@ def reconfigured(model: Model, config: ModelConfig) -> Model:
 
     Raises ValueError where a parameter would be missing or have another shape.
     """
-    like = eqx.filter_eval_shape(lambda key: NaViT(config, key=key), jr.key(0))
-    return eqx.tree_at(lambda m: m.backbone, model, from_reference(to_reference(model.backbone), like))
+    abstract = eqx.filter_eval_shape(lambda key: NaViT(config, key=key), jr.key(0))
+    return eqx.tree_at(lambda m: m.backbone, model, from_reference(to_reference(model.backbone), abstract))

@@ -81,16 +81,16 @@ class Checkpointer:
             self.writing.result()
             self.writing = None
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest state that is what was saved, and what belongs to it; None where nothing was saved.
 
-        `like` tells shape, dtype and sharding of each leaf; the sharding may be another than it was. Damaged steps
+        `abstract_state` tells shape, dtype and sharding of each leaf; the sharding may be another than it was. Damaged steps
         are reported and put aside.   Raises ConfigError if all are damaged, or if the state has another structure.
         """
         damaged: dict[int, str] = {}
         for step in reversed(broadcast_from_main(self.steps)):
             try:
-                found = load(self.folder / str(step), like)
+                found = load(self.folder / str(step), abstract_state)
             except CorruptCheckpoint as error:
                 damaged[step] = str(error)
                 continue
@@ -146,14 +146,14 @@ def saved_steps(folder: Path) -> list[int]:
     return sorted(int(path.parent.name) for path in folder.glob(f"*/{RECORD}") if path.parent.name.isdecimal())
 
 
-def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """A state and what belongs to it.   Raises Damaged, or ConfigError where `like` has another structure."""
+def load(path: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+    """A state and what belongs to it.   Raises Damaged, or ConfigError where `abstract_state` has another structure."""
     wrong = broadcast_from_main(damage(path) if is_main_process() else None)
     if wrong:
         raise CorruptCheckpoint(wrong)
     record = read_record(path)
-    check_structure(record["leaves"], like, path)
-    state = ocp.load(str(path), like)
+    check_structure(record["leaves"], abstract_state, path)
+    state = ocp.load(str(path), abstract_state)
     marks = fingerprint(state)
     for name, mark in record["leaves"].items():
         if marks[name] != mark:
@@ -213,9 +213,9 @@ def digests_of_files(path: Path) -> dict[str, str]:
     return digests
 
 
-def check_structure(saved: dict[str, str], like: Any, path: Path) -> None:
+def check_structure(saved: dict[str, str], abstract_state: Any, path: Path) -> None:
     """Raises ConfigError, naming the first leaf that is missing, new, or of another dtype or shape."""
-    want = {name: kind(leaf) for name, leaf in named(like)}
+    want = {name: kind(leaf) for name, leaf in named(abstract_state)}
     have = {name: mark.rpartition(" ")[0] for name, mark in saved.items()}
     for name in sorted(want.keys() | have.keys()):
         if have.get(name) != want.get(name):

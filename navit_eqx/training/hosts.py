@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import ConfigError, check
-from .sharding import data_mesh, everywhere
+from .sharding import data_mesh, replicated
 
 TIMEOUTS: dict[str, Any] = {
     "initialization_timeout": 300,
@@ -154,7 +154,7 @@ class AnyHost:
 
     def __init__(self, mesh: Mesh):
         self.rows = NamedSharding(mesh, PartitionSpec("data"))
-        self.any = jax.jit(jnp.any, out_shardings=everywhere(mesh))
+        self.any = jax.jit(jnp.any, out_shardings=replicated(mesh))
         self.asked: jax.Array | None = None
 
     def __call__(self, mine: bool) -> bool:

@@ -16,7 +16,7 @@ from ..tasks.model import Model, is_shape
 from .compiling import INIT_COMPILER_OPTIONS, step_compiler_options
 from .config import FSDP, DataParallel, OptimConfig
 from .optim import optimizer
-from .sharding import data_mesh, everywhere, placed, shard_rows, shardings, with_mesh
+from .sharding import abstract_arrays, data_mesh, replicated, shard_rows, shardings, with_mesh
 from .step import State, init, train_step
 
 
@@ -67,11 +67,11 @@ def make_program(
     shapes = jax.eval_shape(begin, arrays)
     places = shardings(shapes, parallelism, mesh)
     step = partial(train_step, static=static, optimizer=tx, config=optim, seed=seed)
-    out = places, everywhere(mesh)
+    out = places, replicated(mesh)
     return Program(
         mesh,
         static,
-        placed(shapes, places),
+        abstract_arrays(shapes, places),
         jax.jit(lambda key: begin(build(key)), out_shardings=places, compiler_options=INIT_COMPILER_OPTIONS),
         jax.jit(begin, out_shardings=places),
         jax.jit(with_mesh(step, mesh), donate_argnums=0, out_shardings=out, compiler_options=step_compiler_options()),

@@ -24,7 +24,7 @@ def shard_rows(leaves: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), leaves)
 
 
-def spec(shape: tuple[int, ...], rule: DataParallel | FSDP, devices: int) -> PartitionSpec:
+def partition_spec(shape: tuple[int, ...], rule: DataParallel | FSDP, devices: int) -> PartitionSpec:
     """Which axis of an array is split over the devices: the longest that they divide, if the rule splits it at all."""
     if isinstance(rule, DataParallel) or math.prod(shape) < rule.min_size:
         return PartitionSpec()
@@ -37,7 +37,7 @@ def spec(shape: tuple[int, ...], rule: DataParallel | FSDP, devices: int) -> Par
 
 def shardings(shapes: Any, rule: DataParallel | FSDP, mesh: Mesh) -> Any:
     """The place of each leaf: parameters, average and optimiser alike, by shape alone."""
-    return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf.shape, rule, mesh.size)), shapes)
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, partition_spec(leaf.shape, rule, mesh.size)), shapes)
 
 
 def bytes_per_device(placed: Any) -> int:
@@ -47,7 +47,7 @@ def bytes_per_device(placed: Any) -> int:
     )
 
 
-def placed(shapes: Any, sharding: Any) -> Any:
+def abstract_arrays(shapes: Any, sharding: Any) -> Any:
     """Shapes and dtypes with a place, one for all or a tree of them: what to restore into."""
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
@@ -56,7 +56,7 @@ def placed(shapes: Any, sharding: Any) -> Any:
     )
 
 
-def everywhere(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh) -> NamedSharding:
     """A copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 

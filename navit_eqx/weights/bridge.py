@@ -25,8 +25,8 @@ def to_reference(module: eqx.Module) -> dict:
     return convert(module)
 
 
-def from_reference(params: dict, like: M) -> M:
-    """A module shaped as `like`, of arrays or of their shapes alone, holding the arrays of `params`.
+def from_reference(params: dict, abstract: M) -> M:
+    """A module shaped as `abstract`, of arrays or of their shapes alone, holding the arrays of `params`.
 
     Raises ValueError naming a parameter that is missing or has another shape.
     """
@@ -41,7 +41,7 @@ def from_reference(params: dict, like: M) -> M:
             raise ValueError(f"parameter {jax.tree_util.keystr(path)} has shape {node.shape}, expected {leaf.shape}")
         return jax.numpy.asarray(node, leaf.dtype)
 
-    arrays, static = eqx.partition(like, lambda x: eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct))
+    arrays, static = eqx.partition(abstract, lambda x: eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct))
     return eqx.combine(jax.tree_util.tree_map_with_path(fill, arrays), static)
 
 

@@ -56,13 +56,13 @@ def load_model(folder: Path | str) -> Model:
     file = folder / FILE
     check(file.is_file(), f"no model in {folder}: {file} does not exist")
     found = _checksum(file)
-    like = _shape(config, task, replace(info, digest=found), f"{folder}/config.json")
-    tensors = _read(file, like)
+    abstract = _shape(config, task, replace(info, digest=found), f"{folder}/config.json")
+    tensors = _read(file, abstract)
     check(
         checksum in (None, found),
         f"{file} is damaged, its checksum is not that of {folder}/config.json: restore it from a copy",
     )
-    return from_reference(unflatten(tensors), like)
+    return from_reference(unflatten(tensors), abstract)
 
 
 def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
@@ -94,9 +94,9 @@ def _shape(config: ModelConfig, task: Task, info: ModelInfo, where: str) -> Mode
         raise ConfigError(f"{where} describes a model that cannot be built: {error}") from error
 
 
-def _read(file: Path, like: Model) -> dict[str, np.ndarray]:
-    """Tensors by name, after their names, types and shapes were found to be those of `like`."""
-    leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(like) if isinstance(leaf, jax.ShapeDtypeStruct)]
+def _read(file: Path, abstract: Model) -> dict[str, np.ndarray]:
+    """Tensors by name, after their names, types and shapes were found to be those of `abstract`."""
+    leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(abstract) if isinstance(leaf, jax.ShapeDtypeStruct)]
     shapes = {".".join(key.name for key in path): leaf.shape for path, leaf in leaves}
     try:
         with safe_open(file, framework="np") as stored:

@@ -52,7 +52,7 @@ CONFIGS = {f"{name}, 2 axes": config for name, config in (PAPER | MORE).items()}
 def module(config: PosEmbed, width: int = WIDTH):
     """An embedding in float64 with parameters that all differ."""
     rng = np.random.default_rng(0)
-    like = eqx.filter_eval_shape(fast.build, config, width, key=jr.key(0))
+    like = eqx.filter_eval_shape(fast.make_posembed, config, width, key=jr.key(0))
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), like)
 
 
