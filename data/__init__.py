@@ -1,17 +1,21 @@
 """From images on disk to packed rows, planned before any pixel is read.
 
-    sources.py    where images come from: digit strips, a folder, parquet, arrays
-    manifest.py   sizes and labels of a source, known without decoding
-    decode.py     bytes → upright RGB uint8, or a reason
-    laws.py       at which resolution, with which share of tokens
-    rules.py      which images share a row
-    plan.py       (manifest, seed, epoch, laws) → which image stands in which row. Pure
-    rows.py       random-access packed rows: decode, resize, patchify, drop, place
-    augment.py    random changes of a training image that keep the plan valid
-    randomness.py one stream of random numbers per purpose
-    records.py    decoded images in ArrayRecord files; cache.py writes them
-    images.py     the short way for images in memory
-    pipeline.py   rows → host slice → batch → workers, by Grain
+Reading order:
 
-Host code: NumPy only, never a jax array. Vocabulary and axis letters: `reference/__init__.py`.
+    manifest.py    names, sizes, labels and classes of a source, known before decoding
+    sources/       digit strips, folders, label sets, parquet, decoded caches, arrays
+    sampling/      options: resolution, patch size, drop rate, token selection, augmentation, packing
+    exact_fit.py   the packer, fast version
+    plan.py        (manifest, seed, epoch, sampling) → image, grid, patch size, tokens and row; a pure function
+    stream.py      rows of all epochs by index
+    rows.py        packed rows by index: decode, augment, resize, patchify, drop, pack
+    augment.py     random changes of a training image that keep its planned grid valid
+    randomness.py  one random stream per purpose
+    tasks/         targets of a row, scores of predictions
+    pipeline.py    rows → shard of this host → batches → worker processes, by Grain
+    cache.py       command: write decoded, resized images
+    check.py       command: list images that cannot be read
+    errors.py      exceptions, range checks
+
+Host code: NumPy only, no JAX arrays. Vocabulary and axis letters: `reference/__init__.py`.
 """

@@ -1,4 +1,4 @@
-"""Random changes of a training image. Its aspect ratio stays, so the planned grid stays valid."""
+"""Augmentation: random changes of a training image that keep its planned grid valid."""
 
 import numpy as np
 from jaxtyping import Num
@@ -9,65 +9,65 @@ from reference.sampling.mixing import cutmix, mixup, sample_box
 from .sampling.augment import Augment, Mix
 from .sources.decode import Box
 
-CORNER = 128  # mid-grey; 0 in pixels that are normalized already
+CORNER = 128  # mid-gray; 0 in pixels that are already normalized
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
 
 
-def augment(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], law: Augment) -> Num[np.ndarray, "h w C"]:
-    """Perhaps mirrored, turned, its colours moved a little."""
-    if law.flip and rng.random() < 0.5:
+def augment(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], options: Augment) -> Num[np.ndarray, "h w C"]:
+    """Flip, rotate and jitter an image at random."""
+    if options.flip and rng.random() < 0.5:
         image = image[:, ::-1]
-    if law.rotate:
-        image = rotate(image, law.rotate * rng.uniform(-1, 1))
-    return jitter(rng, image, law.jitter) if law.jitter else image
+    if options.rotate:
+        image = rotate(image, options.rotate * rng.uniform(-1, 1))
+    return jitter(rng, image, options.jitter) if options.jitter else image
 
 
 def fit_box(rng: np.random.Generator, frame: Box, size: tuple[int, int]) -> Box:
-    """The largest part of an image with the aspect ratio of `size` (height, width), in whole pixels, anywhere."""
+    """The largest box in an image with the aspect ratio of `size` (height, width), in whole pixels, at random."""
     full = int(frame[3]), int(frame[2])
     scale = min(n / m for n, m in zip(full, size))
     height, width = (max(1, min(n, round(m * scale))) for n, m in zip(full, size))
-    # One number a side whatever the size, so that the picture is the same at another size.
+    # One random number per side, whatever the size: the same region at every size.
     top, left = (int(rng.random() * (n - side + 1)) for n, side in zip(full, (height, width)))
     return left, top, left + width, top + height
 
 
 def mix(
-    rng: np.random.Generator, image: Num[np.ndarray, "h w C"], partner: Num[np.ndarray, "h w C"], law: Mix
+    rng: np.random.Generator, image: Num[np.ndarray, "h w C"], partner: Num[np.ndarray, "h w C"], options: Mix
 ) -> tuple[Num[np.ndarray, "h w C"], float]:
-    """A picture of both, and the partner's weight in it."""
-    weight = float(rng.beta(law.alpha, law.alpha))
-    if rng.random() < law.cut:
+    """The mixed image, and the weight of the partner."""
+    weight = float(rng.beta(options.alpha, options.alpha))
+    if rng.random() < options.cutmix:
         return cutmix(image, partner, sample_box(rng, (image.shape[0], image.shape[1]), weight))
     return mixup(image, partner, weight), weight
 
 
 def rotate(image: Num[np.ndarray, "h w C"], angle: float) -> Num[np.ndarray, "h w C"]:
-    """Rotated about its centre by `angle` radians, bilinear; the corners that come into view are grey."""
+    """Rotate about the center by `angle` radians, bilinear; exposed corners are gray."""
     degrees, bilinear = float(np.rad2deg(angle)), Image.Resampling.BILINEAR
-    grey = CORNER if image.dtype == np.uint8 else 0
+    gray = CORNER if image.dtype == np.uint8 else 0
     channels = (Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2]))
-    return np.stack([np.asarray(c.rotate(degrees, bilinear, fillcolor=grey)) for c in channels], -1)
+    return np.stack([np.asarray(c.rotate(degrees, bilinear, fillcolor=gray)) for c in channels], -1)
 
 
-def crop_box(rng: np.random.Generator, within: Box, law: Augment) -> Box:
-    """A box with a share ~ U(crop, 1) of the area, anywhere; its aspect ratio moves by at most `stretch`."""
+def crop_box(rng: np.random.Generator, within: Box, options: Augment) -> Box:
+    """A random box with a share ~ U(crop, 1) of the area; its aspect ratio changes by at most `stretch`."""
     size = within[3] - within[1], within[2] - within[0]
-    share = np.sqrt(rng.uniform(law.crop, 1.0))
-    tilt = np.exp(rng.uniform(-1, 1) * np.log1p(law.stretch) / 2)
+    share = np.sqrt(rng.uniform(options.crop, 1.0))
+    tilt = np.exp(rng.uniform(-1, 1) * np.log1p(options.stretch) / 2)
     height, width = (min(side * share * t, side) for side, t in zip(size, (tilt, 1 / tilt)))
     top, left = within[1] + rng.uniform(0, size[0] - height), within[0] + rng.uniform(0, size[1] - width)
     return left, top, left + width, top + height
 
 
 def jitter(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], amount: float) -> Num[np.ndarray, "h w C"]:
-    """Brightness, contrast and, of colors, saturation, each times 1 ± amount; alpha stays."""
+    """Scale brightness, contrast and, in color images, saturation by 1 ± amount each; alpha stays."""
     brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3).astype(np.float32)
     channels = image.shape[2]
     x = image[..., :3].astype(np.float32) if channels == 4 else image.astype(np.float32)
-    grey = (x @ LUMA)[..., None] if channels in (3, 4) else x
-    x = grey + saturation * (x - grey)
-    mean = grey.mean()
+    gray = (x @ LUMA)[..., None] if channels in (3, 4) else x
+    x = gray + saturation * (x - gray)
+    mean = gray.mean()
     x = brightness * (mean + contrast * (x - mean))
     x = x.round().clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else x
     return np.concatenate([x, image[..., 3:]], -1) if channels == 4 else x

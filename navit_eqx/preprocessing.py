@@ -153,7 +153,7 @@ class Preprocessing:
 def size_rule(law: dict[str, Any]) -> SizeRule:
     """The rule of a training law in its JSON form, as saved models hold it.   Raises ValueError for a random law.
 
-    >>> size_rule({"kind": "NeverEnlarged", "law": {"kind": "Sides", "lo": 64, "hi": 64}})
+    >>> size_rule({"kind": "NeverEnlarged", "sampling": {"kind": "Sides", "lo": 64, "hi": 64}})
     NeverEnlarged(rule=Area(side=64))
     """
     match law:
@@ -165,9 +165,9 @@ def size_rule(law: dict[str, Any]) -> SizeRule:
             return TokenBudget(tokens)
         case {"kind": "OneSquare", "side": side}:
             return OneSquare(side)
-        case {"kind": "NeverEnlarged", "law": inner}:
+        case {"kind": "NeverEnlarged", "sampling": inner}:
             return NeverEnlarged(size_rule(inner))
-        case {"kind": "Square", "law": inner}:
+        case {"kind": "Square", "sampling": inner}:
             return Square(size_rule(inner))
     raise ValueError(f"{law} is no law that gives one resolution: encode law.at(resolution)")
 

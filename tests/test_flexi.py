@@ -154,14 +154,14 @@ def test_a_kernel_need_not_be_square(monkeypatch):
 
 def test_the_law_takes_its_sizes_from_the_model():
     config = digits_flexi()
-    assert resolve.patch_law(config) == PerImage(config.model.flexi.sizes)
+    assert resolve.patch_sampling(config) == PerImage(config.model.flexi.sizes)
     several = replace(config.data, patch_sizes=CoarseToFine(PerStep((8, 16))))
-    assert resolve.patch_law(replace(config, data=several)) == several.patch_sizes
-    assert resolve.patch_law(replace(config, data=replace(config.data, patch_sizes=OneSize()))) == OneSize((8, 8))
+    assert resolve.patch_sampling(replace(config, data=several)) == several.patch_sizes
+    assert resolve.patch_sampling(replace(config, data=replace(config.data, patch_sizes=OneSize()))) == OneSize((8, 8))
     with pytest.raises(ConfigError, match="set model.flexi"):
-        resolve.patch_law(replace(config, model=replace(config.model, flexi=None)))
+        resolve.patch_sampling(replace(config, model=replace(config.model, flexi=None)))
     with pytest.raises(ConfigError, match="set model.flexi.sizes"):
-        resolve.patch_law(replace(config, model=replace(config.model, flexi=Flexi())))
+        resolve.patch_sampling(replace(config, model=replace(config.model, flexi=Flexi())))
     with pytest.raises(ConfigError, match="sizes=.* must be"):
         Flexi((8, 8))
 

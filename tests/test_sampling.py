@@ -207,11 +207,11 @@ def test_laws_survive_the_run_folder(data):
 
 def test_laws_are_chosen_by_name_on_the_command_line():
     words = "--data.resolution areas --data.resolution.draw truncated-normal --data.dropping schedule"
-    options = "--data.resolution.hi 384 --data.resolution.draw.mean 0.5 --data.dropping.law.mean 0.3 --steps 7"
+    options = "--data.resolution.hi 384 --data.resolution.draw.mean 0.5 --data.dropping.sampling.mean 0.3 --steps 7"
     config = parse(
         Config,
         default=folder(),
-        args=f"{words} --data.dropping.law beta --data.packing.rule first-fit {options}".split(),
+        args=f"{words} --data.dropping.sampling beta --data.packing.rule first-fit {options}".split(),
     )
     assert config.data.resolution == Areas(None, 384, TruncatedNormal(0.5))
     assert config.data.dropping == Schedule(Beta(0.3, 0.9))
@@ -234,8 +234,8 @@ def test_what_the_data_decide():
     config = resolved(resolution=NeverEnlarged(Areas()), dropping=Schedule(ByResolution(0.3, 0.7)))
     assert config.data.resolution == NeverEnlarged(Areas(96, 192))
     law = config.data.dropping
-    assert isinstance(law, Schedule) and isinstance(law.law, ByResolution)
-    assert 24 <= law.law.shortest <= 36 and 120 <= law.law.longest <= 144
+    assert isinstance(law, Schedule) and isinstance(law.sampling, ByResolution)
+    assert 24 <= law.sampling.shortest <= 36 and 120 <= law.sampling.longest <= 144
     assert config.data.val_resolution == 192
     plans = [
         plan_epoch(

@@ -71,7 +71,7 @@ def synthetic(correct, flops, confident=None) -> Look:
 def test_a_look_sees_every_image_once_with_its_tokens():
     manifest = context().source.manifest
     for resolution in RESOLUTIONS:
-        seen = context().look(context().law(resolution))
+        seen = context().look(context().sampling_at(resolution))
         assert seen.image_ids.tolist() == list(range(60))
         np.testing.assert_array_equal(seen.labels, manifest.labels)
         grids = Native(resolution, resolution).grids(np.random.default_rng(0), manifest.sizes, 8)
@@ -79,13 +79,13 @@ def test_a_look_sees_every_image_once_with_its_tokens():
 
 
 def test_a_look_is_taken_once():
-    law = context().law(0.8)
+    law = context().sampling_at(0.8)
     assert context().look(law) is context().look(law)
     assert context().look(law, Constant(0.5)) is not context().look(law)
 
 
 def test_features_come_before_the_classifier():
-    model, law = context().model, context().law(0.8)
+    model, law = context().model, context().sampling_at(0.8)
     x = context().look(law, output=features).output
     assert x.shape == (60, SMALL.width)
     assert_close(x @ np.asarray(model.head.w) + np.asarray(model.head.b), context().look(law).output, 1e-5)
@@ -103,11 +103,11 @@ def test_flops_are_summed_over_the_images(tokens):
 
 
 def test_halves_are_two_halves():
-    seen = context().look(context().law(0.8))
+    seen = context().look(context().sampling_at(0.8))
     first, second = halves(seen)
     assert len(first.labels) == len(second.labels) == 30
     assert sorted([*first.image_ids, *second.image_ids]) == seen.image_ids.tolist()
-    again = halves(context().look(context().law(0.5)))
+    again = halves(context().look(context().sampling_at(0.5)))
     np.testing.assert_array_equal(first.image_ids, again[0].image_ids)
     with pytest.raises(ConfigError, match="halved"):
         halves(seen.only(seen.image_ids == 0))
@@ -129,7 +129,7 @@ def test_differences_are_between_the_same_images():
 
 def test_aspect_compares_at_equal_tokens():
     for resolution in RESOLUTIONS:
-        law = context().law(resolution)
+        law = context().sampling_at(resolution)
         kept, squashed = context().look(law).tokens, context().look(Square(law)).tokens
         assert (np.abs(kept - squashed) <= np.sqrt(kept) + 0.25).all() and (kept != squashed).any()
     rows = studies.aspect(context()).rows
@@ -154,8 +154,8 @@ def test_dropping_compares_at_equal_tokens():
     (row,) = studies.dropping(context()).rows
     assert 0 < row["drop_rate"] < 1
     assert 0 <= row["resize_mean_tokens"] - row["drop_mean_tokens"] < 1  # each image is rounded down
-    top = context().look(context().law(0.8))
-    dropped = context().look(context().law(0.8), Constant(row["drop_rate"]))
+    top = context().look(context().sampling_at(0.8))
+    dropped = context().look(context().sampling_at(0.8), Constant(row["drop_rate"]))
     assert (dropped.tokens <= top.tokens).all()
     assert not np.allclose(dropped.output, top.output)
 
@@ -170,7 +170,7 @@ def test_a_cascade_mends_what_the_cheap_look_is_unsure_of():
     right = np.arange(200) % 4 > 0
     cheap, better = synthetic(right, 1e9), synthetic(np.ones(200), 4e9)
     taken = {
-        (context().law(r), NOTHING, forward, SMALL.patch_size): look for r, look in zip(RESOLUTIONS, (cheap, better))
+        (context().sampling_at(r), NOTHING, forward, SMALL.patch_size): look for r, look in zip(RESOLUTIONS, (cheap, better))
     }
     rows = studies.cascade(replace(context(), taken=taken)).rows
     assert [(row["cheap"], row["better"]) for row in rows] == [(0.5, None), (0.5, 0.8)]
@@ -246,7 +246,7 @@ def test_a_study_leaves_a_table_and_a_picture(name, tmp_path, capsys):
 
 def test_a_look_is_the_same_again():
     """Dropped tokens included."""
-    law, dropping = context().law(0.8), Constant(0.5)
+    law, dropping = context().sampling_at(0.8), Constant(0.5)
     again = replace(context(), taken={}).look(law, dropping)
     np.testing.assert_array_equal(again.output, context().look(law, dropping).output)
 

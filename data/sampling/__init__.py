@@ -1,11 +1,11 @@
-"""What is sampled for every image before it is packed, as frozen dataclasses.
+"""Sampling and packing options, as frozen dataclasses.
 
-kinds.py            types that several families share
-resolution.py       the size of an image
-patch_size.py       its patch size
-dropping.py         the share of its tokens that is dropped
-token_selection.py  which of its tokens stay
-augment.py          random changes of its pixels
+kinds.py            shared types
+resolution.py       size of each image
+patch_size.py       patch size of each image
+dropping.py         share of tokens dropped
+token_selection.py  which tokens are kept
+augment.py          random changes of pixels
 packing.py          which images share a row
 """
 

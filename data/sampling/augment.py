@@ -1,4 +1,4 @@
-"""Random changes of training images, as options; `data/augment.py` does them."""
+"""Options of augmentation; `data/augment.py` applies them."""
 
 from dataclasses import dataclass
 
@@ -7,36 +7,36 @@ from ..errors import check_in
 
 @dataclass(frozen=True)
 class Mix:
-    """A share of the training images is mixed with another image of the set, drawn for each one."""
+    """Mix a random share of the training images with another image of the set (mixup or CutMix)."""
 
     share: float = 0.5
-    """Of the images that are mixed."""
+    """Share of images that are mixed; 0 mixes none."""
     alpha: float = 0.8
-    """The partner's weight is Beta(alpha, alpha)."""
-    cut: float = 0.5
-    """Of the mixed images, those that get a box of the partner (CutMix) and not a blend (mixup)."""
+    """Parameter of Beta(alpha, alpha), from which the weight of the partner is drawn."""
+    cutmix: float = 0.5
+    """Share of mixed images in which a box comes from the partner (CutMix); the others are blends (mixup)."""
 
     def __post_init__(self):
-        check_in("[0, 1]", share=self.share, cut=self.cut)
+        check_in("[0, 1]", share=self.share, cutmix=self.cutmix)
         check_in("(0, inf)", alpha=self.alpha)
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of a training image that keep its aspect ratio, so that the plan stays valid."""
+    """Random changes of a training image; its aspect ratio stays, so the planned grid stays valid."""
 
     flip: bool = False
-    """Mirror every second image left to right."""
+    """Mirror images left to right with probability 1/2."""
     crop: float = 1.0
-    """Smallest share of the area that a random crop keeps; 1 keeps all."""
+    """Smallest share of the area that a random crop keeps; 1 turns cropping off."""
     stretch: float = 0.0
-    """The crop's aspect ratio moves by up to this factor: ± ln(1 + stretch)."""
+    """Largest change of the aspect ratio of a crop: a factor of up to 1 + stretch; 0 keeps the aspect ratio."""
     rotate: float = 0.0
-    """Turned by up to this angle either way, in radians; what comes into view is grey."""
+    """Largest rotation either way, in radians; exposed corners are gray. 0 turns rotation off."""
     jitter: float = 0.0
-    """Brightness, contrast and saturation move by up to this share."""
+    """Largest relative change of brightness, contrast and saturation; 0 turns color jitter off."""
     mix: Mix | None = None
-    """Mixing with another image; none by default."""
+    """Mixing with another image; none turns mixing off."""
 
     def __post_init__(self):
         check_in("(0, 1]", crop=self.crop)

@@ -1,7 +1,7 @@
-"""Sampling of drop rates: which share of its tokens each image loses in training.
+"""Sampling of drop rates: the share of tokens dropped from each image in training.
 
-Each class has `rates`, a share for every image, from its tokens and the images seen before it; and `around`, the same
-with another mean for each image, which is what a `Schedule` moves.
+`rates` gives the drop rate of every image, from its number of tokens and the number of images before it in the run;
+`around` gives rates around another mean for each image, as `Schedule` needs them.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from .kinds import Rng
 
 @dataclass(frozen=True)
 class Constant:
-    """The same share of tokens dropped from every image; 0 drops none."""
+    """Drop the same share of tokens from every image."""
 
     rate: float = 0.0
+    """Share of tokens dropped; 0 drops none."""
 
     def __post_init__(self):
         check_in("[0, 1)", rate=self.rate)
@@ -28,16 +29,18 @@ class Constant:
         return np.full(len(tokens), float(self.rate))
 
     def around(self, mean: Float[np.ndarray, " N"], rng: Rng, tokens: Int[np.ndarray, " N"]):
-        """The mean itself."""
+        """`mean` itself."""
         return mean
 
 
 @dataclass(frozen=True)
 class Beta:
-    """A share per image, Beta-distributed with this mean, never above `highest`.   [NaViT, app. B.2]"""
+    """A Beta-distributed drop rate per image, at most `highest`.   [NaViT, app. B.2]"""
 
     mean: float = 0.5
+    """Mean drop rate."""
     highest: float = 0.9
+    """Largest drop rate; must be above the mean."""
 
     def __post_init__(self):
         check_in("(0, 1]", mean=self.mean, highest=self.highest)
@@ -48,21 +51,23 @@ class Beta:
         return self.around(np.full(len(tokens), float(self.mean)), rng, tokens)
 
     def around(self, mean: Float[np.ndarray, " N"], rng: Rng, tokens: Int[np.ndarray, " N"]):
-        """Another mean, the same `highest`.   Choice: the paper schedules a constant rate alone."""
+        """Rates around another mean, with the same `highest`.   Choice: the paper only schedules a constant rate."""
         return sample_beta_rate(rng, mean, self.highest)
 
 
 @dataclass(frozen=True)
 class ByResolution:
-    """The more tokens an image has, the larger the share dropped: from `lo` at `shortest` to `hi` at `longest`,
-    give or take at most 0.04.   [NaViT, app. B.2: truncated normal]"""
+    """A drop rate that grows linearly with the tokens of an image, ± 0.04 at random.   [NaViT, app. B.2: truncated
+    normal]"""
 
     lo: float = 0.1
+    """Mean drop rate of the shortest images."""
     hi: float = 0.9
+    """Mean drop rate of the longest images."""
     shortest: int | None = None
-    """Tokens of an image with mean rate `lo`; auto: the shortest of the data."""
+    """Tokens at which the mean rate is `lo`; auto: the fewest tokens of an image in the data."""
     longest: int | None = None
-    """Tokens of an image with mean rate `hi`; auto: the longest of the data."""
+    """Tokens at which the mean rate is `hi`; auto: the most tokens of an image in the data."""
 
     def __post_init__(self):
         check_in("[0.04, 0.96]", lo=self.lo, hi=self.hi)
@@ -75,7 +80,7 @@ class ByResolution:
         return sample_rate_by_length(rng, tokens, lo, hi, *self._range())
 
     def around(self, mean: Float[np.ndarray, " N"], rng: Rng, tokens: Int[np.ndarray, " N"]):
-        """The range [lo, hi] moved so that its middle is the mean, narrower where [0, 1] ends.   Choice."""
+        """Rates with the range [lo, hi] shifted to be centered at the mean and clipped to [0, 1].   Choice."""
         lo, hi = move_range(self.lo, self.hi, mean)
         return sample_rate_by_length(rng, tokens, lo, hi, *self._range())
 
@@ -86,21 +91,25 @@ class ByResolution:
 
 @dataclass(frozen=True)
 class Schedule:
-    """`law` with a mean that moves along a sigmoid of the images seen: lo + (hi − lo) · sigmoid((n − μ) / τ).
+    """A mean drop rate that follows a sigmoid of the images seen: lo + (hi − lo) · sigmoid((n − μ) / τ).
 
-    The paper's three: (middle, width) = (1/2, −1/10) falls fast, (2/3, −1/5) falls slowly, (1/2, 1/10) rises.
+    The three schedules of the paper: (middle, width) = (1/2, −1/10) falls fast, (2/3, −1/5)
+    falls slowly, (1/2, 1/10) rises.
     [NaViT, eq. 1, fig. 8]
     """
 
-    law: Constant | Beta | ByResolution = Constant()
+    sampling: Constant | Beta | ByResolution = Constant()
+    """Distribution of drop rates around the scheduled mean."""
     lo: float = 0.2
+    """Smallest mean drop rate."""
     hi: float = 0.8
+    """Largest mean drop rate."""
     images: float | None = None
-    """N, images of a whole run; auto: those of this one."""
+    """N, images in a whole run; auto: the images of this run."""
     middle: float = 0.5
-    """μ / N, where the mean is half way."""
+    """μ / N, share of the run after which the mean is half-way between `lo` and `hi`."""
     width: float = -0.1
-    """τ / N; below 0 the rate falls."""
+    """τ / N, width of the sigmoid as a share of the run; negative: the rate falls, positive: it rises."""
 
     def __post_init__(self):
         check_in("[0, 1]", lo=self.lo, hi=self.hi)
@@ -113,7 +122,7 @@ class Schedule:
     def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
         images = self.images or 1
         middle, width = self.middle * images, self.width * images
-        return self.law.around(scheduled_rate(images_seen, self.lo, self.hi, middle, width), rng, tokens)
+        return self.sampling.around(scheduled_rate(images_seen, self.lo, self.hi, middle, width), rng, tokens)
 
 
 Dropping = Constant | Beta | ByResolution | Schedule

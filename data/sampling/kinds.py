@@ -1,4 +1,4 @@
-"""Types that several families of sampling share."""
+"""Types shared by the sampling modules."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ Rng = np.random.Generator
 Patch = tuple[int, ...]
 """Height and width in pixels."""
 PatchSize = Patch | Int[np.ndarray, "#N 2"]
-"""One patch for all images, or one for each."""
+"""One patch for all images, or one per image."""
 Tokens = Callable[[PatchSize], Int[np.ndarray, " N"]]
-"""Tokens of every image in patches of a size, at its drawn resolution."""
+"""Number of tokens of every image at a patch size, at its sampled resolution."""
 
 
 def square(side: int) -> Patch:
-    """A patch of equal sides."""
+    """A square patch."""
     return side, side

@@ -1,4 +1,4 @@
-"""Packing: which images share a row, and how rows are closed."""
+"""Packing: which images share a row, and how the rest of a row is filled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ class ExactFit:
     """Take the oldest queued image; add the subset of the next `window` that fills the row best."""
 
     window: int = 64
-    """Images that are looked at."""
+    """Queued images considered for each row."""
 
     def __post_init__(self):
         check_in("[1, 2147483647]", window=self.window)
 
     def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
-        """Image indices of each row."""
+        """Indices of the images of each row."""
         return exact_fit(lengths, row_tokens, row_images, self.window)
 
 
 @dataclass(frozen=True)
 class FirstFit:
-    """Each image into the first open row with room.   [NaViT, app. B.3]"""
+    """Put each image into the first open row in which it fits.   [NaViT, app. B.3]"""
 
     window: int = 64
-    """Rows that stay open."""
+    """Rows that are open at the same time."""
     misfits: int = 0
-    """Images without room that may wait before the open rows close; they come first in the next ones."""
+    """Images that may fit no open row before all open rows are closed; they are packed first into the next rows."""
 
     def __post_init__(self):
         check_in("[1, 2147483647]", window=self.window)
@@ -44,12 +44,12 @@ class FirstFit:
 
 @dataclass(frozen=True)
 class BestFit:
-    """Each image into the open row with the least room that suffices."""
+    """Put each image into the fullest open row in which it fits."""
 
     window: int = 64
-    """Rows that stay open."""
+    """Rows that are open at the same time."""
     misfits: int = 0
-    """Images without room that may wait before the open rows close; they come first in the next ones."""
+    """Images that may fit no open row before all open rows are closed; they are packed first into the next rows."""
 
     def __post_init__(self):
         check_in("[1, 2147483647]", window=self.window)
@@ -61,12 +61,13 @@ class BestFit:
 
 @dataclass(frozen=True)
 class DropSurplus:
-    """`rule` by tokens alone; the images of a row beyond its slots then lose their place, as in the paper.
+    """Pack by tokens alone, then drop images beyond the slots of a row, as in the paper.   [NaViT, §2.2: E_max]
 
-    The other rules refuse a row that is full in images, and lose none.   [NaViT, §2.2: E_max]
+    The other rules never exceed the slots of a row and drop no image.
     """
 
     rule: FirstFit | BestFit = FirstFit()
+    """Packing rule applied before images are dropped."""
 
     def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
         return drop_surplus(self.rule.rows(lengths, row_tokens, row_images=row_tokens), row_images)
@@ -80,19 +81,20 @@ class Packing:
     """How images share rows."""
 
     row_tokens: int | None = None
-    """T, tokens in a row; best a little above the longest image. auto: chosen from the data."""
+    """T, tokens in a row; best slightly above the longest image. auto: chosen from the data."""
     row_images: int | None = None
-    """I, most images in a row. auto: chosen from the data."""
+    """I, image slots in a row; auto: chosen from the data."""
     rule: Rule = ExactFit()
+    """How images are assigned to rows."""
     fill: Literal["none", "rate", "resolution"] = "none"
-    """How a row is closed. rate: its last images drop fewer tokens. resolution: its last image is seen somewhat
-    larger, at the drop rate it has, and what then remains is closed by the rate."""
+    """How the remaining tokens of a row are used. none: padding. rate: the last images drop fewer tokens. resolution:
+    the last image is enlarged at its drop rate, then `rate` fills the rest."""
 
     def __post_init__(self):
         check_in("[1, 2147483647]", row_tokens=self.row_tokens, row_images=self.row_images)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """T and I, no longer left open."""
-        assert self.row_tokens and self.row_images, "rows get their shape from the data before anything is packed"
+        """Resolved T and I."""
+        assert self.row_tokens and self.row_images, "data.packing is auto: call `harness.resolve.resolve` first"
         return self.row_tokens, self.row_images

@@ -1,7 +1,7 @@
-"""Sampling of patch sizes: which patch size each image is cut at.
+"""Sampling of patch sizes: the patch size of each image.
 
-Each class has `sample`, the patch (height, width) of every image, from the images seen before it and from the tokens
-that it would have in a patch, at its drawn resolution; and `per`: whether the run, a step or an image has one size.
+`sample` gives the patch (height, width) of every image, from the number of images before it in the run and from the
+number of tokens it has at a patch size, at its sampled resolution. `per` says what shares one size: run, step or image.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from .kinds import Rng, Tokens, square
 
 
 def squares(sides: Int[np.ndarray, " N"]) -> Int[np.ndarray, "N 2"]:
-    """A patch of equal sides for every image."""
+    """Square patches from their sides."""
     return np.stack([sides, sides], -1)
 
 
 def check_sides(sizes: tuple[int, ...]) -> None:
-    """Raises ValueError where sides of patches make no sense."""
+    """Raises ValueError where patch sides are out of range or repeated."""
     check_in("[1, 2147483647]", sizes=sizes)
     if len({*sizes}) != len(sizes):
         raise ValueError(f"sizes={sizes} must be different numbers of pixels")
@@ -29,10 +29,10 @@ def check_sides(sizes: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class OneSize:
-    """Every image in patches of one size."""
+    """One patch size for all images."""
 
     size: tuple[int, ...] | None = None
-    """Height and width in pixels; auto: the patch of the model."""
+    """Height and width in pixels; auto: the patch size of the model."""
     per = "run"
 
     def __post_init__(self):
@@ -41,21 +41,21 @@ class OneSize:
             raise ValueError(f"size={self.size} must be a height and a width in pixels, such as 16 16")
 
     def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, "N 2"]:
-        assert self.size is not None, "the patch of the model is filled in before anything is drawn"
+        assert self.size is not None, "data.patch_sizes.size is auto: call `harness.resolve.resolve` first"
         return np.tile(np.array(self.size, np.int32), (len(images_seen), 1))
 
 
 @dataclass(frozen=True)
 class PerImage:
-    """A random size for every image; images of all sizes share rows, mapped to the model's own size.
+    """A random patch size per image; patches of all sizes share rows, mapped to the patch size of the model.
 
-    With `TokenBudget` an image gets the pixels that its patch size needs for the budget.
+    With `TokenBudget` the image is resized so that its tokens at that patch size meet the budget.
     """
 
     sizes: tuple[int, ...] = ()
-    """Sides of square patches; empty takes those of the model."""
+    """Sides of square patches in pixels; empty: the sizes of the model."""
     weights: tuple[float, ...] = ()
-    """How often each is drawn; empty draws all alike."""
+    """Relative frequency of each size; empty: all equally often."""
     per = "image"
 
     def __post_init__(self):
@@ -68,15 +68,15 @@ class PerImage:
         return self.at(rng.random(len(images_seen)))
 
     def at(self, q: Float[np.ndarray, " N"]) -> Int[np.ndarray, "N 2"]:
-        """The square patches at places q, from coarse to fine."""
+        """Square patches at the quantiles q, ordered from coarse to fine."""
         return squares(patch_size_at(q, self.sizes, self.weights))
 
 
 @dataclass(frozen=True)
 class PerStep(PerImage):
-    """A random size for every step, which all its images share; the model resizes its kernel.   [FlexiViT]
+    """A random patch size per step, shared by all its images; the model resizes its kernel.   [FlexiViT]
 
-    Choice: a step has as many rows at every size, hence more images where patches are coarse.
+    Choice: every step has the same number of rows, hence more images when patches are coarse.
     """
 
     per = "step"
@@ -84,13 +84,14 @@ class PerStep(PerImage):
 
 @dataclass(frozen=True)
 class CoarseToFine:
-    """`law` in order: coarse patches early in the run, fine ones late.   [FlexiViT: a curriculum of patch sizes]"""
+    """A curriculum of patch sizes: coarse early in the run, fine late.   [FlexiViT]"""
 
-    law: PerImage | PerStep = PerImage()
+    sampling: PerImage | PerStep = PerImage()
+    """Sizes, weights, and whether an image or a step has one size."""
     images: float | None = None
-    """N, images of a whole run; auto: those of this one."""
+    """N, images in a whole run; auto: the images of this run."""
     mix: float = 0.5
-    """Share of chance: 0 sorts the sizes strictly, 1 is `law` itself."""
+    """Randomness of the order: 0 sorts the sizes strictly, 1 draws them independently of the step."""
 
     def __post_init__(self):
         check_in("(0, inf)", images=self.images)
@@ -98,19 +99,21 @@ class CoarseToFine:
 
     @property
     def per(self) -> str:
-        return self.law.per
+        return self.sampling.per
 
     def sample(self, rng: Rng, images_seen: Int[np.ndarray, " N"], tokens: Tokens) -> Int[np.ndarray, "N 2"]:
-        return self.law.at(sample_coarse_to_fine(rng, images_seen / (self.images or 1), self.mix))
+        return self.sampling.at(sample_coarse_to_fine(rng, images_seen / (self.images or 1), self.mix))
 
 
 @dataclass(frozen=True)
 class AtBudget:
-    """The finest size at which an image, at its drawn resolution, has at most so many tokens; else the coarsest."""
+    """The finest patch size at which an image has at most `tokens` tokens at its sampled resolution, else the
+    coarsest."""
 
     tokens: int = 64
+    """Token budget per image."""
     sizes: tuple[int, ...] = ()
-    """Sides of square patches; empty takes those of the model."""
+    """Sides of square patches in pixels; empty: the sizes of the model."""
     per = "image"
 
     def __post_init__(self):

@@ -1,8 +1,8 @@
-"""Sampling of resolutions: at which size each image is seen.
+"""Sampling of resolutions: the size of each image.
 
-Each class has `grids` (patches per side of every image), `at` (the same rule at one resolution, for evaluation) and
-`spread` (the smallest and largest resolution it gives). What a resolution is depends on the class: a side in pixels, a
-factor, a number of tokens.
+Each class has `grids` (patches per side of every image), `at` (the same class fixed at one resolution, for evaluation)
+and `spread` (its smallest and largest resolution). The unit of a resolution depends on the class: a side in pixels, a
+factor of the native size, or a number of tokens.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from .kinds import PatchSize, Rng
 
 
 def check_range(lo: float | None, hi: float | None) -> None:
-    """Raises ValueError where the ends of a range make no sense."""
+    """Raises ValueError unless 0 < lo <= hi."""
     check_in("(0, inf)", lo=lo, hi=hi)
     check_ordered(lo=lo, hi=hi)
 
@@ -33,9 +33,10 @@ class Uniform:
 
 @dataclass(frozen=True)
 class TruncatedNormal:
-    """u ~ N(mean, 1) within [−1, 1]; a mean below 0 prefers small images.   [NaViT, fig. 7: −0.5, 0, 0.5]"""
+    """u ~ N(mean, 1) truncated to [−1, 1].   [NaViT, fig. 7: −0.5, 0, 0.5]"""
 
     mean: float = -0.5
+    """Mean before truncation; below 0: more small images."""
 
     def __post_init__(self):
         check_in("(-4, 4)", mean=self.mean)
@@ -46,12 +47,14 @@ class TruncatedNormal:
 
 @dataclass(frozen=True)
 class Sides:
-    """Every image at area R², aspect kept, with the side R drawn from [lo, hi] pixels: the paper's default."""
+    """Resize every image to area R², aspect ratio kept; the side R is drawn from [lo, hi]: the default of the paper."""
 
     lo: float | None = None
+    """Smallest side in pixels; auto: half of `hi`."""
     hi: float | None = None
-    """In pixels; auto: chosen from the data."""
+    """Largest side in pixels; auto: the median image side, between 4 and 16 patches."""
     draw: Uniform | TruncatedNormal = Uniform()
+    """Distribution of R over the range."""
 
     def __post_init__(self):
         check_range(self.lo, self.hi)
@@ -60,7 +63,7 @@ class Sides:
         return target_grid(sizes, linear_in_side(self.draw.sample(rng, len(sizes)), *self.spread), patch_size)
 
     def at(self, resolution: float) -> "Sides":
-        """The law that always gives this resolution."""
+        """`Sides` fixed at this resolution."""
         return Sides(resolution, resolution)
 
     @property
@@ -71,12 +74,15 @@ class Sides:
 
 @dataclass(frozen=True)
 class Areas:
-    """As `Sides`, with the area drawn from [lo², hi²]: more large images.   [NaViT, fig. 7]"""
+    """Resize every image to an area drawn from [lo², hi²], aspect ratio kept: more large images than `Sides`.   [NaViT,
+    fig. 7]"""
 
     lo: float | None = None
+    """Side of the smallest area, in pixels; auto: half of `hi`."""
     hi: float | None = None
-    """In pixels; auto: chosen from the data."""
+    """Side of the largest area, in pixels; auto: the median image side, between 4 and 16 patches."""
     draw: Uniform | TruncatedNormal = Uniform()
+    """Distribution of the area over the range."""
 
     def __post_init__(self):
         check_range(self.lo, self.hi)
@@ -94,10 +100,12 @@ class Areas:
 
 @dataclass(frozen=True)
 class Native:
-    """Every image at its own size times a factor ~ U(lo, hi)."""
+    """Resize every image by a factor ~ U(lo, hi) of its native size."""
 
     lo: float = 1.0
+    """Smallest factor."""
     hi: float = 1.0
+    """Largest factor."""
 
     def __post_init__(self):
         check_range(self.lo, self.hi)
@@ -107,7 +115,7 @@ class Native:
         return target_grid(sizes, np.sqrt(sizes.prod(-1, dtype=float)) * factor, patch_size)
 
     def at(self, resolution: float) -> "Native":
-        """The law that always gives this factor."""
+        """`Native` fixed at this factor."""
         return Native(resolution, resolution)
 
     @property
@@ -117,9 +125,10 @@ class Native:
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """Every image at the largest size, aspect kept, that has at most so many tokens.   [NaViT, app. C]"""
+    """Resize every image to the largest size within a token budget, aspect ratio kept.   [NaViT, app. C]"""
 
     tokens: int = 256
+    """Most tokens per image."""
 
     def __post_init__(self):
         check_in("[1, 2147483647]", tokens=self.tokens)
@@ -130,7 +139,7 @@ class TokenBudget:
         return fit_tokens(units, np.full(len(sizes), self.tokens))
 
     def at(self, resolution: float) -> "TokenBudget":
-        """The law of another budget, rounded down to whole tokens."""
+        """`TokenBudget` with another budget, rounded down to whole tokens."""
         return TokenBudget(int(resolution))
 
     @property
@@ -140,47 +149,50 @@ class TokenBudget:
 
 @dataclass(frozen=True)
 class NeverEnlarged:
-    """As `law`, but no image beyond its own size; one below a patch is still seen as one patch."""
+    """Resize images as `sampling` does, but never above their native size; every image has at least one patch."""
 
-    law: Sides | Areas | Native | TokenBudget = Sides()
+    sampling: Sides | Areas | Native | TokenBudget = Sides()
+    """Sampling of resolutions that is limited to the native size."""
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
-        return never_enlarged(self.law.grids(rng, sizes, patch_size), sizes, patch_size)
+        return never_enlarged(self.sampling.grids(rng, sizes, patch_size), sizes, patch_size)
 
     def at(self, resolution: float) -> "NeverEnlarged":
-        return replace(self, law=self.law.at(resolution))
+        return replace(self, sampling=self.sampling.at(resolution))
 
     @property
     def spread(self) -> tuple[float, float]:
-        return self.law.spread
+        return self.sampling.spread
 
 
 @dataclass(frozen=True)
 class Square:
-    """Every image squeezed to a square of about the tokens that `law` would give it: what NaViT does without."""
+    """Squash every image to a square with about as many tokens as `sampling` gives it: the comparison to native aspect
+    ratios."""
 
-    law: Sides | Areas | Native | TokenBudget | NeverEnlarged = Sides()
+    sampling: Sides | Areas | Native | TokenBudget | NeverEnlarged = Sides()
+    """Sampling of resolutions that sets the number of tokens."""
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
-        tokens = self.law.grids(rng, sizes, patch_size).prod(-1)
+        tokens = self.sampling.grids(rng, sizes, patch_size).prod(-1)
         patch = np.asarray(patch_size, float)
         side = np.sqrt(tokens * patch.prod(-1))
         return np.maximum(1, np.rint(side[:, None] / patch)).astype(np.int32)
 
     def at(self, resolution: float) -> "Square":
-        return replace(self, law=self.law.at(resolution))
+        return replace(self, sampling=self.sampling.at(resolution))
 
     @property
     def spread(self) -> tuple[float, float]:
-        return self.law.spread
+        return self.sampling.spread
 
 
 @dataclass(frozen=True)
 class OneSquare:
-    """Every image squeezed to one square, as plain ViTs see them: the baseline."""
+    """Squash every image to the same square, as for a plain ViT: the baseline."""
 
     side: float = 224
-    """In pixels; whole patches of it are used."""
+    """Side in pixels, rounded down to whole patches."""
 
     def __post_init__(self):
         check_in("(0, inf)", side=self.side)
@@ -201,6 +213,6 @@ Resolution = Sides | Areas | Native | TokenBudget | NeverEnlarged | Square | One
 
 
 def known(side: float | None) -> float:
-    """A side that is no longer left open."""
-    assert side is not None, "sides are chosen from the data before anything is drawn"
+    """A resolved side."""
+    assert side is not None, "data.resolution is auto: call `harness.resolve.resolve` first"
     return side

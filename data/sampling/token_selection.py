@@ -1,4 +1,4 @@
-"""Sampling of tokens: which tokens of an image stay."""
+"""Token selection: which tokens of an image are kept."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from .kinds import Rng
 
 @dataclass(frozen=True)
 class AtRandom:
-    """Which tokens stay is a matter of chance: the paper's."""
+    """Keep a uniformly random subset of the tokens, as in the paper."""
 
     def sample(self, rng: Rng, patches: Num[np.ndarray, "T P"], kept: int) -> Int[np.ndarray, " kept"]:
         return sample_at_random(rng, len(patches), kept)
@@ -21,7 +21,7 @@ class AtRandom:
 
 @dataclass(frozen=True)
 class Spread:
-    """One token of each equal stretch of the image stays: no large hole."""
+    """Keep one token at random from each of `kept` equal intervals of the raster order: no large holes."""
 
     def sample(self, rng: Rng, patches: Num[np.ndarray, "T P"], kept: int) -> Int[np.ndarray, " kept"]:
         return sample_spread(rng, len(patches), kept)
@@ -29,10 +29,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class ByContrast:
-    """Patches of high contrast are likelier to stay."""
+    """Keep patches of high contrast with higher probability."""
 
     sharpness: float = 1.0
-    """The chance is proportional to contrast to this power."""
+    """Exponent of the contrast: the probability is proportional to contrast ** sharpness; 0 is uniform."""
 
     def __post_init__(self):
         check_in("[0, inf)", sharpness=self.sharpness)

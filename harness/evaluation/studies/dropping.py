@@ -20,7 +20,9 @@ def dropping(context: Context) -> Findings:
     """With fewer tokens to spend, should the image be smaller, or should tokens of the large one be dropped?"""
     top = context.config.data.reported_at
     whole = context.predict(context.sampling_at(top))
-    smaller = [r for r in context.resolutions if context.predict(context.sampling_at(r)).tokens.mean() < whole.tokens.mean()]
+    smaller = [
+        r for r in context.resolutions if context.predict(context.sampling_at(r)).tokens.mean() < whole.tokens.mean()
+    ]
     check(
         bool(smaller),
         f"dropping compares resolutions with fewer tokens than data.val_resolution={top:g}, and --resolutions "
