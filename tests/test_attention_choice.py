@@ -13,20 +13,20 @@ from harness.process import enable_compilation_cache
 from harness.run import attention
 from harness.run.attention import segment_ids, shape_for
 from harness.run.folder import write_config
-from navit_eqx import load_model, save_model
+from navit_eqx import ModelInfo, load_model, save_model
 from navit_eqx.config import Auto, CuDNN, Dense, Loop, ModelConfig, Pallas, Splash
 from navit_eqx.errors import ConfigError
 from navit_eqx.kernels import tiles as pallas
 from navit_eqx.masks import register_ids
 from navit_eqx.serialize import decode, encode
 from navit_eqx.training import attention_choice as choice
-from tests.support.strategies import CONFIG, filled
+from tests.support.strategies import CONFIG, TASK, model
 
 FAST, SLOTS = Pallas(16), 6
 GAPPY = choice.gappy(48, SLOTS)
 NOTHING = np.zeros((2, SLOTS, 2), np.int32)
 KEPT = np.array([[3, 1, 0, 4, 0, 0], [9, 0, 0, 0, 0, 0]], np.int32)
-PLAN = Plan(np.where(KEPT > 0, 0, -1), NOTHING, KEPT, np.full((2, SLOTS), 8, np.int32), ())
+PLAN = Plan(np.where(KEPT > 0, 0, -1), NOTHING, KEPT, np.full((2, SLOTS, 2), 8, np.int32), ())
 
 
 def test_wins_below_five_percent_are_none():
@@ -85,8 +85,9 @@ def test_configurations(tmp_path):
     del old["attention"]
     assert decode(ModelConfig, old) == CONFIG
     config = replace(CONFIG, attention=FAST)
-    save_model(tmp_path, filled(config, 0, "float64"), config, {})
-    assert load_model(tmp_path)[1] == CONFIG  # it may be read on another machine
+    info = ModelInfo(tuple("abcdefg"))
+    save_model(tmp_path, model(config=config, task=TASK), info)
+    assert load_model(tmp_path).config == CONFIG  # it may be read on another machine
 
 
 def test_rows_of_the_plan_are_those_of_the_model():
@@ -108,7 +109,7 @@ def test_a_run_goes_on_as_it_began(tmp_path, monkeypatch):
     assert shape.attention == FAST and "as the run began" in notes[-1]
     named = replace(config, model=replace(config.model, attention=Pallas(32)))
     assert shape_for(named, PLAN, tmp_path)[0].attention == Pallas(32)
-    monkeypatch.setattr("harness.report.machine", lambda: {"device": "another"})
+    monkeypatch.setattr("harness.run.folder.machine", lambda: {"device": "another"})
     write_config(tmp_path, config, "digits", (), FAST)
     assert shape_for(config, PLAN, tmp_path)[0].attention == Auto()
 

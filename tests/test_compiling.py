@@ -1,30 +1,26 @@
-"""What programs are started and compiled with changes neither what they compute nor, step by step, their memory."""
+"""How programs are started and compiled changes neither what they compute nor what the user set."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
-from benchmarks.contest.run import ONE_ARENA
 from harness.process import ALLOCATOR
 from navit_eqx.training import compiling
-from navit_eqx.training.compiling import step_compiler_options
+from navit_eqx.training.compiling import INIT_COMPILER_OPTIONS, step_compiler_options
+from tests.support.laws import caught
+from tests.support.tolerances import EXACT, assert_close
 
 ROOT = Path(__file__).parent.parent
-FAULTS = """
-import resource, jax, jax.numpy as jnp
-step = jax.jit(lambda x: jnp.tanh(x @ x.T) @ x)  # its temporary array has 64 MiB
-x = jnp.ones((4096, 16), jnp.float32)
-faults = []
-for _ in range(12):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    step(x).block_until_ready()
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(sorted(faults)[5])
+STARTED = """
+from harness.process import tune_allocator
+tune_allocator()
+import json, os, sys
+print(json.dumps([dict(os.environ), sys.argv[1:]]))
 """
 
 
@@ -35,31 +31,45 @@ def forgotten():
     step_compiler_options.cache_clear()
 
 
-def test_the_same_numbers_come_out():
-    f = lambda x: jax.grad(lambda x: (jax.nn.gelu(x @ x.T) @ jax.nn.softmax(x)).sum())(x)
+def program(x):
+    """A gradient through a matrix product, a GELU and a softmax."""
+    return jax.grad(lambda x: (jax.nn.gelu(x @ x.T) @ jax.nn.softmax(x)).sum())(x)
+
+
+def gives_the_same_numbers(options, compiled=program):
     x = jax.random.normal(jax.random.key(0), (24, 24))
-    np.testing.assert_allclose(jax.jit(f, compiler_options=step_compiler_options())(x), jax.jit(f)(x), rtol=1e-12, atol=1e-12)
+    assert_close(jax.jit(compiled, compiler_options=options)(x), jax.jit(program)(x), EXACT)
 
 
-def test_a_compiler_that_does_not_know_the_options_is_told_nothing(monkeypatch):
+@pytest.mark.parametrize("options", [step_compiler_options, lambda: INIT_COMPILER_OPTIONS], ids=["step", "init"])
+def test_the_same_numbers_come_out(options):
+    assert options()
+    gives_the_same_numbers(options())
+    caught(gives_the_same_numbers, options(), lambda x: program(x) + 1e-6)
+
+
+def test_a_compiler_that_does_not_know_the_options_gets_none(monkeypatch):
     monkeypatch.setattr(compiling, "ON_CPU", {"xla_cpu_of_another_time": True})
     assert step_compiler_options() is None
 
 
-def test_an_accelerator_is_told_nothing(monkeypatch):
+def test_an_accelerator_gets_no_options(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert step_compiler_options() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="settings of the C library of Linux")
-def test_with_one_arena_a_step_finds_its_memory_where_it_left_it():
-    assert faults(ONE_ARENA) < 1000
-    assert faults({}) > 16_000  # each step maps 64 MiB anew
-
-
-def faults(more: dict[str, str]) -> int:
-    """Page faults of a usual step of a program whose arrays are large; on small pages, so that they count."""
-    settings = {k: v for k, v in ALLOCATOR.items() if k != "GLIBC_TUNABLES"} | more
-    env = {k: v for k, v in os.environ.items() if k not in {*ALLOCATOR, *ONE_ARENA, "JAX_NUM_CPU_DEVICES"}} | settings
-    done = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    return int(done.stdout)
+def test_the_allocator_is_set_before_the_program_and_what_the_user_set_stays(tmp_path):
+    """The program starts anew with the settings in its environment, with the same arguments, and only once."""
+    mine = {"MALLOC_TRIM_THRESHOLD_": "12345", "MALLOC_ARENA_MAX": "1"}
+    env = {k: v for k, v in os.environ.items() if k not in ALLOCATOR} | mine
+    script = tmp_path / "program.py"
+    script.write_text(STARTED)
+    env |= {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script), "--rows", "8"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    (line,) = done.stdout.splitlines()
+    environment, arguments = json.loads(line)
+    assert {name: environment[name] for name in ALLOCATOR | mine} == ALLOCATOR | mine
+    assert arguments == ["--rows", "8"]

@@ -20,6 +20,7 @@ FLOAT16 = 5 * HALF  # forward from patches stored in float16
 FLOAT32 = 64 * UNIT32  # forward in float32 against float64
 PRODUCT32 = 8 * UNIT32  # of |A| |B|, a product of matrices in float32 on numbers of random sign
 PRODUCT16 = 3 * UNIT16 + PRODUCT32  # the same in bfloat16: both inputs and the result rounded, the sum not
+DECAY = 128 * UNIT32  # a decay in float32, relative to the learning rate
 DEVICES64 = 128 * UNIT64  # the same step in float64 on another number of devices
 DEVICES32 = 128 * UNIT32  # and in float32, after a few steps
 BFLOAT16 = 10 * UNIT16  # forward in bfloat16 against float64
