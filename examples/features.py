@@ -19,7 +19,7 @@ import numpy as np
 import navit_eqx as navit
 
 AT_ONCE = 64
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy", ".npz"}
 
 
 def files(paths: list[str]) -> Iterator[str]:

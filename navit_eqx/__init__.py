@@ -16,7 +16,7 @@ which is faster than `vmap` over rows (docs/log.md). Axis letters and nouns: `re
     config.py         shapes of models as frozen dataclasses
     info.py           what a user of a saved model must know
     preprocessing.py  from an image of any size to patches: size rules
-    images.py         pack and unpack; image_files.py and pixels.py read pixels
+    images.py         pack and unpack; pixels.py, image_files.py and band_files.py read pixels
     rows.py           rows and batches
     model.py          the backbone: packed rows → one vector per image
     layers.py         the small layers

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Num, Shaped
 from PIL import Image
 
+from .band_files import bands_header, is_bands, read_bands
 from .image_files import ImageError as ImageError
 from .image_files import Picture, picture_size, read_picture
 
@@ -30,6 +31,9 @@ def read_header(source: Source, channels: int, name: str | None = None) -> Heade
     (4, 6)
     """
     name = name or _name(source)
+    if isinstance(source, Picture) and is_bands(source, channels):
+        size, dtype = bands_header(source, channels, name)
+        return Header(size, np.dtype(np.uint8 if dtype == np.uint8 else np.float32))
     if isinstance(source, Picture):
         return Header(picture_size(source, channels, name), np.dtype(np.uint8))
     array = _checked(source, channels, name)
@@ -42,6 +46,7 @@ def read_image(source: Source, channels: int, name: str | None = None, shrink: i
     Files and PIL images: EXIF orientation applied, the first frame, converted to 1 (grey), 3 (RGB) or 4 (RGBA)
     channels of 8 bits; transparency is laid on white unless alpha is asked for, more than 8 bits are scaled to 8.
     Arrays: uint8 and floats as they are, uint16 as x / 32767.5 − 1; h w is grey, which three channels repeat.
+    NumPy files, and TIFF files with one page per channel where the channels are not 1, 3 or 4: as arrays h w C.
     A JPEG file comes at ⌈1 / shrink⌉ of its sides, shrink 1, 2, 4 or 8, where they can be divided.
 
     `name` stands in messages.   Raises ImageError, and OSError where a file cannot be opened.
@@ -50,6 +55,8 @@ def read_image(source: Source, channels: int, name: str | None = None, shrink: i
     (4, 6, 3)
     """
     name = name or _name(source)
+    if isinstance(source, Picture) and is_bands(source, channels):
+        return _scaled(read_bands(source, channels, name))
     if isinstance(source, Picture):
         return read_picture(source, channels, name, shrink)
     return _scaled(_checked(source, channels, name))

@@ -4,8 +4,6 @@ Values: uint8 as they are, uint16 as x / 32767.5 − 1, floats as they are, for 
 """
 
 import io
-import math
-import struct
 import zipfile
 
 import numpy as np
@@ -16,6 +14,7 @@ from ..errors import BadImage
 
 MAX_PIXELS = 64_000_000  # of one channel
 ARRAY = b"\x93NUMPY"
+DTYPES = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16", "F": "float32"}  # of the pages of a TIFF, by mode
 
 
 def is_array(data: bytes) -> bool:
@@ -38,8 +37,8 @@ def array_header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
         shape, _, dtype = read[np.lib.format.read_magic(file)[0]](file)
     except BadImage:
         raise
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, struct.error, SyntaxError) as error:
-        raise BadImage(f"is no NumPy file, {error}: save it anew with numpy.save") from None
+    except Exception as error:  # parsers raise whatever they meet
+        raise BadImage(f"is no NumPy file, {error or type(error).__name__}: save it anew with numpy.save") from None
     return shape, dtype
 
 
@@ -49,12 +48,11 @@ def bands_header(data: bytes, channels: int) -> tuple[int, int, np.dtype]:
         shape, dtype = array_header(data)
         height, width = checked_shape(shape, channels)
     else:
-        with opened(data) as image:
+        with opened(data, channels) as image:
             width, height = image.size
-            pages = getattr(image, "n_frames", 1)
-            if pages != channels:
-                raise BadImage(f"has {pages} pages, the model reads {channels} channels: one page for each")
-            dtype = np.dtype({"L": "uint8", "I;16": "uint16", "I;16B": "uint16", "F": "float32"}.get(image.mode, "O"))
+            if image.mode not in DTYPES:
+                raise BadImage(f"has pages of mode {image.mode}: save pages of 8 or 16 bits, or float32")
+            dtype = np.dtype(DTYPES[image.mode])
     if dtype not in (np.uint8, np.uint16) and not np.issubdtype(dtype, np.floating):
         raise BadImage(f"holds {dtype}, whose range is not known: convert it to uint8, uint16 or float32")
     if not 0 < height * width <= MAX_PIXELS:
@@ -70,7 +68,7 @@ def read_bands(data: bytes, channels: int) -> Num[np.ndarray, "h w C"]:
             found = np.load(io.BytesIO(data), allow_pickle=False)
             array = found if isinstance(found, np.ndarray) else next(iter(found.values()))
         else:
-            with opened(data) as image:
+            with opened(data, channels) as image:
                 array = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)], -1)
         pixels = scaled(array.reshape(height, width, channels))
     except BadImage:
@@ -86,7 +84,8 @@ def scaled(pixels: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
     """uint8 as it is, uint16 as x / 32767.5 − 1, floats as float32."""
     if pixels.dtype == np.uint8:
         return pixels
-    values = pixels.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        values = pixels.astype(np.float32)
     return values / np.float32(32767.5) - 1 if pixels.dtype == np.uint16 else values
 
 
@@ -94,14 +93,18 @@ def checked_shape(shape: tuple[int, ...], channels: int) -> tuple[int, int]:
     """Height and width of an array h w C, or h w where C is 1.   Raises BadImage."""
     if len(shape) == 2 and channels == 1:
         shape = (*shape, 1)
-    if len(shape) != 3 or shape[2] != channels or not math.prod(shape):
+    if len(shape) != 3 or shape[2] != channels or min(shape) < 1:
         raise BadImage(f"is an array of {' x '.join(map(str, shape))}, the model reads height x width x {channels}")
     return shape[0], shape[1]
 
 
-def opened(data: bytes) -> Image.Image:
-    """A TIFF file.   Raises BadImage."""
+def opened(data: bytes, channels: int) -> Image.Image:
+    """A TIFF file with one page per channel.   Raises BadImage."""
     try:
-        return Image.open(io.BytesIO(data), formats=("TIFF",))
+        image = Image.open(io.BytesIO(data), formats=("TIFF",))
+        pages = getattr(image, "n_frames", 1)
     except Exception as error:  # parsers raise whatever they meet
         raise BadImage(f"is no TIFF file of pages, {error or type(error).__name__}: save it anew") from error
+    if pages != channels:
+        raise BadImage(f"has {pages} pages, the model reads {channels} channels: save one page per channel")
+    return image
