@@ -16,7 +16,7 @@ def first_fit(
     """The paper's greedy rule: `window` open rows; each image goes into the first with room.
 
     An image that fits nowhere waits. When more than `misfits` wait, all open rows close, and those who wait are
-    the first in the next ones.   [NaViT, §2.2 and app. B.3]
+    the first in the next ones.   [NaViT, §2.3, app. A.3]
     Choice: nobody is lost between two groups of rows, and a row that is full in images has no room; the paper
     drops the surplus images afterwards (`drop_surplus`).
     """
@@ -64,7 +64,7 @@ def _fit_in_order(lengths, row_tokens, row_images, window, misfits, prefer) -> l
 
 
 def drop_surplus(rows: Sequence[Sequence[int]], row_images: int) -> list[list[int]]:
-    """Rows in which the images beyond the `row_images`-th have lost their place.   [NaViT, §2.2: E_max]"""
+    """Rows in which the images beyond the `row_images`-th have lost their place.   [NaViT, §2.3: E_max]"""
     return [list(row[:row_images]) for row in rows]
 
 

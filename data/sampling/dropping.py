@@ -35,7 +35,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Beta:
-    """A Beta-distributed drop rate per image, at most `highest`.   [NaViT, app. B.2]"""
+    """A Beta-distributed drop rate per image, at most `highest`.   [NaViT, app. B]"""
 
     mean: float = 0.5
     """Mean drop rate."""
@@ -57,7 +57,7 @@ class Beta:
 
 @dataclass(frozen=True)
 class ByResolution:
-    """A drop rate that grows linearly with the tokens of an image, ± 0.04 at random.   [NaViT, app. B.2: truncated
+    """A drop rate that grows linearly with the tokens of an image, ± 0.04 at random.   [NaViT, app. B: truncated
     normal]"""
 
     lo: float = 0.1

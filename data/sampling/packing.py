@@ -27,7 +27,7 @@ class ExactFit:
 
 @dataclass(frozen=True)
 class FirstFit:
-    """Put each image into the first open row in which it fits.   [NaViT, app. B.3]"""
+    """Put each image into the first open row in which it fits.   [NaViT, app. A.3]"""
 
     window: int = 64
     """Rows that are open at the same time."""
@@ -61,7 +61,7 @@ class BestFit:
 
 @dataclass(frozen=True)
 class DropSurplus:
-    """Pack by tokens alone, then drop images beyond the slots of a row, as in the paper.   [NaViT, §2.2: E_max]
+    """Pack by tokens alone, then drop images beyond the slots of a row, as in the paper.   [NaViT, §2.3: E_max]
 
     The other rules never exceed the slots of a row and drop no image.
     """

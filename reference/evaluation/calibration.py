@@ -1,4 +1,4 @@
-"""Calibration: does a model that is 80 % sure turn out right 80 times in 100?   [NaViT, app. on calibration]
+"""Calibration: does a model that is 80 % sure turn out right 80 times in 100?   [NaViT, app. E]
 
 Works on saved logits. `softmax` and `sigmoid` turn logits into probabilities: take the one the model was trained with.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-BINS = 30  # [NaViT, app. on calibration]
+BINS = 30  # [NaViT, app. E]
 COLDEST, HOTTEST = 1e-2, 1e2  # temperatures looked at
 
 Link = Callable[[np.ndarray], np.ndarray]
@@ -48,7 +48,7 @@ def reliability(confidence: Float[np.ndarray, " N"], correct: Bool[np.ndarray, "
 def expected_calibration_error(
     confidence: Float[np.ndarray, " N"], correct: Bool[np.ndarray, " N"], bins: int = BINS
 ) -> float:
-    """ECE = Σ_b n_b / N · |accuracy_b − confidence_b|, the l1 form.   [NaViT, app. on calibration, table 4]"""
+    """ECE = Σ_b n_b / N · |accuracy_b − confidence_b|, the l1 form.   [NaViT, app. E, table 4]"""
     count, mean_confidence, accuracy = reliability(confidence, correct, bins)
     return float((count * np.abs(accuracy - mean_confidence)).sum() / count.sum())
 

@@ -1,4 +1,4 @@
-"""Cascades: a cheap look at every image, and a better one where the cheap look is not sure.   [NaViT, app. on cascades]
+"""Cascades: a cheap look at every image, and a better one where the cheap look is not sure.   [NaViT, app. D]
 
 Works on saved predictions: which images each look gets right, how sure the cheap one is, and what a look costs.
 """
@@ -31,7 +31,7 @@ def cascade(
     """All thresholds at once, in O(N log N): sort by confidence, then running sums.
 
     An image that goes on is paid for twice: cost = mean(c₁) + Σ_{sent} c₂ / N, the paper's t₁ + α t₂ where every image
-    costs the same. Images of equal confidence go on together, so K ≤ N + 1.   [NaViT, app. on cascades]
+    costs the same. Images of equal confidence go on together, so K ≤ N + 1.   [NaViT, app. D]
     """
     count = len(confidence)
     order = np.argsort(confidence, kind="stable")

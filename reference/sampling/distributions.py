@@ -7,7 +7,7 @@ from jaxtyping import Float
 def sample_truncated_normal(
     rng: np.random.Generator, mean: float, sigma: float, lo: float, hi: float, count: int
 ) -> Float[np.ndarray, " N"]:
-    """Draws of N(mean, sigma²), each repeated until it lies within [lo, hi].   [NaViT, app. B.2, fig. 7]
+    """Draws of N(mean, sigma²), each repeated until it lies within [lo, hi].   [NaViT, app. B, fig. 7]
 
     Raises ValueError where [lo, hi] lies far from the mean, so that nearly every draw would be repeated.
     """

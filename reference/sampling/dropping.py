@@ -10,7 +10,7 @@ CUT = 2.0  # how many sigma a rate may lie from its mean
 
 
 def beta_parameters(mean: Float[np.ndarray, " N"], highest: float) -> tuple[np.ndarray, np.ndarray]:
-    """α = 7/3 μ and β = 7/3 (1 − μ) with μ = mean / d_max.   [NaViT, app. B.2, fig. 14]
+    """α = 7/3 μ and β = 7/3 (1 − μ) with μ = mean / d_max.   [NaViT, app. B, fig. 14]
 
     The variance is 0.3 μ (1 − μ): three tenths of the largest that a law on [0, 1] with this mean can have.
     Raises ValueError unless 0 < mean < highest ≤ 1.
@@ -27,7 +27,7 @@ def beta_parameters(mean: Float[np.ndarray, " N"], highest: float) -> tuple[np.n
 def sample_beta_rate(
     rng: np.random.Generator, mean: Float[np.ndarray, " N"], highest: float
 ) -> Float[np.ndarray, " N"]:
-    """Drop rates d = d_max · u with u ~ Beta(α, β), a mean for each image.   [NaViT, app. B.2, fig. 14]"""
+    """Drop rates d = d_max · u with u ~ Beta(α, β), a mean for each image.   [NaViT, app. B, fig. 14]"""
     return highest * rng.beta(*beta_parameters(mean, highest))
 
 
@@ -38,7 +38,7 @@ def mean_rate_by_length(
     shortest: int,
     longest: int,
 ) -> Float[np.ndarray, " N"]:
-    """μ(s) = lo + (hi − lo) (s − s_min) / (s_max − s_min).   [NaViT, app. B.2, fig. 15]
+    """μ(s) = lo + (hi − lo) (s − s_min) / (s_max − s_min).   [NaViT, app. B, fig. 14]
 
     Choice: images shorter than `shortest` or longer than `longest` are treated as these.
     Raises ValueError unless shortest < longest.
@@ -56,7 +56,7 @@ def sample_rate_by_length(
     shortest: int,
     longest: int,
 ) -> Float[np.ndarray, " N"]:
-    """d ~ N(μ(s), σ²) with σ = 0.02, drawn again while |d − μ(s)| > 2 σ.   [NaViT, app. B.2, fig. 15]
+    """d ~ N(μ(s), σ²) with σ = 0.02, drawn again while |d − μ(s)| > 2 σ.   [NaViT, app. B, fig. 14]
 
     Raises ValueError unless 2 σ ≤ lo ≤ hi ≤ 1 − 2 σ, so that no rate leaves [0, 1].
     """
@@ -84,7 +84,7 @@ def move_range(
 def scheduled_rate(
     images_seen: Int[np.ndarray, " N"], lo: float, hi: float, middle: float, width: float
 ) -> Float[np.ndarray, " N"]:
-    """ρ(n) = lo + (hi − lo) · sigmoid((n − μ) / τ), n images seen before.   [NaViT, eq. 1, fig. 8, fig. 16]
+    """ρ(n) = lo + (hi − lo) · sigmoid((n − μ) / τ), n images seen before.   [NaViT, eq. 1, fig. 8, fig. 15]
 
     `middle` μ and `width` τ count images; with τ < 0 the rate falls, which is the better way in the paper.
     Raises ValueError unless 0 ≤ lo ≤ hi ≤ 1 and τ ≠ 0.

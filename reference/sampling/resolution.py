@@ -16,7 +16,7 @@ def target_grid(
 ) -> Int[np.ndarray, "N A"]:
     """Patches per side of an image of native `sizes` when seen at area side², aspect kept, at least one.
 
-    grid_a = max(1, ⌊R · size_a / √(h w) / patch_a⌋)   [NaViT, §2.1, §3.1 "variable resolutions"]
+    grid_a = max(1, ⌊R · size_a / √(h w) / patch_a⌋)   [NaViT, §2.2, §3.2]
     Choice: floor, the only rounding under which the two halves of the paper's table 2 agree; the image is
     resized to whole patches, so its aspect ratio moves by less than one patch per side.
     """
@@ -27,7 +27,7 @@ def target_grid(
 
 
 def linear_in_side(u: Float[np.ndarray, " N"], lo: float, hi: float) -> Float[np.ndarray, " N"]:
-    """R = lo + (hi − lo) (u + 1) / 2: the side is distributed as u, the paper's default.   [NaViT, app. B.1, fig. 7]"""
+    """R = lo + (hi − lo) (u + 1) / 2: the side is distributed as u, the paper's default.   [NaViT, app. A.1, fig. 7]"""
     return lo + (hi - lo) * (u + 1) / 2
 
 

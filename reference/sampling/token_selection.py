@@ -5,7 +5,7 @@ from jaxtyping import Float, Int, Num
 
 
 def sample_at_random(rng: np.random.Generator, tokens: int, kept: int) -> Int[np.ndarray, " kept"]:
-    """A uniformly random subset.   [NaViT, §2.1]"""
+    """A uniformly random subset.   [NaViT, §2.2]"""
     return np.sort(rng.permutation(tokens)[:kept])
 
 

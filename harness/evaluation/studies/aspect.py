@@ -1,4 +1,4 @@
-"""Aspect ratio kept or squashed, at equal tokens.   [NaViT, §3.5 and app. on fairness: native against square]"""
+"""Aspect ratio kept or squashed, at equal tokens.   [NaViT, §3.5, app. G: native against square]"""
 
 from functools import partial
 

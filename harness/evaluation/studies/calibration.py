@@ -1,4 +1,4 @@
-"""Confidence against accuracy at each token budget.   [NaViT, app. on calibration, table 4]"""
+"""Confidence against accuracy at each token budget.   [NaViT, app. E, table 4]"""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A cheap prediction for every image, a better one where the cheap one is not sure.   [NaViT, app. on cascades]"""
+"""A cheap prediction for every image, a better one where the cheap one is not sure.   [NaViT, app. D]"""
 
 from functools import partial
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""Fewer tokens by a smaller image against fewer tokens by dropping.   [NaViT, app. on inference trade-offs]"""
+"""Fewer tokens by a smaller image against fewer tokens by dropping.   [NaViT, app. C, fig. 17b]"""
 
 from functools import partial
 

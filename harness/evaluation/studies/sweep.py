@@ -1,4 +1,4 @@
-"""Accuracy, cost and time over resolutions.   [NaViT, fig. 1 right; app. on inference trade-offs]"""
+"""Accuracy, cost and time over resolutions.   [NaViT, fig. 1 right; app. C]"""
 
 from functools import partial
 from pathlib import Path
