@@ -16,22 +16,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-import data.sources
 from data.errors import BadImage, DataError, DataMissing
 from data.plan import plan_epoch
 from data.sampling.dropping import Beta, Constant
 from data.sampling.packing import Packing
 from data.sampling.resolution import Native, Sides, Square
+from data.sources import measured
 from data.sources.folder import ImageFolder
 from data.sources.parquet import Parquet
 from harness.exit_codes import run
 from navit_eqx import load_model
+from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import encode
 from tests.support.damage import damaged, several
-from tests.test_bad_config import TINY
-from tests.test_decode import decoded_or_refused, encoded
-from tests.test_sources import put, write
+from tests.support.files import decoded_or_refused, encoded, put, write
 
 # ---- images
 
@@ -75,10 +74,9 @@ def test_a_damaged_image_is_read_or_refused(data):
 def cache(tmp_path, monkeypatch):
     """A folder of images, and the file in which their sizes are kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    put(tmp_path / "photos" / "cat" / "0.png")
-    put(tmp_path / "photos" / "dog" / "1.png", 1)
-    put(tmp_path / "photos" / "dog" / "9.png", 1)
-    (tmp_path / "photos" / "cat" / "1.png").write_bytes(b"")
+    for k, name in enumerate(["train/cat/0", "train/dog/1", "train/dog/9", "val/cat/0", "val/dog/1"]):
+        put(tmp_path / "photos" / f"{name}.png", k)
+    (tmp_path / "photos" / "train" / "cat" / "1.png").write_bytes(b"")
     before = ImageFolder(tmp_path / "photos", "train").manifest
     (file,) = (tmp_path / "cache" / "navit").iterdir()
     return tmp_path / "photos", file, file.read_bytes(), before
@@ -112,7 +110,7 @@ def test_a_cache_of_other_arrays_is_measured_again(cache, wrong):
     np.savez(file, **arrays)
     after = ImageFolder(folder, "train").manifest
     assert after.digest == before.digest and after.set_aside == before.set_aside
-    assert "sizes" in np.load(file) and data.sources._stored(file, len(before) + 1) is not None
+    assert "sizes" in np.load(file) and measured._stored(file, len(before) + 1) is not None
 
 
 class Trap:
@@ -133,7 +131,9 @@ def test_no_pickle_is_opened(cache, tmp_path, monkeypatch):
         assert ImageFolder(folder, "train").manifest.digest == before.digest
         assert not (tmp_path / "unpickled").exists()
     (tmp_path / "model.safetensors").write_bytes(pickle.dumps(Trap()))
-    (tmp_path / "config.json").write_text(json.dumps({"model": encode(TINY)}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model": encode(ModelConfig((2, 2), width=4, depth=1, heads=1, mlp_width=4))})
+    )
     with pytest.raises(ConfigError):
         load_model(tmp_path)
     assert not (tmp_path / "unpickled").exists()
@@ -178,7 +178,9 @@ PICTURE = encoded(np.zeros((2, 3, 3), np.uint8))
         ("label", [0, None], "train.parquet:1 has label None: labels are all integers or all strings"),
         ("label", [0.5, 1.0], "train.parquet:0 has label 0.5"),
         ("label", [True, False], "train.parquet:0 has label True"),
-        ("label", [[0], [1]], r"train.parquet:0 has label \[0\]"),
+        ("label", [[0], None], "train.parquet:1 has label None"),
+        ("label", [[0], [0.5]], r"train.parquet:0 has label \[0.0\]"),
+        ("label", [[0], [1, -1]], r"train.parquet:1 has label \[1, -1\]: integer labels run from 0"),
         ("label", [0, 2**40], "train.parquet:1 has label 1099511627776: integer labels run from 0 to below 1000000"),
         ("label", [0, -1], "train.parquet:1 has label -1"),
         ("image", ["a.png", "b.png"], "column 'image' holds string, not bytes"),
@@ -236,7 +238,7 @@ def test_images_of_any_size_are_planned_or_left_out(sizes, law, dropping, row_to
             np.array(sizes, np.int32).reshape(-1, 2),
             seed=0,
             epoch=0,
-            patch_size=16,
+            patch_size=(16, 16),
             resolution=law,
             dropping=dropping,
             packing=Packing(row_tokens, row_images),

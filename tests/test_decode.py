@@ -1,6 +1,5 @@
 """Decoding: every image comes out upright, RGB, 8 bits; whatever is wrong becomes a BadImage, nothing else."""
 
-import io
 import os
 import struct
 import subprocess
@@ -8,7 +7,6 @@ import sys
 import zlib
 from pathlib import Path
 
-import data.decode
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -16,8 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+import data.sources.decode
 from data.errors import BadImage
-from data.sources.decode import MAX_PIXELS, MAX_SCANS, MAX_SIDE, ORIENTATION, decode, read_file, read_size
+from data.sources.decode import MAX_PIXELS, MAX_SCANS, MAX_SIDE, ORIENTATION, decode, limit_pillow, read_file, read_size
+from tests.support.files import decoded_or_refused, encoded
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)  # h w 3
 
@@ -35,22 +35,11 @@ STORED = {
 LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
 
 
-def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options) -> bytes:
-    file = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def decoded_or_refused(data: bytes) -> np.ndarray | None:
-    """The image, of the size its header promised; None where it was refused. Anything else propagates."""
-    try:
-        image = decode(data)
-    except BadImage as error:
-        assert str(error)
-        return None
-    assert image.dtype == np.uint8 and image.shape == (*read_size(data), 3)
-    return image
+@pytest.fixture(autouse=True)
+def as_in_programs(monkeypatch):
+    """Pillow's own limit is that of this module."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    limit_pillow()
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, "JPEG2000", "TGA", "BMP", "PPM"])
@@ -185,6 +174,15 @@ def test_bombs_are_refused_by_their_header(size):
             read(png(*size))
 
 
+@pytest.mark.parametrize("size", [(2**31 - 1,) * 2, (8_001, 8_000), (MAX_SIDE + 1, 1)])
+@pytest.mark.parametrize("limit", [None, 178_956_970])
+def test_bombs_are_refused_whatever_pillow_allows(monkeypatch, size, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    for read in (read_size, decode):
+        with pytest.raises(BadImage, match="limit of"):
+            read(png(*size))
+
+
 def test_the_limit_itself_is_allowed():
     assert 8_000 * 8_000 == MAX_PIXELS
     assert read_size(png(MAX_SIDE, 1)) == (1, MAX_SIDE)
@@ -202,9 +200,7 @@ def test_a_canvas_too_large_is_refused_before_a_decoder_is_made():
 # ---- depth, transparency and orientation that Pillow leaves to its user
 
 
-def raw_png(
-    size: tuple[int, int], depth: int, color: int, pixels: bytes, key: bytes = b"", late: bytes = b""
-) -> bytes:
+def raw_png(size: tuple[int, int], depth: int, color: int, pixels: bytes, key: bytes = b"", late: bytes = b"") -> bytes:
     """A PNG of one line, written by hand: colour 0 is grey, 2 is RGB."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0))
     key = chunk(b"tRNS", key) if key else b""
@@ -214,7 +210,7 @@ def raw_png(
 
 
 @pytest.mark.parametrize(
-    "depth, colour, pixels, key, expected",
+    "depth, color, pixels, key, expected",
     [
         (4, 0, bytes([0x05, 0xF5]), (5,), [0, 255, 255, 255]),
         (2, 0, bytes([0b00_01_10_11]), (1,), [0, 255, 170, 255]),
@@ -303,7 +299,7 @@ def test_a_tile_larger_than_all_images_is_refused_before_it_is_made():
 def test_only_regular_files_of_bounded_size_are_read(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(bytes(11))
-    monkeypatch.setattr(data.decode, "MAX_BYTES", 10)
+    monkeypatch.setattr(data.sources.decode, "MAX_BYTES", 10)
     for name, why in [
         ("pipe", "not a regular file"),
         ("large", "11 bytes exceed the limit of 10"),
@@ -316,8 +312,8 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path, monkeypatch):
 def test_a_program_that_decodes_hears_no_warnings():
     """Not even from EXIF; and its own warnings stay as they are."""
     code = (
-        "import sys, warnings; from data.decode import decode, read_size; from PIL import Image\n"
-        "image = sys.stdin.buffer.read(); read_size(image); decode(image); warnings.warn('mine')"
+        "import sys, warnings; from data.sources.decode import decode, limit_pillow, read_size\n"
+        "limit_pillow(); image = sys.stdin.buffer.read(); read_size(image); decode(image); warnings.warn('mine')"
     )
     broken = Image.Exif()
     broken[ORIENTATION], broken[315] = 6, "x" * 40

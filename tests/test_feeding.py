@@ -1,7 +1,6 @@
 """What makes feeding cheap changes nothing that matters: shrunk decoding, memory, the cache of decoded images."""
 
 import io
-import json
 import pickle
 
 import numpy as np
@@ -12,8 +11,9 @@ from PIL import Image
 
 from data import cache
 from data.augment import crop_box
+from data.checksums import checked_line, read_lines
 from data.errors import BadImage, DataError, DataMissing
-from data.rows import PlannedRows
+from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
 from data.sources.decode import ORIENTATION, Shrunk, Whole, decode, resize
 from data.sources.folder import ImageFolder
@@ -21,6 +21,7 @@ from data.sources.memory import CachedInMemory
 from data.sources.records import ABOUT, Cached, CachedImages, scaled
 from data.stream import Epochs
 from tests.support.strategies import seeds
+from tests.support.tolerances import PIXEL
 
 LEVELS = 3.0  # of 255: how far shrunk decoding may be from the truth, on average over an image
 
@@ -53,9 +54,8 @@ def folder(tmp_path_factory):
 
 
 def rows_of(source, decoding) -> PlannedRows:
-    return PlannedRows(
-        source, Epochs(lambda block: pytest.fail("nothing is planned")), 1, 4, 9, 0, None, decoding=decoding
-    )
+    unplanned = Epochs(lambda block: pytest.fail("nothing is planned"))
+    return PlannedRows(source, unplanned, 1, Pixels((4, 4)), 9, 0, None, decoding=decoding)
 
 
 # shrunk decoding ------------------------------------------------------------------------------------------------
@@ -97,8 +97,8 @@ def test_no_more_is_left_out_than_may_be(box, size, margin):
     shrink = Shrunk(margin).shrink(box, size)
     need = margin * size[1], margin * size[0]
     sides = box[2] - box[0], box[3] - box[1]
-    assert shrink == 1 or all(s / shrink >= n - 1e-9 for s, n in zip(sides, need))
-    assert shrink == 8 or any(s / (2 * shrink) < n + 1e-9 for s, n in zip(sides, need))
+    assert shrink == 1 or all(s / shrink >= n - PIXEL for s, n in zip(sides, need))
+    assert shrink == 8 or any(s / (2 * shrink) < n + PIXEL for s, n in zip(sides, need))
     assert Whole().shrink(box, size) == 1
 
 
@@ -166,15 +166,15 @@ def test_a_cache_gives_the_resized_images(folder, cached, monkeypatch):
 
 def test_what_cannot_be_decoded_is_set_aside_by_name(folder, tmp_path):
     whole = jpeg(photo(5, 80, 90))
+    files = {"cat/a": b"no image", "cat/b": whole[: -len(whole) // 8], "cat/c": whole, "dog/d": whole}
     for split in ("train", "val"):
-        (tmp_path / split / "cat").mkdir(parents=True)
-        for name, data in (("a", b"no image"), ("b", whole[: -len(whole) // 8]), ("c", whole), ("d", whole)):
-            (tmp_path / split / "cat" / f"{name}.jpg").write_bytes(data)
+        for name, content in files.items():
+            (tmp_path / split / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / split / f"{name}.jpg").write_bytes(content)
     assert cache.main([str(tmp_path), str(tmp_path / "out"), "--shortest-side", "40"]) == 0
     manifest = CachedImages(tmp_path / "out/train").manifest
-    assert [manifest.name(i) for i in range(2)] == ["cat/c.jpg", "cat/d.jpg"] and manifest.sizes.tolist() == [
-        [40, 45]
-    ] * 2
+    assert [manifest.name(i) for i in range(2)] == ["cat/c.jpg", "dog/d.jpg"]
+    assert manifest.sizes.tolist() == [[40, 45]] * 2
     reasons = dict(manifest.set_aside)
     assert "not an image" in reasons["cat/a.jpg"] and "cannot be decoded" in reasons["cat/b.jpg"]
 
@@ -195,10 +195,10 @@ def test_a_damaged_record_is_an_unreadable_image(cached):
 
 def test_a_damaged_table_is_named(cached):
     (cached / "val/sizes.npy").write_bytes(b"rubbish")
-    with pytest.raises(DataError, match="val is damaged"):
+    with pytest.raises(DataError, match="val/sizes.npy differs from what was written: remove .*val and run"):
         CachedImages(cached / "val")
-    about = json.loads((cached / "train" / ABOUT).read_text())
-    (cached / "train" / ABOUT).write_text(json.dumps(about | {"counts": [3]}))
+    (about,), _ = read_lines(cached / "train" / ABOUT)
+    (cached / "train" / ABOUT).write_text(checked_line(about | {"counts": [3]}))
     with pytest.raises(DataError, match="3 records, 7 names"):
         CachedImages(cached / "train")
     (cached / "train" / ABOUT).unlink()

@@ -13,6 +13,7 @@ import pytest
 from data import check
 from data.check import check_file, table
 from data.sources.decode import decode
+from tests.support.files import put
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = {"landscape": "Landscape_", "portrait": "Portrait_", "hopper": "hopper_orientation_"}
@@ -113,8 +114,6 @@ def test_the_table_in_the_docs_is_what_happens(outcomes):
 
 @pytest.fixture
 def folder(tmp_path):
-    from tests.test_sources import put
-
     put(tmp_path / "cat" / "good.png")
     put(tmp_path / "dog" / "deep" / "good.png")
     (tmp_path / "dog" / "page.jpg").write_bytes(b"<html>404</html>")
@@ -144,4 +143,4 @@ def test_a_crash_is_no_refusal(folder, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         check_file(folder / "cat" / "good.png")
     monkeypatch.setattr(check, "read_size", lambda data: (99, 99))
-    assert "when it was measured" in check_file(folder / "cat" / "good.png")
+    assert "its header says 99 x 99" in check_file(folder / "cat" / "good.png")

@@ -10,8 +10,7 @@ import pytest
 
 from data.errors import DataError, DataMissing
 from data.sources.parquet import Parquet
-from tests.support.files import names, picture, write
-from tests.test_decode import encoded
+from tests.support.files import encoded, names, picture, write
 
 
 @pytest.mark.parametrize("struct", [True, False], ids=["struct", "bytes"])
@@ -39,6 +38,7 @@ def test_parquet_takes_the_names_that_were_stored(tmp_path):
 def test_parquet_sets_aside_what_it_cannot_read(tmp_path):
     images = [encoded(picture(0)), b"not an image", None, encoded(picture(3))]
     pq.write_table(pa.table({"image": images, "label": [0, 1, 1, 2]}), tmp_path / "train.parquet")
+    write(tmp_path / "val.parquet", [0])
     source = Parquet().open(str(tmp_path), "train")
     assert dict(source.manifest.set_aside) == {
         "train.parquet:1": "not an image of a known format, or its header is damaged: it begins with b'not an image'",
@@ -51,16 +51,15 @@ def test_parquet_sets_aside_what_it_cannot_read(tmp_path):
 def test_parquet_names_what_is_wrong(tmp_path):
     write(tmp_path / "train.parquet", ["a", "b"])
     write(tmp_path / "val.parquet", ["a", "c"])
-    with pytest.raises(DataError, match="label 'c' does not occur in the training files"):
+    with pytest.raises(DataError, match="val.parquet:1: label 'c' does not occur in the training files"):
         Parquet().open(str(tmp_path), "val")
     with pytest.raises(DataError, match="no column 'kind'; it has image, label"):
         Parquet(label="kind").open(str(tmp_path), "train")
-    (tmp_path / "val.parquet").unlink()
-    with pytest.raises(DataMissing, match="no val"):
-        Parquet().open(str(tmp_path), "val")
+    with pytest.raises(DataMissing, match="no test.*parquet in .*; found are train, val"):
+        Parquet().open(str(tmp_path), "test")
     write(tmp_path / "train.parquet", [0, 1])
     write(tmp_path / "val.parquet", [0, 2])
-    with pytest.raises(DataError, match="val.parquet:1 has label 2, allowed are 0 to 1"):
+    with pytest.raises(DataError, match="val.parquet:1: label '2' does not occur in the training files"):
         Parquet().open(str(tmp_path), "val")
 
 
@@ -71,3 +70,23 @@ def test_shards_may_have_any_name(tmp_path):
     source = Parquet().open(str(tmp_path), "train")
     np.testing.assert_array_equal(source.image(1), picture(1))
     assert names(source) == [r"train-\xff.parquet:0", r"train-\xff.parquet:1"]
+
+
+def test_of_a_training_split_alone_a_tenth_of_each_class_is_held_out(tmp_path):
+    """Every image is in one of both parts, one of each class at least in the second; the same whenever it is opened."""
+    write(tmp_path / "train.parquet", ["a"] * 20 + ["b"] * 3)
+    parts = [Parquet().open(str(tmp_path), split) for split in ("train", "val")]
+    train, val = (set(names(source)) for source in parts)
+    assert not train & val and len(train | val) == 23
+    assert parts[1].manifest.labels.tolist() == [0, 0, 1]
+    assert set(names(Parquet().open(str(tmp_path), "val"))) == val
+
+
+@pytest.mark.parametrize("labels", [[[2, 0], [], [1, 1]], [["c", "a"], [], ["b", "b"]]], ids=["int", "str"])
+def test_label_sets_are_filled_up(tmp_path, labels):
+    """One line for each image, its classes in order, each once, then −1."""
+    write(tmp_path / "train.parquet", labels)
+    write(tmp_path / "val.parquet", labels[2:])
+    train, val = (Parquet().open(str(tmp_path), split).manifest for split in ("train", "val"))
+    assert train.labels.tolist() == [[0, 2], [-1, -1], [1, -1]] and len(train.classes) == 3
+    assert val.labels.tolist() == [[1]]

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.sources
 from data.errors import BadImage, DataError, DataMissing
 from data.manifest import Manifest
+from data.sources import measured
+from data.sources.digits import DigitStrips
 from data.sources.folder import Folder, ImageFolder
 from data.sources.parquet import Parquet, ParquetImages
 from data.sources.source import Arrays
 from tests.support.files import names, picture, put, write
-from tests.test_digits import STRIPS
+
+STRIPS = DigitStrips("train", 200, 0)
 
 
 @pytest.fixture
@@ -51,12 +53,12 @@ def test_validation_goes_by_several_names(split_root, name):
     assert len(ImageFolder(split_root, "val").manifest) == 4
 
 
-def test_one_file_in_ten_is_held_out_by_its_name_alone(tmp_path):
+def test_without_validation_a_tenth_of_each_class_is_held_out_by_its_names(tmp_path):
     for i in range(200):
         put(tmp_path / f"class{i % 3}" / f"{i}.png", i % 7)
     train, val = (set(names(ImageFolder(tmp_path, split))) for split in ("train", "val"))
     assert not train & val and len(train | val) == 200
-    assert 10 <= len(val) <= 30
+    assert [sum(name.startswith(f"class{k}/") for name in val) for k in range(3)] == [7, 7, 7]
     for i in range(200, 220):
         put(tmp_path / f"class{i % 3}" / f"{i}.png", i % 7)
     grown_train, grown_val = (set(names(ImageFolder(tmp_path, split))) for split in ("train", "val"))
@@ -64,10 +66,31 @@ def test_one_file_in_ten_is_held_out_by_its_name_alone(tmp_path):
 
 
 def test_hidden_files_and_other_suffixes_are_no_images(split_root):
-    for name in ["cat/.hidden.png", ".cache/1.png", "cat/.thumbs/1.png", "cat/notes.txt", "loose.png"]:
+    for name in ["cat/.hidden.png", ".cache/1.png", "cat/.thumbs/1.png", "cat/notes.txt", "@eaDir/1.png"]:
         put(split_root / "train" / name)
+    put(split_root / "loose.png")
     source = ImageFolder(split_root, "train")
     assert len(source.manifest) == 6 and source.manifest.classes == ("cat", "dog")
+
+
+def test_a_folder_with_images_in_it_is_a_class_whatever_its_name(tmp_path):
+    """Classes may be called train and test; beside a folder of classes such a folder is no split either."""
+    for name in ("train", "test", "bus"):
+        for i in range(2):
+            put(tmp_path / name / f"{i}.png", i)
+    assert ImageFolder(tmp_path, "train").manifest.classes == ("bus", "test", "train")
+
+
+def test_a_training_folder_with_a_loose_image_is_not_taken_for_one(split_root):
+    put(split_root / "train" / "loose.png")
+    with pytest.raises(DataMissing, match="has val/ but no train/: put the training classes there"):
+        ImageFolder(split_root, "train")
+
+
+def test_one_class_alone_is_refused(tmp_path):
+    put(tmp_path / "cat" / "0.png")
+    with pytest.raises(DataError, match="has 1 class, cat: name the folder that holds the folders of the classes"):
+        ImageFolder(tmp_path, "train")
 
 
 def test_images_lie_at_any_depth_and_suffixes_in_any_case(split_root):
@@ -129,14 +152,14 @@ def test_a_file_changed_after_it_was_measured_is_set_aside(split_root):
         source.image(0)
 
 
-@pytest.mark.parametrize("rule", range(len(data.sources.RULES)))
+@pytest.mark.parametrize("rule", range(len(measured.RULES)))
 def test_other_rules_measure_again(split_root, monkeypatch, rule):
     before = ImageFolder(split_root, "train").manifest
-    rules = [*data.sources.RULES]
+    rules = [*measured.RULES]
     rules[rule] = "other"
-    monkeypatch.setattr(data.sources, "RULES", rules)
+    monkeypatch.setattr(measured, "RULES", rules)
     again = []
-    monkeypatch.setattr(data.sources, "measure", lambda *a, real=data.sources.measure: again.append(1) or real(*a))
+    monkeypatch.setattr(measured, "measure", lambda *a, real=measured.measure: again.append(1) or real(*a))
     assert ImageFolder(split_root, "train").manifest.digest == before.digest and again
 
 
@@ -197,7 +220,7 @@ def never(*arguments):
 def test_files_are_measured_once(split_root, monkeypatch):
     (split_root / "train" / "cat" / "0.png").write_bytes(b"")
     first = ImageFolder(split_root, "train").manifest
-    monkeypatch.setattr(data.sources, "measure", never)
+    monkeypatch.setattr(measured, "measure", never)
     second = ImageFolder(split_root, "train").manifest
     assert second.digest == first.digest and second.set_aside == first.set_aside
 
@@ -206,7 +229,7 @@ def test_files_are_measured_once(split_root, monkeypatch):
 def test_a_changed_file_is_measured_again(split_root, monkeypatch, change):
     file, again = split_root / "train" / "cat" / "0.png", []
     before = ImageFolder(split_root, "train").manifest
-    monkeypatch.setattr(data.sources, "measure", lambda *a, real=data.sources.measure: again.append(1) or real(*a))
+    monkeypatch.setattr(measured, "measure", lambda *a, real=measured.measure: again.append(1) or real(*a))
     if change == "content":
         Image.new("RGB", (50, 60)).save(file)
     elif change == "time":
@@ -214,7 +237,7 @@ def test_a_changed_file_is_measured_again(split_root, monkeypatch, change):
     elif change == "name":
         file.rename(file.with_name("9.png"))
     else:
-        (split_root / "train" / "emu").mkdir()
+        put(split_root / "train" / "emu" / "0.png")
     after = ImageFolder(split_root, "train").manifest
     assert again and (after.digest == before.digest) == (change == "time")
     if change == "content":
@@ -228,7 +251,7 @@ def test_a_damaged_cache_is_replaced(split_root, monkeypatch, tmp_path, rubbish)
     (file,) = (tmp_path / "cache" / "navit").iterdir()
     file.write_bytes(rubbish)
     assert ImageFolder(split_root, "train").manifest.digest == digest
-    monkeypatch.setattr(data.sources, "measure", never)
+    monkeypatch.setattr(measured, "measure", never)
     assert ImageFolder(split_root, "train").manifest.digest == digest
 
 
@@ -246,20 +269,46 @@ def test_sources_travel_by_pickle(split_root, tmp_path):
     parquet = ParquetImages(tmp_path, "train", "image", "label")
     parquet.image(0)
     arrays = Arrays([picture(0), picture(1)], np.array([0, 1]), ("a", "b"))
-    for source in (ImageFolder(split_root, "train"), parquet, arrays, STRIPS["train"]):
+    for source in (ImageFolder(split_root, "train"), parquet, arrays, STRIPS):
         copy = pickle.loads(pickle.dumps(source))
         assert copy.manifest.digest == source.manifest.digest
         np.testing.assert_array_equal(copy.image(1), source.image(1))
-    assert len(pickle.dumps(STRIPS["train"])) < 200, "tables travel"
+    assert len(pickle.dumps(STRIPS)) < 200, "tables travel"
     assert "encoded" not in pickle.loads(pickle.dumps(parquet)).__dict__, "pixels travel"
 
 
-def test_arrays_are_images_in_memory():
-    images = [picture(i) for i in range(4)]
+@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_arrays_are_images_in_memory(channels, dtype):
+    images = [np.resize(picture(i), (*picture(i).shape[:2], channels)).astype(dtype) for i in range(4)]
     source = Arrays(images, np.array([1, 0, 1, 1]), ("a", "b"))
+    assert (source.manifest.channels, source.manifest.dtype) == (channels, np.dtype(dtype).name)
     assert source.manifest.sizes.tolist() == [list(image.shape[:2]) for image in images]
     assert source.manifest.labels.tolist() == [1, 0, 1, 1]
     assert all(source.image(i) is images[i] for i in range(4))
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (np.zeros((2, 3), np.uint8), "2 axes and uint8, not h w C"),
+        (np.zeros((2, 3, 3), np.float64), "3 axes and float64, not h w C of uint8 or float32"),
+        (np.zeros((2, 3, 4), np.uint8), "differ in channels or dtype"),
+        (np.zeros((2, 3, 3), np.float32), "differ in channels or dtype"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(wrong, message):
+    with pytest.raises(DataError, match=message):
+        Arrays([picture(0), wrong], np.zeros(2, np.int32), ("a",))
+
+
+def test_label_sets_are_filled_up_with_minus_one():
+    sets = np.array([[0, 2], [1, -1], [-1, -1]])
+    manifest = Arrays([picture(i) for i in range(3)], sets, ("a", "b", "c")).manifest
+    np.testing.assert_array_equal(manifest.labels, sets)
+    for wrong in (-2, 3):
+        with pytest.raises(DataError, match=rf"1 has label \[1, {wrong}\], allowed are 0 to 2"):
+            Arrays([picture(i) for i in range(2)], np.array([[0, 2], [1, wrong]]), ("a", "b", "c"))
 
 
 @pytest.mark.parametrize("wrong", [-1, 2])

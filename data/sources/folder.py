@@ -46,10 +46,10 @@ class ImageFolder:
         if split in ("train", "val") and not (splits.keys() - {"train"}):
             files, why = hold_out(files, split)
             more.append(why)
-        if split == "train" and len(known) < 2:
+        if split == "train" and len(known) == 1:
             raise DataError(
-                f"{root} has {len(known)} class, {', '.join(map(printable, known)) or 'none'}: name the folder that "
-                "holds the folders of the classes"
+                f"{root} has 1 class, {printable(next(iter(known)))}: name the folder that holds the folders of the "
+                "classes"
             )
         place = {name: i for i, name in enumerate(sorted(known))}
         names, labels = zip(*[(f, place[name]) for name in sorted(files) for f in files[name]]) if files else ((), ())

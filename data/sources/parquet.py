@@ -39,6 +39,7 @@ class ParquetImages:
     def __init__(self, root: Path, split: str, image: str, label: str, channels: int = 3):
         shards = shards_of(root)
         self.column, self.files = image, files_of(root, shards, split)
+        check_alike([*shards.get("train", ()), *self.files], label)
         known = [named_labels(f, label) for f in shards.get("train", self.files)]
         classes = classes_of(shards.get("train", self.files), label, [s for each in known for s in each])
         sets = [s for f in self.files for s in named_labels(f, label)]
@@ -49,7 +50,7 @@ class ParquetImages:
             kept = part_held_out(names, sets, split)
             notes.append(f"no validation split: {len(kept)} of {len(names)} images are in the {split} part of it")
         self.names, self.kept = names, kept
-        labels = numbered([sets[i] for i in kept], classes, is_set=is_set(self.files[0], label), where=str(root))
+        labels = numbered([sets[i] for i in kept], classes, [names[i] for i in kept], is_set(self.files[0], label))
         stats = [(str(f.resolve()), stamp(f)) for f in self.files]
         self.manifest = cached_manifest(
             [stats, image, label, split],
@@ -114,6 +115,20 @@ def named_labels(file: Path, column: str) -> list[tuple[str, ...]]:
     ]
 
 
+def check_alike(files: list[Path], column: str) -> None:
+    """Raises DataError where labels are numbers without names in one file, and names in another."""
+    numbers, names = [], []
+    for file in files:
+        values = read_labels(file, column)
+        first = next((label for value in values for label in (value if isinstance(value, list) else [value])), None)
+        if first is not None:
+            (names if isinstance(first, str) or class_names(file, column) else numbers).append(file)
+    if numbers and names:
+        raise DataError(
+            f"labels are integers in one file and names in another: {numbers[0]}, {names[0]}; write them alike"
+        )
+
+
 def classes_of(files: list[Path], label: str, sets: list[tuple[str, ...]]) -> tuple[str, ...]:
     """The names that the training files store, in their order; else those that occur, numbers by size."""
     stored = dict.fromkeys(name for file in files for name in class_names(file, label))
@@ -131,13 +146,16 @@ def is_set(file: Path, column: str) -> bool:
 
 
 def numbered(
-    sets: list[tuple[str, ...]], classes: tuple[str, ...], is_set: bool, where: str
+    sets: list[tuple[str, ...]], classes: tuple[str, ...], images: list[str], is_set: bool
 ) -> list[int] | list[list[int]]:
-    """Places of names in `classes`.   Raises DataError on a name that is not there."""
+    """Places of names in `classes`.   Raises DataError on a name that is not there, with its image."""
     place = {name: i for i, name in enumerate(classes)}
-    unknown = sorted({name for names in sets for name in names} - place.keys())
-    if unknown:
-        raise DataError(f"{where}: label {unknown[0]!r} does not occur in the training files: mend it, or train on it")
+    for image, names in zip(images, sets):
+        for name in names:
+            if name not in place:
+                raise DataError(
+                    f"{image}: label {name!r} does not occur in the training files: mend it, or train on it"
+                )
     found = [[place[name] for name in names] for names in sets]
     return fill_up(found) if is_set else [places[0] for places in found]
 

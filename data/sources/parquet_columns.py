@@ -26,16 +26,19 @@ def read_images(file: Path, column: str) -> list[bytes]:
     return [(v["bytes"] if isinstance(v, dict) else v) or b"" for v in values.to_pylist()]
 
 
-def read_labels(file: Path, column: str) -> list[int] | list[str]:
-    """Class names, or integers from 0 on; all of one kind."""
+def read_labels(file: Path, column: str) -> list[int] | list[str] | list[list[int]] | list[list[str]]:
+    """Class names, or integers from 0 on, or lists of them; all of one kind."""
     values = _read(file, column).to_pylist()
+    kinds = set()
     for i, value in enumerate(values):
-        if type(value) not in (int, str) or type(value) is not type(values[0]):
+        inside = value if isinstance(value, list) else [value]
+        kinds |= {type(label) for label in inside}
+        if type(value) is not type(values[0]) or not kinds <= {int} and not kinds <= {str}:
             raise DataError(
-                f"{file.name}:{i} has {column} {value!r}: labels are all integers or all strings; mend or remove it, "
-                "or set data.source.label"
+                f"{file.name}:{i} has {column} {value!r}: labels are all integers or all strings, or lists of them; "
+                "mend or remove it, or set data.source.label"
             )
-        if isinstance(value, int) and not 0 <= value < MAX_CLASSES:
+        if kinds == {int} and not all(0 <= label < MAX_CLASSES for label in inside):
             raise DataError(
                 f"{file.name}:{i} has {column} {value}: integer labels run from 0 to below {MAX_CLASSES}; number the "
                 "classes, or set data.source.label"
