@@ -1,5 +1,6 @@
 """Mixing belongs to an image: it survives packing, and its labels are what its pixels are."""
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -7,21 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.augment import fitting
+from data.augment import fit_box
+from data.augment import mix as mixed
 from data.errors import BadImage
 from data.plan import plan_epoch
-from data.rows import PlannedRows
+from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment, Mix
 from data.sampling.dropping import Constant
 from data.sampling.packing import Packing
 from data.sampling.resolution import Native
 from data.sources.source import Arrays
 from data.stream import Epochs
+from data.tasks import TASKS
 from reference.patches import unpatchify
 from reference.sampling.mixing import cutmix, mixup, sample_box
 from tests.support.strategies import seeds
+from tests.support.tolerances import EXACT
 
-PATCH = 4
+PATCH = (4, 4)
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
@@ -40,9 +44,9 @@ def test_a_box_lies_inside_and_has_about_its_share(size, weight, seed):
 @given(size=sizes, seed=seeds, cut=st.sampled_from([0.0, 1.0]))
 def test_the_weight_is_the_partners_share_of_the_pixels(size, seed, cut):
     """A dark and a bright image: the mean level of the mix tells how much of each is in it."""
-    picture, weight = mixed(np.random.default_rng(seed), flat(0, size), flat(200, size), Mix(cut=cut))
+    picture, weight = mixed(np.random.default_rng(seed), flat(0, size), flat(200, size), Mix(cutmix=cut))
     assert 0 <= weight <= 1 and picture.shape == (*size, 3) and picture.dtype == np.uint8
-    assert abs(picture.mean() / 200 - weight) <= (1e-9 if cut else 0.5 / 200 + 1e-9)
+    assert abs(picture.mean() / 200 - weight) <= (EXACT if cut else 0.5 / 200 + EXACT)
 
 
 @given(size=sizes, weight=st.floats(0, 1), seed=seeds)
@@ -62,7 +66,7 @@ def test_a_box_is_the_partners_and_the_rest_is_not():
 
 @given(size=sizes, target=sizes, seed=seeds)
 def test_a_partner_is_cropped_to_the_aspect_ratio(size, target, seed):
-    left, top, right, bottom = fitting(np.random.default_rng(seed), (0, 0, size[1], size[0]), target)
+    left, top, right, bottom = fit_box(np.random.default_rng(seed), (0, 0, size[1], size[0]), target)
     assert 0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]
     part = bottom - top, right - left
     assert part[0] == size[0] or part[1] == size[1], "larger would still fit"
@@ -74,8 +78,12 @@ def test_a_partner_is_cropped_to_the_aspect_ratio(size, target, seed):
 # in packed rows ----------------------------------------------------------------------------------------------
 
 COUNT = 24
-IMAGES = [flat(10 * i, (8 + 4 * (i % 3), 12)) for i in range(COUNT)]  # the level tells who it is
+IMAGES = [flat(10 * i, (8 + 4 * (i % 3), 12)) for i in range(COUNT)]  # the level tells which it is
 LABELS = np.arange(COUNT, dtype=np.int32)
+SETS = np.stack([LABELS, np.where(LABELS % 3, -1, (LABELS + 1) % COUNT)], -1).astype(np.int32)  # of one or two classes
+
+
+ROUNDED = 0.5 + 1e-3  # levels: pixels are whole numbers, weights float32
 
 
 class Spoilt(Arrays):
@@ -96,19 +104,17 @@ def stream(mix: Mix | None, row_images: int = 6, source=Arrays) -> PlannedRows:
             dropping=Constant(0.0), packing=Packing(30, row_images), longest_side=9,
         )  # fmt: skip
 
-    return PlannedRows(images, Epochs(plan), 60, PATCH, 30, 3, Augment(mix=mix))
+    return PlannedRows(images, Epochs(plan), 60, Pixels(PATCH), 30, 3, Augment(mix=mix))
 
 
 def seen(rows: PlannedRows, count: int) -> dict[int, tuple]:
     """Image → its pixels, label, partner and weight in the first rows."""
-    found = {}
+    found, batches = {}, TASKS["Classify"]().batches(rows)
     for r in range(count):
-        row = rows[r]
-        for slot in np.flatnonzero(row.labels >= 0):
-            pixels = unpatchify(row.patches[row.segment_ids == slot + 1], row.grids[slot], (PATCH, PATCH))
-            found.setdefault(
-                int(row.image_ids[slot]), (pixels, row.labels[slot], row.partners[slot], row.weights[slot])
-            )
+        row, targets = batches[r]
+        for slot in np.flatnonzero(targets.labels >= 0):
+            pixels = unpatchify(row.patches[row.segment_ids == slot + 1], row.grids[slot], PATCH)
+            found.setdefault(int(row.image_ids[slot]), (pixels, *(leaf[slot] for leaf in targets)))
     return found
 
 
@@ -120,10 +126,29 @@ def test_rows_tell_what_their_pixels_are():
         assert (partner == -1) == (weight == 0) or partner >= 0
         if partner >= 0:
             both += 1
-            assert abs(pixels.mean() - (1 - weight) * 10 * image_id - weight * 10 * partner) <= 0.5 + 1e-3
+            assert abs(pixels.mean() - (1 - weight) * 10 * image_id - weight * 10 * partner) <= ROUNDED
         else:
             assert (pixels == 10 * image_id).all()
     assert 0.4 * COUNT < both < COUNT
+
+
+def test_label_sets_tell_what_their_pixels_are():
+    """The sets of both images, slot by slot, by the same draw as the labels."""
+    rows = stream(Mix(share=0.7))
+    rows.source.manifest = replace(rows.source.manifest, labels=SETS)
+    both = 0
+    for r in range(6):
+        row, targets = TASKS["MultiLabel"]().batches(rows)[r]
+        _, drawn = rows.draw(r)
+        for slot, image in enumerate(drawn):
+            both += image.partner_id >= 0
+            other = SETS[image.partner_id] if image.partner_id >= 0 else [-1, -1]
+            assert image.image_id == row.image_ids[slot]
+            np.testing.assert_array_equal(targets.label_sets[slot], SETS[image.image_id])
+            np.testing.assert_array_equal(targets.partner_sets[slot], other)
+            assert targets.weights[slot] == np.float32(image.weight)
+        assert (targets.label_sets[len(drawn) :] == -1).all() and not targets.weights[len(drawn) :].any()
+    assert both
 
 
 def test_mixing_does_not_see_packing():
@@ -139,7 +164,7 @@ def test_without_mixing_nobody_has_a_partner():
         assert (partner, weight) == (-1, 0)
 
 
-def test_a_partner_that_cannot_be_read_is_done_without():
+def test_a_partner_that_cannot_be_read_is_not_mixed_in():
     found = seen(stream(Mix(share=1.0), source=Spoilt), 12)
     assert 5 not in found and len(found) == COUNT - 1
     assert 5 not in {int(partner) for _, _, partner, _ in found.values()}
@@ -149,7 +174,7 @@ def test_a_partner_that_cannot_be_read_is_done_without():
 def test_weights_follow_their_law(alpha, cut):
     rng = np.random.default_rng(0)
     weights = np.array(
-        [mixed(rng, flat(0, (40, 40)), flat(9, (40, 40)), Mix(alpha=alpha, cut=cut))[1] for _ in range(2000)]
+        [mixed(rng, flat(0, (40, 40)), flat(9, (40, 40)), Mix(alpha=alpha, cutmix=cut))[1] for _ in range(2000)]
     )
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(weights.mean() - 0.5) < 4 * sqrt(variance / 2000)

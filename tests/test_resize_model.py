@@ -11,16 +11,13 @@ from reference.model import at_patch_size, forward, forward_image
 from reference.patches import normalize, patchify, raster
 from reference.resize import FLEXIVIT
 from reference.rows import Tokens, pack
-from tests.support.strategies import PATCH, I, T, model
-from tests.test_resize import caught
-from tests.support.tolerances import FLOAT64, assert_close
+from tests.support.laws import caught
+from tests.support.strategies import PATCH, I, T, backbone
+from tests.support.tolerances import BYTES, FLOAT64, HALF, assert_close
 
-HALF = 5e-4  # logits from patches rounded to float16
-
-
-FAST = model()
+FAST = backbone()
 PARAMS = to_reference(FAST)
-BASE = (PATCH, PATCH)
+BASE = PATCH
 SIZES = [(2, 2), (3, 3), (1, 2), (4, 3)]
 
 
@@ -36,7 +33,7 @@ def photographs(seed):
 
 
 def test_the_model_at_its_own_size_is_unchanged():
-    np.testing.assert_array_equal(at_size(BASE)["embed"]["w"], PARAMS["embed"]["w"])
+    np.testing.assert_array_equal(at_size(BASE)["patch_embedding"]["w"], PARAMS["patch_embedding"]["w"])
     rng = np.random.default_rng(0)
     image = Tokens(rng.normal(size=(6, 12)), raster((2, 3)), np.array([2, 3], np.int32))
     mapped = image._replace(patches=slow.adjoint_patches(image.patches, BASE, BASE))
@@ -50,7 +47,7 @@ def test_patches_of_all_sizes_share_a_row():
         image._replace(patches=slow.adjoint_patches(normalize(image.patches), BASE, size))
         for image, size in zip(images, SIZES)
     ]
-    row = pack(mapped, [0] * len(SIZES), range(len(SIZES)), T, I)
+    row = pack(mapped, range(len(SIZES)), T, I)
     want = [forward_image(at_size(size), image) for image, size in zip(images, SIZES)]
     assert_close(forward(PARAMS, row)[: len(SIZES)], want, FLOAT64)
     got = eqx.filter_jit(lambda f, row: f(row))(FAST, to_device(row))
@@ -58,15 +55,15 @@ def test_patches_of_all_sizes_share_a_row():
 
 
 def test_two_bytes_a_number_are_enough():
-    """Logits from float16 patches are close; from bfloat16 less so; from mapped patches put back into bytes far off."""
+    """Vectors from float16 patches are close; from bfloat16 less so; from bytes far off."""
     images = photographs(0)
-    stored = [slow.base_patches(image.patches, BASE, size) for image, size in zip(images, SIZES)]
+    stored = [slow.base_patches(normalize(image.patches), BASE, size) for image, size in zip(images, SIZES)]
     assert all(patches.dtype == np.float16 for patches in stored)
 
-    def logits(kept):
+    def vectors(kept):
         return np.array([forward_image(PARAMS, i._replace(patches=kept(p))) for i, p in zip(images, stored)])
 
     want = [forward_image(at_size(size), image) for image, size in zip(images, SIZES)]
-    assert_close(logits(lambda p: p), want, HALF)
-    caught(assert_close, logits(lambda p: np.asarray(p.astype(jnp.bfloat16), float)), want, HALF)
-    caught(assert_close, logits(lambda p: np.clip(np.rint((p + 1.0) * 127.5), 0, 255).astype(np.uint8)), want, 0.01)
+    assert_close(vectors(lambda p: p), want, HALF)
+    caught(assert_close, vectors(lambda p: np.asarray(p.astype(jnp.bfloat16), float)), want, HALF)
+    caught(assert_close, vectors(lambda p: np.clip(np.rint((p + 1.0) * 127.5), 0, 255).astype(np.uint8)), want, BYTES)

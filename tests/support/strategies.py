@@ -5,6 +5,7 @@ Row shapes are fixed, contents are free: that is how the model is used, and noth
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import equinox as eqx
 import jax
@@ -40,11 +41,11 @@ class Packed:
     images: list[Tokens]
 
 
-def tokens_of(rng: np.random.Generator, grid: tuple[int, int], keep: int | None = None) -> Tokens:
+def tokens_of(rng: np.random.Generator, grid: tuple[int, ...], keep: int | None = None, patch_dim: int = P) -> Tokens:
     """An image of random tokens; `keep` of them, if given, in raster order."""
-    count = grid[0] * grid[1]
+    count = prod(grid)
     stay = np.sort(rng.permutation(count)[: keep or count])
-    patches = rng.normal(size=(count, P))
+    patches = rng.normal(size=(count, patch_dim))
     return Tokens(patches[stay], raster(grid)[stay], np.array(grid, np.int32))
 
 

@@ -6,7 +6,7 @@ A unit is the largest relative error of one rounding, 2⁻ᵖ for p significant 
 import numpy as np
 
 UNIT64, UNIT32, UNIT16 = 2.0**-53, 2.0**-24, 2.0**-8  # float64, float32, bfloat16
-HALF = 2.0**-11  # one rounding to float16
+HALF = 2.0**-11  # patches rounded once to float16, as rows store them
 STEP = 1e-5  # of a central difference
 
 PIXEL = 1e-6  # sides and shares of images in pixels, by two formulas
@@ -20,6 +20,10 @@ FLOAT16 = 5 * HALF  # forward from patches stored in float16
 FLOAT32 = 64 * UNIT32  # forward in float32 against float64
 PRODUCT32 = 8 * UNIT32  # of |A| |B|, a product of matrices in float32 on numbers of random sign
 PRODUCT16 = 3 * UNIT16 + PRODUCT32  # the same in bfloat16: both inputs and the result rounded, the sum not
+PILLOW = 16 * UNIT32  # resizing in float32, as Pillow does
+BYTES = 1e-2  # what patches put back into bytes lose at least
+GAIN = 2e-3  # numbers given to three digits
+POWER = 1e-3  # a norm after 200 steps of power iteration
 DECAY = 128 * UNIT32  # a decay in float32, relative to the learning rate
 DEVICES64 = 128 * UNIT64  # the same step in float64 on another number of devices
 DEVICES32 = 128 * UNIT32  # and in float32, after a few steps
