@@ -15,6 +15,7 @@ Reading order:
     pipeline.py    rows → shard of this host → batches → worker processes, by Grain
     cache.py       command: write decoded, resized images
     check.py       command: list images that cannot be read
+    checksums.py   lines and tables with checksums
     errors.py      exceptions, range checks
 
 Host code: NumPy only, no JAX arrays. Vocabulary and axis letters: `reference/__init__.py`.

@@ -1,10 +1,11 @@
-"""Write decoded, resized images once, so that runs need not decode them again.
+"""Write decoded, resized images once; runs then skip decoding.
 
     python -m data.cache DIR OUT --longest-side 256
     python train.py folder --data.source cached --data.root OUT
 
-DIR is what `--data.root` was; images are never enlarged. What cannot be read is set aside by name. Exit codes: 0 done ·
-2 wrong command line · 65 data unusable · 66 no image in DIR · 74 input or output failed, or OUT holds a cache.
+DIR is the former `--data.root`. Images are never enlarged; unreadable images are set aside by name.
+Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no image in DIR · 74 input or output failed, or OUT
+already has a cache.
 """
 
 import argparse
@@ -21,19 +22,19 @@ from .errors import DataError, DataMissing
 from .sources.decode import limit_pillow
 from .sources.folder import Folder
 from .sources.parquet import Parquet
-from .sources.records import ABOUT, finish, scaled, stretches, write_file
+from .sources.records import ABOUT, finish, scaled, shard_ranges, write_file
 from .sources.source import Source
 
 SPLITS = ("train", "val")
 
 
 def write_split(source: Source, folder: Path, side: int, longest: bool, workers: int = 0) -> None:
-    """All images of a source, with progress.   Raises FileExistsError where a cache is already."""
+    """Write all images of a source and print progress.   Raises FileExistsError where a cache exists."""
     if (folder / ABOUT).exists():
         raise FileExistsError(f"{folder} holds a cache already: remove it, or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     sizes = scaled(source.manifest.sizes, side, longest)
-    files = stretches(len(sizes))
+    files = shard_ranges(len(sizes))
     unreadable: dict[int, str] = {}
     start = time.perf_counter()
     write = partial(write_file, source, sizes, folder)
@@ -45,7 +46,7 @@ def write_split(source: Source, folder: Path, side: int, longest: bool, workers:
 
 
 def _each(f: Callable[..., Any], *arguments: Iterable[Any], workers: int = 0) -> Iterable[Any]:
-    """`map`, in so many processes."""
+    """`map` in `workers` processes; 0: in this process."""
     if not workers:
         yield from map(f, *arguments)
         return
@@ -59,11 +60,11 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("dir", help="folder of the images")
     parser.add_argument("out", type=Path, help="folder of the cache")
     side = parser.add_mutually_exclusive_group(required=True)
-    side.add_argument("--longest-side", type=int, help="pixels, at most, of the longer side")
-    side.add_argument("--shortest-side", type=int, help="pixels, at most, of the shorter side")
-    parser.add_argument("--source", choices=("folder", "parquet"), default="folder")
-    parser.add_argument("--label", default=Parquet().label, help="column of a parquet file")
-    parser.add_argument("--workers", type=int, default=0, help="processes")
+    side.add_argument("--longest-side", type=int, help="largest length of the longer side, in pixels")
+    side.add_argument("--shortest-side", type=int, help="largest length of the shorter side, in pixels")
+    parser.add_argument("--source", choices=("folder", "parquet"), default="folder", help="kind of the source")
+    parser.add_argument("--label", default=Parquet().label, help="column of the labels in parquet files")
+    parser.add_argument("--workers", type=int, default=0, help="worker processes; 0: none")
     return parser
 
 

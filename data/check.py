@@ -1,9 +1,9 @@
-"""Which images of a folder would be set aside, and why.
+"""List the images of a folder that cannot be used, with the reasons.
 
     python -m data.check DIR
 
-Every image below DIR is read as for training, and nothing is written. Exit codes: 0 all can be used · 2 wrong command
-line · 65 some cannot · 66 no image in DIR · 74 DIR cannot be listed.
+Every image below DIR is read as in training; nothing is written. Exit codes: 0 all images can be used · 2 wrong command
+line · 65 some images cannot be used · 66 no image in DIR · 74 DIR cannot be listed.
 """
 
 import sys
@@ -21,7 +21,7 @@ from .sources.source import Source
 
 
 def why_not(read: Callable[[], Any]) -> str:
-    """The reason for which an image cannot be used; empty where it can."""
+    """Why an image cannot be used; empty where it can."""
     try:
         read()
     except BadImage as error:
@@ -30,7 +30,7 @@ def why_not(read: Callable[[], Any]) -> str:
 
 
 def check_file(path: Path) -> str:
-    """The reason for which a file would be set aside; empty where it can be used."""
+    """Why a file cannot be used; empty where it can."""
 
     def read():
         data = read_file(path)
@@ -42,18 +42,18 @@ def check_file(path: Path) -> str:
 
 
 def undecodable(source: Source) -> dict[str, str]:
-    """Names and reasons of images whose header is in order and whose pixels are not."""
+    """Names of images whose pixels cannot be decoded, with the reasons."""
     reasons = {source.manifest.name(i): why_not(partial(source.image, i)) for i in range(len(source.manifest))}
     return {name: why for name, why in reasons.items() if why}
 
 
 def check_folder(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
-    """Names of files in `folder`, each with the reason for which it would be set aside, or none."""
+    """Names of files in `folder`, each with the reason why it cannot be used, or an empty string."""
     return ((name, check_file(folder / name)) for name in names)
 
 
 def table(reasons: dict[str, str]) -> str:
-    """Files tried, read and set aside, by the first folder of their names."""
+    """Table of files tried, read and set aside, by top-level folder."""
     kinds = {name: name.partition("/")[0] if "/" in name else "." for name in reasons}
     tried = Counter(kinds.values())
     bad = Counter(kinds[name] for name, why in reasons.items() if why)

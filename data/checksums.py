@@ -1,4 +1,4 @@
-"""Checksums of what is written: a changed byte is noticed when it is read."""
+"""Lines with checksums: a changed byte is detected when the line is read."""
 
 import json
 import zlib
@@ -7,18 +7,18 @@ from typing import Any
 
 
 def checksum(data: bytes) -> int:
-    """CRC-32: finds every change of up to 32 bits in a row; it guards against accidents, not against intent."""
+    """CRC-32: detects accidental changes, in particular every burst of up to 32 bits."""
     return zlib.crc32(data)
 
 
 def checked_line(value: Any) -> str:
-    """A JSON line that ends with the checksum of what stands before it."""
+    """A line of JSON, followed by its checksum."""
     text = json.dumps(value)
     return f"{text} {checksum(text.encode()):08x}\n"
 
 
 def read_lines(path: Path) -> tuple[list[Any], int]:
-    """The values of the sound lines of a file, and the number of the others."""
+    """The values of the intact lines of a file, and the number of damaged lines."""
     found, bad = [], 0
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         text, _, mark = line.rpartition(b" ")

@@ -1,4 +1,4 @@
-"""What can be wrong with data. Messages say what, where, and how to fix."""
+"""Exceptions of data, and range checks. Messages say what happened, where, and how to fix it."""
 
 from numbers import Real
 from typing import Any
@@ -9,11 +9,11 @@ class DataError(ValueError):
 
 
 class DataMissing(DataError):
-    """The path given does not exist or holds no image."""
+    """The path does not exist or has no image."""
 
 
 class BadImage(ValueError):
-    """One image that cannot be used, with the reason; the run goes on without it."""
+    """An image that cannot be used, with the reason; the run continues without it."""
 
 
 def check_in(interval: str, **values: Any) -> None:

@@ -1,7 +1,7 @@
-"""Exact fit with bit sets: the fast version of `reference.packing.exact_fit`.
+"""Exact fit by subset sums kept as bit sets: the fast version of `reference.packing.exact_fit`.
 
-Both fill a row with as many tokens (a test holds the totals equal); where several sets of images do, each may choose
-another.
+Both versions fill a row with the same number of tokens (tested); where several subsets do, they may differ in the
+subset.
 """
 
 from collections.abc import Sequence
@@ -11,42 +11,42 @@ from reference.packing import check_lengths, check_window
 
 
 def exact_fit(lengths: Sequence[int], row_tokens: int, row_images: int, window: int) -> list[list[int]]:
-    """The oldest waiting image, with the company that fills its row best among the next `window`.
+    """Take the oldest queued image; add the subset of the next `window` that fills the row best.
 
-    The company is found exactly, as a subset sum, and the search stops at the first prefix of the window that
-    closes the row; so order stays nearly first in, first out, and no image waits longer than the window.
-    Choice: not in the paper. Where its first fit wastes 1-5 % of a short row, this wastes about nothing.
+    The subset is exact (a subset sum). The search stops at the first prefix of the window that fills the row, so
+    the order is nearly first in, first out, and the delay of an image is bounded by the window.
+    Choice: not in the paper. First fit wastes 1-5 % of a short row, exact fit almost nothing.
     """
     check_lengths(lengths, row_tokens)
     check_window(window)
     arrivals = iter(range(len(lengths)))
-    waiting = list(islice(arrivals, window))
-    tokens = [lengths[i] for i in waiting]
+    queue = list(islice(arrivals, window))
+    tokens = [lengths[i] for i in queue]
     rows: list[list[int]] = []
-    while waiting:
+    while queue:
         chosen = fullest_row(tokens, row_tokens, row_images)
-        rows.append([waiting[k] for k in chosen])
+        rows.append([queue[k] for k in chosen])
         for k in reversed(chosen):
-            del waiting[k], tokens[k]
+            del queue[k], tokens[k]
         new = list(islice(arrivals, len(chosen)))
-        waiting += new
+        queue += new
         tokens += [lengths[i] for i in new]
     return rows
 
 
 def fullest_row(lengths: Sequence[int], row_tokens: int, row_images: int) -> list[int]:
-    """Positions, the first always among them, of at most `row_images` lengths that fill the row best.
+    """Positions of at most `row_images` lengths that fill the row best; position 0 is always included.
 
-    `reach` is the set of token sums that its company can have, kept as the bits of one integer: adding an image of
-    n tokens to every sum at once is one shift by n.
+    `reach` is the set of token sums of the other images, as the bits of one integer: a shift by n adds an image of
+    n tokens to every sum.
     """
-    room = row_tokens - lengths[0]
-    closed = 1 << room
+    budget = row_tokens - lengths[0]
+    closed = 1 << budget
     legal = 2 * closed - 1
     reach, history = 1, []
     for k in range(1, len(lengths)):
         n = lengths[k]
-        if n <= room and (more := reach | reach << n & legal) != reach:
+        if n <= budget and (more := reach | reach << n & legal) != reach:
             history.append((k, reach))
             reach = more
             if reach >= closed:
@@ -54,17 +54,17 @@ def fullest_row(lengths: Sequence[int], row_tokens: int, row_images: int) -> lis
 
     total = reach.bit_length() - 1
     chosen = []
-    for k, before in reversed(history):  # an image was used if the sum is out of reach without it
+    for k, before in reversed(history):  # an image is used if the sum is out of reach without it
         if not before >> total & 1:
             chosen.append(k)
             total -= lengths[k]
     chosen.append(0)
-    return chosen[::-1] if len(chosen) <= row_images else _fullest_of_few(lengths, room, row_images)
+    return chosen[::-1] if len(chosen) <= row_images else _fullest_of_few(lengths, budget, row_images)
 
 
-def _fullest_of_few(lengths: Sequence[int], room: int, row_images: int) -> list[int]:
-    """The same where the fullest row has too many images: sums are kept for each number of images."""
-    closed = 1 << room
+def _fullest_of_few(lengths: Sequence[int], budget: int, row_images: int) -> list[int]:
+    """`fullest_row` where the image slots are the limit: one set of sums for each number of images."""
+    closed = 1 << budget
     legal = 2 * closed - 1
     history = [[1]]
     for n in lengths[1:]:

@@ -1,4 +1,4 @@
-"""What is known about a source before any pixel is read: names, upright sizes, labels, classes."""
+"""Manifest of a source, known before any pixel is read: names, upright sizes, labels, classes."""
 
 import hashlib
 import os
@@ -14,23 +14,24 @@ from .errors import DataError, DataMissing
 
 @dataclass(frozen=True)
 class Manifest:
-    """One entry per image; `set_aside` names what cannot be used, with the reason."""
+    """One entry per image; images that cannot be used are in `set_aside`."""
 
     names: np.ndarray
-    """Of bytes, so that any file name fits."""
+    """Names as bytes, so that any file name fits."""
     sizes: Int[np.ndarray, "N 2"]
     """Upright height and width in pixels."""
     labels: Int[np.ndarray, "N *M"]
-    """One for each image, or a set for each, filled up with −1."""
+    """One label per image, or a set of labels per image padded with −1."""
     classes: tuple[str, ...]
     where: str
-    """The source, for messages."""
+    """Name of the source, for messages."""
     set_aside: tuple[tuple[str, str], ...] = ()
+    """Names of images that cannot be used, with the reasons."""
     channels: int = 3
     dtype: str = "uint8"
-    """Of pixels: uint8, or float32 for pixels that are normalized already."""
+    """Type of the pixels: uint8, or float32 for pixels that are already normalized."""
     notes: tuple[str, ...] = ()
-    """What was found and left out when the source was opened, to be printed."""
+    """What was found and left out when the source was opened, for printing."""
 
     def __post_init__(self):
         count = len(self.names)
@@ -56,21 +57,21 @@ class Manifest:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """Of one image, for people."""
+        """Printable name of one image."""
         return printable(os.fsdecode(self.names[index]))
 
     @cached_property
     def digest(self) -> str:
-        """Identity of names, sizes, labels and classes."""
+        """Hash of names, sizes, labels and classes."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for array in (self.names, self.sizes, self.labels):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
     def renamed(self, classes: tuple[str, ...]) -> "Manifest":
-        """The same images, their labels the places of the same names in `classes`.
+        """The same images with labels that index `classes`, matched by class name.
 
-        Raises DataError where an image has a class that is not there.
+        Raises DataError where an image has a class that is not in `classes`.
         """
         if classes == self.classes:
             return self
@@ -79,8 +80,8 @@ class Manifest:
         unknown = [self.classes[i] for i in used if self.classes[i] not in place]
         if unknown:
             raise DataError(
-                f"{self.where} has images of {len(unknown)} classes that are not known, first {unknown[0]!r}; known are "
-                f"{len(classes)}, first {', '.join(map(repr, classes[:3]))}: rename or remove them"
+                f"{self.where} has images of {len(unknown)} unknown classes, first {unknown[0]!r}; "
+                f"known are {len(classes)}, first {', '.join(map(repr, classes[:3]))}: rename or remove them"
             )
         table = np.array([place.get(name, -1) for name in self.classes] + [-1], np.int32)
         return replace(self, labels=table[self.labels], classes=classes)
@@ -89,7 +90,7 @@ class Manifest:
         return ": ".join(self.set_aside[0])
 
     def check_unreadable(self, budget: float) -> None:
-        """Raises DataError when more than a share `budget` of the images was set aside."""
+        """Raises DataError where more than the share `budget` of the images is set aside."""
         share = len(self.set_aside) / (len(self) + len(self.set_aside))
         if share > budget:
             raise DataError(
@@ -100,11 +101,11 @@ class Manifest:
 
 
 def as_names(names: Sequence[str]) -> np.ndarray:
-    """Names as an array of bytes: compact for millions of images, and exact for any file name."""
+    """Names as an array of bytes: compact for millions of images, exact for any file name."""
     return np.array([os.fsencode(name) for name in names] or [b""])[: len(names)]
 
 
 def printable(name: str) -> str:
-    """A file name on one line of plain text: escapes where it holds other bytes, line ends, or terminal codes."""
+    """A file name as one line of plain text; invalid bytes, line ends and terminal codes are escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Rows → this host's share of each batch → worker processes. Thin on purpose: Grain does the work."""
+"""Rows → shard of this host → batches → worker processes, by Grain."""
 
 import ctypes
 import multiprocessing
@@ -13,13 +13,13 @@ from absl import flags
 
 from .sources.decode import limit_pillow
 
-THREADS = 1  # that read batches, in each process: two hinder each other, Grain's 16 hold gigabytes of images
-AHEAD = 3  # batches read ahead by this thread
+THREADS = 1  # reading threads per process: two slow each other down, the 16 of Grain hold gigabytes of images
+AHEAD = 3  # batches that this thread reads ahead
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """Row g of a stream, with or without its targets."""
+    """Rows by index, with or without targets."""
 
     def __len__(self) -> int: ...
 
@@ -28,7 +28,7 @@ class Rows(Protocol):
 
 @dataclass
 class HostShard:
-    """The rows of one host: batch s of all hosts is rows s·B … (s+1)·B, and each host has one stretch of it."""
+    """The rows of one host: batch s is rows s·B … (s+1)·B of the stream, split into equal ranges over the hosts."""
 
     rows: Rows
     batch: int
@@ -47,10 +47,10 @@ class HostShard:
 def batches(
     rows: Rows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0
 ) -> grain.DatasetIterator[Any]:
-    """Batches of what `rows` holds, from number `start` on, each leaf with a leading axis of batch / hosts.
+    """Batches of `rows` from number `start` on; each leaf has a leading axis of batch / hosts.
 
-    The stream is the same for any number of workers; its position is one integer. `close()` it: workers end.
-    Raises ValueError where hosts do not divide the batch.
+    The stream is the same for any number of workers; its position is one integer. `close()` ends the workers.
+    Raises ValueError where `hosts` does not divide `batch`.
     """
     if batch % hosts:
         raise ValueError(f"a batch of {batch} rows cannot be shared by {hosts} hosts: make it a multiple")
@@ -66,7 +66,7 @@ def batches(
 
 
 def start_worker(index: int, count: int) -> None:
-    """Workers never touch an accelerator, leave Ctrl-C to their parent, and die with it."""
+    """Keep a worker process off accelerators, ignore Ctrl-C, and end it when its parent ends."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     limit_pillow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -74,4 +74,4 @@ def start_worker(index: int, count: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:
-        os._exit(1)  # it died before it could be followed
+        os._exit(1)  # the parent ended before prctl

@@ -1,12 +1,10 @@
-"""The plan of an epoch: which images, how large, in which patches, with how many tokens, in which row.
+"""The plan of an epoch: image, size, patch size, tokens kept and row of every image.
 
-No pixel is read.
+The plan is a pure function of (manifest, seed, epoch, sampling); no pixel is read. So the stream of rows is the same
+for any number of workers and hosts, its length is known, and its position is one integer.
 
-A pure function of (manifest, seed, epoch, sampling), so the stream is the same for any number of workers and
-hosts, its length is known, and its position is one integer.
-
-Large epochs are planned in blocks: the images of a block follow each other in the epoch's order and are sampled and
-packed by themselves, so that a run on millions of images starts with the first of its blocks.
+Large epochs are planned in blocks of consecutive images of the shuffled order. Each block is sampled and packed
+independently, so a run on millions of images starts after the first block is planned.
 """
 
 import hashlib
@@ -32,29 +30,29 @@ from .sampling.patch_size import OneSize, PatchSizes
 from .sampling.resolution import Resolution
 from .sources.source import Source
 
-NOTHING = Constant(0.0)  # dropped
-BLOCK = 1 << 17  # most images that are planned together
+NOTHING = Constant(0.0)  # no token dropped
+BLOCK = 1 << 17  # most images in a block
 
 
 MORE_SLOTS = "raise data.packing.row-images, or choose a rule that does not drop surplus images"
 
 
 class Plan(NamedTuple):
-    """Rows of one epoch, or of a block of it; slots without an image hold −1 and zeros, and the patch size of the slot
-    before them."""
+    """Rows of an epoch or of one block. An empty slot has image id −1, zeros, and the patch size of the slot before."""
 
     image_ids: Int[np.ndarray, "R I"]
     grids: Int[np.ndarray, "R I 2"]
     kept: Int[np.ndarray, "R I"]
     patch_sizes: Int[np.ndarray, "R I 2"]
     left_out: tuple[tuple[int, str], ...]
+    """Images in no row, with the reasons."""
 
     def padding(self, row_tokens: int) -> float:
-        """Share of token places that hold no token."""
+        """Share of token places without a token."""
         return 1 - self.kept.sum() / (len(self.kept) * row_tokens)
 
     def complete(self) -> "Plan":
-        """This plan.   Raises DataError, naming an image, if any was left out."""
+        """This plan.   Raises DataError if any image is left out."""
         if self.left_out:
             raise DataError(f"image {self.left_out[0][0]} fits no row: {self.left_out[0][1]}")
         return self
@@ -62,23 +60,23 @@ class Plan(NamedTuple):
 
 @runtime_checkable
 class Budget(Protocol):
-    """How many tokens of a row an image takes where other rows must hold it as well, such as those of a teacher."""
+    """Tokens of a row that each image takes, where a second row (a teacher's) must hold the image too."""
 
     def tokens(
         self, kept: Int[np.ndarray, " N"], grids_at: Callable[[PatchSize], Int[np.ndarray, "N 2"]], row_tokens: int
     ) -> Int[np.ndarray, " N"]:
-        """At least the tokens that are kept; more than `row_tokens` where an image cannot be used."""
+        """At least the tokens kept; more than `row_tokens` where the image does not fit."""
         ...
 
 
 class ImagePlan(NamedTuple):
-    """What was sampled for every image, in the epoch's order."""
+    """What was sampled for each image, in the shuffled order."""
 
     patch_sizes: Int[np.ndarray, "N 2"]
     grids: Int[np.ndarray, "N 2"]
     kept: Int[np.ndarray, " N"]
     budget: Int[np.ndarray, " N"]
-    """Tokens of a row that an image takes: those kept, or more where a `Budget` says so."""
+    """Tokens of a row that an image takes: the tokens kept, or more with a `Budget`."""
     fits: Bool[np.ndarray, " N"]
 
 
@@ -98,17 +96,16 @@ def plan_epoch(
     block: int = 0,
     blocks: int = 1,
 ) -> Plan:
-    """Every image stands in exactly one row, or in `left_out` with the reason; of `blocks` equal parts of the epoch
-    this is the plan of one.
+    """The plan of one of `blocks` equal parts of an epoch: every image is in exactly one row, or in `left_out`.
 
-    `longest_side` is the largest grid side that has a position. With a patch size for each step the rows come in
-    groups of `step_rows`, of one size each; a group that the images do not fill ends with empty rows. A `budget` makes
-    images take more of a row than their tokens.
-    Raises DataError where no image fits, unless there are other blocks: then the plan has no row.
+    `longest_side` is the largest grid side with a position. With one patch size per step, rows come in groups of
+    `step_rows` with equal patch size; empty rows complete the last group. With `budget`, images may take more of a row
+    than their tokens.
+    Raises DataError where no image fits; with several blocks, such a plan has no rows.
     """
     part = block_of(len(sizes), block, blocks)
     order = epoch_order(len(sizes), seed, epoch) if shuffle else np.arange(len(sizes), dtype=np.int32)
-    images, seen = order[part], images_seen(epoch, len(sizes), part.start, part.stop)
+    images, before = order[part], images_seen(epoch, len(sizes), part.start, part.stop)
     sizes = sizes[images]
     row_tokens, _ = packing.shape
 
@@ -121,16 +118,16 @@ def plan_epoch(
     def image_plan(patch_sizes: Int[np.ndarray, "N 2"]) -> ImagePlan:
         grids = grids_at(patch_sizes)
         tokens = grids.prod(-1)
-        kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, seen))
+        kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before))
         taken = budget.tokens(kept, grids_at, row_tokens) if budget else kept
         return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & (grids.max(-1) <= longest_side))
 
     sampling = OneSize(patch_size) if isinstance(patch_size, tuple) else patch_size
     draw = partial(sampling.sample, rng(Purpose.PATCH_SIZE), tokens=lambda patch: grids_at(patch).prod(-1))
     if sampling.per == "step":
-        planned, rows = _in_steps(len(images), lambda k: draw(seen[k : k + 1])[0], image_plan, packing, step_rows)
+        planned, rows = _in_steps(len(images), lambda k: draw(before[k : k + 1])[0], image_plan, packing, step_rows)
     else:
-        planned = image_plan(draw(seen))
+        planned = image_plan(draw(before))
         rows = _rows(np.arange(len(images)), planned, packing)
     left_out = [(k, _why(planned, k, row_tokens, longest_side)) for k in np.flatnonzero(~planned.fits).tolist()]
     if not rows and blocks == 1:
@@ -146,7 +143,7 @@ def plan_epoch(
 
 @lru_cache(maxsize=1)
 def epoch_order(count: int, seed: int, epoch: int) -> Int[np.ndarray, " N"]:
-    """The shuffled images of an epoch."""
+    """The images of an epoch in shuffled order."""
     order = np.arange(count, dtype=np.int32)
     generator(Purpose.ORDER, seed, epoch).shuffle(order)
     order.flags.writeable = False
@@ -154,28 +151,28 @@ def epoch_order(count: int, seed: int, epoch: int) -> Int[np.ndarray, " N"]:
 
 
 def block_of(count: int, block: int, blocks: int) -> slice:
-    """One of `blocks` equal parts of an epoch's order."""
+    """Block number `block` of `blocks` equal parts of an epoch."""
     return slice(count * block // blocks, count * (block + 1) // blocks)
 
 
 def grids_of(
     resolution: Resolution, sizes: Int[np.ndarray, "n 2"], seed: int, epoch: int, block: int, patch_size: PatchSize
 ) -> Int[np.ndarray, "n 2"]:
-    """Grids of the images of a block, in the epoch's order: the same draw of sides whatever the patches."""
+    """Grids of the images of a block; the resolutions are the same for every patch size."""
     return resolution.grids(generator(Purpose.RESOLUTION, seed, epoch, block), sizes, patch_size)
 
 
 def images_seen(epoch: int, count: int, start: int, end: int) -> Int[np.ndarray, " n"]:
-    """For the images from `start` to `end` in an epoch of `count`, how many came before since the run began.
+    """Number of images before each of the images `start` to `end` of an epoch of `count`, since the start of the run.
 
-    Choice: every image counts at its place in the order, whether or not it finds a place in a row, so that the
-    number follows from (seed, epoch) alone and a resumed run goes on exactly.
+    Choice: images in no row count too, so the number follows from (seed, epoch) alone and a resumed run continues
+    exactly.
     """
     return epoch * count + np.arange(start, end)
 
 
 def _rows(order: Int[np.ndarray, " n"], planned: ImagePlan, packing: Packing) -> list[list[int]]:
-    """Those of the images that fit, in rows."""
+    """Pack the images that fit."""
     order = order[planned.fits[order]]
     if not len(order):
         return []
@@ -191,16 +188,16 @@ def _in_steps(
     packing: Packing,
     step_rows: int,
 ) -> tuple[ImagePlan, list[list[int]]]:
-    """Rows of one step after the other, each step at the patch size drawn for the first of its images.
+    """Rows step by step, each step at the patch size drawn for its first image.
 
-    A step packs the next images that could fill it; those beyond its rows are queued, and come first in the next step.
+    A step packs the next images that can fill it; images beyond its rows are queued and packed first in the next step.
     """
     row_tokens, row_images = packing.shape
     step_tokens = step_rows * row_tokens
     at = cache(lambda patch: image_plan(np.tile(np.array(patch, np.int32), (count, 1))))
-    whole = np.zeros(count, np.int32)
+    zeros = np.zeros(count, np.int32)
     pairs = np.zeros((count, 2), np.int32)
-    planned = ImagePlan(pairs, pairs.copy(), whole, whole.copy(), np.zeros(count, bool))
+    planned = ImagePlan(pairs, pairs.copy(), zeros, zeros.copy(), np.zeros(count, bool))
     rows, queue, start = [], np.arange(0), 0
     while start < count or len(queue):
         end = min(count, start + step_rows * row_images - len(queue))
@@ -225,7 +222,7 @@ def _as_tables(
     packing: Packing,
     left_out: list[tuple[int, str]],
 ) -> Plan:
-    """Rows of places in the order as tables of images; those that fit but stand in no row are left out as well."""
+    """Tables of the rows; images that fit but are in no row are added to `left_out`."""
     _, row_images = packing.shape
     counts = np.fromiter(map(len, rows), np.int32, len(rows))
     used = np.arange(row_images) < counts[:, None]
@@ -233,7 +230,7 @@ def _as_tables(
     place[used] = np.fromiter(chain.from_iterable(rows), np.int32, counts.sum())
     surplus = planned.fits.copy()
     surplus[place[used]] = False
-    reason = f"its row held {row_images} images before it: {MORE_SLOTS}"
+    reason = f"its row already has {row_images} images: {MORE_SLOTS}"
     left_out = left_out + [(k, reason) for k in np.flatnonzero(surplus).tolist()]
     last = np.maximum.accumulate(np.where(used, np.arange(used.size).reshape(used.shape), 0).ravel())
     return Plan(
@@ -246,7 +243,7 @@ def _as_tables(
 
 
 def _grow_last(plan: Plan, row_tokens: int, longest_side: int) -> None:
-    """Enlarge, in place, the last image of each row where the row has room and positions reach as far."""
+    """Enlarge, in place, the last image of each row within the free tokens and the largest position."""
     rows = np.flatnonzero((plan.image_ids >= 0).any(-1))
     last = (plan.image_ids[rows] >= 0).sum(-1) - 1
     grids, kept = plan.grids[rows, last], plan.kept[rows, last]
@@ -257,7 +254,7 @@ def _grow_last(plan: Plan, row_tokens: int, longest_side: int) -> None:
 
 
 def _drop_less(plan: Plan, row_tokens: int) -> None:
-    """Close rows, in place, with tokens that were to be dropped."""
+    """Fill rows, in place, by dropping fewer tokens."""
     for r in np.flatnonzero(plan.kept.sum(-1) < row_tokens):
         plan.kept[r] = close_row(plan.kept[r], plan.grids[r].prod(-1), row_tokens)
 
@@ -271,7 +268,7 @@ def plan_evaluation(
     longest_side: int,
     dropping: Dropping = NOTHING,
 ) -> Plan:
-    """Every image once, by default with all its tokens, in the order of the manifest as far as packing allows."""
+    """Every image once, unshuffled, by default with all tokens."""
     return plan_epoch(
         sizes,
         seed=0,
@@ -302,15 +299,15 @@ def _why(planned: ImagePlan, image: int, row_tokens: int, longest_side: int) -> 
 
 @dataclass(frozen=True)
 class EpochPlans:
-    """The plans of all epochs: block `place` of the stream, any at any time, in any process."""
+    """Plans of all epochs, by number of the block in the stream; picklable."""
 
     source: Source
     sampling: dict[str, Any]
-    """Keyword arguments of `plan_epoch` that are the same in all epochs."""
+    """Keyword arguments of `plan_epoch` that are the same for all blocks."""
 
     @property
     def blocks(self) -> int:
-        """In how many blocks an epoch is planned."""
+        """Blocks per epoch."""
         return -(-len(self.source.manifest) // BLOCK)
 
     def __call__(self, place: int) -> Plan:
@@ -318,7 +315,7 @@ class EpochPlans:
         return plan_epoch(self.source.manifest.sizes, epoch=epoch, block=block, blocks=self.blocks, **self.sampling)
 
     def grids(self, place: int, patch: Patch) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, "n 2"]]:
-        """The images of a block in the epoch's order, and their grids in other patches at the sizes of the plan."""
+        """The images of a block, in shuffled order, and their grids at the planned resolutions and another patch size."""
         sizes, (epoch, block) = self.source.manifest.sizes, divmod(place, self.blocks)
         seed, resolution = self.sampling["seed"], self.sampling["resolution"]
         images = epoch_order(len(sizes), seed, epoch)[block_of(len(sizes), block, self.blocks)]
@@ -326,16 +323,16 @@ class EpochPlans:
 
     @property
     def key(self) -> str:
-        """The same for the same plans."""
-        what = self.source.manifest.digest, self.blocks, self.sampling
-        return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+        """Digest of everything the plans depend on."""
+        settings = self.source.manifest.digest, self.blocks, self.sampling
+        return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
 TOKEN_STEP = 32  # row lengths are multiples of this
 
 
 def round_up(tokens: int) -> int:
-    """The next row length."""
+    """The next multiple of TOKEN_STEP."""
     return -(-tokens // TOKEN_STEP) * TOKEN_STEP
 
 
@@ -346,7 +343,7 @@ def packing_at(
     patch: Patch,
     dropping: Dropping = NOTHING,
 ) -> Packing:
-    """`packing` with rows long enough for every image at this resolution, and a rule that loses none."""
+    """`packing` with rows long enough for every image at this resolution, and a rule that drops none."""
     rng = np.random.default_rng(0)
     tokens = resolution.grids(rng, sizes, patch).prod(-1)
     longest = int(kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(len(tokens)))).max())
@@ -356,7 +353,7 @@ def packing_at(
 
 
 def fill_last_batch(plan: Plan, rows: int) -> Plan:
-    """The plan with empty rows up to a multiple of `rows`."""
+    """The plan, padded with empty rows to a multiple of `rows`."""
     missing = -len(plan.image_ids) % rows
 
     def fill(table, value):

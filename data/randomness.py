@@ -1,4 +1,4 @@
-"""One stream of random numbers per purpose and place, the same in any process and at any time."""
+"""One random stream per purpose and place, reproducible in every process."""
 
 from enum import IntEnum
 
@@ -6,21 +6,21 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """First entry of every seed. NumPy takes [1, 1] and [1, 1, 0] for the same seed, so purposes must not be 0
-    and a purpose must always come with as many integers."""
+    """First entry of every seed. To NumPy [1, 1] and [1, 1, 0] are the same seed: no purpose is 0, and the number of
+    integers after a purpose is fixed."""
 
     ORDER = 1  # of images in an epoch: seed, epoch
-    RESOLUTION = 2  # seed, epoch
-    DROPPING = 3  # seed, epoch
-    IMAGE = 4  # crop, colours, kept tokens: seed, epoch, image
+    RESOLUTION = 2  # seed, epoch, block
+    DROPPING = 3  # seed, epoch, block
+    IMAGE = 4  # crop, colors, kept tokens: seed, epoch, image
     STRIP_DIGITS = 5  # seed, split
     STRIP_DIRECTION = 6  # seed, split
     STRIP_LIT = 7  # seed, split
     STRIP_GLYPHS = 8  # seed, split
     STRIP_STROKES = 9  # seed, split, image
-    PATCH_SIZE = 10  # seed, epoch
+    PATCH_SIZE = 10  # seed, epoch, block
 
 
 def generator(purpose: Purpose, *place: int) -> np.random.Generator:
-    """The stream of a purpose at a place."""
+    """The random stream of a purpose at a place: see the comments of `Purpose`."""
     return np.random.default_rng([purpose, *place])

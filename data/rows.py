@@ -1,4 +1,4 @@
-"""Packed rows by index: the plan turned into pixels."""
+"""Packed rows by index: decode, augment, resize, patchify, drop and pack the images of a planned row."""
 
 from dataclasses import dataclass
 from math import prod
@@ -23,29 +23,29 @@ from .stream import Epochs
 
 
 class Drawn(NamedTuple):
-    """One image of a row, as far as its target depends on it."""
+    """What was sampled for an image of a row and changes its target."""
 
     image_id: int
     partner_id: int = -1
-    """The image that was mixed in; −1 where none was."""
+    """The image mixed in; −1: none."""
     weight: float = 0.0
-    """The partner's share of the picture."""
+    """Weight of the partner in the mixed image."""
 
 
 class Pixels(NamedTuple):
-    """How a model reads pixels."""
+    """Format in which a model reads pixels."""
 
     patch: Patch
-    """The patch of its kernel."""
+    """Patch size of the kernel of the model, in pixels."""
     channels: int = 3
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
     interpolation: Interpolation | None = None
-    """Maps patches of every size to `patch`, so that they share rows; None leaves them as they are cut, all of a row at
-    one size."""
+    """Maps patches of every size to `patch`, so that they share rows; None: all patches of a row have one size and are
+    stored as they are."""
 
     def as_stored(self, patches: Num[np.ndarray, "T Q"], size: Patch) -> Num[np.ndarray, "T P"]:
-        """Patches of `size` as a row holds them: pixels as they are, or normalized and mapped."""
+        """Patches of `size` in the format of a row: raw pixels, or normalized and mapped to the size of the model."""
         if self.interpolation is None:
             return patches
         return base_patches(normalize(patches, self.mean, self.std), self.patch, size, self.interpolation)
@@ -53,9 +53,9 @@ class Pixels(NamedTuple):
 
 @dataclass
 class PlannedRows:
-    """Row g of the stream of all epochs, any g at any time, from any thread or process.
+    """Rows of all epochs by index, from any thread or process.
 
-    An image that cannot be decoded leaves its tokens as padding: its id stands in an empty slot.
+    The tokens of an image that cannot be decoded are padding; its id is kept in an empty slot.
     """
 
     source: Source
@@ -76,7 +76,7 @@ class PlannedRows:
         return self.draw(index)[0]
 
     def draw(self, index: int) -> tuple[Row, list[Drawn]]:
-        """Row g, and what was drawn for its images, slot by slot."""
+        """Row `index`, and what was sampled for its images, slot by slot."""
         epoch, plan, r = self.epochs.locate(int(index))
         return self.load(epoch, plan.image_ids[r], plan.grids[r], plan.kept[r], plan.patch_sizes[r])
 
@@ -88,7 +88,7 @@ class PlannedRows:
         kept: Int[np.ndarray, " I"],
         patch_sizes: Int[np.ndarray, "I 2"],
     ) -> tuple[Row, list[Drawn]]:
-        """Read, resize, cut, drop and place the images of one row."""
+        """Read, augment, resize, patchify, drop and pack the images of one row."""
         bad, tokens, drawn = [], [], []
         for i in np.flatnonzero(image_ids >= 0):
             patch = int(patch_sizes[i, 0]), int(patch_sizes[i, 1])
@@ -105,7 +105,7 @@ class PlannedRows:
         return row, drawn
 
     def nothing(self, patch: Int[np.ndarray, " 2"]) -> Tokens:
-        """No token, of the right shape."""
+        """An image of zero tokens, for a row without images."""
         size = int(patch[0]), int(patch[1])
         pixels = np.zeros((1, self.pixels.channels * prod(size)), self.source.manifest.dtype)
         none = self.pixels.as_stored(pixels, size)[:0]
@@ -114,19 +114,19 @@ class PlannedRows:
     def tokens(
         self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int, patch: Patch
     ) -> tuple[Tokens, Drawn]:
-        """One image as tokens, the same whatever row it stands in.   Raises BadImage."""
+        """The tokens of one image, independent of its row.   Raises BadImage."""
         rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
         picture, how = self.picture(rng, image_id, (int(grid[0]) * patch[0], int(grid[1]) * patch[1]))
         patches, coords, _ = patchify(picture, patch)
         if kept < len(patches):
-            stay = self.token_selection.sample(rng, patches, kept)
-            patches, coords = patches[stay], coords[stay]
+            selected = self.token_selection.sample(rng, patches, kept)
+            patches, coords = patches[selected], coords[selected]
         return Tokens(self.pixels.as_stored(patches, patch), coords, np.asarray(grid, np.int32)), how
 
     def picture(
         self, rng: np.random.Generator, image_id: int, size: tuple[int, int]
     ) -> tuple[Num[np.ndarray, "h w C"], Drawn]:
-        """One image at its planned size (height, width), perhaps with another one mixed in."""
+        """One augmented image at its planned size (height, width)."""
         options, box = self.augment, self.frame(image_id)
         if options is None:
             return self.region(image_id, box, size), Drawn(image_id)
@@ -138,7 +138,7 @@ class PlannedRows:
     def with_partner(
         self, rng: np.random.Generator, pixels: Num[np.ndarray, "h w C"], image_id: int, mixing: Mix, options: Augment
     ) -> tuple[Num[np.ndarray, "h w C"], Drawn]:
-        """Mixed with a random image of the set; unchanged where that one cannot be read."""
+        """Mix an image with a random partner; the image is unchanged where the partner cannot be read."""
         partner = int(rng.integers(len(self.source.manifest)))
         size = pixels.shape[0], pixels.shape[1]
         box = crop_box(rng, fit_box(rng, self.frame(partner), size), options)
@@ -155,7 +155,7 @@ class PlannedRows:
         return 0, 0, width, height
 
     def region(self, image_id: int, box: Box, size: tuple[int, int]) -> Num[np.ndarray, "h w C"]:
-        """A part of an image at `size`, decoded no larger than that needs.   Raises BadImage."""
+        """A box of an image resized to `size`, decoded no larger than needed.   Raises BadImage."""
         shrink = self.decoding.shrink(box, size)
         image = self.source.image(image_id, shrink)
         if image.shape[:2] != tuple(self.source.manifest.sizes[image_id]):

@@ -1,4 +1,4 @@
-"""The rows of all epochs in one line, and how many each of its blocks has."""
+"""Rows of all epochs by one index, and the number of rows of each block."""
 
 import bisect
 import threading
@@ -14,22 +14,22 @@ from .plan import Plan
 
 @dataclass(frozen=True)
 class BlockCounts:
-    """How many rows each block has, in a file, so that a run that continues need not plan the blocks before.
+    """Row counts of blocks in a file, so that a resumed run need not plan earlier blocks.
 
-    A line for each block, from whichever process planned it first; several at once do no harm.
+    One line per block, written by the first process that plans it; concurrent writers do no harm.
     """
 
     path: Path
     key: str
-    """Of all that the plans follow from: lines with another key say nothing about them."""
+    """Digest of everything the plans depend on; lines with another key are ignored."""
 
     def rows(self) -> dict[int, int]:
-        """By block, as far as is known; a line that is not what was written is passed over, and its block counted again."""
+        """Known row counts by block; damaged lines are ignored and their blocks counted again."""
         lines, _ = read_lines(self.path)
         return {block: rows for key, block, rows in lines if key == self.key}
 
     def add(self, block: int, rows: int) -> None:
-        """Write a block that is not there. A failure costs time, not the run: the block is counted again."""
+        """Append the count of a new block. Failure to write is ignored: the block is counted again."""
         with suppress(OSError):
             if block not in self.rows():
                 with self.path.open("a") as file:
@@ -37,10 +37,10 @@ class BlockCounts:
 
 
 class Epochs:
-    """Every row of every epoch, each epoch in so many blocks: `plan` makes the k-th block of the stream.
+    """Rows of all epochs, `blocks` blocks per epoch; `plan(k)` plans block k of the stream.
 
-    Plans are made when needed, by one thread at a time; two are kept. Blocks before the one that is needed are planned
-    as well, to count their rows, unless a counts knows them.
+    Plans are made on demand, by one thread at a time; the last two are kept. Earlier blocks are planned too, to count
+    their rows, unless `counts` has them.
     """
 
     def __init__(self, plan: Callable[[int], Plan], blocks: int = 1, counts: BlockCounts | None = None):
@@ -48,7 +48,7 @@ class Epochs:
         self.blocks = blocks
         self.counts = counts
         self.known = counts.rows() if counts else {}
-        self.firsts = [0]  # the first row of each block that was counted, and of the next
+        self.firsts = [0]  # first row of each counted block and of the next one
         self.kept: dict[int, Plan] = {}
         self.lock = threading.Lock()
 
@@ -59,9 +59,9 @@ class Epochs:
         self.__init__(*state)
 
     def locate(self, index: int) -> tuple[int, Plan, int]:
-        """Epoch, the plan of the block, and the row in it, of row `index` of the stream.
+        """Epoch, plan of the block, and row within that plan, of row `index` of the stream.
 
-        A block in which no image fits has no row.   Raises DataError where that is so of a whole epoch.
+        A block in which no image fits has no rows.   Raises DataError if an epoch has no rows.
         """
         with self.lock:
             while self.firsts[-1] <= index:
@@ -75,7 +75,7 @@ class Epochs:
             return self._planned(block)
 
     def _count(self) -> None:
-        """The rows of one more block."""
+        """Count the rows of the next block."""
         block = len(self.firsts) - 1
         rows = self.known[block] if block in self.known else len(self._planned(block).image_ids)
         if self.counts and block not in self.known:

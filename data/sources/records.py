@@ -115,7 +115,7 @@ def scaled(sizes: Int[np.ndarray, "N 2"], side: int, longest: bool) -> Int[np.nd
     return np.maximum(1, np.rint(sizes * np.minimum(1, side / reference)[:, None])).astype(np.int32)
 
 
-def stretches(count: int, most: int = FILE_RECORDS) -> list[range]:
+def shard_ranges(count: int, most: int = FILE_RECORDS) -> list[range]:
     """Images of each file."""
     return [range(start, min(start + most, count)) for start in range(0, count, most)]
 

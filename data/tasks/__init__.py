@@ -1,11 +1,11 @@
-"""The data's side of each task: targets of a row by the plan alone, scores of predictions.
+"""Data side of each task: targets of a row, scores of predictions.
 
-    task.py         what every task asks of the data
+    task.py         interface of a task
     classify.py     one class per image
     multi_label.py  a set of classes per image
-    distill.py      the logits of a teacher
+    distill.py      the row that a teacher reads
 
-Keys of the table are the names of the tasks' configurations, as in `reference/tasks` and `navit_eqx/tasks`.
+Keys of TASKS are the class names of task configurations in `navit_eqx/tasks/config.py`.
 """
 
 from .classify import Classify

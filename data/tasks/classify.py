@@ -15,7 +15,7 @@ from .task import DataTask, in_slots
 
 
 class Classify(DataTask):
-    """Labels of the manifest."""
+    """Targets are the labels of the manifest and of mixed-in partners."""
 
     metric = "accuracy"
 
@@ -37,7 +37,7 @@ class Classify(DataTask):
     def metrics(
         self, outputs: Float[np.ndarray, "N Y"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
     ) -> dict[str, float]:
-        """The share of images whose label is among the five highest logits, where there are more than five classes."""
+        """Top-5 accuracy, where there are more than five classes."""
         if outputs.shape[-1] <= 5 or not len(image_ids):
             return {}
         return {"top_5": float(in_top(outputs, manifest.labels[image_ids], 5).mean())}
@@ -48,4 +48,4 @@ class Classify(DataTask):
 
     def check(self, manifest: Manifest) -> None:
         if manifest.labels.ndim != 1:
-            raise DataError(f"{manifest.where} has a set of labels for each image: --task multilabel learns sets")
+            raise DataError(f"{manifest.where} has a set of labels per image: use --task multilabel")

@@ -1,4 +1,4 @@
-"""The logits of a teacher: rows in pairs, with the same pictures in the same slots, for student and teacher."""
+"""Distillation: pairs of rows for student and teacher, with the same images in the same slots."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,42 +23,42 @@ from .task import Lengths
 
 
 class Targets(NamedTuple):
-    """The row that the teacher reads, with the same images in the same slots."""
+    """The row of the teacher, with the same images in the same slots."""
 
     teacher_row: Row
 
 
 @dataclass(frozen=True)
 class TeacherBudget:
-    """All tokens of every image, at its drawn resolution, in patches and rows of the teacher's own.
+    """Row budget for a teacher that reads all tokens of every image, at its own patch size and row length.
 
-    Choice: a teacher drops no token, so that what it says is the best it knows.
+    Choice: the teacher drops no tokens, for its best predictions.
     """
 
     patch: Patch
     row_tokens: int
     longest_side: int
-    """The largest grid side that has a position."""
+    """Largest grid side with a position in the teacher."""
 
     def tokens(
         self, kept: Int[np.ndarray, " N"], grids_at: Callable[[PatchSize], Int[np.ndarray, "N 2"]], row_tokens: int
     ) -> Int[np.ndarray, " N"]:
-        """Tokens of a student's row that each image takes so that the teacher's row holds its share too:
-        max(k, ⌈n T / T'⌉) for k tokens of the student's T and n of the teacher's T'; T + 1 where the teacher cannot
-        see the image.
+        """Tokens of a student's row that each image takes, so that the teacher's row holds the image too:
+        max(k, ⌈n T / T'⌉) for k of T tokens of the student and n of T' tokens of the teacher; T + 1 where the teacher
+        cannot read the image.
 
-        Choice: one number for both rows, so that every packing rule stays as it is; it wastes places where images
-        differ in which of the two they fill.
+        Choice: one number for both rows keeps the packing rules unchanged; it wastes tokens where some images fill
+        the student's row and others the teacher's.
         """
         grids = grids_at(self.patch)
         tokens = grids.prod(-1, dtype=np.int64)
-        seen = (tokens <= self.row_tokens) & (grids.max(-1) <= self.longest_side)
+        readable = (tokens <= self.row_tokens) & (grids.max(-1) <= self.longest_side)
         taken = np.maximum(kept, -(-tokens * row_tokens // self.row_tokens))
-        return np.where(seen, taken, row_tokens + 1)
+        return np.where(readable, taken, row_tokens + 1)
 
 
 class Distill(Classify):
-    """No labels in training; a student is judged by them all the same."""
+    """Targets are the rows of the teacher; scores of the student still come from the labels."""
 
     def __init__(
         self,
@@ -76,18 +76,18 @@ class Distill(Classify):
 
     @property
     def budget(self) -> TeacherBudget:  # pyright: ignore[reportIncompatibleVariableOverride]
-        assert self.row_tokens is not None, "chosen from the data before anything is planned"
+        assert self.row_tokens is not None, "task.row_tokens is auto: call `harness.resolve.resolve` first"
         return TeacherBudget(self.patch, self.row_tokens, self.longest_side)
 
     def resolve(self, lengths: Lengths) -> tuple[dict[str, Any], list[str]]:
-        """The row length of the teacher for which images cost least."""
+        """The row length of the teacher with the lowest cost per image."""
         if self.row_tokens is not None:
             return {}, []
         tokens, longest = lengths.tokens_in(self.patch)
         self.row_tokens = teacher_row_tokens(lengths, tokens, longest, self.sizes)
         note = (
             f"task.row_tokens = {self.row_tokens}: in patches of {self.patch[0]} x {self.patch[1]} the teacher reads "
-            f"{tokens.mean():.0f} tokens of an image where the student reads {lengths.kept.mean():.0f}"
+            f"{tokens.mean():.0f} tokens per image, the student {lengths.kept.mean():.0f}"
         )
         return {"row_tokens": self.row_tokens}, [note]
 
@@ -99,7 +99,7 @@ class Distill(Classify):
         return PairedRows(rows, replace(rows, epochs=epochs, pixels=pixels, row_tokens=budget.row_tokens))
 
     def targets(self, drawn: Sequence[Drawn], manifest: Manifest, slots: int) -> Any:
-        raise NotImplementedError("a pair of rows is read at once: see `batches`")
+        raise NotImplementedError("pairs of rows are read together: use `batches`")
 
 
 def replace_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -107,11 +107,10 @@ def replace_channels(pixels: Pixels, channels: int) -> Pixels:
 
 
 def teacher_row_tokens(lengths: Lengths, tokens: Int[np.ndarray, " N"], longest: int, sizes: dict[str, Any]) -> int:
-    """Tokens T' of a teacher's row, at least as many as the longest image has, for which the images cost least.
+    """Tokens T' of a teacher's row with the lowest cost per image, at least the tokens of the longest image.
 
-    Choice: a set of images needs rows as Σ max(k / T, n / T'), k tokens for the student and n for the teacher, and a
-    pair of rows costs the FLOPs of three forward passes of the student, for it is also run backwards, and of one of
-    the teacher.
+    Choice: images need Σ max(k / T, n / T') rows, for k tokens of the student and n of the teacher; a pair of rows
+    costs three forward passes of the student (one forward, one backward) and one of the teacher.
     """
     forward = lambda sizes, row_tokens: row_flops([], row_tokens, lengths.row_images, **sizes)[1]
     shortest, once = round_up(longest), 3 * forward(lengths.sizes, lengths.row_tokens)
@@ -126,11 +125,11 @@ def teacher_row_tokens(lengths: Lengths, tokens: Int[np.ndarray, " N"], longest:
 
 @dataclass(frozen=True)
 class TeacherPlans:
-    """The plan of a block for the teacher: the same images in the same slots, each with all its tokens."""
+    """Plans of blocks for the teacher: the same images in the same slots, each with all its tokens."""
 
     budget: TeacherBudget
     epochs: Epochs
-    """Of the student."""
+    """Epochs of the student."""
     plans: EpochPlans
 
     def __call__(self, place: int) -> Plan:
@@ -140,17 +139,17 @@ class TeacherPlans:
 
 
 def plan_for_teacher(patch: Patch, plan: Plan, images: Int[np.ndarray, " n"], grids: Int[np.ndarray, "n 2"]) -> Plan:
-    """The same images in the same slots, each of `images` at its grid, with all tokens."""
+    """`plan` for the teacher: the same images in the same slots, at `grids`, with all tokens."""
     order = np.argsort(images)
     place = order[np.searchsorted(images, plan.image_ids, sorter=order)]
-    seen = np.where(plan.image_ids[..., None] >= 0, grids[place], 0).astype(np.int32)
+    in_slots = np.where(plan.image_ids[..., None] >= 0, grids[place], 0).astype(np.int32)
     sizes = np.broadcast_to(np.array(patch, np.int32), plan.patch_sizes.shape)
-    return plan._replace(grids=seen, kept=seen.prod(-1).astype(np.int32), patch_sizes=sizes)
+    return plan._replace(grids=in_slots, kept=in_slots.prod(-1).astype(np.int32), patch_sizes=sizes)
 
 
 class ReadOnce:
-    """A source for one pair of rows, of which each image is read once, unreadable ones too: both rows then hold the
-    same images, even where a disk fails between the two."""
+    """A source that reads each image once, for one pair of rows: both rows hold the same images even where a read fails
+    in between."""
 
     def __init__(self, source: Source):
         self.source = source
@@ -172,10 +171,10 @@ class ReadOnce:
 
 @dataclass
 class PairedRows:
-    """Pair g of the stream of all epochs, any g at any time.
+    """Pairs of rows for student and teacher by index.
 
-    What is random about a picture (crop, colors, partner) follows from its seed, epoch and id, in shares of its sides.
-    So both rows hold the same picture, each drawn from the image at its own size.
+    Augmentation follows from seed, epoch and image id, relative to the sides of the image. So both rows hold the same
+    augmented image, each at its own size.
     """
 
     student: PlannedRows

@@ -14,7 +14,7 @@ from .task import DataTask, in_slots
 
 
 class MultiLabel(DataTask):
-    """Label sets of the manifest; a single label is a set of one."""
+    """Targets are the label sets of the manifest; a single label is a set of one."""
 
     metric = "precision_at_1"
 
@@ -30,7 +30,7 @@ class MultiLabel(DataTask):
     def scores(
         self, outputs: Float[np.ndarray, "N Y"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
     ) -> Float[np.ndarray, " N"]:
-        """1 where the class with the highest logit is one of the image's, else 0."""
+        """1 where the class with the highest logit is one of the labels, else 0."""
         return precision_at_1(outputs, self.truth(image_ids, manifest)).astype(float)
 
     def metrics(
@@ -45,5 +45,5 @@ class MultiLabel(DataTask):
 
 
 def label_sets(manifest: Manifest) -> Int[np.ndarray, "N M"]:
-    """The labels of every image, filled up with −1."""
+    """The label set of every image, padded with −1."""
     return manifest.labels.reshape(len(manifest), -1)

@@ -1,4 +1,4 @@
-"""What every task asks of the data: targets of a row, and scores of predictions."""
+"""Interface of the data side of a task: targets of a row, scores of predictions."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from ..rows import Drawn, PlannedRows
 
 @runtime_checkable
 class Batches(Protocol):
-    """Batch g of the stream of all epochs, of one row each."""
+    """Batches of one row each, by index of the row in the stream of all epochs."""
 
     def __len__(self) -> int: ...
 
@@ -26,50 +26,51 @@ class Batches(Protocol):
 
 @runtime_checkable
 class Lengths(Protocol):
-    """What a run knows of the tokens of its images, by which a task may choose what was left open."""
+    """Statistics of the tokens of the images, from which a task may resolve automatic options."""
 
     kept: Int[np.ndarray, " N"]
     row_tokens: int
     row_images: int
     sizes: dict[str, Any]
-    """Of the model, for formulas of cost."""
+    """Sizes of the model, for formulas of cost."""
 
     def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " N"], int]:
-        """Tokens of every image in other patches, and the most that one can have."""
+        """Tokens of every image at another patch size, and the largest number an image can have."""
         ...
 
 
 class DataTask(abc.ABC):
-    """The data's side of a task. One is made for a run, and travels to worker processes by pickle."""
+    """Data side of a task. One instance per run; worker processes get it by pickle."""
 
     metric: ClassVar[str]
-    """Name of the mean score."""
+    """Name of the mean score in tables and logs."""
     budget: Budget | None = None
+    """Tokens of a row that each image takes; None: the tokens kept."""
 
     def __init__(self, **known: Any):  # noqa: B027
         """`known` is `PreparedTask.data`."""
 
     @abc.abstractmethod
     def targets(self, drawn: Sequence[Drawn], manifest: Manifest, slots: int) -> Any:
-        """Targets of a row, from what was drawn for its images, slot by slot."""
+        """Targets of a row, from what was sampled for its images, slot by slot."""
 
     @abc.abstractmethod
     def scores(
         self, outputs: Num[np.ndarray, "N *n"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
     ) -> Float[np.ndarray, " N"]:
-        """One number for each image, the more the better; their mean is `metric`."""
+        """One score per image, higher is better; their mean is `metric`."""
 
     def metrics(
         self, outputs: Num[np.ndarray, "N *n"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
     ) -> dict[str, float]:
-        """Other measures of all images together."""
+        """Further metrics over all images, by name."""
         return {}
 
     def check(self, manifest: Manifest) -> None:  # noqa: B027
-        """Raises DataError where the images lack what the task needs."""
+        """Raises DataError where the labels do not suit the task."""
 
     def resolve(self, lengths: Lengths) -> tuple[dict[str, Any], list[str]]:
-        """Fields of the task's configuration that the data decide, and a note on each."""
+        """Automatic fields of the task configuration, resolved from the data, and a note on each."""
         return {}, []
 
     def batches(self, rows: PlannedRows) -> Batches:
@@ -79,7 +80,7 @@ class DataTask(abc.ABC):
 
 @dataclass
 class TargetRows:
-    """Rows and targets made from what was drawn for their images."""
+    """Rows with targets made from what was sampled for their images."""
 
     rows: PlannedRows
     targets: Callable[[Sequence[Drawn], Manifest, int], Any]
@@ -93,7 +94,7 @@ class TargetRows:
 
 
 def in_slots(values: Sequence[Any], slots: int, empty: Any, dtype: type) -> np.ndarray:
-    """Values of the images of a row, slot by slot; `empty` where a slot has none."""
+    """Values of the images of a row as an array over slots; `empty` in empty slots."""
     shape = np.shape(empty)
     table = np.full((slots, *shape), empty, dtype)
     if len(values):
