@@ -315,7 +315,7 @@ class EpochPlans:
         return plan_epoch(self.source.manifest.sizes, epoch=epoch, block=block, blocks=self.blocks, **self.sampling)
 
     def grids(self, place: int, patch: Patch) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, "n 2"]]:
-        """The images of a block, in shuffled order, and their grids at the planned resolutions and another patch size."""
+        """The images of a block, shuffled, and their grids at the planned resolutions and another patch size."""
         sizes, (epoch, block) = self.source.manifest.sizes, divmod(place, self.blocks)
         seed, resolution = self.sampling["seed"], self.sampling["resolution"]
         images = epoch_order(len(sizes), seed, epoch)[block_of(len(sizes), block, self.blocks)]

@@ -204,7 +204,7 @@ def test_files_must_agree_on_what_a_label_is(tmp_path):
 
 def test_what_is_no_parquet_file_is_named(tmp_path):
     (tmp_path / "train.parquet").write_bytes(b"<html>404</html>")
-    with pytest.raises(DataError, match="train.parquet cannot be read as parquet.*download it anew"):
+    with pytest.raises(DataError, match="train.parquet cannot be read as parquet.*download it again"):
         Parquet().open(str(tmp_path), "train")
 
 

@@ -152,12 +152,12 @@ def test_a_file_changed_after_it_was_measured_is_set_aside(split_root):
         source.image(0)
 
 
-@pytest.mark.parametrize("rule", range(len(measured.RULES)))
+@pytest.mark.parametrize("rule", range(len(measured.LIMITS)))
 def test_other_rules_measure_again(split_root, monkeypatch, rule):
     before = ImageFolder(split_root, "train").manifest
-    rules = [*measured.RULES]
+    rules = [*measured.LIMITS]
     rules[rule] = "other"
-    monkeypatch.setattr(measured, "RULES", rules)
+    monkeypatch.setattr(measured, "LIMITS", rules)
     again = []
     monkeypatch.setattr(measured, "measure", lambda *a, real=measured.measure: again.append(1) or real(*a))
     assert ImageFolder(split_root, "train").manifest.digest == before.digest and again

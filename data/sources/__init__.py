@@ -1,13 +1,17 @@
-"""Where images come from.
+"""Sources of images.
 
-source.py           what every source is; images in memory
-folder.py           a folder of images, one class per sub-folder
-parquet.py          encoded images in parquet files; parquet_columns.py reads their columns
+source.py           interface of a source; arrays in memory
+digits.py           embedded digit strips
+folder.py           a folder of images, one class per subfolder
+label_sets.py       a folder of images with a table of label sets
+layout.py           splits, classes and files of a folder
+parquet.py          encoded images in parquet files
+parquet_columns.py  columns of parquet files, checked
 records.py          decoded images in ArrayRecord files, written by `data/cache.py`
-digits.py           the embedded digit strips
-decode.py           bytes → upright pixels, or a reason
-measured.py         sizes from headers, cached between runs
-memory.py           decoded images kept in memory
+measured.py         image sizes from headers, cached between runs
+decode.py           bytes → upright pixels
+bands.py            images with any number of channels
+memory.py           decoded images cached in memory
 """
 
 from .digits import Digits as Digits

@@ -1,6 +1,6 @@
-"""Images of any number of channels: NumPy files, and TIFF files with a page for each channel.
+"""Images with any number of channels: NumPy files, and TIFF files with one page per channel.
 
-Values: uint8 as they are, uint16 as x / 32767.5 − 1, floats as they are, for they count as normalized already.
+Values: uint8 unchanged, uint16 as x / 32767.5 − 1, floats unchanged, since they are taken as normalized.
 """
 
 import io
@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 
 from ..errors import BadImage
 
-MAX_PIXELS = 64_000_000  # of one channel
+MAX_PIXELS = 64_000_000  # per channel
 ARRAY = b"\x93NUMPY"
 DTYPES = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16", "F": "float32"}  # of the pages of a TIFF, by mode
 
@@ -23,13 +23,13 @@ def is_array(data: bytes) -> bool:
 
 
 def array_header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of a NumPy file, without its numbers.   Raises BadImage."""
+    """Shape and dtype of a NumPy file, from its header alone.   Raises BadImage."""
     try:
         if not data.startswith(ARRAY):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 names = archive.namelist()
                 if len(names) != 1:
-                    raise BadImage(f"holds {len(names)} arrays: save one image a file")
+                    raise BadImage(f"holds {len(names)} arrays: save one image per file")
                 with archive.open(names[0]) as member:
                     data = member.read(4096)
         file = io.BytesIO(data)
@@ -37,13 +37,13 @@ def array_header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
         shape, _, dtype = read[np.lib.format.read_magic(file)[0]](file)
     except BadImage:
         raise
-    except Exception as error:  # parsers raise whatever they meet
-        raise BadImage(f"is no NumPy file, {error or type(error).__name__}: save it anew with numpy.save") from None
+    except Exception as error:  # parsers raise exceptions of any kind
+        raise BadImage(f"is no NumPy file, {error or type(error).__name__}: save it again with numpy.save") from None
     return shape, dtype
 
 
 def bands_header(data: bytes, channels: int) -> tuple[int, int, np.dtype]:
-    """Height, width and dtype of an image of so many channels.   Raises BadImage."""
+    """Height, width and dtype of an image, from its header alone.   Raises BadImage."""
     if is_array(data):
         shape, dtype = array_header(data)
         height, width = checked_shape(shape, channels)
@@ -61,7 +61,7 @@ def bands_header(data: bytes, channels: int) -> tuple[int, int, np.dtype]:
 
 
 def read_bands(data: bytes, channels: int) -> Num[np.ndarray, "h w C"]:
-    """An image of so many channels.   Raises BadImage."""
+    """Decode an image of `channels` channels.   Raises BadImage."""
     height, width, _ = bands_header(data, channels)
     try:
         if is_array(data):
@@ -73,7 +73,7 @@ def read_bands(data: bytes, channels: int) -> Num[np.ndarray, "h w C"]:
         pixels = scaled(array.reshape(height, width, channels))
     except BadImage:
         raise
-    except Exception as error:  # decoders raise whatever they meet
+    except Exception as error:  # decoders raise exceptions of any kind
         raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from error
     if not np.isfinite(pixels).all():
         raise BadImage("holds numbers that are not finite: mend or remove it")
@@ -81,7 +81,7 @@ def read_bands(data: bytes, channels: int) -> Num[np.ndarray, "h w C"]:
 
 
 def scaled(pixels: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
-    """uint8 as it is, uint16 as x / 32767.5 − 1, floats as float32."""
+    """uint8 unchanged, uint16 as x / 32767.5 − 1, floats as float32."""
     if pixels.dtype == np.uint8:
         return pixels
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
@@ -90,7 +90,7 @@ def scaled(pixels: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
 
 
 def checked_shape(shape: tuple[int, ...], channels: int) -> tuple[int, int]:
-    """Height and width of an array h w C, or h w where C is 1.   Raises BadImage."""
+    """Height and width of an array of shape h w C, or h w where C is 1.   Raises BadImage."""
     if len(shape) == 2 and channels == 1:
         shape = (*shape, 1)
     if len(shape) != 3 or shape[2] != channels or min(shape) < 1:
@@ -103,8 +103,8 @@ def opened(data: bytes, channels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
         pages = getattr(image, "n_frames", 1)
-    except Exception as error:  # parsers raise whatever they meet
-        raise BadImage(f"is no TIFF file of pages, {error or type(error).__name__}: save it anew") from error
+    except Exception as error:  # parsers raise exceptions of any kind
+        raise BadImage(f"is no TIFF file of pages, {error or type(error).__name__}: save it again") from error
     if pages != channels:
         raise BadImage(f"has {pages} pages, the model reads {channels} channels: save one page per channel")
     return image

@@ -1,10 +1,10 @@
-"""Digit strips, the embedded data set: real handwritten digits, one of them highlighted; the label is that digit.
+"""Digit strips, the embedded data set: handwritten digits, one of them highlighted; the label is that digit.
 
-K = 1…8 digits stand in a row or a column, so images run from 8:1 to 1:8, and every digit keeps its size
-whatever K is: a model that sees native aspect ratios reads them all alike; squeezed to a square they blur.
+An image is a row or a column of K = 1…8 digits, so aspect ratios range from 8:1 to 1:8. Digits have the same size for
+every K at the native aspect ratio; squashed to a square they blur.
 
 Digits: "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI Machine Learning Repository,
-by way of `sklearn.datasets.load_digits`. Training and test strips share no glyph.
+from `sklearn.datasets.load_digits`. Training and test strips share no glyph.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ MOST = 8  # digits in a strip
 FIRST_TEST_GLYPH = 1437
 TRAIN_ODDS = (0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05)  # of K = 1…8; the test set draws K uniformly
 HORIZONTAL = 0.6  # share of rows; the rest are columns
-PAPER, LIT = 0.05, 0.4  # brightness behind a digit, and behind the highlighted one
+PAPER, LIT = 0.05, 0.4  # brightness of the background of a digit, and of the highlighted digit
 GLYPH_HEIGHT = (14.0, 20.0)  # pixels
-TURN, SHEAR, SHIFT = 0.25, 0.25, 1.5  # radians, slope, pixels: how far a glyph is disturbed either way
+ROTATION, SHEAR, SHIFT = 0.25, 0.25, 1.5  # radians, slope, pixels: largest change of a glyph either way
 
 
 @lru_cache
@@ -38,7 +38,7 @@ def glyphs() -> tuple[Float[np.ndarray, "G 8 8"], Int[np.ndarray, " G"]]:
 
 
 class DigitStrips:
-    """Strips drawn from their index: endless, random access, nothing stored but a few integers each."""
+    """Strips drawn on demand from their index; only a few integers are stored for each."""
 
     def __init__(self, split: str, count: int, seed: int):
         self.made_of = split, count, seed
@@ -46,7 +46,7 @@ class DigitStrips:
         self.key = [seed, int(training)]
         self.pool = np.arange(len(glyphs()[1]))
         self.pool = self.pool[:FIRST_TEST_GLYPH] if training else self.pool[FIRST_TEST_GLYPH:]
-        # One stream per property keeps a strip the same for any count.
+        # With one random stream per property, a strip is the same for any count.
         purposes = (Purpose.STRIP_DIGITS, Purpose.STRIP_DIRECTION, Purpose.STRIP_LIT)
         draw = [generator(p, *self.key).random(count) for p in purposes]
         odds = TRAIN_ODDS if training else (1 / MOST,) * MOST
@@ -66,29 +66,29 @@ class DigitStrips:
         )
 
     def __reduce__(self):
-        """A worker draws the tables anew: 30 MB less to send, for 300,000 strips."""
+        """Pickle the arguments alone; a worker samples the tables again (30 MB for 300,000 strips)."""
         return DigitStrips, self.made_of
 
     def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
-        """Strip `index`, drawn."""
+        """Draw strip `index`."""
         count = self.digits[index]
         rng = generator(Purpose.STRIP_STROKES, *self.key, index)
         cells = draw_glyphs(rng, glyphs()[0][self.pool[self.chosen[index, :count]]])
         paper = np.where(np.arange(count) == self.lit[index], LIT, PAPER)[:, None, None]
         cells = paper + (1 - paper) * cells
-        grey = np.concatenate(cells, axis=1 if self.horizontal[index] else 0)
-        return np.repeat((255 * grey).round().astype(np.uint8)[..., None], 3, axis=-1)
+        gray = np.concatenate(cells, axis=1 if self.horizontal[index] else 0)
+        return np.repeat((255 * gray).round().astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def draw_glyphs(rng: np.random.Generator, ink: Float[np.ndarray, "N 8 8"]) -> Float[np.ndarray, "N cell cell"]:
-    """Each glyph in a cell of its own, resized, turned, sheared and shifted at random; bilinear."""
+    """Draw each glyph into a cell, resized, rotated, sheared and shifted at random; bilinear."""
     n = len(ink)
     height, breadth = rng.uniform(*GLYPH_HEIGHT, (2, n, 1, 1))
-    turn, shear = rng.uniform(-1, 1, (2, n, 1, 1)) * np.array([TURN, SHEAR]).reshape(2, 1, 1, 1)
+    angle, shear = rng.uniform(-1, 1, (2, n, 1, 1)) * np.array([ROTATION, SHEAR]).reshape(2, 1, 1, 1)
     shift_y, shift_x = rng.uniform(-SHIFT, SHIFT, (2, n, 1, 1))
     y, x = np.mgrid[:CELL, :CELL] - (CELL - 1) / 2
     y, x = y - shift_y, x - shift_x
-    y, x = np.cos(turn) * y - np.sin(turn) * x, np.sin(turn) * y + np.cos(turn) * x
+    y, x = np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
     x = x + shear * y
     return _bilinear(ink, y * 8 / height + 3.5, x * 8 / breadth + 3.5)
 
@@ -96,7 +96,7 @@ def draw_glyphs(rng: np.random.Generator, ink: Float[np.ndarray, "N 8 8"]) -> Fl
 def _bilinear(
     ink: Float[np.ndarray, "N 8 8"], y: Float[np.ndarray, "N h w"], x: Float[np.ndarray, "N h w"]
 ) -> Float[np.ndarray, "N h w"]:
-    """Read `ink` at real coordinates; 0 outside."""
+    """Interpolate `ink` at real coordinates; 0 outside."""
     framed = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
     y, x = np.clip(y + 1, 0, 8.999), np.clip(x + 1, 0, 8.999)
     top, left = y.astype(int), x.astype(int)
@@ -109,11 +109,14 @@ def _bilinear(
 
 @dataclass(frozen=True)
 class Digits:
-    """The embedded digit strips."""
+    """Embedded digit strips."""
 
     train_images: int = 300_000
+    """Number of training images."""
     val_images: int = 2_000
+    """Number of validation images."""
     seed: int = 0
+    """Seed of the images, independent of the seed of the run."""
 
     def __post_init__(self):
         check_in("[1, 2147483647]", train_images=self.train_images, val_images=self.val_images)

@@ -1,6 +1,6 @@
-"""A folder of images, one class per sub-folder.
+"""A folder of images, one class per subfolder.
 
-Sources travel to worker processes by pickle: they hold paths, not open files.
+Worker processes get sources by pickle, so sources hold paths, not open files.
 """
 
 import os
@@ -20,8 +20,8 @@ from .source import Source, existing
 
 @dataclass(frozen=True)
 class Folder:
-    """ROOT/train/<class>/* and ROOT/val/<class>/*, or test/; without them a tenth of each class is held out; without
-    train/ the classes are the folders of ROOT. Names of splits in any case, Training/ and seg_train/ as well."""
+    """A folder of images: ROOT/train/<class>/* and ROOT/val/<class>/* (or test/), or ROOT/<class>/*. Without a
+    validation split, a tenth of each class is held out. Names of splits are matched loosely: Training/, seg_train/."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
@@ -76,7 +76,7 @@ class ImageFolder:
 
 
 def folder_of(root: Path, splits: dict[str, Path], split: str) -> Path:
-    """Where the images of a split lie.   Raises DataMissing."""
+    """The folder of a split.   Raises DataMissing."""
     if not splits:
         if split == "test":
             raise DataMissing(f"{root} has no test/: evaluate on --split val, or on all")
@@ -94,9 +94,9 @@ def folder_of(root: Path, splits: dict[str, Path], split: str) -> Path:
 
 
 def hold_out(files: dict[str, list[str]], split: str) -> tuple[dict[str, list[str]], str]:
-    """The training or validation images of classes without a validation split, and a note.
+    """Split the images of each class into training and validation images; the images of `split`, and a note.
 
-    Where every class has one image, nothing can be held out: all are in both.
+    Where every class has a single image, both splits have all images.
     """
     taken = {name: held_out(images) for name, images in files.items()}
     count, total = sum(map(len, taken.values())), sum(map(len, files.values()))
@@ -107,6 +107,6 @@ def hold_out(files: dict[str, list[str]], split: str) -> tuple[dict[str, list[st
 
 
 def first_names(classes: list[str]) -> str:
-    """The first classes in words."""
-    shown = ", ".join(map(printable, classes[:5]))
-    return f"classes: {shown}{', …' if len(classes) > 5 else ''}"
+    """A note with the names of the first classes."""
+    names = ", ".join(map(printable, classes[:5]))
+    return f"classes: {names}{', …' if len(classes) > 5 else ''}"

@@ -1,8 +1,8 @@
-"""A folder of images and a table of their label sets.
+"""A folder of images with a table of label sets.
 
-ROOT/labels.csv          file,labels        a header, then a line for each image
-                         cat/a.jpg,cat;pet  paths from ROOT, names with ; between them, none for no class
-ROOT/train/labels.csv, ROOT/val/labels.csv  the same for each split
+ROOT/labels.csv          file,labels        a header, then one line per image
+                         cat/a.jpg,cat;pet  path below ROOT, class names separated by ;, empty for no class
+ROOT/train/labels.csv, ROOT/val/labels.csv  one table per split
 """
 
 import csv
@@ -24,12 +24,12 @@ from .source import Source, existing
 
 @dataclass(frozen=True)
 class LabelSets:
-    """A folder of images with `labels.csv`: the classes of each image, for --task multilabel."""
+    """A folder of images with a table of label sets, `labels.csv`, for --task multilabel."""
 
     table: str = "labels.csv"
-    """Name of the table."""
+    """File name of the table."""
     separator: str = ";"
-    """Between the classes of an image."""
+    """Separator between the classes of an image."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
@@ -37,7 +37,7 @@ class LabelSets:
 
 
 class LabelledFiles:
-    """Images that a table names; see `LabelSets`."""
+    """Images listed in a table; see `LabelSets`."""
 
     def __init__(self, root: Path, split: str, table: str, separator: str, channels: int = 3):
         self.folder = folder_of(root, split, table)
@@ -76,7 +76,7 @@ class LabelledFiles:
 
 
 def folder_of(root: Path, split: str, table: str) -> Path:
-    """Where the table of a split lies.   Raises DataMissing."""
+    """The folder with the table of a split.   Raises DataMissing."""
     order = {"train": ("train", ""), "val": ("val", "test", ""), "test": ("test",), "all": ("", "val", "test", "train")}
     for part in order[split]:
         if (root / part / table).is_file():
@@ -85,7 +85,7 @@ def folder_of(root: Path, split: str, table: str) -> Path:
 
 
 def read_table(path: Path, separator: str) -> dict[str, list[str]]:
-    """Class names by file.   Raises DataError, with the line."""
+    """Class names by file.   Raises DataError with the number of the line."""
     found: dict[str, list[str]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -98,14 +98,14 @@ def read_table(path: Path, separator: str) -> dict[str, list[str]]:
                     raise DataError(f"{path}, line {lines.line_num}: file {name!r} is empty or named twice: mend it")
                 found[name] = [c.strip() for c in (line["labels"] or "").split(separator) if c.strip()]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no table in UTF-8, {error}: save it anew") from None
+        raise DataError(f"{path} is not a table in UTF-8, {error}: save it again") from None
     if not found:
         raise DataError(f"{path} names no image: add a line for each")
     return found
 
 
 def fill_up(sets: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Label sets of one length, with −1 after the last; doubles are taken once."""
+    """Label sets without repeated labels, padded with −1 to equal length."""
     unique = [sorted({*labels}) for labels in sets]
     longest = max(map(len, unique), default=0) or 1
     return [labels + [-1] * (longest - len(labels)) for labels in unique]

@@ -1,4 +1,4 @@
-"""How a folder of images is laid out: its splits, its classes, and what is left out of it by name."""
+"""Layout of a folder of images: splits, classes, files, and what is left out by name."""
 
 import hashlib
 import os
@@ -21,10 +21,10 @@ HELD_OUT = 10  # without a validation split, one image in ten of each class is h
 
 
 def splits_of(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Folders of splits by their part, train, val or test, and notes on what was left out.
+    """Folders of the splits train, val and test, and notes on what was left out.
 
-    A folder is a split if its name has one word of SPLITS, in any case, and it holds folders of images but no image: a
-    folder `train` with images in it is a class. Raises DataError where two folders are the same part.
+    A folder is a split if its name has a word of SPLITS, in any case, and it has subfolders but no images: a folder
+    `train` with images is a class. Raises DataError where two folders are the same split.
     """
     found: dict[str, Path] = {}
     notes = []
@@ -42,20 +42,20 @@ def splits_of(root: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def part_of(name: str) -> str:
-    """train, val or test for the name of a folder or file; empty where it names none, or several."""
+    """The split (train, val or test) in the name of a folder or file; empty where it names none or several."""
     words = set(re.split(r"[^a-z]+", name.lower()))
     parts = [part for part, known in SPLITS.items() if words & {*known}]
     return parts[0] if len(parts) == 1 else ""
 
 
 def holds_folders(folder: Path) -> bool:
-    """Whether a folder has folders in it, and no image."""
+    """Whether a folder has subfolders and no images."""
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
     return any(p.is_dir() for p in inside) and not any(is_image_name(p.name) for p in inside if p.is_file())
 
 
 def folders_in(root: Path) -> tuple[list[Path], list[str]]:
-    """Folders that people made, sorted, and notes on those that are left out: junk of systems, our own outputs."""
+    """Subfolders in sorted order without system folders and outputs of this project, and notes on those left out."""
     kept, left = [], []
     for path in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
         (left if path.name.lower() in JUNK or is_ours(path) else kept).append(path)
@@ -64,13 +64,13 @@ def folders_in(root: Path) -> tuple[list[Path], list[str]]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder is, or holds, a run or a cache of this project."""
+    """Whether a folder is or has a run or a cache of this project."""
     marks = ("config.json", "about.json")
     return any((place / mark).is_file() for place in (folder, *folder.glob("*")) for mark in marks)
 
 
 def classes_in(folder: Path, suffixes: set[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Image files of each class by their path from `folder`, and notes. Names are NFC, so that two systems agree."""
+    """Image files of each class, by their path below `folder`, and notes. Class names are NFC on every system."""
     folders, notes = folders_in(folder)
     found: dict[str, list[str]] = {}
     others: Counter[str] = Counter()
@@ -86,47 +86,47 @@ def classes_in(folder: Path, suffixes: set[str]) -> tuple[dict[str, list[str]], 
 
 
 def not_read(others: Counter[str]) -> str:
-    """Files that are no images by their suffix, in words."""
+    """A note on files without a suffix of images."""
     kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in others.most_common())
     return f"{others.total()} files are not read, by their suffix: {kinds}"
 
 
 def held_out(names: Sequence[str]) -> set[str]:
-    """A tenth of the images of a class, at least one, by the hash of their names; never the last one.
+    """The images of a class that are held out: a tenth, at least one, but never all, chosen by the hash of their names.
 
-    The same in every process.
+    The result is the same in every process.
     """
     count = min(len(names) - 1, max(1, round(len(names) / HELD_OUT)))
     return set(sorted(names, key=lambda name: hashlib.sha1(os.fsencode(name)).digest())[:count])
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Every file below `folder`, by its path from there; hidden files and folders are left alone.
+    """Paths of all files below `folder`, without hidden files and folders.
 
-    Links are followed; a folder met twice, as in a loop of links, is entered once.
+    Links are followed; each folder is visited once, also in a loop of links.
     """
-    seen = set()
+    visited = set()
     for path, folders, files in os.walk(folder, followlinks=True, onerror=_stop):
         here = os.stat(path)
-        if (here.st_dev, here.st_ino) in seen:
+        if (here.st_dev, here.st_ino) in visited:
             folders.clear()
             continue
-        seen.add((here.st_dev, here.st_ino))
+        visited.add((here.st_dev, here.st_ino))
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inside = os.path.relpath(path, folder)
         yield from (os.path.normpath(f"{inside}/{file}") for file in sorted(files) if not file.startswith("."))
 
 
 def is_image_name(name: str, suffixes: set[str] = SUFFIXES) -> bool:
-    """Whether a name has the suffix of an image."""
+    """Whether a name has a suffix of images."""
     return os.path.splitext(name)[1].lower() in suffixes
 
 
 def suffixes_for(channels: int) -> set[str]:
-    """Suffixes of files that may hold images of so many channels."""
+    """Suffixes of files that may have images of `channels` channels."""
     return SUFFIXES | BANDS if channels in (1, 3, 4) else BANDS | {".tif", ".tiff"}
 
 
 def _stop(error: OSError) -> None:
-    """A folder that cannot be listed is no empty folder."""
+    """Raise where a folder cannot be listed, instead of skipping it."""
     raise error

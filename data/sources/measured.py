@@ -1,4 +1,4 @@
-"""Sizes of encoded images, read from their headers and cached between runs."""
+"""Sizes of encoded images, read from headers and cached between runs."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ from ..errors import BadImage
 from ..manifest import Manifest, as_names, printable
 from .decode import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SCANS, MAX_SIDE, decode, read_size, read_type
 
-RULES = [PIL.__version__, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, MAX_SCANS]  # what a measured size depends on
+LIMITS = [PIL.__version__, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, MAX_SCANS]  # a measured size depends on these
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of change; None where there is no file, as behind a broken link."""
+    """Size and modification time; None where there is no file, as for a broken link."""
     try:
         return (stat := path.stat()).st_size, stat.st_mtime_ns
     except OSError:
@@ -37,11 +37,11 @@ def cached_manifest(
     channels: int = 3,
     notes: tuple[str, ...] = (),
 ) -> Manifest:
-    """The manifest of encoded images, from the cache if these very files were measured before.
+    """The manifest of encoded images, from the cache if the same files were measured before.
 
     Only headers are read. Unreadable images are set aside by name.
     """
-    digest = hashlib.sha256(json.dumps([RULES, repr(key), classes, labels, channels]).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(json.dumps([LIMITS, repr(key), classes, labels, channels]).encode()).hexdigest()[:24]
     file = cache_folder() / f"sizes-{digest}.npz"
     measured = _stored(file, len(names))
     if measured is None:
@@ -64,7 +64,7 @@ def cached_manifest(
 
 
 def pixel_type(contents: Callable[[], Iterable[bytes]], good: np.ndarray, channels: int) -> str:
-    """uint8, or float32 where the first good image has more bits; the others must be like it."""
+    """Type of the pixels: uint8, or float32 where the first usable image has more bits; all images must agree."""
     if not good.any():
         return "uint8"
     return read_type(next(islice(contents(), int(good.argmax()), None)), channels)
@@ -73,7 +73,7 @@ def pixel_type(contents: Callable[[], Iterable[bytes]], good: np.ndarray, channe
 def measure(
     names: list[str], contents: Callable[[], Iterable[bytes]], channels: int = 3
 ) -> tuple[np.ndarray, list[str]]:
-    """Upright sizes from the headers; 0 x 0 for an image that cannot be used, and the reasons of these in order."""
+    """Upright sizes from headers, 0 x 0 for images that cannot be used, and the reasons for these in order."""
     sizes, reasons = np.zeros((len(names), 2), np.int32), []
     readers = iter(contents())
     for i in range(len(names)):
@@ -85,12 +85,12 @@ def measure(
 
 
 def decoded_as(manifest: Manifest, index: int, data: bytes, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
-    """An image of the size for which it was planned, or that divided by `shrink`.   Raises BadImage."""
+    """Decode an image and check its size and type against the manifest.   Raises BadImage."""
     size = manifest.sizes[index]
     image = decode(data, shrink, manifest.channels)
     if image.shape[:2] not in (tuple(size), tuple(-(-size // shrink))):
         raise BadImage(
-            f"{image.shape[0]} x {image.shape[1]} pixels, but {size[0]} x {size[1]} when it was measured: start anew"
+            f"{image.shape[0]} x {image.shape[1]} pixels, but {size[0]} x {size[1]} when it was measured: start again"
         )
     if image.dtype != manifest.dtype:
         raise BadImage(f"holds {image.dtype}, the first image of the set {manifest.dtype}: convert one of them")
@@ -98,16 +98,16 @@ def decoded_as(manifest: Manifest, index: int, data: bytes, shrink: int = 1) -> 
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept between runs."""
+    """Folder of caches that runs share."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit"
 
 
 def _stored(file: Path, count: int) -> tuple[np.ndarray, list[str]] | None:
-    """What `_store` wrote; None where it is not there, or not sound."""
+    """The cached measurement; None where it is missing or damaged."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             sizes, reasons = stored["sizes"], stored["reasons"]
-    except Exception:  # damaged in whatever way
+    except Exception:  # a damaged file raises exceptions of any kind
         return None
     sound = sizes.dtype == np.int32 and sizes.shape == (count, 2) and sizes.min(initial=0) >= 0
     if not sound or reasons.dtype.kind != "U" or reasons.shape != ((sizes.min(-1) == 0).sum(),):
@@ -116,7 +116,7 @@ def _stored(file: Path, count: int) -> tuple[np.ndarray, list[str]] | None:
 
 
 def _store(file: Path, sizes: np.ndarray, reasons: list[str]) -> None:
-    """Write beside and rename, so that no reader meets half a file; without a cache the run goes on."""
+    """Write a temporary file and rename it, so that no partial file is read; failure to write is ignored."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f"{file.stem}-{os.getpid()}.npz")

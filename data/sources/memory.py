@@ -1,4 +1,4 @@
-"""Decoded images kept in memory, so that a small set is decoded once and not once an epoch."""
+"""Decoded images cached in memory, so that a small set is decoded once instead of once per epoch."""
 
 import numpy as np
 from jaxtyping import Num
@@ -7,10 +7,10 @@ from .source import Source
 
 
 class CachedInMemory:
-    """The images of `source`; the first ones asked for, up to `limit` bytes of pixels, are decoded once.
+    """A source that caches the images read first, up to `limit` bytes of pixels.
 
-    Each size at which an image is asked for is kept by itself, so pixels are those of `source` whatever was kept.
-    Each process keeps its own. Nothing is thrown out: in random order any image is as good to keep as another.
+    Each decoded size of an image is cached separately, so pixels equal those of `source`. Each process has its own
+    cache. Nothing is evicted: in random order every image is equally likely to be read next.
     """
 
     def __init__(self, source: Source, limit: int):
@@ -18,7 +18,7 @@ class CachedInMemory:
         self.limit = limit
         self.manifest = source.manifest
         self.kept: dict[tuple[int, int], Num[np.ndarray, "h w C"]] = {}
-        self.rigid: set[int] = set()  # images that come in full whatever is asked for
+        self.rigid: set[int] = set()  # images that are always decoded at full size
         self.bytes = 0
 
     def __getstate__(self) -> tuple[Source, int]:

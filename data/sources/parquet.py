@@ -20,13 +20,13 @@ from .source import Source, existing
 
 @dataclass(frozen=True)
 class Parquet:
-    """ROOT/train*.parquet and ROOT/val*.parquet (or test*), or in ROOT/data/, with encoded images, as data sets on the
-    Hugging Face hub; a train split alone has a tenth of each class held out."""
+    """Encoded images in parquet files, as on the Hugging Face hub: ROOT/train*.parquet and ROOT/val*.parquet (or
+    test*), or the same in ROOT/data/. Without a validation split, a tenth of each class is held out."""
 
     image: str = "image"
-    """Column of images: bytes, or a struct with `bytes`."""
+    """Column of the images: bytes, or a struct with a field `bytes`."""
     label: str = "label"
-    """Column of labels: class names, integers, or lists of them for sets of classes."""
+    """Column of the labels: class names, integers, or lists of these for label sets."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
@@ -34,7 +34,7 @@ class Parquet:
 
 
 class ParquetImages:
-    """Encoded images in parquet files, held in memory as they are; see `Parquet`."""
+    """Encoded images of parquet files, kept in memory; see `Parquet`."""
 
     def __init__(self, root: Path, split: str, image: str, label: str, channels: int = 3):
         shards = shards_of(root)
@@ -67,7 +67,7 @@ class ParquetImages:
 
     @cached_property
     def encoded(self) -> list[bytes]:
-        """The files' images, read when the first is asked for."""
+        """The encoded images of all files, read on first use."""
         return list(chain.from_iterable(read_images(f, self.column) for f in self.files))
 
     def __getstate__(self) -> dict:
@@ -79,7 +79,7 @@ class ParquetImages:
 
 
 def shards_of(root: Path) -> dict[str, list[Path]]:
-    """Files by their part, train, val or test; those of ROOT/data/ where ROOT has none.   Raises DataMissing."""
+    """Files of the splits train, val and test, from ROOT or else ROOT/data/.   Raises DataMissing."""
     for folder in (root, root / "data"):
         found: dict[str, list[Path]] = {}
         for file in sorted(folder.glob("*.parquet")):
@@ -100,7 +100,7 @@ def files_of(root: Path, shards: dict[str, list[Path]], split: str) -> list[Path
 
 
 def named_labels(file: Path, column: str) -> list[tuple[str, ...]]:
-    """The class names of every image: integers mean the names that their own file stores."""
+    """The class names of every image; integers index the names stored in the same file."""
     names = class_names(file, column)
 
     def name(value: int | str) -> str:
@@ -130,7 +130,7 @@ def check_alike(files: list[Path], column: str) -> None:
 
 
 def classes_of(files: list[Path], label: str, sets: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """The names that the training files store, in their order; else those that occur, numbers by size."""
+    """Class names stored in the training files, in their order; else the names that occur, sorted."""
     stored = dict.fromkeys(name for file in files for name in class_names(file, label))
     if stored:
         return tuple(stored)
@@ -141,7 +141,7 @@ def classes_of(files: list[Path], label: str, sets: list[tuple[str, ...]]) -> tu
 
 
 def is_set(file: Path, column: str) -> bool:
-    """Whether a column holds sets of labels."""
+    """Whether a column has label sets."""
     return any(isinstance(value, list) for value in read_labels(file, column)[:1])
 
 
@@ -161,7 +161,7 @@ def numbered(
 
 
 def part_held_out(names: list[str], sets: list[tuple[str, ...]], split: str) -> np.ndarray:
-    """Places of the training or validation images where a train split is alone: a tenth of each class is held out."""
+    """Indices of the training or validation images of a lone train split; a tenth of each class is held out."""
     of_class: dict[tuple[str, ...], list[str]] = {}
     for name, classes in zip(names, sets):
         of_class.setdefault(classes[:1], []).append(name)

@@ -1,4 +1,4 @@
-"""Columns of parquet files, checked; pyarrow reads them. Everything raises DataError, with file and record."""
+"""Columns of parquet files, read by pyarrow and checked. Errors are DataError with file and record."""
 
 import json
 import os
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-MAX_CLASSES = 1_000_000  # integer labels stay below, so that a wrong column does not make billions of classes
+MAX_CLASSES = 1_000_000  # limit of integer labels: a wrong column must not make billions of classes
 
 
 def read_images(file: Path, column: str) -> list[bytes]:
-    """Encoded images; nothing (b"") where there is none."""
+    """Encoded images; b"" where a record has none."""
     values = _read(file, column)
     if not _holds_bytes(values.type):
         raise DataError(
@@ -47,7 +47,7 @@ def read_labels(file: Path, column: str) -> list[int] | list[str] | list[list[in
 
 
 def class_names(file: Path, label: str) -> tuple[str, ...]:
-    """Names stored by the `datasets` library, if any."""
+    """Class names stored by the `datasets` library, if any."""
     with _opened(file) as table:
         stored = (table.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
     try:
@@ -83,4 +83,4 @@ def _opened(file: Path) -> Iterator["pq.ParquetFile"]:
             yield table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         why = str(error).splitlines()[0]
-        raise DataError(f"{file} cannot be read as parquet: {why}; write or download it anew") from error
+        raise DataError(f"{file} cannot be read as parquet: {why}; write or download it again") from error

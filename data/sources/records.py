@@ -1,10 +1,10 @@
-"""Decoded images in ArrayRecord files: a run that reads them decodes nothing.   Written by `data/cache.py`.
+"""Decoded images in ArrayRecord files, written by `data/cache.py`; runs that read them skip decoding.
 
-    ROOT/<split>/about.json                      classes, records in each file, what was set aside and why
-    ROOT/<split>/names.npy sizes.npy labels.npy  one entry for each record
-    ROOT/<split>/00000.array_record …            h · w · C numbers each, in that order
+    ROOT/<split>/about.json                      classes, records per file, images set aside with the reasons
+    ROOT/<split>/names.npy sizes.npy labels.npy  one entry per record
+    ROOT/<split>/00000.array_record …            h · w · C numbers per record, in that order
 
-Tables are mapped, not read: many processes share one copy of them.
+Tables are memory-mapped, so processes share one copy.
 """
 
 import os
@@ -23,17 +23,16 @@ from ..manifest import Manifest
 from .decode import resize
 from .source import Source, existing
 
-ABOUT = "about.json"  # written last: a folder without it is not finished
+ABOUT = "about.json"  # written last: a folder without it is unfinished
 TABLES = ("names", "sizes", "labels")
-FILE_RECORDS = 10_000  # a random read takes longer, the more records its file has
-OPTIONS = "group_size:1,uncompressed"  # one record, one read
+FILE_RECORDS = 10_000  # per file: random reads slow down with the number of records
+OPTIONS = "group_size:1,uncompressed"  # one read per record
 
 
 @dataclass(frozen=True)
 class Cached:
-    """ROOT/train and ROOT/val as `python -m data.cache` wrote them: decoded, resized images.
-
-    Native sizes are theirs."""
+    """Decoded, resized images in ROOT/train and ROOT/val, as written by `python -m data.cache`. Their sizes count as
+    native sizes."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         folder = existing(root) / split
@@ -57,29 +56,29 @@ class CachedImages:
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{folder} is damaged: {error}; remove it and run `python -m data.cache` anew") from error
+            raise DataError(f"{folder} is damaged: {error}; remove it and run `python -m data.cache` again") from error
         if sum(self.counts) != len(self.manifest):
-            raise DataError(f"{folder}: {sum(self.counts)} records, {len(self.manifest)} names; write it anew")
+            raise DataError(f"{folder}: {sum(self.counts)} records, {len(self.manifest)} names; write it again")
 
     def __reduce__(self):
         return CachedImages, (self.folder,)
 
     @cached_property
     def records(self) -> grain.sources.ArrayRecordDataSource:
-        """Files are opened when first read."""
+        """The record files, opened on first use."""
         files = [f"{_file(self.folder, k)}[0:{count}]" for k, count in enumerate(self.counts) if count]
         return grain.sources.ArrayRecordDataSource(files)
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
-        """As it was written, whatever `shrink`."""
+        """The image at its stored size; `shrink` is ignored."""
         height, width = self.manifest.sizes[index]
         try:
             record = self.records[int(index)]
-        except Exception as error:  # whatever a damaged file makes the reader raise
-            raise BadImage(f"cannot be read from the cache: {error}; write it anew") from error
+        except Exception as error:  # a damaged file raises exceptions of any kind
+            raise BadImage(f"cannot be read from the cache: {error}; write it again") from error
         dtype, channels = np.dtype(self.manifest.dtype), self.manifest.channels
         if len(record) != channels * height * width * dtype.itemsize:
-            raise BadImage(f"{len(record)} bytes in the cache are no {height} x {width} pixels; write it anew")
+            raise BadImage(f"{len(record)} bytes in the cache are no {height} x {width} pixels; write it again")
         return np.frombuffer(record, dtype).reshape(height, width, channels)
 
 
@@ -87,7 +86,7 @@ def _table(folder: Path, name: str, expected: int) -> np.ndarray:
     """A table, mapped.   Raises DataError where it is not what was written."""
     file = folder / f"{name}.npy"
     if checksum(file.read_bytes()) != expected:
-        raise DataError(f"{file} differs from what was written: remove {folder} and run `python -m data.cache` anew")
+        raise DataError(f"{file} differs from what was written: remove {folder} and run `python -m data.cache` again")
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
@@ -102,7 +101,7 @@ def _about(folder: Path) -> dict:
     except FileNotFoundError:
         raise DataMissing(f"{folder} holds no finished cache: run `python -m data.cache` into it") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{folder / ABOUT} is damaged: {error}; write the cache anew") from None
+        raise DataError(f"{folder / ABOUT} is damaged: {error}; write the cache again") from None
 
 
 def _file(folder: Path, number: int) -> Path:
@@ -110,20 +109,20 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def scaled(sizes: Int[np.ndarray, "N 2"], side: int, longest: bool) -> Int[np.ndarray, "N 2"]:
-    """Sizes with the longest (or shortest) side at `side`, aspect kept as far as whole pixels allow; none enlarged."""
+    """Sizes scaled to at most `side` pixels on the longest (or shortest) side, aspect ratio kept; never enlarged."""
     reference = sizes.max(-1) if longest else sizes.min(-1)
     return np.maximum(1, np.rint(sizes * np.minimum(1, side / reference)[:, None])).astype(np.int32)
 
 
 def shard_ranges(count: int, most: int = FILE_RECORDS) -> list[range]:
-    """Images of each file."""
+    """Ranges of image indices, one per file."""
     return [range(start, min(start + most, count)) for start in range(0, count, most)]
 
 
 def write_file(
     source: Source, sizes: Int[np.ndarray, "N 2"], folder: Path, number: int, images: Iterable[int]
 ) -> dict[int, str]:
-    """One file of these images at their sizes; those that cannot be decoded, with the reason."""
+    """Write one file of images; the images that cannot be decoded, with the reasons."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     unreadable = {}
@@ -140,7 +139,7 @@ def write_file(
 def finish(
     source: Source, sizes: Int[np.ndarray, "N 2"], folder: Path, files: list[range], unreadable: dict[int, str]
 ) -> None:
-    """The tables of what was written.   Raises DataMissing where nothing was."""
+    """Write the tables of a finished cache.   Raises DataMissing where no image was written."""
     whole, good = source.manifest, np.ones(len(sizes), bool)
     good[list(unreadable)] = False
     aside = [*whole.set_aside, *((whole.name(i), why) for i, why in sorted(unreadable.items()))]

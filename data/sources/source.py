@@ -1,4 +1,4 @@
-"""What every source is; images in memory."""
+"""Interface of a source; arrays in memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +13,18 @@ from ..manifest import Manifest, as_names
 
 @runtime_checkable
 class Source(Protocol):
-    """Images with known sizes and labels."""
+    """Images with a manifest of names, sizes and labels."""
 
     manifest: Manifest
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
-        """Upright, uint8 or float32 as the manifest says; in full, or where the source can at 1 / shrink of its sides,
-        rounded up.   Raises BadImage."""
+        """An upright image with the dtype of the manifest, at full size or, where the source can do so, decoded at
+        1 / shrink of its sides, rounded up.   Raises BadImage."""
         ...
 
 
 def existing(root: str) -> Path:
-    """Raises DataMissing where `root` is no folder."""
+    """The folder `root`.   Raises DataMissing where it is not a folder."""
     if not root:
         raise DataMissing("data.root is not set: give the folder of the images, --data.root DIR")
     if not Path(root).is_dir():
@@ -33,7 +33,7 @@ def existing(root: str) -> Path:
 
 
 class Renamed:
-    """A source whose labels are the places of its class names in another list."""
+    """A source with labels that index another list of classes, matched by class name."""
 
     def __init__(self, source: Source, classes: tuple[str, ...]):
         self.source = source
@@ -45,15 +45,15 @@ class Renamed:
 
 
 def with_classes(source: Source, classes: tuple[str, ...]) -> Source:
-    """The source with labels by name: a number means the same class everywhere.
+    """The source with labels that index `classes`, matched by class name.
 
-    Raises DataError where an image has a class that is not there.
+    Raises DataError where an image has a class that is not in `classes`.
     """
     return source if source.manifest.classes == classes else Renamed(source, classes)
 
 
 class Arrays:
-    """Images in memory, each h w C: uint8, or float32 that is normalized already. Raises DataError on other arrays."""
+    """Images in memory, each h w C: uint8, or float32 that is already normalized.   Raises DataError otherwise."""
 
     def __init__(self, images: Sequence[np.ndarray], labels: Int[np.ndarray, "N *M"], classes: tuple[str, ...]):
         self.images = images
@@ -73,7 +73,7 @@ class Arrays:
 
 
 def _kind(images: Sequence[np.ndarray]) -> tuple[int, str]:
-    """Channels and dtype that all images share."""
+    """Number of channels and dtype, shared by all images."""
     kinds = {(image.ndim, image.shape[-1], image.dtype.name) for image in images}
     for ndim, _, dtype in kinds:
         if ndim != 3 or dtype not in ("uint8", "float32"):
