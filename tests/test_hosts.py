@@ -8,7 +8,7 @@ import pytest
 
 from navit_eqx.errors import ConfigError
 from navit_eqx.training import hosts
-from tests.test_sharding import mesh_of
+from tests.support.devices import mesh_of
 
 STEP = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "3"}
 
@@ -40,11 +40,11 @@ PLAIN = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCES
 
 
 def test_variables_say_all():
-    got = hosts.written_out(PLAIN)
+    got = hosts.explicit_arguments(PLAIN)
     assert got.pop("coordinator_bind_address") == "a:1"
     assert got == {"num_processes": 2, "process_id": 0, "cluster_detection_method": "deactivate"}
-    assert "coordinator_bind_address" not in hosts.written_out(PLAIN | {"JAX_PROCESS_ID": "1"})
-    assert hosts.written_out({"JAX_PROCESS_ID": "1"}) == {"process_id": 1}
+    assert "coordinator_bind_address" not in hosts.explicit_arguments(PLAIN | {"JAX_PROCESS_ID": "1"})
+    assert hosts.explicit_arguments({"JAX_PROCESS_ID": "1"}) == {"process_id": 1}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_variables_say_all():
 )
 def test_variables_that_do_not_fit_are_named(change, words):
     with pytest.raises(ConfigError, match=words):
-        hosts.written_out(PLAIN | change)
+        hosts.explicit_arguments(PLAIN | change)
 
 
 def test_who_must_join_and_finds_nobody_is_told_how(monkeypatch):
@@ -72,7 +72,11 @@ def test_who_must_join_and_finds_nobody_is_told_how(monkeypatch):
 
 def test_alone_there_is_nobody_to_ask():
     value = {"a": [1, None, "é"]}
-    assert hosts.all_gather(value) == [value] and hosts.broadcast_from_main(value) is value and hosts.merge_from_hosts(value) == value
+    assert (
+        hosts.all_gather(value) == [value]
+        and hosts.broadcast_from_main(value) is value
+        and hosts.merge_from_hosts(value) == value
+    )
     hosts.assert_same_on_hosts(value)
     tree = {"w": jnp.zeros(3)}
     assert hosts.replicate_to_host(tree) is tree and hosts.is_main_process()
@@ -82,6 +86,6 @@ def test_alone_there_is_nobody_to_ask():
 
 
 def test_processes_that_differ_are_named(monkeypatch):
-    monkeypatch.setattr(hosts, "gathered", lambda value: [value, value, value | {"seed": 1}])
+    monkeypatch.setattr(hosts, "all_gather", lambda value: [value, value, value | {"seed": 1}])
     with pytest.raises(ConfigError, match="processes 0 and 2 differ in seed"):
         hosts.assert_same_on_hosts({"seed": 0, "rows": 8})

@@ -11,20 +11,28 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from harness.cli import parse
 from harness.config import Config
 from harness.presets import digits
-from navit_eqx import NaViT
+from navit_eqx import Model, rows
 from navit_eqx.errors import ConfigError
-from navit_eqx.tasks.config import Softmax
+from navit_eqx.tasks.classify import Targets
 from navit_eqx.training.checkpoints import Checkpointer
 from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
-from navit_eqx.training.sharding import bytes_per_device, everywhere, placed, shard_batch, shardings, spec
+from navit_eqx.training.sharding import (
+    abstract_arrays,
+    bytes_per_device,
+    partition_spec,
+    replicated,
+    shard_rows,
+    shardings,
+)
 from navit_eqx.training.step import init, train_step
 from reference.rows import Row, pack
-from tests.support.strategies import CONFIG, I, T, empty_row, model, tokens_of
+from tests.support.devices import mesh_of
+from tests.support.strategies import CONFIG, TASK, I, T, empty_row, model, tokens_of
 from tests.support.tolerances import DEVICES64, assert_close
 
 pytestmark = pytest.mark.multihost
@@ -45,30 +53,32 @@ def no_update(grads, state, params=None):
 
 
 REMEMBERS = optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), no_update)
-"""An optimiser whose state is the last gradient."""
-
-
-def mesh_of(count: int):
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
+"""An optimizer whose state is the last gradient."""
 
 
 @lru_cache
-def batch() -> Row:
+def batch() -> rows.Batch:
     rng = np.random.default_rng(3)
-    rows = []
-    for count in UNEVEN:
-        images, labels = [tokens_of(rng, (2, 2)) for _ in range(count)], rng.integers(0, CONFIG.classes, count).tolist()
-        rows.append(pack(images, labels, range(count), T, I) if count else empty_row())
-    leaves = map(np.stack, zip(*rows))
-    return Row(*(leaf.astype(np.int32) if leaf.dtype.kind == "i" else leaf for leaf in leaves))
+    packed, labels = [], np.full((len(UNEVEN), I), -1, np.int32)
+    for r, count in enumerate(UNEVEN):
+        images = [tokens_of(rng, (2, 2)) for _ in range(count)]
+        labels[r, :count] = rng.integers(0, TASK.classes, count)
+        packed.append(pack(images, range(count), T, I) if count else empty_row())
+    leaves = map(np.stack, zip(*packed))
+    row = Row(*(leaf.astype(np.int32) if leaf.dtype.kind == "i" else leaf for leaf in leaves))
+    return rows.Batch(row, Targets(labels, np.full_like(labels, -1), np.zeros(labels.shape)))
 
 
-def careful(state, rows):
+def on_devices(mesh) -> rows.Batch:
+    row, targets = shard_rows(tuple(batch()), mesh)
+    return rows.Batch(rows.Row(*row), targets)
+
+
+def careful(state, batch):
     return train_step(
         state,
-        rows,
+        batch,
         static=eqx.filter(model(), eqx.is_inexact_array, inverse=True),
-        loss=Softmax(),
         optimizer=REMEMBERS,
         config=OPTIM,
         seed=0,
@@ -81,9 +91,9 @@ def one_step(rule, count: int, step=careful):
     mesh = mesh_of(count)
     start = init(model(), REMEMBERS, OPTIM)
     places = shardings(start, rule, mesh)
-    given = jax.device_put(start, places), shard_batch(batch(), mesh)
+    given = jax.device_put(start, places), on_devices(mesh)
     # What is not used is kept, so that its memory is counted.
-    jitted = jax.jit(step, out_shardings=(places, everywhere(mesh)), keep_unused=True)
+    jitted = jax.jit(step, out_shardings=(places, replicated(mesh)), keep_unused=True)
     compiled = jitted.lower(*given).compile()
     return *compiled(*given), compiled, given
 
@@ -91,7 +101,8 @@ def one_step(rule, count: int, step=careful):
 def is_the_same_step(got, want) -> None:
     """Loss, counts and the gradient of every parameter."""
     assert int(got[1].images) == int(want[1].images) == sum(UNEVEN)
-    assert_close(got[1].loss, want[1].loss, DEVICES64)
+    assert_close(got[1].loss_sum, want[1].loss_sum, DEVICES64)
+    assert int(got[1].extras["accuracy"]) == int(want[1].extras["accuracy"])
     for a, b in zip(jax.tree.leaves(got[0].optimizer), jax.tree.leaves(want[0].optimizer), strict=True):
         assert np.abs(b).max() > 0
         assert_close(a, b, DEVICES64)
@@ -106,13 +117,13 @@ def test_one_device_is_many(rule, count):
         assert leaf.sharding.is_equivalent_to(before.sharding, leaf.ndim)
 
 
-def mean_of_means(state, rows):
+def mean_of_means(state, batch):
     """What a device-wise mean, averaged over devices, would learn."""
     mean = lambda x: jax.lax.pmean(x, "data") if jnp.issubdtype(x.dtype, jnp.floating) else jax.lax.psum(x, "data")
-    local = lambda state, rows: jax.tree.map(mean, careful(state, rows))
+    local = lambda state, batch: jax.tree.map(mean, careful(state, batch))
     specs = PartitionSpec(), PartitionSpec("data")
     return jax.shard_map(local, mesh=mesh_of(4), in_specs=specs, out_specs=PartitionSpec(), check_vma=False)(
-        state, rows
+        state, batch
     )
 
 
@@ -126,9 +137,9 @@ def test_memory_is_as_computed():
     """What the compiled step is given, per device, against the sizes of the shares; FSDP leaves about an eighth."""
     sizes = {}
     for rule in (DataParallel(), FSDP(1)):
-        _, _, compiled, (state, rows) = one_step(rule, 8)
+        _, _, compiled, (state, given) = one_step(rule, 8)
         sizes[rule] = bytes_per_device(state)
-        assert compiled.memory_analysis().argument_size_in_bytes == sizes[rule] + bytes_per_device(rows)
+        assert compiled.memory_analysis().argument_size_in_bytes == sizes[rule] + bytes_per_device(given)
     whole, split = sizes[DataParallel()], sizes[FSDP(1)]
     assert whole == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(init(model(), REMEMBERS, OPTIM)))
     assert whole / 8 <= split < whole / 6
@@ -136,7 +147,7 @@ def test_memory_is_as_computed():
 
 def test_born_split_is_born_whole():
     """The numbers of a fresh model do not depend on where they come to lie."""
-    mesh, fresh = mesh_of(8), lambda key: eqx.filter(NaViT(CONFIG, key=key), eqx.is_inexact_array)
+    mesh, fresh = mesh_of(8), lambda key: eqx.filter(Model(CONFIG, TASK, key=key), eqx.is_inexact_array)
     shapes = jax.eval_shape(fresh, jax.random.key(0))
     born = [jax.jit(fresh, out_shardings=shardings(shapes, rule, mesh)) for rule in (DataParallel(), FSDP(1))]
     whole, split = (jax.tree.leaves(make(jax.random.key(1))) for make in born)
@@ -161,7 +172,7 @@ def test_a_state_fits_any_layout(tmp_path, there, here):
     with Checkpointer(tmp_path, 1) as saver:
         saver.save(1, jax.device_put(state, shardings(state, there[0], mesh_of(there[1]))), {})
     places = shardings(state, here[0], mesh_of(here[1]))
-    found = Checkpointer(tmp_path, 1).restore(placed(state, places))
+    found = Checkpointer(tmp_path, 1).restore(abstract_arrays(state, places))
     assert found is not None
     for a, b, place in zip(*map(jax.tree.leaves, (found[0], state, places)), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes() and a.sharding == place
@@ -169,17 +180,19 @@ def test_a_state_fits_any_layout(tmp_path, there, here):
 
 @given(st.lists(st.integers(1, 48), max_size=4).map(tuple), st.integers(1, 500), st.sampled_from([1, 2, 4, 8]))
 def test_the_rule_looks_at_size_alone(shape, least, devices):
-    got = spec(shape, FSDP(least), devices)
+    got = partition_spec(shape, FSDP(least), devices)
     fits = [size for size in shape if size % devices == 0]
     if math.prod(shape) < least or not fits:
         assert got == PartitionSpec()
     else:
         assert [axis for axis in got if axis] == ["data"] and shape[len(got) - 1] == max(fits)
-    assert spec(shape, DataParallel(), devices) == PartitionSpec()
+    assert partition_spec(shape, DataParallel(), devices) == PartitionSpec()
 
 
 def test_the_layout_is_chosen_by_name():
-    config = parse(Config, default=digits(), args=["--mesh", "fsdp", "--mesh.min-size", "5", "--distributed", "off"])
-    assert config.parallelism == FSDP(5) and config.distributed == "off" and digits().mesh == DataParallel()
-    with pytest.raises(ConfigError, match="mesh.min_size must be at least 1"):
+    config = parse(
+        Config, default=digits(), args=["--parallelism", "fsdp", "--parallelism.min-size", "5", "--distributed", "off"]
+    )
+    assert config.parallelism == FSDP(5) and config.distributed == "off" and digits().parallelism == DataParallel()
+    with pytest.raises(ConfigError, match=r"parallelism.min_size=0 must be in \[1,"):
         FSDP(0)

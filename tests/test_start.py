@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from harness.presets import digits
-from harness.run.warm_start import branch, branching, shape_from
+from harness.run.resume import RunPosition
+from harness.run.warm_start import resume_from, shape_from, trunk_of
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import encode
 from navit_eqx.training.checkpoints import Checkpointer, fingerprint
@@ -27,47 +28,49 @@ def trunk(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"config": encode(config)}))
     with Checkpointer(tmp_path / "checkpoints", keep=9) as saver:
         for step in (10, 20):
-            about = {"data": "abc", "progress": {"images": step}}
-            saver.save(step, STATE | {"step": jnp.asarray(step, jnp.int32)}, about)
+            position = RunPosition("abc", {7: "truncated"}, {"images": step})
+            saver.save(step, STATE | {"step": jnp.asarray(step, jnp.int32)}, position.as_json())
     return tmp_path
 
 
 def test_a_branch_is_the_trunk_at_that_step(trunk):
-    """Every bit of the state, and the counts; not the digest of the data, which may be others."""
+    """Every bit of the state, and the counts; not the digest of the data, nor what could not be read of
+    them: the images may be others."""
     for step in (10, 20):
-        found = branch(replace(digits(), start=f"{trunk}@{step}"), LIKE)
+        found = resume_from(replace(digits(), start=f"{trunk}@{step}"), LIKE)
         assert found is not None
         state, position = found
         assert fingerprint(state) == fingerprint(STATE | {"step": jnp.asarray(step, jnp.int32)})
-        assert position == {"progress": {"images": step}}
+        assert position == RunPosition(progress={"images": step})
 
 
 def test_a_branch_keeps_the_shape_of_the_trunk(trunk):
-    wide = replace(digits(), start=f"{trunk}@10", model=replace(digits().model, width=128, classes=10))
+    wide = replace(digits(), start=f"{trunk}@10", model=replace(digits().model, width=128, remat=True))
     config, notes = shape_from(wide)
-    assert (config.model.width, config.model.classes) == (digits().model.width, 10) and notes
+    assert config.model == replace(digits().model, remat=True)
+    assert notes == [f"model: the shape of the one in {trunk}@10"]
 
 
 @pytest.mark.parametrize("start", ["", "runs/digits", "runs/me@home", "@10"])
 def test_what_names_no_step_is_no_branch(start):
-    assert branching(start) is None
-    assert branch(replace(digits(), start=start), LIKE) is None
+    assert trunk_of(start) is None
+    assert resume_from(replace(digits(), start=start), LIKE) is None
 
 
 def test_a_step_that_is_not_saved_is_refused_and_the_others_are_named(trunk):
     with pytest.raises(ConfigError, match=r"\(10, 20\) none is 15"):
-        branch(replace(digits(), start=f"{trunk}@15"), LIKE)
+        resume_from(replace(digits(), start=f"{trunk}@15"), LIKE)
 
 
 def test_a_damaged_step_is_refused(trunk):
     (trunk / "checkpoints" / "10" / "saved.json").write_text("{}")
     with pytest.raises(ConfigError, match="saved.json.*another step"):
-        branch(replace(digits(), start=f"{trunk}@10"), LIKE)
+        resume_from(replace(digits(), start=f"{trunk}@10"), LIKE)
 
 
 def test_another_state_is_refused(trunk):
     with pytest.raises(ConfigError, match="missing"):
-        branch(replace(digits(), start=f"{trunk}@10"), {"w": LIKE["w"]})
+        resume_from(replace(digits(), start=f"{trunk}@10"), {"w": LIKE["w"]})
 
 
 def test_a_cool_down_leaves_the_trunk_where_it_begins():
