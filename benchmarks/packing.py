@@ -16,7 +16,7 @@ from data.plan import Plan, plan_epoch
 from data.sampling.dropping import Beta, Constant, Dropping
 from data.sampling.packing import ExactFit, Packing
 from data.sampling.resolution import Sides
-from reference.packing import RULES, padding
+from reference.packing import PACKINGS, padding
 from reference.sampling.dropping import kept_tokens
 
 LAW, PATCH = Sides(64, 256), 16
@@ -29,7 +29,7 @@ def main() -> None:
 
     for count in (2_000,) if args.quick else (10_000, 100_000, 1_000_000):
         for dropping, row_tokens in SETTINGS:
-            for rule in RULES if count < 1_000_000 else ("exact_fit",):
+            for rule in PACKINGS if count < 1_000_000 else ("exact_fit",):
                 measure_rule(rule, count, dropping, row_tokens, args.repeats)
     for count in (2_000,) if args.quick else (10_000, 100_000):
         for fill in ("none", "rate", "resolution"):
@@ -38,7 +38,7 @@ def main() -> None:
 
 def measure_rule(rule: str, count: int, dropping: Dropping, row_tokens: int, repeats: int) -> None:
     lengths = token_counts(count, dropping)
-    pack = lambda: RULES[rule](lengths, row_tokens, ROW_IMAGES, WINDOW)
+    pack = lambda: PACKINGS[rule](lengths, row_tokens, ROW_IMAGES, WINDOW)
     rows = pack()
     check_rows(rows, lengths, row_tokens)
     seconds = median_seconds(pack, repeats)

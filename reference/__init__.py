@@ -1,8 +1,8 @@
 """NaViT in NumPy: the method to study, one pure function per idea, float64 by default.
 
-What it says.  The meaning of NaViT is a plain Vision Transformer on one image, without mask, padding
-or packing (`model.forward_image`).  Packing several images into one row (`model.forward`) is an
-optimisation that must not be observable: every image gets exactly what it would get alone.
+The meaning of NaViT is a plain Vision Transformer on one image, without mask, padding or packing
+(`model.forward_image`). Packing several images into one row (`model.forward`) is an optimization that must not be
+observable: every image gets exactly what it would get alone.
 
 Axes: one letter, one meaning, in annotations, einsum strings and docs.
 
@@ -10,46 +10,59 @@ Axes: one letter, one meaning, in annotations, einsum strings and docs.
     T  tokens in a row (its capacity)       D  width of the model
     S  tokens on the key side               H  heads          K  size of a head
     I  image slots in a row                 F  hidden width of the MLP
-    A  spatial axes: 2 image, 3 video       L  layers         M  entries in a position table
-    C  colour channels                      Y  classes
+    A  spatial axes: 2 image, 3 video       L  layers         M  entries in a position table, or labels in a set
+    C  channels                             Y  classes
 
-Nouns, spelt alike in `reference`, `navit_eqx`, `data`, batches, checkpoints and logs.
+Words, spelled alike in `reference`, `navit_eqx`, `data`, batches, checkpoints and logs.
 
-    image        h w C          segment_ids  T    1…I which image slot, 0 = padding
-    patches      T P            grids        I A  patches per axis of each image, before dropping
-    coords       T A            labels       I    −1 = empty slot
-    params       nested dict    image_ids    I    −1 = empty slot; traces a slot to its source
+    image        h w C          a picture of any size; `patch` is a shape in pixels (height, width)
+    patches      T P            patches of the images of a row; `tokens` are patches after the embedding
+    coords       T A            place of each token in the grid of its image
+    segment_ids  T              1…I which image slot, 0 = padding
+    grids        I A            patches per axis of each image, before dropping
+    image_ids    I              −1 = empty slot; leads from a slot back to the source
+    row          Row            what a model reads: the five arrays above
+    targets      Targets        what a task asks of the images of a row: labels, label sets, teacher logits
+    batch        Batch          rows and targets
+    backbone                    packed rows → one vector (pooled) or many (tokens) per image
+    task                        head, loss and output on top of a backbone
+    params       nested dict    parameters; keys are field names of the Equinox modules
+    residual                    what a block adds
+    mask                        True where a query may attend to a key
+    rotary_angles               angles by which queries and keys are rotated (`apply_rotary`)
+    drop rate, kept             share of tokens dropped in training, number of tokens kept
+    token selection             which tokens are kept
+    packing                     which images share a row; `window` queued images are the candidates for one row
+    padding                     share of token places without a token
+    budget                      tokens of a row that an image takes
+    sampling                    everything drawn at random for an image before it is packed
+    resolution                  a side R in pixels for area R², a factor, or a number of tokens
+    ema                         moving average of parameters; eval_params, those that are evaluated
+    plan                        grid, patch size, kept tokens and row of every image, made before pixels are read
 
-A predicate mask is True where looking is allowed.  A function that draws is `sample_*` and takes `rng`.
+A function that draws random numbers is `sample_*` and takes `rng`.
 
 Reading order (★ = the core path, one sitting):
 
-    ★ types.py       a row
-    ★ patches.py     image ↔ tokens
-    ★ layers.py      linear, layer norm, GELU, MLP, masked softmax
-    ★ rope.py        rotary positions
-    ★ attention.py   multi-head attention with QK-norm
-    ★ encoder.py     pre-norm blocks; depth.py, stochastic depth
-    ★ pooling.py     one vector per image (MAP)
-    ★ posembed.py    coordinate → feature → combine
-    ★ masks.py       who may look at whom
-    ★ model.py       the meaning and the mechanism
-    ★ packing.py     which images share a row; pack and unpack
-      resolution.py  the size at which an image is seen
-      dropping.py    how many tokens stay; distributions.py, a truncated normal for both
-      choosing.py    which tokens stay
-      mixing.py      two images in one picture
-      resize.py      any patch size with one kernel: resize matrix, PI-resize, its adjoint
-      patch_sizes.py which patch size an image is cut at; which base size serves a set of them
-      losses.py      sums over real images, and their count
-      cost.py        FLOPs and parameters as formulas
-      calibration.py can confidence be believed
-      cascade.py     a second look where the first is unsure
-      similarity.py  do two patch sizes see alike
-      probe.py       k-shot ridge regression on frozen features
+    ★ rows.py       tokens of one image, a row of several, a batch; pack and unpack
+    ★ patches.py    image ↔ tokens
+    ★ layers.py     linear, layer norm, GELU, MLP, masked softmax
+    ★ rope.py       rotary positions
+    ★ attention.py  multi-head attention with QK-norm
+    ★ encoder.py    pre-norm blocks, stochastic depth
+    ★ pooling.py    one vector per image (MAP)
+    ★ posembed.py   coordinate → feature → combine
+    ★ masks.py      which token attends to which
+    ★ model.py      the meaning and the mechanism
+    ★ packing.py    which images share a row
+      resize.py     any patch size with one kernel: resize matrix, PI-resize, its adjoint
+      init.py       fresh parameters
+      tasks/        heads and losses: classes, label sets, a teacher
+      sampling/     resolution, patch size, drop rate, token selection, mixing
+      evaluation/   metrics, cost, calibration, cascades, similarity, probe
 
-[NaViT] is Dehghani et al., "Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and
-Resolution", 2023, arXiv:2307.06304.  [ViT] is Dosovitskiy et al., arXiv:2010.11929.
+[NaViT] is Dehghani et al., "Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and Resolution", 2023,
+arXiv:2307.06304.  [ViT] is Dosovitskiy et al., arXiv:2010.11929.
 [FlexiViT] is Beyer et al., "FlexiViT: One Model for All Patch Sizes", 2023, arXiv:2212.08013.
 "Choice:" marks what the papers leave open and what was chosen here.
 """

@@ -14,11 +14,12 @@ def attention(
     mask: Bool[np.ndarray, "T S"] | None,
     angles: Float[np.ndarray, "T half"] | None = None,
 ) -> Float[np.ndarray, "T D"]:
-    """Σ_heads softmax(norm(q) norm(k)ᵀ · scale) v · o: tokens of `x` look at those of `context` the mask allows.
+    """Σ_heads softmax(norm(q) norm(k)ᵀ · scale) v · o: tokens of `x` attend to the unmasked tokens of `context`.
 
-    Queries and keys are normalised over the head, with one scale shared by all heads, and then turned by
-    `angles`, if any (self-attention alone).   [ViT, app. A; QK-norm and no biases: NaViT, §2.1, after ViT-22B]
-    Choice: layer norm, followed by the usual 1/√K (the paper only names the technique).
+    Queries and keys are normalized over the head size K, with one scale shared by all heads, then rotated by `angles`
+    (self-attention only; None rotates nothing).
+    [ViT, app. A; QK-norm and no biases: NaViT, §2.1, after ViT-22B]
+    Choice: layer norm, followed by the standard 1/√K (the paper names QK-norm without its details).
     """
     q = norm(params["q_norm"], project(params, "q", x))
     k = norm(params["k_norm"], project(params, "k", context))
@@ -32,6 +33,6 @@ def attention(
 
 
 def project(params: dict, name: str, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T H K"]:
-    """Queries, keys or values of all heads."""
+    """Queries, keys or values ("q", "k", "v") of all heads, before their norm."""
     y = np.einsum("td,dhk->thk", x, params[name])
     return y if params[f"{name}_bias"] is None else y + params[f"{name}_bias"]

@@ -16,8 +16,8 @@ def block(
 ) -> Float[np.ndarray, "T D"]:
     """x + attention(norm x), then x + mlp(norm x).   [ViT, eq. 2-3]
 
-    What is added is first multiplied by LayerScale (a gain per channel; arXiv:2103.17239) and by `gate`
-    (stochastic depth, see depth.py), where they are used.
+    Each residual is multiplied by LayerScale (a gain per channel; arXiv:2103.17239) and by `gate` (stochastic depth,
+    `sample_gates`) before it is added; None stands for 1.
     """
     y = norm(params["attention_norm"], x)
     x = add(x, attention(params["attention"], y, y, mask, angles), params["attention_scale"], gate)
@@ -42,7 +42,7 @@ def encoder(
     angles: Float[np.ndarray, "T half"] | None = None,
     gates: Float[np.ndarray, "L T"] | None = None,
 ) -> Float[np.ndarray, "T D"]:
-    """All blocks in turn and a last norm.   [ViT, eq. 2-4]"""
+    """All blocks in order, then the final norm.   [ViT, eq. 2-4]"""
     return norm(params["norm"], hidden_states(params, x, mask, angles, gates)[-1])
 
 
@@ -62,30 +62,32 @@ def hidden_states(
 
 
 def take(params: dict, layer: int) -> dict:
-    """The parameters of one block out of the stack."""
+    """Parameters of block `layer`, from the stacked parameters of all blocks."""
     return {name: take(v, layer) if isinstance(v, dict) else one(v, layer) for name, v in params.items()}
 
 
 def one(leaf: object, layer: int) -> object:
-    """An array's part of a layer; what is no array belongs to all layers."""
+    """Entry `layer` of a stacked array; a static (non-array) leaf is shared by all layers."""
     return leaf[layer] if isinstance(leaf, np.ndarray) else leaf
 
 
 def skip_rates(rate: float, depth: int) -> Float[np.ndarray, " L"]:
-    """The chance that an image skips block l: from 0 at the first to `rate` at the last, in a straight line."""
+    """Probability that an image skips block l: linear, from 0 at the first block to `rate` at the last.
+
+    [Stochastic depth, arXiv:1603.09382]
+    """
     return np.linspace(0.0, rate, depth)
 
 
 def sample_gates(rng: np.random.Generator, rates: Float[np.ndarray, " L"], images: int) -> Float[np.ndarray, "L I"]:
-    """0 where an image skips a block, otherwise 1/(1 − rate), so that the mean is 1.
+    """Factors of residuals: 0 where an image skips a block, otherwise 1/(1 − rate), so that the mean is 1.
 
-    Choice: drawn for an image, not for a row, and for a block as a whole; so an image's gates do not depend on
-    where it stands.
+    Choice: one gate per image and block, shared by attention and MLP. It does not depend on the row or slot.
     """
-    stays = rng.random((images, len(rates))) >= rates
-    return (stays / (1 - rates)).T
+    active = rng.random((images, len(rates))) >= rates
+    return (active / (1 - rates)).T
 
 
 def token_gates(gates: Float[np.ndarray, "L I"], segment_ids: Int[np.ndarray, " T"]) -> Float[np.ndarray, "L T"]:
-    """The gate of each token's image."""
+    """Gates per image → gates per token."""
     return gates[:, np.maximum(segment_ids, 1) - 1]

@@ -1,4 +1,4 @@
-"""Fresh parameters, for those who run the reference by itself."""
+"""Initial parameters, to run the reference without `navit_eqx`."""
 
 import numpy as np
 from jaxtyping import Float
@@ -14,9 +14,9 @@ def init(
     mlp_width: int,
     positions: int,
 ) -> dict:
-    """Fresh parameters.
+    """Initial parameters of the default model: factorised positions of `positions` entries per axis, MAP.
 
-    Weights have variance 1/fan-in, biases are 0, scales 1, position tables N(0, 0.02²).
+    Weights are normal with variance 1/fan-in, biases 0, scales 1, position tables N(0, 0.02²).
     Choice: the paper gives no initialization.
     """
 
@@ -75,5 +75,5 @@ def init(
 
 
 def init_head(width: int, classes: int) -> dict:
-    """A linear head of zeros: training starts with equal logits for every class."""
+    """Zero-initialized linear head: training starts with equal logits for all classes."""
     return {"w": np.zeros((width, classes)), "b": np.zeros(classes)}

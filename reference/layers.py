@@ -1,4 +1,4 @@
-"""The small layers. Each acts on the last axis; `params` holds arrays under the names used here."""
+"""Small layers over the last axis. `params` maps the names used here to arrays."""
 
 import math
 
@@ -16,7 +16,7 @@ def linear(params: dict, x: Float[np.ndarray, "T In"]) -> Float[np.ndarray, "T O
 def layer_norm(params: dict, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
     """rms_norm(x − mean), over the last axis.
 
-    Choice: centred, with a scale and no bias ("omission of biases", [NaViT, §2.1]).
+    Choice: centered, with a scale and no bias ("omission of biases", [NaViT, §2.1]).
     """
     return rms_norm(params, x - x.mean(-1, keepdims=True))
 
@@ -28,7 +28,7 @@ def rms_norm(params: dict, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*
 
 
 def norm(params: dict | None, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
-    """The norm that `params` names; x itself where there is none."""
+    """The norm named by `params["kind"]`; the identity where `params` is None."""
     return x if params is None else NORMS[params["kind"]](params, x)
 
 
@@ -36,12 +36,12 @@ NORMS = {"LayerNorm": layer_norm, "RmsNorm": rms_norm}
 
 
 def gelu_tanh(x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
-    """x Φ(x), with the tanh form of Φ.   Choice of default: tanh, as in big_vision."""
+    """x Φ(x), with the tanh approximation of Φ.   Choice of default: tanh, as in big_vision."""
     return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def gelu_exact(x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
-    """x Φ(x), with Φ the normal distribution.   [Hendrycks & Gimpel, arXiv:1606.08415]"""
+    """x Φ(x), with Φ the standard normal CDF.   [Hendrycks & Gimpel, arXiv:1606.08415]"""
     return 0.5 * x * (1.0 + np.vectorize(math.erf, otypes=[float])(x / np.sqrt(2.0)))
 
 
@@ -56,9 +56,9 @@ def mlp(params: dict, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T D"]:
 def masked_softmax(
     logits: Float[np.ndarray, "*n S"], mask: Bool[np.ndarray, "*#n S"] | None
 ) -> Float[np.ndarray, "*n S"]:
-    """Softmax over the keys that the mask allows; where it allows none, zeros.   None allows all.
+    """Softmax over the unmasked keys; zeros where every key is masked. A mask of None allows all keys.
 
-    Choice: zeros rather than a uniform average, so that padding and empty slots carry nothing.
+    Choice: zeros rather than uniform weights, so that the outputs of padding and empty slots are zero.
     """
     allowed = np.ones_like(logits, bool) if mask is None else np.broadcast_to(mask, logits.shape)
     highest = np.where(allowed, logits, -np.inf).max(-1, keepdims=True, initial=-np.inf)

@@ -22,7 +22,7 @@ def embed_patches(
     coords: Int[np.ndarray, "T A"],
     grids: Int[np.ndarray, "T A"],
 ) -> Float[np.ndarray, "T D"]:
-    """Patches to tokens: a linear map plus the position, if the model adds any.   [ViT, eq. 1; NaViT, §2.1]"""
+    """Patches → tokens: linear embedding plus position embedding, where there is one.   [ViT, eq. 1; NaViT, §2.1]"""
     x = linear(params["patch_embedding"], normalize(patches, params["mean"], params["std"]))
     return x if params["posembed"] is None else x + posembed(params["posembed"], coords, grids)
 
@@ -30,9 +30,9 @@ def embed_patches(
 def at_patch_size(
     params: dict, base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
 ) -> dict:
-    """The model on patches of `size`, made from one on patches of `base`.   [FlexiViT, PI-resize]
+    """Parameters for patches of `size`, from stored parameters for patches of `base`.   [FlexiViT, PI-resize]
 
-    Always from the stored parameters: PI-resizes do not compose.
+    PI-resizes do not compose: always start from the stored parameters.
     """
     embedding = params["patch_embedding"]
     w = pi_resize(embedding["w"], base, size, interpolation)
@@ -40,14 +40,14 @@ def at_patch_size(
 
 
 def rotary_angles(params: dict, coords: Int[np.ndarray, "T A"], registers: int) -> Float[np.ndarray, "S half"] | None:
-    """Angles of all tokens, if the model uses rotary positions; registers have no position, so their angle is 0."""
+    """Rotary angles of tokens and registers; None without rotary positions. Registers have no position: angle 0."""
     if params["rope"] is None:
         return None
     return np.pad(rope(params["rope"], coords), ((0, registers), (0, 0)))
 
 
 def registers_of(params: dict) -> Float[np.ndarray, "R D"]:
-    """Learned tokens that join every image: room for what belongs to no patch.   [arXiv:2309.16588]"""
+    """Registers: learned tokens appended to every image, which belong to no patch.   [arXiv:2309.16588]"""
     registers = params["registers"]
     return np.zeros((0, len(params["patch_embedding"]["b"]))) if registers is None else registers
 
@@ -55,7 +55,7 @@ def registers_of(params: dict) -> Float[np.ndarray, "R D"]:
 def forward_image(
     params: dict, image: Tokens, gates: Float[np.ndarray, "L 1"] | None = None
 ) -> Float[np.ndarray, " D"]:
-    """The meaning: a plain Vision Transformer on one image, no mask, no padding, no packing."""
+    """The meaning: a plain Vision Transformer on one image, without mask, padding or packing.   [ViT, §3.1]"""
     registers = registers_of(params)
     grids = np.broadcast_to(image.grid, image.coords.shape)
     x = np.concatenate([embed_patches(params, image.patches, image.coords, grids), registers])
@@ -68,9 +68,9 @@ def forward_image(
 def embed_row(
     params: dict, row: Row
 ) -> tuple[Float[np.ndarray, "S D"], Int[np.ndarray, " S"], Float[np.ndarray, "S half"] | None]:
-    """Input of the encoder for a packed row: tokens, their segment ids, their angles.   [NaViT, §2.1]
+    """Encoder input of a packed row: tokens and registers, their segment ids, their rotary angles.   [NaViT, §2.1]
 
-    Padding is zeroed before the embedding: 0 · NaN = NaN, so a mask alone does not stop NaN.
+    Padding is set to zero before the embedding: 0 · NaN = NaN, so a mask alone does not stop NaN.
     """
     real = (row.segment_ids > 0)[:, None]
     patches = np.where(real, row.patches, 0)
@@ -78,7 +78,7 @@ def embed_row(
     grids = np.where(real, row.grids[np.maximum(row.segment_ids, 1) - 1], 1)
     x = np.where(real, embed_patches(params, patches, coords, grids), 0.0)
 
-    # The registers of all slots follow the row, in the order of the slots.
+    # The registers of all slots follow the row, in slot order.
     slots, registers = len(row.grids), registers_of(params)
     x = np.concatenate([x, np.tile(registers, (slots, 1))])
     ids = np.concatenate([row.segment_ids, register_ids(row.segment_ids, slots, len(registers))])
@@ -86,7 +86,7 @@ def embed_row(
 
 
 def forward(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I D"]:
-    """The mechanism: one vector for each image slot of a packed row; an empty slot gives zeros.   [NaViT, §2.1]"""
+    """The mechanism: one vector per image slot of a packed row; zeros for an empty slot.   [NaViT, §2.1]"""
     x, ids, angles = embed_row(params, row)
     gates = None if gates is None else token_gates(gates, ids)
     x = encoder(params["encoder"], x, same_image(ids), angles, gates)
@@ -97,7 +97,7 @@ def forward(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = Non
 
 
 def image_hidden_states(params: dict, image: Tokens) -> Float[np.ndarray, "states T D"]:
-    """Tokens of one image before the first block and after each, registers left out.   [FlexiViT, fig. 6]"""
+    """Tokens of one image before the first block and after each block, without registers.   [FlexiViT, fig. 6]"""
     registers = registers_of(params)
     grids = np.broadcast_to(image.grid, image.coords.shape)
     x = np.concatenate([embed_patches(params, image.patches, image.coords, grids), registers])

@@ -1,4 +1,4 @@
-"""Images as tokens.   Written for A spatial axes: A = 2 cuts images, A = 3 cuts video into tubelets."""
+"""Images to patches and back, for A spatial axes: A = 2 for images, A = 3 for video (tubelets)."""
 
 from collections.abc import Sequence
 from math import prod
@@ -10,7 +10,7 @@ from .rows import Tokens
 
 
 def raster(grid: Sequence[int] | Int[np.ndarray, " A"]) -> Int[np.ndarray, "T A"]:
-    """Place of every patch in the grid, last axis fastest.   T = Π grid"""
+    """Grid coordinates of every patch in raster order (last axis fastest).   T = Π grid"""
     return np.indices(tuple(grid)).reshape(len(grid), -1).T.astype(np.int32)
 
 
@@ -36,7 +36,7 @@ def patchify(image: Num[np.ndarray, "*space C"], patch_size: Sequence[int]) -> T
 def unpatchify(
     patches: Num[np.ndarray, "T P"], grid: Sequence[int] | Int[np.ndarray, " A"], patch_size: Sequence[int]
 ) -> Num[np.ndarray, "*space C"]:
-    """The image that `patchify` cut; patches in raster order."""
+    """Patches in raster order → image: the inverse of `patchify`."""
     axes = len(grid)
     cut = patches.reshape(*grid, *patch_size, -1)
     order = [n for a in range(axes) for n in (a, axes + a)] + [2 * axes]
@@ -46,10 +46,10 @@ def unpatchify(
 def normalize(
     patches: Num[np.ndarray, "T P"], mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.5,)
 ) -> Float[np.ndarray, "T P"]:
-    """(x / 255 − mean) / std, channel by channel; floating-point patches are taken as already normalized.
+    """(x / 255 − mean) / std for each channel; floating-point patches are already normalized and returned as they are.
 
-    One number of `mean` and `std` stands for every channel.
-    Choice of default: −1…1, the range of big_vision, so that padding (0) is not mistaken for black.
+    A single number in `mean` or `std` applies to every channel.
+    Choice of default: the range −1…1 of big_vision, in which padding (0) differs from black.
     """
     if np.issubdtype(patches.dtype, np.floating):
         return patches

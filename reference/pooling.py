@@ -1,4 +1,4 @@
-"""One vector per image. Pools see the tokens of each slot; an empty slot gives zeros."""
+"""Pooling: one vector per image slot, from the tokens of the slot; zeros for an empty slot."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,11 +10,11 @@ from .layers import mlp, norm
 def map_pool(
     params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
 ) -> Float[np.ndarray, "I D"]:
-    """Masked attention pooling: a learned probe looks at the tokens.
+    """Masked attention pooling (MAP): a learned query, the probe, attends to the tokens of each slot.
 
     a = attention(probe, x);  a + mlp(norm a)
     [NaViT, §2.1 "masked pooling"; form of the head: Scaling ViT (Zhai et al. 2021)]
-    Choice: the attention is the encoder's own, QK-norm included; no residual from the probe.
+    Choice: the same attention as in the encoder, QK-norm included; no residual from the probe.
     """
     probes = np.broadcast_to(params["probe"], (len(mask), x.shape[-1]))
     pooled = attention(params["attention"], probes, x, mask)
@@ -24,7 +24,7 @@ def map_pool(
 def residual_map_pool(
     params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
 ) -> Float[np.ndarray, "I D"]:
-    """probe + attention(probe, x), without an MLP: the form of several public implementations."""
+    """probe + attention(probe, x), without an MLP, as in several public implementations."""
     probes = np.broadcast_to(params["probe"], (len(mask), x.shape[-1]))
     return blank(probes + attention(params["attention"], probes, x, mask), mask)
 
@@ -32,26 +32,26 @@ def residual_map_pool(
 def mean_pool(
     params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
 ) -> Float[np.ndarray, "I D"]:
-    """The mean of the tokens."""
+    """Mean over the tokens of each slot."""
     return mask.astype(x.dtype) @ x / np.maximum(mask.sum(-1, keepdims=True), 1)
 
 
 def max_pool(
     params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
 ) -> Float[np.ndarray, "I D"]:
-    """The largest value of each channel among the tokens."""
+    """Maximum over the tokens of each slot, per channel."""
     return blank(np.where(mask[..., None], x, -np.inf).max(1), mask)
 
 
 def token_pool(
     params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
 ) -> Float[np.ndarray, "I D"]:
-    """The first register, which is then a class token.   [ViT, §3.1]"""
+    """The first register of each slot, used as a class token.   [ViT, §3.1]"""
     return blank(registers[:, 0], mask)
 
 
 def blank(pooled: Float[np.ndarray, "I D"], mask: Bool[np.ndarray, "I T"]) -> Float[np.ndarray, "I D"]:
-    """Zeros for slots without tokens."""
+    """`pooled`, with zeros for slots without tokens."""
     return np.where(mask.any(-1, keepdims=True), pooled, 0.0)
 
 
@@ -67,5 +67,5 @@ POOLS = {
 def pool(
     params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
 ) -> Float[np.ndarray, "I D"]:
-    """One vector per slot, by the pool that the model has."""
+    """One vector per slot, by the pool named in `params["kind"]`."""
     return POOLS[params["kind"]](params, x, mask, registers)

@@ -4,11 +4,11 @@
     a learned table    factorised                        joint
     waves              sinusoidal (fixed)                fourier (learned frequencies)
 
-A coordinate is where the centre of a patch falls in a table of M entries, u = (x + ½) · step − ½; the three kinds
-differ in `step`, the entries from one patch to the next. Waves have no table: there u counts in the same units.
+A coordinate u is the center of a patch in units of table entries, u = (x + ½) · step − ½. The three kinds differ in
+`step`, the distance of neighboring patches in entries. Waves have no table; their u has the same units.
 
-Nothing is ever inferred from which tokens are present: a token's position comes from its place in the grid
-of its image, so packing, order and dropping cannot change it. `grids` is the grid of each token's image.
+The position of a token depends only on its coordinates and on the grid of its image, so packing, token order and
+token dropping cannot change it. `grids` holds the grid of each token's image.
 """
 
 import numpy as np
@@ -23,30 +23,30 @@ def absolute(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A
 
 
 def fractional(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
-    """Step M/n: each side of the image, whatever its length n, spans the table.   [NaViT, §2.1]"""
+    """Step M/n: each side of the image, of any length n, spans the table.   [NaViT, §2.1]"""
     return size / np.maximum(grids, 1)
 
 
 def fractional_aspect(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
-    """Step M/max n: the longest side spans the table, the others their share of it.   [NaViT, fig. 16]"""
+    """Step M/max n: the longest side spans the table, the others a part of it; aspect is kept.   [NaViT, fig. 16]"""
     return np.broadcast_to(size / np.maximum(grids, 1).max(-1, keepdims=True), grids.shape)
 
 
 def locate(
     coordinate: str, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int
 ) -> tuple[Float[np.ndarray, "T A"], Float[np.ndarray, "T A"]]:
-    """(u, step) with u = (x + ½) · step − ½.
+    """(u, step) with u = (x + ½) · step − ½, in table entries.
 
-    Choice: half-pixel centres, so that an image of M patches a side reads the table as it stands.
+    Choice: half-pixel centers, so that an image of M patches per side reads the table without interpolation.
     """
     step = COORDINATES[coordinate](grids, size)
     return (coords + 0.5) * step - 0.5, step
 
 
 def tent(u: Float[np.ndarray, " T"], size: int, radius: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T M"]:
-    """Weights of the entries m around u, Σ_m = 1: max(0, 1 − |u − m| / radius), normalised.
+    """Interpolation weights of the entries m around u: max(0, 1 − |u − m| / radius), normalized to Σ_m = 1.
 
-    Within half an entry beyond the ends the last entry holds.
+    u is clamped to the first and last entry.
     """
     distance = np.abs(np.clip(u, 0, size - 1)[:, None] - np.arange(size))
     weights = np.maximum(0.0, 1.0 - distance / radius[:, None])
@@ -56,10 +56,9 @@ def tent(u: Float[np.ndarray, " T"], size: int, radius: Float[np.ndarray, " T"])
 def read(
     table: Float[np.ndarray, "*M W"], u: Float[np.ndarray, "T A"], radius: Float[np.ndarray, "T A"]
 ) -> Float[np.ndarray, "T W"]:
-    """The table around u: Σ_m Π_a tent(u_a)_m table_m, over all entries m = (m₁, …, m_A).
+    """The table interpolated at u: Σ_m Π_a tent(u_a)_m table_m, over all entries m = (m₁, …, m_A).
 
-    More than half an entry beyond an end there is no embedding: the result is NaN, so that a position
-    beyond the table can never pass unnoticed.
+    More than half an entry beyond an end the result is NaN, so that a position outside the table cannot pass unnoticed.
     """
     sizes = table.shape[:-1]
     weights = np.ones((len(u), 1))
@@ -72,45 +71,44 @@ def read(
 def learned(
     table: Float[np.ndarray, "*M W"], u: Float[np.ndarray, "T A"], step: Float[np.ndarray, "T A"]
 ) -> Float[np.ndarray, "T W"]:
-    """The table at the point u, linear between entries.   [NaViT, §2.1]"""
+    """The table at u, by linear interpolation between entries.   [NaViT, §2.1]"""
     return read(table, u, np.ones_like(step))
 
 
 def resized(
     table: Float[np.ndarray, "*M W"], u: Float[np.ndarray, "T A"], step: Float[np.ndarray, "T A"]
 ) -> Float[np.ndarray, "T W"]:
-    """The table as if resized to the grid of the image: linear, antialiased where patches are further apart
-    than entries.   [ViT, §3.2]
+    """The table resized to the grid of the image and read at u: linear, antialiased where step > 1.   [ViT, §3.2]
 
-    With fractional coordinates this is exactly what resizing the whole table and picking (y, x) gives, but
-    from a token's own (coords, grids) alone.   Choice: linear and antialiased; the papers name no filter.
+    With fractional coordinates it equals resizing the full table and picking (y, x), but it needs only the token's own
+    coords and grid.   Choice: linear and antialiased; the papers name no filter.
     """
     return read(table, u, np.maximum(1.0, step))
 
 
 def waves(frequencies: Float[np.ndarray, "A K"], u: Float[np.ndarray, "T A"]) -> Float[np.ndarray, "T 2*K"]:
-    """sin z and cos z of z = u · frequencies, sines first; defined for every u.   [Tancik et al., arXiv:2006.10739]"""
+    """(sin z, cos z) with z = u · frequencies, in radians; defined for every u.   [Tancik et al., arXiv:2006.10739]"""
     z = np.einsum("ta,ak->tk", u, frequencies)
     return np.concatenate([np.sin(z), np.cos(z)], axis=-1)
 
 
 def geometric(width: int) -> Float[np.ndarray, "1 K"]:
-    """The frequencies 10000^(−k/K), k < K = W/2, that give one axis W numbers.   [Vaswani et al., §3.5]"""
+    """Frequencies 10000^(−k/K), k < K = W/2, for W channels of one axis.   [Vaswani et al., §3.5]"""
     return WAVELENGTHS ** (-np.arange(0, width, 2)[None] / width)
 
 
 def add(parts: list[Float[np.ndarray, "T D"]]) -> Float[np.ndarray, "T D"]:
-    """Sum over the axes: the best of the paper's table 3."""
+    """Sum over the axes: the best in [NaViT, table 3]."""
     return sum(parts[1:], start=parts[0])
 
 
 def stack(parts: list[Float[np.ndarray, "T W"]]) -> Float[np.ndarray, "T D"]:
-    """The axes side by side, W = D/A numbers each."""
+    """Concatenation over the axes, W = D/A channels each."""
     return np.concatenate(parts, axis=-1)
 
 
 def multiply(parts: list[Float[np.ndarray, "T D"]]) -> Float[np.ndarray, "T D"]:
-    """Product over the axes, entry by entry."""
+    """Elementwise product over the axes."""
     return np.prod(parts, axis=0)
 
 
@@ -120,14 +118,14 @@ COMBINE = {"sum": add, "stack": stack, "product": multiply}
 
 
 def by_axis(x: Float[np.ndarray, "T A"]) -> list[Float[np.ndarray, "T 1"]]:
-    """The columns of x."""
+    """The columns of x, one per axis."""
     return np.split(x, x.shape[-1], axis=-1)
 
 
 def factorised(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
     """combine_a feature(table_a, u_a).   [NaViT, §2.1]
 
-    Tables are A M W: one per axis. The default (absolute, learned, sum) is the best of the paper's table 3.
+    Tables are A M W: one per axis. The default (absolute, learned, sum) is the best in [NaViT, table 3].
     """
     tables, feature = params["tables"], FEATURES[params["feature"]]
     u, step = locate(params["coordinate"], coords, grids, tables.shape[1])
@@ -147,16 +145,16 @@ def joint(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "
 
 
 def sinusoidal(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
-    """combine_a waves(geometric frequencies, u_a): nothing to learn.   [NaViT, table 3]
+    """combine_a waves(geometric frequencies, u_a), without parameters.   [NaViT, table 3]
 
-    `width` is W, the numbers per axis; `size` is M, what a fractional side spans.
+    `width` is W, the channels per axis; `size` is M, the units that a side spans in fractional coordinates.
     """
     u, _ = locate(params["coordinate"], coords, grids, params["size"])
     return COMBINE[params["combine"]]([waves(geometric(params["width"]), u_a) for u_a in by_axis(u)])
 
 
 def fourier(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
-    """waves(learned frequencies A K, K = D/2, u): each wave runs in a direction of its own.   [NaViT, table 3]"""
+    """waves(learned frequencies A K, K = D/2, u): each wave has its own direction.   [NaViT, table 3]"""
     u, _ = locate(params["coordinate"], coords, grids, params["size"])
     return waves(params["frequencies"], u)
 
@@ -165,5 +163,5 @@ KINDS = {"Factorised": factorised, "Joint": joint, "Fourier": fourier, "Sinusoid
 
 
 def posembed(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
-    """The embedding that `params` names."""
+    """The position embedding named by `params["kind"]`."""
     return KINDS[params["kind"]](params, coords, grids)

@@ -1,7 +1,7 @@
-"""Rotary position embedding: queries and keys are turned by angles that grow with the coordinates.
+"""Rotary position embedding: queries and keys are rotated by angles proportional to the coordinates.
 
-Added positions tell a token where it is; turning tells two tokens how far apart they are.   [RoFormer,
-arXiv:2104.09864; axial form for images: arXiv:2403.13298]
+An added embedding encodes the absolute position of a token. Rotation makes the logit of a query and a key depend on
+their relative position.   [RoFormer, arXiv:2104.09864; axial form for images: arXiv:2403.13298]
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ from jaxtyping import Float, Num
 
 
 def rope(params: dict, coords: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T half"]:
-    """Angles coord_a · θ^(−j / J), j < J = K / 2A: each axis turns its own share of the pairs of a head.
+    """Angles coord_a · θ^(−j / J), j < J = K / 2A, in radians: each axis rotates 1/A of the channel pairs of a head.
 
-    Choice: absolute patch coordinates, so that a pair of tokens turns alike in images of any size.
+    Choice: absolute patch coordinates, so that equal offsets rotate equally in images of any size.
     """
     axes = coords.shape[-1]
     share = params["size"] // (2 * axes)
@@ -20,7 +20,7 @@ def rope(params: dict, coords: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T h
 
 
 def apply_rotary(x: Float[np.ndarray, "T H K"], angles: Float[np.ndarray, "T half"]) -> Float[np.ndarray, "T H K"]:
-    """Turn each pair (x_j, x_{j + K/2}) by its angle, the same in all heads."""
+    """Rotate each pair (x_j, x_{j + K/2}) by its angle; all heads share the angles."""
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
     a, b = np.split(x, 2, axis=-1)
     return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)

@@ -16,9 +16,9 @@ class Tokens(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Several images in one sequence of fixed length T, with room for I of them.   [NaViT, §2.1, fig. 2]
+    """Several images in one sequence of fixed length T, with I image slots.   [NaViT, §2.1, fig. 2]
 
-    Tokens of an image are contiguous, images stand in slot order, padding is at the end.
+    The tokens of an image are contiguous, images are in slot order, padding is at the end.
     """
 
     patches: Num[np.ndarray, "T P"]
@@ -36,9 +36,9 @@ class Batch(NamedTuple):
 
 
 def pack(images: Sequence[Tokens], image_ids: Sequence[int], row_tokens: int, row_images: int) -> Row:
-    """Place images one after the other in a row; the rest of it is padding.   [NaViT, §2.1]
+    """Concatenate the tokens of several images in one row; the rest of the row is padding.   [NaViT, §2.1]
 
-    Raises ValueError where they do not fit.
+    Raises ValueError where the images do not fit.
     """
     check_fits([len(image.patches) for image in images], row_tokens, row_images)
     first = images[0]
@@ -63,7 +63,7 @@ def pack(images: Sequence[Tokens], image_ids: Sequence[int], row_tokens: int, ro
 
 
 def check_fits(lengths: Sequence[int], row_tokens: int, row_images: int) -> None:
-    """Raises ValueError where so many tokens or images do not fit a row."""
+    """Raises ValueError where images of these lengths exceed `row_tokens` tokens or `row_images` slots."""
     if sum(lengths) > row_tokens or len(lengths) > row_images:
         raise ValueError(
             f"{len(lengths)} images of {sum(lengths)} tokens do not fit a row of "
@@ -72,5 +72,5 @@ def check_fits(lengths: Sequence[int], row_tokens: int, row_images: int) -> None
 
 
 def unpack(values: Num[np.ndarray, "T *n"], segment_ids: Int[np.ndarray, " T"]) -> list[np.ndarray]:
-    """The values of each image's tokens, slot by slot: the inverse of `pack`."""
+    """Values per token of a row → one array per image, in slot order: the inverse of `pack`."""
     return [values[segment_ids == slot] for slot in range(1, segment_ids.max(initial=0) + 1)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from data import exact_fit as fast
 from reference.masks import used_slots
-from reference.packing import RULES as SLOW
+from reference.packing import PACKINGS as SLOW
 from reference.packing import close_row, exact_fit, first_fit, fullest_row, padding
 from reference.rows import pack, unpack
 from tests.support import laws

@@ -1,9 +1,9 @@
-"""Measures of a trained model, on saved predictions and features.
+"""Evaluation of a trained model, from saved predictions and features.
 
 metrics.py      accuracy, precision@1, mean average precision
 cost.py         FLOPs and parameters as formulas
-calibration.py  can confidence be believed?
-cascade.py      a larger model where a small one is unsure
-similarity.py   do two patch sizes give the same features?
+calibration.py  expected calibration error, temperature scaling
+cascade.py      a better model for the images on which a cheap one is not confident
+similarity.py   similarity of features, such as those at two patch sizes
 probe.py        k-shot ridge regression on frozen features
 """

@@ -1,6 +1,6 @@
-"""Calibration: does a model that is 80 % sure turn out right 80 times in 100?   [NaViT, app. E]
+"""Calibration: is a model with confidence 80 % correct on 80 % of the images?   [NaViT, app. E]
 
-Works on saved logits. `softmax` and `sigmoid` turn logits into probabilities: take the one the model was trained with.
+Works on saved logits. `softmax` and `sigmoid` map logits to probabilities: use the one the model was trained with.
 """
 
 from collections.abc import Callable
@@ -10,24 +10,24 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 BINS = 30  # [NaViT, app. E]
-COLDEST, HOTTEST = 1e-2, 1e2  # temperatures looked at
+COLDEST, HOTTEST = 1e-2, 1e2  # range of temperatures that is searched
 
 Link = Callable[[np.ndarray], np.ndarray]
 
 
 def softmax(logits: Float[np.ndarray, "*N Y"]) -> Float[np.ndarray, "*N Y"]:
-    """exp(zᵧ) / Σ exp(z): exactly one class is right."""
+    """exp(zᵧ) / Σ exp(z): exactly one class is correct."""
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True)
 
 
 def sigmoid(logits: Float[np.ndarray, "*N Y"]) -> Float[np.ndarray, "*N Y"]:
-    """1 / (1 + exp(−zᵧ)): every class is right or wrong by itself."""
+    """1 / (1 + exp(−zᵧ)): an independent decision per class."""
     return np.exp(-np.logaddexp(0.0, -logits))
 
 
 class Reliability(NamedTuple):
-    """Images by confidence, in bins of equal width; the means of an empty bin are 0."""
+    """Reliability diagram: number of images, mean confidence and accuracy per bin; 0 in an empty bin."""
 
     count: Int[np.ndarray, " bins"]
     confidence: Float[np.ndarray, " bins"]
@@ -35,9 +35,9 @@ class Reliability(NamedTuple):
 
 
 def reliability(confidence: Float[np.ndarray, " N"], correct: Bool[np.ndarray, " N"], bins: int = BINS) -> Reliability:
-    """Mean confidence and accuracy of the images with ⌊bins · confidence⌋ = b.
+    """Mean confidence and accuracy of the images in bin b = ⌊bins · confidence⌋.
 
-    Choice: bins of equal width (the paper does not say), and confidence 1 in the last one.
+    Choice: bins of equal width (the paper does not specify them); confidence 1 is in the last bin.
     """
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(bin_of, minlength=bins)
@@ -56,12 +56,12 @@ def expected_calibration_error(
 def sample_calibrated_error(
     rng: np.random.Generator, confidence: Float[np.ndarray, " N"], bins: int = BINS, draws: int = 100
 ) -> float:
-    """The mean ECE that a perfectly calibrated model with these confidences would show.
+    """Mean ECE of a perfectly calibrated model with these confidences, over simulated outcomes.
 
-    It is not 0: among few images the accuracy of a bin is off by chance. Compare an ECE with this, not with 0.
+    It is above 0, because the accuracy of a bin with few images varies by chance. Compare an ECE with it, not with 0.
     """
-    luck = rng.random((draws, len(confidence)))
-    return float(np.mean([expected_calibration_error(confidence, row < confidence, bins) for row in luck]))
+    uniform = rng.random((draws, len(confidence)))
+    return float(np.mean([expected_calibration_error(confidence, row < confidence, bins) for row in uniform]))
 
 
 def fit_temperature(
@@ -69,20 +69,20 @@ def fit_temperature(
 ) -> float:
     """T > 0 that minimizes the cross-entropy of probabilities(logits / T); `truth` is True at the classes of an image.
 
-    The loss is convex in 1 / T, with the same slope for softmax and sigmoid: Σ (p − truth) · z. Its zero is found by
-    bisection on log T. Choice: within [1/100, 100]; where the best lies outside, as for a model that is always right,
-    the nearer end is returned. Raises ValueError without images.
+    The loss is convex in 1 / T, with the same derivative for softmax and sigmoid: Σ (p − truth) · z. Its zero is found
+    by bisection on log T. Choice: T in [1/100, 100]; where the minimum is outside, as for a model that is always
+    correct, the nearer end is returned. Raises ValueError without images.
     """
     if not len(truth):
         raise ValueError("a temperature cannot be fitted without images")
     z = logits.astype(np.float64)
     excess = -truth.astype(np.float64)
 
-    def too_sure(temperature: float) -> bool:
+    def overconfident(temperature: float) -> bool:
         return float(((probabilities(z / temperature) + excess) * z).sum()) > 0
 
     low, high = np.log(COLDEST), np.log(HOTTEST)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if too_sure(float(np.exp(middle))) else (low, middle)
+        low, high = (middle, high) if overconfident(float(np.exp(middle))) else (low, middle)
     return float(np.exp((low + high) / 2))

@@ -1,6 +1,6 @@
-"""Cascades: a cheap look at every image, and a better one where the cheap look is not sure.   [NaViT, app. D]
+"""Cascades: a cheap prediction for every image, a better one where its confidence is low.   [NaViT, app. D]
 
-Works on saved predictions: which images each look gets right, how sure the cheap one is, and what a look costs.
+Works on saved predictions: correctness and cost of both for each image, and the confidence of the cheap one.
 """
 
 from typing import NamedTuple
@@ -10,15 +10,15 @@ from jaxtyping import Bool, Float, Int
 
 
 class Cascade(NamedTuple):
-    """Every different cascade of two looks, from "the cheap look alone" to "every image is looked at twice"."""
+    """All K distinct cascades of two predictions, from the cheap one alone to both for every image."""
 
     threshold: Float[np.ndarray, " K"]
-    """An image goes on where its confidence is below this; ∞ sends all."""
+    """Images with a confidence below the threshold get the better prediction; ∞ selects all."""
     share: Float[np.ndarray, " K"]
-    """Of images that go on."""
+    """Share of images with the better prediction."""
     accuracy: Float[np.ndarray, " K"]
     cost: Float[np.ndarray, " K"]
-    """Mean per image."""
+    """Mean cost per image, in the unit of the inputs."""
 
 
 def cascade(
@@ -28,15 +28,15 @@ def cascade(
     cheap_cost: Float[np.ndarray, " N"],
     better_cost: Float[np.ndarray, " N"],
 ) -> Cascade:
-    """All thresholds at once, in O(N log N): sort by confidence, then running sums.
+    """All thresholds at once, in O(N log N): sort by confidence, then cumulative sums.
 
-    An image that goes on is paid for twice: cost = mean(c₁) + Σ_{sent} c₂ / N, the paper's t₁ + α t₂ where every image
-    costs the same. Images of equal confidence go on together, so K ≤ N + 1.   [NaViT, app. D]
+    cost = mean(c₁) + Σ_{below threshold} c₂ / N, the paper's t₁ + α t₂ where every image costs the same. Images of
+    equal confidence are on the same side of the threshold, so K ≤ N + 1.   [NaViT, app. D]
     """
     count = len(confidence)
     order = np.argsort(confidence, kind="stable")
     threshold = np.append(confidence[order], np.inf)
-    sent = np.flatnonzero(np.diff(threshold, prepend=-np.inf) > 0)  # numbers of images that can go on
+    sent = np.flatnonzero(np.diff(threshold, prepend=-np.inf) > 0)  # possible numbers of images below a threshold
     gain = np.append(0, np.cumsum((better_correct.astype(int) - cheap_correct)[order]))
     extra = np.append(0.0, np.cumsum(better_cost[order]))
     return Cascade(
@@ -48,9 +48,9 @@ def cascade(
 
 
 def pareto_front(cost: Float[np.ndarray, " K"], accuracy: Float[np.ndarray, " K"]) -> Int[np.ndarray, " front"]:
-    """Which settings no other beats: none is at least as good and at most as dear, and better in one of the two.
+    """Indices of the Pareto-optimal settings: no other has accuracy ≥ and cost ≤, one of them strictly.
 
-    In order of cost; accuracy rises along the front. Of equal settings the first stays.
+    In order of cost; accuracy increases along the front. Of equal settings the first is kept.
     """
     order = np.lexsort((-accuracy, cost))
     best_before = np.maximum.accumulate(np.append(-np.inf, accuracy[order][:-1]))

@@ -21,8 +21,8 @@ def parameters(
     registers: int = 0,
     pool: str = "Map",
 ) -> int:
-    """Numbers in `params` of a model without biases in attention and norms; `positions` of them in the position
-    embedding (`position_parameters`)."""
+    """Parameters of a model without biases in attention and norms; `positions` of them in the position embedding
+    (`position_parameters`)."""
     attention = 4 * width**2 + 2 * (width // heads)
     mlp = 2 * width * mlp_width + mlp_width + width
     block = attention + mlp + 2 * width
@@ -32,7 +32,7 @@ def parameters(
 
 
 def position_parameters(*, width: int, size: int, axes: int = 2) -> dict[str, int]:
-    """Numbers in a position embedding, by kind: `sum`, `product` and `stack` are factorised."""
+    """Parameters of a position embedding, by kind; `sum`, `product` and `stack` are factorised."""
     return {
         "sum": axes * size * width,
         "product": axes * size * width,
@@ -44,8 +44,8 @@ def position_parameters(*, width: int, size: int, axes: int = 2) -> dict[str, in
 
 
 def position_flops(*, width: int, size: int, axes: int = 2) -> dict[str, int]:
-    """Forward FLOPs of one token's position, by kind: tables are read by products with all their entries, waves are
-    products of coordinates and frequencies."""
+    """Forward FLOPs of the position embedding of one token, by kind: tables are read by matrix products over all
+    entries, waves are products of coordinates and frequencies."""
     return {
         "sum": 2 * axes * size * width,
         "product": 2 * axes * size * width,
@@ -67,7 +67,8 @@ class PoolCost(NamedTuple):
 
 
 def pool_cost(pool: str, *, width: int, mlp_width: int) -> PoolCost:
-    """Attention of a probe maps tokens to keys and values, the probe in and out; a mean is a product with the mask."""
+    """Attention maps tokens to keys and values, and the probe to a query and an output; a mean is a product with the
+    mask."""
     attention = PoolCost(token=4 * width**2, pair=4 * width, image=4 * width**2)
     return {
         "Map": attention._replace(image=attention.image + 4 * width * mlp_width),
@@ -79,26 +80,26 @@ def pool_cost(pool: str, *, width: int, mlp_width: int) -> PoolCost:
 
 
 def block_flops(*, width: int, depth: int, mlp_width: int) -> int:
-    """Forward FLOPs of one token or register in all blocks, outside attention's pairs."""
+    """Forward FLOPs of one token or register in all blocks, without the pairs of attention."""
     return depth * (8 * width**2 + 4 * width * mlp_width)
 
 
 def token_flops(
     *, patch_dim: int, width: int, depth: int, mlp_width: int, pool: str = "Map", positions: int = 0
 ) -> int:
-    """Forward FLOPs of one token outside all pairs: embedding, position, blocks, keys and values of the pool."""
+    """Forward FLOPs of one token without pairs: embedding, position, blocks, keys and values of the pool."""
     blocks = block_flops(width=width, depth=depth, mlp_width=mlp_width)
     return 2 * patch_dim * width + positions + blocks + pool_cost(pool, width=width, mlp_width=mlp_width).token
 
 
 def pair_flops(*, width: int, depth: int) -> int:
-    """Forward FLOPs of one (query, key) pair in all blocks: a score and its share of the mix."""
+    """Forward FLOPs of one (query, key) pair in all blocks: a logit and a weighted value."""
     return 4 * width * depth
 
 
 def pool_flops(*, width: int, mlp_width: int, classes: int, pool: str = "Map") -> int:
-    """Forward FLOPs of one image outside its tokens: probe in and out and MLP of the pool, where it has them, and the
-    classifier."""
+    """Forward FLOPs of one image without its tokens: query, output and MLP of the pool, where it has them, and the
+    head."""
     return pool_cost(pool, width=width, mlp_width=mlp_width).image + 2 * width * classes
 
 
@@ -141,8 +142,8 @@ def row_flops(
 ) -> tuple[float, float]:
     """(needed, spent) forward FLOPs of a packed row with a dense mask.
 
-    Needed: the sum over its images. Spent: as if all T places and the registers of all I slots were one image, and all
-    slots were pooled over all T places; the difference is padding and the pairs of tokens of different images.
+    Needed: the sum over its images. Spent: as if all T tokens and the registers of all I slots were one image, and all
+    slots were pooled over all T tokens. The difference is padding and pairs of tokens of different images.
     """
     one = {"width": width, "mlp_width": mlp_width}
     per_token = token_flops(patch_dim=patch_dim, depth=depth, pool=pool, positions=positions, **one)
@@ -158,19 +159,20 @@ def row_flops(
 
 
 def step_bytes(numbers: int, devices: int, *, split: bool = False, itemsize: int = 4) -> float:
-    """Bytes that each of n devices sends in a training step for its `numbers` parameters, in rings.
+    """Bytes that each of n devices sends per training step for `numbers` parameters, by ring collectives.
 
-    Whole on every device: gradients are summed and spread, 2 (n − 1) / n. Split: parameters are gathered for the
-    forward and again for the backward pass, gradients are summed into shares, 3 (n − 1) / n.   [arXiv:1910.02054, §7]
+    Replicated (data parallel): all-reduce of gradients, 2 (n − 1) / n. Sharded (`split`, FSDP): all-gather of
+    parameters for the forward and the backward pass, reduce-scatter of gradients, 3 (n − 1) / n.
+    [arXiv:1910.02054, §7]
     """
     return (3 if split else 2) * (devices - 1) / devices * numbers * itemsize
 
 
 def state_bytes(numbers: int, devices: int, *, split: bool = False, copies: int = 3, itemsize: int = 4) -> float:
-    """Bytes on each device for parameters and optimiser: AdamW keeps 3 copies, a moving average makes it 4."""
+    """Bytes on each device for parameters and optimizer state: 3 copies for AdamW, 4 with a moving average."""
     return copies * numbers * itemsize / (devices if split else 1)
 
 
 def efficiency(compute: float, communication: float) -> tuple[float, float]:
-    """Share of the time in which a device computes: if it waits for what it sends, and if both go on together."""
+    """Share of time in computation: (without overlap of computation and communication, with full overlap)."""
     return compute / (compute + communication), compute / max(compute, communication)

@@ -1,4 +1,4 @@
-"""Metrics of predictions: one class per image, or a set of classes."""
+"""Metrics of predictions: one class or a set of classes per image."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,25 +16,25 @@ def in_top(scores: Float[np.ndarray, "N Y"], labels: Int[np.ndarray, " N"], k: i
 
 
 def precision_at_1(scores: Float[np.ndarray, "N Y"], truth: Bool[np.ndarray, "N Y"]) -> Bool[np.ndarray, " N"]:
-    """Whether the class with the highest score is one of the image's.   [NaViT, §3.1: JFT precision@1]"""
+    """Whether the class with the highest score is in the label set of the image.   [NaViT, §3.1: JFT precision@1]"""
     return np.take_along_axis(truth, scores.argmax(-1)[:, None], axis=-1)[:, 0]
 
 
 def average_precision(scores: Float[np.ndarray, " N"], truth: Bool[np.ndarray, " N"]) -> float:
-    """Σ_n (R_n − R_{n−1}) P_n over the thresholds, from high to low; images of equal score count together.
+    """Σ_n (R_n − R_{n−1}) P_n over the thresholds, from high to low, with recall R and precision P.
 
-    NaN for a class without images.
+    Images of equal score share one threshold. NaN for a class without images.
     """
     if not truth.any():
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     last_of_equals = np.append(np.diff(scores[order]) != 0, True)
     hits = np.cumsum(truth[order])[last_of_equals]
-    shown = np.flatnonzero(last_of_equals) + 1
-    return float((np.diff(hits, prepend=0) * hits / shown).sum() / truth.sum())
+    retrieved = np.flatnonzero(last_of_equals) + 1
+    return float((np.diff(hits, prepend=0) * hits / retrieved).sum() / truth.sum())
 
 
 def mean_average_precision(scores: Float[np.ndarray, "N Y"], truth: Bool[np.ndarray, "N Y"]) -> float:
-    """The mean of the average precisions of the classes that have images; NaN where none has."""
+    """Mean of `average_precision` over the classes with images; NaN without any."""
     found = [average_precision(s, t) for s, t in zip(scores.T, truth.T) if t.any()]
     return float(np.mean(found)) if found else float("nan")

@@ -1,4 +1,4 @@
-"""The k-shot probe: how much a few labelled images per class say about frozen features.   [ViT, §4.1]"""
+"""k-shot linear probe: ridge regression on frozen features from a few labeled images per class.   [ViT, §4.1]"""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 
 class Probe(NamedTuple):
-    """Linear classifiers, one for each strength of l2."""
+    """Linear classifiers, one per l2 strength."""
 
     w: Float[np.ndarray, "R D Y"]
     b: Float[np.ndarray, "R Y"]
@@ -18,12 +18,12 @@ def ridge(
 ) -> Probe:
     """argmin over w, b of Σ ‖xᵀw + b − t‖² + l2 ‖w‖², with t = +1 at the label and −1 elsewhere, in closed form.
 
-    With X = U S Vᵀ and T centred: w = V · S / (S² + l2) · Uᵀ T, one decomposition for all l2, and
-    b = mean(t) − mean(x)ᵀ w.   [ViT, §4.1: regularised least squares onto {−1, 1} targets]
+    With X = U S Vᵀ and T centered: w = V · S / (S² + l2) · Uᵀ T, one SVD for all l2, and b = mean(t) − mean(x)ᵀ w.
+    [ViT, §4.1: regularized least squares onto {−1, 1} targets]
 
-    Choice: the bias is not penalised, so that a shift of the features changes nothing; features are not scaled one by
-    one, so that a rotation changes nothing either. Raises ValueError unless l2 > 0: with fewer images than features
-    there would be no single answer.
+    Choice: the bias is not penalized, so that predictions are invariant to a shift of the features; features are not
+    standardized, so that they are invariant to a rotation. Raises ValueError unless l2 > 0: with fewer images than
+    features the solution would not be unique.
     """
     if not (l2 > 0).all():
         raise ValueError(f"l2 must be positive, got {l2.min()}")
@@ -38,19 +38,19 @@ def ridge(
 def accuracy(
     probe: Probe, features: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, " R"]:
-    """Share of images whose label has the highest xᵀw + b, for each strength of l2."""
+    """Share of images whose label has the highest xᵀw + b, for each l2 strength."""
     return ((features @ probe.w + probe.b[:, None]).argmax(-1) == labels).mean(-1)
 
 
 def sample_shots(
     rng: np.random.Generator, labels: Int[np.ndarray, " N"], classes: int, shots: int
 ) -> Int[np.ndarray, " n"]:
-    """Indices of `shots` images of each class, drawn without replacement; those of a class stand together.
+    """Indices of `shots` images of each class, drawn without replacement, grouped by class.
 
-    Raises ValueError where a class has fewer.
+    Raises ValueError where a class has fewer images.
     """
     of_class = [np.flatnonzero(labels == c) for c in range(classes)]
     fewest = min(map(len, of_class))
     if fewest < shots:
-        raise ValueError(f"{shots} images per class were asked for, a class has {fewest}")
+        raise ValueError(f"shots={shots} images per class, but a class has {fewest}: lower shots or add images")
     return np.concatenate([rng.permutation(images)[:shots] for images in of_class])

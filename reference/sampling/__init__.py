@@ -1,8 +1,9 @@
-"""What training draws for every image before it is packed, and how rows are filled.
+"""Random sampling for every training image before it is packed.
 
-resolution.py       the size of an image
-patch_sizes.py      its patch size; which base size serves a set of them
-dropping.py         how many of its tokens stay; distributions.py, a truncated normal for both
-token_selection.py  which of its tokens stay
-mixing.py           two images in one picture
+resolution.py       resolution: the grid of an image
+patch_sizes.py      patch size, curricula, the choice of a base size
+dropping.py         drop rate: the number of tokens kept
+distributions.py    the truncated normal distribution of resolutions and drop rates
+token_selection.py  which tokens are kept
+mixing.py           mixup and CutMix
 """

@@ -1,18 +1,18 @@
-"""Token dropping: each image loses a share of its tokens, before packing, so that the room is reused."""
+"""Token dropping: a share of the tokens of each image is dropped before packing, so that other images use the space."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from .distributions import sample_truncated_normal
 
-SIGMA = 0.02  # of drop rates around their mean, where that depends on the length
-CUT = 2.0  # how many sigma a rate may lie from its mean
+SIGMA = 0.02  # of drop rates around a mean that depends on the length
+CUT = 2.0  # largest distance of a rate from its mean, in sigma
 
 
 def beta_parameters(mean: Float[np.ndarray, " N"], highest: float) -> tuple[np.ndarray, np.ndarray]:
     """α = 7/3 μ and β = 7/3 (1 − μ) with μ = mean / d_max.   [NaViT, app. B, fig. 14]
 
-    The variance is 0.3 μ (1 − μ): three tenths of the largest that a law on [0, 1] with this mean can have.
+    The variance is 0.3 μ (1 − μ): 30 % of the largest variance of a distribution on [0, 1] with this mean.
     Raises ValueError unless 0 < mean < highest ≤ 1.
     """
     if not (0 < mean.min() and mean.max() < highest <= 1):
@@ -27,7 +27,10 @@ def beta_parameters(mean: Float[np.ndarray, " N"], highest: float) -> tuple[np.n
 def sample_beta_rate(
     rng: np.random.Generator, mean: Float[np.ndarray, " N"], highest: float
 ) -> Float[np.ndarray, " N"]:
-    """Drop rates d = d_max · u with u ~ Beta(α, β), a mean for each image.   [NaViT, app. B, fig. 14]"""
+    """Drop rates d = d_max · u with u ~ Beta(α, β) and one mean per image.   [NaViT, app. B, fig. 14]
+
+    Raises ValueError unless 0 < mean < highest ≤ 1.
+    """
     return highest * rng.beta(*beta_parameters(mean, highest))
 
 
@@ -40,8 +43,7 @@ def mean_rate_by_length(
 ) -> Float[np.ndarray, " N"]:
     """μ(s) = lo + (hi − lo) (s − s_min) / (s_max − s_min).   [NaViT, app. B, fig. 14]
 
-    Choice: images shorter than `shortest` or longer than `longest` are treated as these.
-    Raises ValueError unless shortest < longest.
+    Choice: s is clamped to [shortest, longest].   Raises ValueError unless shortest < longest.
     """
     if not shortest < longest:
         raise ValueError(f"drop rates by length need shortest < longest, got {shortest} and {longest} tokens")
@@ -56,9 +58,9 @@ def sample_rate_by_length(
     shortest: int,
     longest: int,
 ) -> Float[np.ndarray, " N"]:
-    """d ~ N(μ(s), σ²) with σ = 0.02, drawn again while |d − μ(s)| > 2 σ.   [NaViT, app. B, fig. 14]
+    """d ~ N(μ(s), σ²) with σ = 0.02, truncated to |d − μ(s)| ≤ 2 σ.   [NaViT, app. B, fig. 14]
 
-    Raises ValueError unless 2 σ ≤ lo ≤ hi ≤ 1 − 2 σ, so that no rate leaves [0, 1].
+    Raises ValueError unless 2 σ ≤ lo ≤ hi ≤ 1 − 2 σ, so that every rate is in [0, 1].
     """
     margin = CUT * SIGMA
     if not (margin <= lo.min() + 1e-9 and (lo <= hi + 1e-9).all() and hi.max() <= 1 - margin + 1e-9):
@@ -73,9 +75,9 @@ def sample_rate_by_length(
 def move_range(
     lo: float, hi: float, middle: Float[np.ndarray, " N"]
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """The range [lo, hi] of mean rates moved to another middle, m ± min(δ, m − 2 σ, 1 − 2 σ − m), δ = (hi − lo) / 2.
+    """The range [lo, hi] of mean rates shifted to midpoint m: m ± min(δ, m − 2 σ, 1 − 2 σ − m), δ = (hi − lo) / 2.
 
-    Choice: where [0, 1] ends, the range gets narrower and keeps its middle.
+    Choice: near 0 and 1 the range is narrower, and its midpoint stays m.
     """
     half = np.minimum((hi - lo) / 2, np.minimum(middle, 1 - middle) - CUT * SIGMA)
     return middle - half, middle + half
@@ -84,9 +86,9 @@ def move_range(
 def scheduled_rate(
     images_seen: Int[np.ndarray, " N"], lo: float, hi: float, middle: float, width: float
 ) -> Float[np.ndarray, " N"]:
-    """ρ(n) = lo + (hi − lo) · sigmoid((n − μ) / τ), n images seen before.   [NaViT, eq. 1, fig. 8, fig. 15]
+    """ρ(n) = lo + (hi − lo) · sigmoid((n − μ) / τ) after n training images.   [NaViT, eq. 1, fig. 8, fig. 15]
 
-    `middle` μ and `width` τ count images; with τ < 0 the rate falls, which is the better way in the paper.
+    `middle` μ and `width` τ are numbers of images. With τ < 0 the rate decreases, which is better in the paper.
     Raises ValueError unless 0 ≤ lo ≤ hi ≤ 1 and τ ≠ 0.
     """
     if not (0 <= lo <= hi <= 1 and width):
@@ -96,9 +98,9 @@ def scheduled_rate(
 
 
 def kept_tokens(tokens: Int[np.ndarray, " N"], rate: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """How many tokens stay: max(1, ⌊s (1 − d)⌋).   Choice: floor, and never none.
+    """Number of tokens kept: max(1, ⌊s (1 − d)⌋).   Choice: floor, and at least one token.
 
-    Raises ValueError where a rate lies outside [0, 1].
+    Raises ValueError where a rate is outside [0, 1].
     """
     if len(rate) and not 0 <= rate.min() <= rate.max() <= 1:
         raise ValueError(f"drop rates must lie in [0, 1], got {rate.min():g} to {rate.max():g}")

@@ -1,7 +1,7 @@
-"""Mixing two images into one picture of both: mixup and CutMix, one image at a time.
+"""Mixing an image with a partner: mixup and CutMix, one image at a time.
 
-The partner and its weight belong to an image, not to a batch, and both are drawn before packing: a row holds
-finished pictures, so mixing cannot break the isolation of the images in it.
+Partner and weight are drawn per image, not per batch, before packing. A row holds mixed images, so mixing cannot break
+the isolation of the images in it.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Num
 
 
 def mixup(image: Num[np.ndarray, "h w C"], partner: Num[np.ndarray, "h w C"], weight: float) -> np.ndarray:
-    """(1 − w) image + w partner, pixel by pixel.   [Zhang et al., arXiv:1710.09412]"""
+    """(1 − w) image + w partner, per pixel; unsigned integers are rounded.   [Zhang et al., arXiv:1710.09412]"""
     mixed = (1 - weight) * image + weight * partner
     return np.rint(mixed).astype(image.dtype) if image.dtype.kind == "u" else mixed
 
@@ -17,7 +17,7 @@ def mixup(image: Num[np.ndarray, "h w C"], partner: Num[np.ndarray, "h w C"], we
 def cutmix(
     image: Num[np.ndarray, "h w C"], partner: Num[np.ndarray, "h w C"], box: tuple[int, int, int, int]
 ) -> tuple[np.ndarray, float]:
-    """The image with a box (top, left, bottom, right) of the partner, and the box's share of the area.
+    """The image with a box (top, left, bottom, right) of the partner, and the share of the area in the box.
 
     [Yun et al., arXiv:1905.04899]
     """
@@ -28,11 +28,11 @@ def cutmix(
 
 
 def sample_box(rng: np.random.Generator, size: tuple[int, int], weight: float) -> tuple[int, int, int, int]:
-    """A box of about the share `weight` of the area, of the image's own aspect ratio, wholly inside it.
+    """A random box (top, left, bottom, right) with the aspect ratio of the image and about `weight` of its area.
 
-    Choice: wholly inside, so that its mean share is the weight (the original lets the border cut it).
+    Choice: inside the image, so that its mean share is the weight (the original clips the box at the border).
     """
     sides = [min(n, max(1, round(n * weight**0.5))) for n in size]
-    # One number a side whatever the size, so that the picture is the same at another size.
+    # One random number per side for every size, so that the mixed image is the same at another size.
     top, left = (int(rng.random() * (n - side + 1)) for n, side in zip(size, sides))
     return top, left, top + sides[0], left + sides[1]

@@ -1,10 +1,10 @@
-"""Which patch size an image is cut at, and which base size serves a set of them: how much PI-resize amplifies.
+"""Patch size of each image, and the base size for a set of patch sizes: how much PI-resize amplifies noise.
 
-A law of patch sizes orders them from coarse to fine and reads them at a place q on [0, 1]: at random for training as
-in FlexiViT, along the run for a curriculum.
+A distribution over patch sizes is ordered from coarse to fine and evaluated at a quantile q in [0, 1]: random q in
+training as in FlexiViT, q along the run for a curriculum.
 
-Shrinking or enlarging by a few pixels reads nearly the same samples in another place, and undoing that amplifies
-what is finest: 16 → 15 more than 16 → 8.
+Resizing by a few pixels interpolates between nearly the same samples, and its pseudo-inverse amplifies the highest
+frequencies: 16 → 15 more than 16 → 8.
 """
 
 import warnings
@@ -23,14 +23,14 @@ WARN_ABOVE = 8.0
 def patch_size_at(
     q: Float[np.ndarray, " N"], sizes: Sequence[int], weights: Sequence[float] = ()
 ) -> Int[np.ndarray, " N"]:
-    """The size at place q of a law: the first, from coarse to fine, up to which the shares add up to more than q.
+    """The size at quantile q: the first, from coarse to fine, whose cumulative probability is above q.
 
-    With q ~ U(0, 1) each size is drawn with the share its weight has; no weights are equal ones, as in the paper.
-    [FlexiViT: uniform over the sizes]   Raises ValueError where weights are not one positive number for each size.
+    With q ~ U(0, 1) sizes are drawn in proportion to their weights; uniformly without weights, as in the paper.
+    [FlexiViT: uniform over the sizes]   Raises ValueError unless there is one positive weight per size.
     """
     shares = np.ones(len(sizes)) if not len(weights) else np.array(weights, float)
     if not len(sizes) or len(shares) != len(sizes) or min(shares) <= 0 or min(sizes) < 1:
-        raise ValueError(f"a law of patch sizes needs sizes and as many positive weights, got {sizes} and {weights}")
+        raise ValueError(f"patch sizes need positive sizes and as many positive weights, got {sizes} and {weights}")
     order = np.argsort(sizes)[::-1]
     ends = np.cumsum(shares[order])
     place = np.searchsorted(ends / ends[-1], q, side="right")
@@ -40,20 +40,20 @@ def patch_size_at(
 def sample_coarse_to_fine(
     rng: np.random.Generator, progress: Float[np.ndarray, " N"], mix: float
 ) -> Float[np.ndarray, " N"]:
-    """Places q = (1 − m) t + m u for `patch_size_at`, t ∈ [0, 1] the share of the run that is done, u ~ U(0, 1).
+    """Quantiles q = (1 − m) t + m u for `patch_size_at`, progress t ∈ [0, 1] of the run, u ~ U(0, 1).
 
-    With m = 0 the sizes come strictly one after the other, each for its share of the run; m = 1 is no curriculum.
+    With m = 0 the sizes are used strictly one after the other, each for its share of the run; m = 1 is no curriculum.
     Choice: the paper has a curriculum of patch sizes, its form is not public.   Raises ValueError unless 0 ≤ m ≤ 1.
     """
     if not 0 <= mix <= 1:
-        raise ValueError(f"the share of chance in a curriculum lies in [0, 1], got mix={mix:g}")
+        raise ValueError(f"mix={mix:g}, the random share of a curriculum, must be in [0, 1]")
     return (1 - mix) * np.clip(progress, 0, 1) + mix * rng.random(len(progress))
 
 
 def finest_within(tokens: Int[np.ndarray, "sizes N"], sizes: Sequence[int], budget: int) -> Int[np.ndarray, " N"]:
-    """For each image the finest size at which it has at most `budget` tokens; the coarsest where none does.
+    """For each image the smallest patch size at which it has at most `budget` tokens, else the largest patch size.
 
-    `tokens[s]` are those at `sizes[s]`.
+    `tokens[s]` are the numbers of tokens at `sizes[s]`.
     """
     order = np.argsort(sizes)
     fits = tokens[order] <= budget
@@ -62,17 +62,17 @@ def finest_within(tokens: Int[np.ndarray, "sizes N"], sizes: Sequence[int], budg
 
 
 def gain(base: Size, size: Size, interpolation: Interpolation = FLEXIVIT) -> float:
-    """‖K ⊗ K‖₂: the most by which PI-resize from `base` to `size` can lengthen a kernel, or its adjoint a patch."""
+    """‖K ⊗ K‖₂: the largest factor by which PI-resize from `base` to `size` grows a kernel, or its adjoint a patch."""
     return prod(float(np.linalg.norm(pi_matrix(old, new, interpolation), 2)) for old, new in zip(base, size))
 
 
 def reach(base: Size, size: Size, interpolation: Interpolation = FLEXIVIT) -> float:
-    """‖K ⊗ K‖₁: normalised pixels, within ±1, are mapped by `adjoint_patches` to within ± this."""
+    """‖K ⊗ K‖₁: the largest absolute value of `adjoint_patches` on normalized pixels in [−1, 1]."""
     return prod(float(np.linalg.norm(pi_matrix(old, new, interpolation), 1)) for old, new in zip(base, size))
 
 
 def check_gains(base: Size, sizes: Sequence[Size], interpolation: Interpolation = FLEXIVIT) -> None:
-    """Warn of sizes whose gain is above 8.   Choice: that is 3 bits of noise."""
+    """Warns of sizes with a gain above 8.   Choice: 8 is 3 bits of noise."""
     high = [f"{tuple(s)}: {g:.1f}" for s in sizes if (g := gain(base, s, interpolation)) > WARN_ABOVE]
     if high:
         warnings.warn(
@@ -83,9 +83,9 @@ def check_gains(base: Size, sizes: Sequence[Size], interpolation: Interpolation 
 
 
 def best_base(sizes: Sequence[Size], candidates: Sequence[Size], interpolation: Interpolation = FLEXIVIT) -> Size:
-    """The candidate whose worst gain over the sizes is smallest; the first of equals.
+    """The candidate with the smallest maximum gain over the sizes; the first of equal ones.
 
-    Small bases win, since enlarging amplifies little; but a kernel then has no detail finer than the base grid.
-    The candidates say how small is too small.
+    Small bases win, because enlarging amplifies little, but such a kernel has no detail finer than the base grid. The
+    caller sets the limit by the candidates.
     """
     return min(candidates, key=lambda base: max(gain(base, size, interpolation) for size in sizes))

@@ -1,27 +1,27 @@
-"""The size at which an image is seen. "Resolution R" means area R², whatever the aspect ratio.
+"""Resolution of an image. "Resolution R" means area R² in pixels, for any aspect ratio.
 
-A law of resolutions maps a number u in [−1, 1], drawn from some distribution, to a range of sides or of areas.
-A patch size is one for all images (A,), or one for each (N, A).
+A random number u in [−1, 1] is mapped to a range of sides or of areas.
+Patch sizes are shared by all images (A,) or given per image (N, A).
 """
 
 import numpy as np
 from jaxtyping import Float, Int
 
 PatchSize = tuple[int, ...] | Int[np.ndarray, "#N A"]
-GROWTH = 1.25  # how many times its tokens an image may have to close a row
+GROWTH = 1.25  # largest factor by which the tokens of an image grow to fill its row
 
 
 def target_grid(
     sizes: Int[np.ndarray, "N A"], side: Float[np.ndarray, " N"], patch_size: PatchSize
 ) -> Int[np.ndarray, "N A"]:
-    """Patches per side of an image of native `sizes` when seen at area side², aspect kept, at least one.
+    """Patches per side of an image of native `sizes` resized to area side², aspect kept, at least one.
 
     grid_a = max(1, ⌊R · size_a / √(h w) / patch_a⌋)   [NaViT, §2.2, §3.2]
-    Choice: floor, the only rounding under which the two halves of the paper's table 2 agree; the image is
-    resized to whole patches, so its aspect ratio moves by less than one patch per side.
+    Choice: floor, the only rounding for which the two halves of the paper's table 2 agree. The image is resized to an
+    integer number of patches, so each side changes by less than one patch.
     """
     scale = side / np.sqrt(sizes.prod(-1, dtype=float))
-    # The small slack keeps a side of exactly n patches from falling to n − 1 by rounding.
+    # The small slack keeps a side of exactly n patches from being rounded down to n − 1.
     patches = np.floor(scale[:, None] * sizes / np.asarray(patch_size) + 1e-9)
     return np.clip(patches, 1, np.iinfo(np.int32).max).astype(np.int32)
 
@@ -32,16 +32,16 @@ def linear_in_side(u: Float[np.ndarray, " N"], lo: float, hi: float) -> Float[np
 
 
 def linear_in_area(u: Float[np.ndarray, " N"], lo: float, hi: float) -> Float[np.ndarray, " N"]:
-    """R = √(lo² + (hi² − lo²) (u + 1) / 2): the area, and so the tokens, are distributed as u.   [NaViT, fig. 7]"""
+    """R = √(lo² + (hi² − lo²) (u + 1) / 2): area and number of tokens are distributed as u.   [NaViT, fig. 7]"""
     return np.sqrt(linear_in_side(u, lo**2, hi**2))
 
 
 def fit_tokens(sizes: Int[np.ndarray, "N A"], tokens: Int[np.ndarray, " N"]) -> Int[np.ndarray, "N A"]:
-    """The grid of the largest scale, aspect kept, at which an image has at most so many tokens.
+    """The grid at the largest scale, aspect kept, at which an image has at most `tokens` tokens.
 
-    As the scale grows, axis a gains its k-th patch where the others have max(1, ⌊k size_b / size_a⌋); it gets
-    the largest k for which the product fits, at least 1. Whole numbers, so no larger scale fits; the patch size
-    cancels, as images may be enlarged.   [NaViT, app. C: budgets of tokens]   Choice: the search, and floor.
+    As the scale grows, axis a gains its k-th patch when the others have max(1, ⌊k size_b / size_a⌋); its length is the
+    largest k ≥ 1 for which the product is within the budget. The search is exact, in integers. The patch size cancels,
+    because images may be enlarged.   [NaViT, app. C: budgets of tokens]   Choice: the search, and floor.
     Raises ValueError where a budget is below one token.
     """
     if (tokens < 1).any():
@@ -51,7 +51,7 @@ def fit_tokens(sizes: Int[np.ndarray, "N A"], tokens: Int[np.ndarray, " N"]) -> 
 
 
 def _most_patches(sizes: Int[np.ndarray, "N A"], tokens: Int[np.ndarray, " N"], axis: int) -> Int[np.ndarray, " N"]:
-    """Patches along one axis, by bisection: k fits if the grid that has just gained the k-th patch does."""
+    """Patches along one axis, by bisection: k fits if the grid at the scale of the k-th patch is within the budget."""
     fits, fails = np.ones(len(sizes), np.int64), tokens.astype(np.int64) + 1
     while (fails - fits > 1).any():
         k = (fits + fails) // 2
@@ -64,21 +64,21 @@ def _most_patches(sizes: Int[np.ndarray, "N A"], tokens: Int[np.ndarray, " N"], 
 def never_enlarged(
     grids: Int[np.ndarray, "N A"], sizes: Int[np.ndarray, "N A"], patch_size: PatchSize
 ) -> Int[np.ndarray, "N A"]:
-    """At most the whole patches that an image has at its own size: min(grid_a, max(1, ⌊size_a / patch_a⌋)).
+    """Grids limited to the native size of the image: min(grid_a, max(1, ⌊size_a / patch_a⌋)).
 
-    A grid grows with the scale on every axis, so this is the grid at the smaller of both scales, aspect kept.
+    Grids grow with the scale on every axis, so the result is the grid at the smaller of the two scales, aspect kept.
     """
     return np.minimum(grids, np.maximum(1, sizes // np.asarray(patch_size))).astype(np.int32)
 
 
 def grow(
-    grids: Int[np.ndarray, "N A"], kept: Int[np.ndarray, " N"], room: Int[np.ndarray, " N"]
+    grids: Int[np.ndarray, "N A"], kept: Int[np.ndarray, " N"], free: Int[np.ndarray, " N"]
 ) -> tuple[Int[np.ndarray, "N A"], Int[np.ndarray, " N"]]:
-    """Larger grids and kept tokens of images that take up to `room` more tokens at the drop rate they have.
+    """Larger grids, and tokens kept, of images that use up to `free` more tokens of their row at an equal drop rate.
 
-    The grid is scaled to at most ⌊s (k + room) / k⌋ tokens, of which ⌊k s' / s⌋ stay.
-    Choice: the paper names this and does without ("could be made to fit exactly"); growth ends at 1.25 s.
+    A grid of s tokens, k kept, is scaled to s' ≤ ⌊s (k + free) / k⌋ tokens, ⌊k s' / s⌋ kept.
+    Choice: the paper mentions this and does not use it ("could be made to fit exactly"); s' is at most 1.25 s.
     """
     tokens = grids.prod(-1).astype(np.int64)
-    larger = fit_tokens(grids, np.minimum(tokens * (kept + room) // kept, (GROWTH * tokens).astype(np.int64)))
+    larger = fit_tokens(grids, np.minimum(tokens * (kept + free) // kept, (GROWTH * tokens).astype(np.int64)))
     return larger, (kept * larger.prod(-1).astype(np.int64) // tokens).astype(np.int32)

@@ -1,12 +1,12 @@
-"""What a model is trained to say of each image: formulas on pooled vectors.
+"""Tasks: heads and losses as formulas on pooled vectors.
 
-    classify.py     one class per image: softmax or sigmoid cross-entropy, smoothing, mixing
+    classify.py     one class per image: softmax or sigmoid cross-entropy, label smoothing, mixing
     multi_label.py  a set of classes per image: sigmoid cross-entropy
-    distill.py      the logits of a teacher
+    distill.py      distillation from the logits of a teacher
 
-Every task has `Targets` of a row, `predict(params, features)` and `loss(params, features, targets, used)`, the sum over
-the images of a row and their number. Rows hold different numbers of images, so a mean of means would weigh images
-unequally: add sums and counts over the whole batch, then divide once.
+Every task has `Targets` of a row, `predict(params, features)` and `loss(params, features, targets, used)`, which
+returns the sum over the images of a row and their number. Rows hold different numbers of images, so a mean of means
+would weight images unequally: add sums and counts over the batch, then divide once.
 """
 
 from . import classify, distill, multi_label

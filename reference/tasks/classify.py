@@ -9,8 +9,8 @@ from ..layers import linear
 
 
 class Targets(NamedTuple):
-    """Labels of a row; −1 where a slot has none. Where an image was mixed with another one, `partners` is the label of
-    that one and `weights` its share of the picture; else −1 and 0."""
+    """Labels of a row; −1 in a slot without one. `partners` are the labels of images that were mixed in, `weights`
+    their shares of the mixed image; −1 and 0 where none was."""
 
     labels: Int[np.ndarray, " I"]
     partners: Int[np.ndarray, " I"]
@@ -25,14 +25,14 @@ def predict(params: dict, features: Float[np.ndarray, "I D"]) -> Float[np.ndarra
 def loss(
     params: dict, features: Float[np.ndarray, "I D"], targets: Targets, used: Bool[np.ndarray, " I"]
 ) -> tuple[float, int]:
-    """Σ cross-entropy over the labelled images of a row, and their number."""
+    """Σ cross-entropy over the labeled images of a row, and their number."""
     logits = predict(params, features)
     target = soft_labels(targets, logits.shape[-1], params["smoothing"])
     return CROSS_ENTROPIES[params["link"]](logits, target, targets.labels >= 0)
 
 
 def soft_labels(targets: Targets, classes: int, smoothing: float) -> Float[np.ndarray, "I Y"]:
-    """(1 − ε) [(1 − w) onehot(label) + w onehot(partner)] + ε / Y: w of the picture is of the partner's class.
+    """(1 − ε) [(1 − w) onehot(label) + w onehot(partner)] + ε / Y, with smoothing ε and mixing weight w.
 
     [mixup: arXiv:1710.09412; label smoothing: arXiv:1512.00567]
     """

@@ -1,4 +1,4 @@
-"""The logits of a trained model as targets; no labels.   [FlexiViT, distillation]   params: head, link"""
+"""Distillation: targets are the logits of a teacher, not labels.   [FlexiViT, distillation]   params: head, link"""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from .classify import predict as predict
 
 
 class Targets(NamedTuple):
-    """What the teacher says of the image in each slot."""
+    """Logits of the teacher for the image in each slot."""
 
     teacher_logits: Float[np.ndarray, "I Y"]
 
@@ -17,7 +17,7 @@ class Targets(NamedTuple):
 def loss(
     params: dict, features: Float[np.ndarray, "I D"], targets: Targets, used: Bool[np.ndarray, " I"]
 ) -> tuple[float, int]:
-    """Σ divergence from the teacher over the images of a row, and their number."""
+    """Σ KL divergence from the teacher over the images of a row, and their number."""
     return DIVERGENCES[params["link"]](predict(params, features), targets.teacher_logits, used)
 
 
@@ -38,7 +38,7 @@ def sigmoid_kl_divergence(
     """Σ over classes of KL(p ‖ q) = p (log p − log q) + (1 − p) (log (1 − p) − log (1 − q)), p = σ(teacher),
     q = σ(logits), over real slots, and their number.
 
-    Choice: the counterpart for models of one decision per class; the paper distils by softmax.
+    Choice: the counterpart for models with independent classes; the paper distills by softmax.
     """
     t = teacher_logits
     yes, no = (np.logaddexp(0, -x) - np.logaddexp(0, -y) for x, y in ((logits, t), (-logits, -t)))

@@ -1,4 +1,4 @@
-"""A set of classes per image, each a decision by itself, as NaViT learns JFT.   [NaViT, §3.1]   params: head"""
+"""A set of classes per image, with independent classes, as NaViT is trained on JFT.   [NaViT, §3.1]   params: head"""
 
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ from .classify import sigmoid_cross_entropy
 
 
 class Targets(NamedTuple):
-    """Label sets of a row, filled up with −1; those of the image that was mixed in, and its share of the picture."""
+    """Label sets of a row, padded with −1. `partner_sets` are the label sets of images that were mixed in, `weights`
+    their shares of the mixed image."""
 
     label_sets: Int[np.ndarray, "I M"]
     partner_sets: Int[np.ndarray, "I M"]
@@ -20,8 +21,10 @@ class Targets(NamedTuple):
 def loss(
     params: dict, features: Float[np.ndarray, "I D"], targets: Targets, used: Bool[np.ndarray, " I"]
 ) -> tuple[float, int]:
-    """Σ sigmoid cross-entropy over the images of a row, and their number. An image without a label counts: it says no
-    to every class."""
+    """Σ sigmoid cross-entropy over the images of a row, and their number.
+
+    An image with an empty label set counts: every class is a negative.
+    """
     logits = predict(params, features)
     return sigmoid_cross_entropy(logits, soft_label_sets(targets, logits.shape[-1]), used)
 
