@@ -36,7 +36,7 @@ from harness.run.folder import read_config
 from harness.run.loading import open_source
 from navit_eqx import load_model
 from navit_eqx.config import Flexi
-from navit_eqx.errors import check_in
+from navit_eqx.errors import ConfigError, check_in
 from navit_eqx.front import info_of
 
 
