@@ -85,7 +85,7 @@ def test_alpha_is_laid_on_white(mode):
 
 
 @pytest.mark.parametrize("mode, key", [("RGB", (9, 9, 9)), ("L", 9), ("P", 9)])
-def test_a_transparent_colour_is_white(mode, key):
+def test_a_transparent_color_is_white(mode, key):
     image = Image.new(mode, (2, 1), key)
     if mode == "P":
         image.putpalette(bytes(range(256)) * 3)
@@ -94,7 +94,7 @@ def test_a_transparent_colour_is_white(mode, key):
     np.testing.assert_array_equal(decode(encoded(image, transparency=key))[0], [[255] * 3, opaque])
 
 
-def test_a_palette_gives_its_colours():
+def test_a_palette_gives_its_colors():
     image = Image.fromarray(PICTURE).quantize(24)
     np.testing.assert_array_equal(decode(encoded(image)), PICTURE)
 
@@ -201,7 +201,7 @@ def test_a_canvas_too_large_is_refused_before_a_decoder_is_made():
 
 
 def raw_png(size: tuple[int, int], depth: int, color: int, pixels: bytes, key: bytes = b"", late: bytes = b"") -> bytes:
-    """A PNG of one line, written by hand: colour 0 is grey, 2 is RGB."""
+    """A PNG of one line, written by hand: color 0 is grey, 2 is RGB."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0))
     key = chunk(b"tRNS", key) if key else b""
     return (
@@ -225,7 +225,7 @@ def raw_png(size: tuple[int, int], depth: int, color: int, pixels: bytes, key: b
         ),
     ],
 )
-def test_a_transparent_colour_of_any_depth_is_white(depth, color, pixels, key, expected):
+def test_a_transparent_color_of_any_depth_is_white(depth, color, pixels, key, expected):
     data = raw_png((4, 1), depth, color, pixels, struct.pack(f">{len(key)}H", *key))
     np.testing.assert_array_equal(decode(data)[0, :, 0], expected)
 

@@ -8,34 +8,28 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from PIL import Image
 
-from data.augment import augment, crop_box, jitter, rotate
+from data.augment import augment, crop_box
 from data.errors import BadImage
 from data.manifest import Manifest
 from data.pipeline import HostShard, batches
-from data.plan import Plan, plan_epoch
-from data.rows import Pixels, PlannedRows
-from data.sampling.augment import Augment, Mix
-from data.sampling.dropping import Beta, Constant, Dropping
-from data.sampling.packing import Packing
-from data.sampling.resolution import Sides
+from data.plan import Plan
+from data.rows import PlannedRows
+from data.sampling.augment import Augment
+from data.sampling.dropping import Beta, Constant
 from data.sources.decode import resize
 from data.sources.digits import DigitStrips
 from data.sources.source import Arrays
 from data.stream import Epochs
 from data.tasks import DataTask
 from data.tasks.classify import Classify
-from reference.patches import patchify, unpatchify
+from reference.patches import patchify
 from reference.rows import Batch, Row
 from tests.support import laws
 from tests.support.strategies import seeds
+from tests.support.stream import PATCH, I, T, images_in, plans_of, same, stream
 from tests.support.tolerances import PIXEL
 
-T, I = 48, 6
-PATCH = 4, 4
-PIXELS = Pixels(PATCH)
-EPOCHS = 3
 HARD = Augment(flip=True, crop=0.4, stretch=0.3, jitter=0.3)
 
 rng = np.random.default_rng(0)
@@ -58,29 +52,12 @@ class Spoilt:
         return IMAGES[index]
 
 
-def plans_of(source, dropping: Dropping, patch: tuple[int, int] = PATCH, **packing) -> list[Plan]:
-    return [
-        plan_epoch(
-            source.manifest.sizes,
-            seed=7,
-            epoch=epoch,
-            patch_size=patch,
-            resolution=Sides(8, 24),
-            dropping=dropping,
-            packing=Packing(T, I, **packing),
-            longest_side=40,
-        )
-        for epoch in range(EPOCHS)
-    ]
-
-
 PLANS = plans_of(ARRAYS, Constant(0.3))
 
 
-def stream(source=ARRAYS, plans=PLANS, augment: Augment | None = HARD, seed: int = 7, pixels=PIXELS) -> PlannedRows:
-    """All epochs. The plans are a list: workers need nothing of the tests."""
-    count = sum(len(plan.image_ids) for plan in plans)
-    return PlannedRows(source, Epochs(plans.__getitem__), count, pixels, T, seed, augment)
+def rows_of(source=ARRAYS, plans=PLANS, augment: Augment | None = HARD, seed: int = 7) -> PlannedRows:
+    """The stream of the tests."""
+    return stream(source, plans, augment, seed)
 
 
 def labelled(rows: PlannedRows, index: int, task: DataTask = TASK) -> Batch:
@@ -88,31 +65,12 @@ def labelled(rows: PlannedRows, index: int, task: DataTask = TASK) -> Batch:
     return task.batches(rows)[index]
 
 
-def same(a: Row, b: Row) -> None:
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_array_equal(x, y)
-        assert x.dtype == y.dtype
-
-
 def all_same(a: list[Row], b: list[Row]) -> None:
     for x, y in zip(a, b, strict=True):
         same(x, y)
 
 
-def images_in(row: Row) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Patches, coordinates and grid of every image that has tokens, by its id."""
-    slots = [s for s in range(I) if (row.segment_ids == s + 1).any()]
-    return {
-        int(row.image_ids[s]): (
-            row.patches[row.segment_ids == s + 1],
-            row.coords[row.segment_ids == s + 1],
-            row.grids[s],
-        )
-        for s in slots
-    }
-
-
-ROWS = [stream()[g] for g in range(len(stream()))]
+ROWS = [rows_of()[g] for g in range(len(rows_of()))]
 
 
 def test_rows_hold_what_the_plan_says():
@@ -122,7 +80,7 @@ def test_rows_hold_what_the_plan_says():
     for plan in PLANS:
         for image_ids, grids, kept in zip(*plan[:3]):
             row, r = ROWS[r], r + 1
-            laws.gives_slots_their_labels(labelled(stream(), r - 1), label_of)
+            laws.gives_slots_their_labels(labelled(rows_of(), r - 1), label_of)
             np.testing.assert_array_equal(row.image_ids, image_ids)
             np.testing.assert_array_equal(row.grids, grids)
             np.testing.assert_array_equal([(row.segment_ids == s + 1).sum() for s in range(I)], kept)
@@ -133,7 +91,7 @@ def test_rows_hold_what_the_plan_says():
 @given(order=st.lists(st.integers(0, len(ROWS) - 1), max_size=12))
 @example([len(ROWS) - 1, 0, len(ROWS) - 1])
 def test_random_access_is_sequential_access(order):
-    rows = stream()
+    rows = rows_of()
     for g in order:
         same(rows[g], ROWS[g])
 
@@ -171,7 +129,7 @@ def epochs_of(rows: list[Row]) -> list[list[Row]]:
 
 def test_threads_read_what_one_thread_reads():
     """Each in an order of its own, so that they ask for different epochs at once."""
-    rows = stream()
+    rows = rows_of()
 
     def read(seed: int) -> None:
         for g in np.random.default_rng(seed).permutation(len(ROWS)).tolist():
@@ -182,7 +140,7 @@ def test_threads_read_what_one_thread_reads():
 
 
 def test_rows_travel_by_pickle():
-    same(pickle.loads(pickle.dumps(stream()))[5], ROWS[5])
+    same(pickle.loads(pickle.dumps(rows_of()))[5], ROWS[5])
 
 
 def batched(rows: list[Row], size: int) -> list[Row]:
@@ -192,32 +150,32 @@ def batched(rows: list[Row], size: int) -> list[Row]:
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_batches_are_rows_in_order_without_a_rest(size):
-    all_same(list(batches(stream(), size)), batched(ROWS, size))
+    all_same(list(batches(rows_of(), size)), batched(ROWS, size))
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, len(ROWS) // 2])
 def test_to_start_at_a_batch_is_to_skip_those_before(start):
-    all_same(list(batches(stream(), 2, start=start)), batched(ROWS, 2)[start:])
+    all_same(list(batches(rows_of(), 2, start=start)), batched(ROWS, 2)[start:])
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_the_batches_of_all_hosts_are_the_batches_of_one(hosts):
-    shares = [list(batches(stream(), 4, start=1, host=h, hosts=hosts)) for h in range(hosts)]
+    shares = [list(batches(rows_of(), 4, start=1, host=h, hosts=hosts)) for h in range(hosts)]
     together = [Row(*map(np.concatenate, zip(*parts))) for parts in zip(*shares, strict=True)]
     all_same(together, batched(ROWS, 4)[1:])
-    assert len(HostShard(stream(), 4, 0, hosts)) * hosts == len(ROWS) // 4 * 4
+    assert len(HostShard(rows_of(), 4, 0, hosts)) * hosts == len(ROWS) // 4 * 4
 
 
 def test_hosts_that_do_not_divide_the_batch_are_refused():
     with pytest.raises(ValueError, match="a batch of 4 rows cannot be shared by 3 hosts"):
-        batches(stream(), 4, hosts=3)
+        batches(rows_of(), 4, hosts=3)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_make_the_stream_of_none(workers):
-    found = batches(stream(), 2, start=1, workers=workers)
+    found = batches(rows_of(), 2, start=1, workers=workers)
     try:
-        all_same([next(found) for _ in range(5)], list(batches(stream(), 2, start=1))[:5])
+        all_same([next(found) for _ in range(5)], list(batches(rows_of(), 2, start=1))[:5])
     finally:
         found.close()
 
@@ -225,7 +183,7 @@ def test_workers_make_the_stream_of_none(workers):
 @pytest.mark.parametrize("fill", ["none", "rate", "resolution"])
 def test_digit_strips_keep_their_labels(fill):
     strips = DigitStrips("train", 60, 0)
-    rows = stream(strips, plans_of(strips, Beta(0.5, 0.9), fill=fill))
+    rows = rows_of(strips, plans_of(strips, Beta(0.5, 0.9), fill=fill))
     label_of = dict(enumerate(strips.manifest.labels.tolist()))
     for g in range(len(rows)):
         laws.gives_slots_their_labels(labelled(rows, g), label_of)
@@ -234,7 +192,7 @@ def test_digit_strips_keep_their_labels(fill):
 @given(bad=st.frozensets(st.integers(0, len(IMAGES) - 1)))
 @example(frozenset(range(len(IMAGES))))
 def test_a_bad_image_leaves_an_empty_slot_and_its_neighbours_alone(bad):
-    rows, label_of = stream(Spoilt(bad)), dict(enumerate(LABELS.tolist()))
+    rows, label_of = rows_of(Spoilt(bad)), dict(enumerate(LABELS.tolist()))
     for g in range(len(PLANS[0].image_ids)):
         (row, targets), whole = labelled(rows, g), images_in(ROWS[g])
         laws.gives_slots_their_labels(Batch(row, targets), label_of)
@@ -251,7 +209,7 @@ def test_a_bad_image_leaves_an_empty_slot_and_its_neighbours_alone(bad):
 def test_a_full_row_of_bad_images_is_padding_that_names_them():
     ids = np.arange(I, dtype=np.int32)[None]
     plan = Plan(ids, np.ones((1, I, 2), np.int32), np.ones((1, I), np.int32), np.full((1, I, 2), PATCH), ())
-    row, targets = labelled(stream(Spoilt(frozenset(range(I))), [plan]), 0)
+    row, targets = labelled(rows_of(Spoilt(frozenset(range(I))), [plan]), 0)
     assert row.image_ids.tolist() == list(range(I))
     assert (targets.labels == -1).all() and not row.segment_ids.any()
     assert not row.patches.any() and not row.grids.any()
@@ -266,7 +224,7 @@ def test_tokens_do_not_depend_on_row_or_neighbours(place, augment):
     def load(order: list[int], epoch: int = 1) -> dict:
         empty = I - len(order)
         return images_in(
-            stream(augment=augment).load(
+            rows_of(augment=augment).load(
                 epoch,
                 np.pad(ids[order], (0, empty), constant_values=-1),
                 np.pad(grids[order], [(0, empty), (0, 0)]),
@@ -284,7 +242,7 @@ def test_tokens_do_not_depend_on_row_or_neighbours(place, augment):
 
 def test_dropped_tokens_are_those_of_the_whole_image():
     image, grid = IMAGES[3], np.array([3, 4], np.int32)
-    rows = stream(augment=None)
+    rows = rows_of(augment=None)
     whole = patchify(resize(image, (3 * 4, 4 * 4)), PATCH)
     some = rows.tokens(0, 3, grid, 5, PATCH)[0]
     stay = some.coords @ [4, 1]
@@ -334,120 +292,8 @@ def test_the_identity_changes_nothing_but_the_size(seed, size):
 
 def test_pixels_depend_on_seed_epoch_and_image_alone():
     def pixels(seed: int, epoch: int, image_id: int) -> np.ndarray:
-        return stream(seed=seed).tokens(epoch, image_id, np.array([4, 4], np.int32), 16, PATCH)[0].patches
+        return rows_of(seed=seed).tokens(epoch, image_id, np.array([4, 4], np.int32), 16, PATCH)[0].patches
 
     np.testing.assert_array_equal(pixels(1, 2, 3), pixels(1, 2, 3))
     for other in [(0, 2, 3), (1, 1, 3), (1, 2, 4)]:
         assert not np.array_equal(pixels(1, 2, 3), pixels(*other))
-
-
-# patches and channels of any shape ----------------------------------------------------------------------------
-
-
-SHAPES = [((4, 4), 1), ((3, 7), 3), ((8, 2), 4), ((5, 4), 6)]
-shapes = pytest.mark.parametrize("patch, channels", SHAPES, ids=str)
-dtypes = pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-
-
-def bands(channels: int, dtype: type) -> Arrays:
-    """Images of so many channels, uint8 or normalized floats."""
-    draw = np.random.default_rng(1)
-    levels = [draw.integers(0, 256, (*draw.integers(4, 40, 2), channels), np.uint8) for _ in range(12)]
-    images = levels if dtype == np.uint8 else [(x / 127.5 - 1).astype(np.float32) for x in levels]
-    return Arrays(images, np.zeros(12, np.int32), ("a",))
-
-
-def shows_whole_images(row: Row, source: Arrays, patch: tuple[int, int]) -> None:
-    """Put together again, the tokens of an image are the image at its size in the plan, each channel resized alone."""
-    found = images_in(row)
-    assert found
-    for image_id, (patches, coords, grid) in found.items():
-        image, (height, width) = source.image(image_id), grid * patch
-        np.testing.assert_array_equal(coords, np.argwhere(np.ones(grid)))
-        assert patches.dtype == image.dtype
-        seen = unpatchify(patches, grid, patch)
-        assert seen.shape == (height, width, image.shape[2])
-        for c in range(image.shape[2]):
-            plane = Image.fromarray(image[..., c]).resize((width, height), Image.Resampling.BILINEAR)
-            np.testing.assert_array_equal(seen[..., c], plane)
-
-
-def rows_of_bands(patch: tuple[int, int], source: Arrays, augment: Augment | None = None) -> PlannedRows:
-    plans = plans_of(source, Constant(0.0), patch)
-    return stream(source, plans, augment, pixels=Pixels(patch, source.manifest.channels))
-
-
-@shapes
-@dtypes
-def test_patches_and_channels_may_have_any_shape(patch, channels, dtype):
-    source = bands(channels, dtype)
-    rows = rows_of_bands(patch, source)
-    for g in range(len(rows)):
-        assert rows[g].patches.shape == (T, channels * patch[0] * patch[1]) and rows[g].patches.dtype == dtype
-        shows_whole_images(rows[g], source, patch)
-
-
-@pytest.mark.parametrize(
-    "name, wrong",
-    [
-        ("patchify", lambda image, patch: patchify(image.swapaxes(0, 1), patch[::-1])),
-        ("patchify", lambda image, patch: patchify(image[..., ::-1], patch)),
-        ("resize", lambda image, size, box: np.repeat(resize(image, size, box)[..., :1], image.shape[2], -1)),
-        ("resize", lambda image, size, box: resize(image[:-1], size)),
-    ],
-    ids=["columns first", "channels turned round", "one channel for all", "a line lost"],
-)
-def test_another_picture_is_caught(monkeypatch, name, wrong):
-    source = bands(6, np.uint8)
-    monkeypatch.setattr("data.rows." + name, wrong)
-    laws.caught(shows_whole_images, rows_of_bands((5, 4), source)[0], source, (5, 4))
-
-
-@shapes
-@dtypes
-def test_training_changes_images_of_any_channels(patch, channels, dtype):
-    """Cropped, turned, jittered and mixed; every channel keeps its dtype, and every epoch draws its own."""
-    source = bands(channels, dtype)
-    law = Augment(True, 0.4, 0.3, 0.2, 0.3, Mix(1.0, 0.8, 0.5))
-    rows = rows_of_bands(patch, source, law)
-    for g in range(len(rows)):
-        row = rows[g]
-        assert row.patches.dtype == dtype and np.isfinite(row.patches).all()
-        same(row, rows[g])
-    assert not np.array_equal(rows[0].patches, rows_of_bands(patch, source)[0].patches)
-
-
-@dtypes
-def test_turned_corners_are_grey(dtype):
-    """What comes into view is mid-grey in every channel: 128, or 0 in normalized pixels; the rest stays as it was."""
-    for channels in (1, 3, 6):
-        image = np.full((9, 9, channels), 7, dtype)
-        turned = rotate(image, np.pi / 4)
-        assert turned.dtype == dtype and (turned[0, 0] == (128 if dtype == np.uint8 else 0)).all()
-        assert (turned[4, 4] == 7).all()
-
-
-@given(seed=seeds, amount=st.floats(0.1, 1))
-def test_jitter_of_grey_is_that_of_grey_in_three_channels(seed, amount):
-    """Saturation does nothing to grey, whatever the channels; the luma of three equal channels is that channel."""
-    grey = np.random.default_rng(seed).integers(0, 256, (5, 7, 1), np.uint8)
-    one, three = (jitter(np.random.default_rng(seed), np.repeat(grey, n, -1), amount) for n in (1, 3))
-    assert np.abs(three.astype(int) - one).max() <= 1, "but for rounding"
-
-
-def test_a_row_of_unreadable_images_keeps_its_shape():
-    """Patches of a row that holds no image are zeros of the shape and dtype that the others have."""
-    source = bands(6, np.float32)
-    rows = rows_of_bands((5, 4), source)
-    rows.source = Unreadable(source.manifest)
-    assert rows[0].patches.shape == (T, 6 * 20) and rows[0].patches.dtype == np.float32 and not rows[0].patches.any()
-
-
-@dataclass
-class Unreadable:
-    """A source of which no image can be read."""
-
-    manifest: Manifest
-
-    def image(self, index: int, shrink: int = 1) -> np.ndarray:
-        raise BadImage("spoilt")
