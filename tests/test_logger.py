@@ -13,20 +13,23 @@ import pytest
 from data.sources.digits import Digits
 from harness.cli import parse
 from harness.config import Config, DataConfig, TensorBoard, Wandb
-from harness.run import folder as report
+from harness.run import progress as run_progress
 from harness.run.logger import numbers, open_logger
 from harness.run.progress import Progress
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import decode, encode
 from navit_eqx.training.step import Metrics
-from reference.rows import Row
+from reference.rows import Batch, Row
 
 CONFIG = Config(data=DataConfig(source=Digits(20, 10)), steps=8)
 MANIFEST = CONFIG.data.source.open("", "train").manifest
 
 
 def metrics(loss: float) -> Metrics:
-    return Metrics(*map(np.asarray, (loss, 4, 2, 90, 100, 1.0, False)))
+    """Of 4 images, 2 of them right."""
+    numbers = {"loss_sum": loss, "count": 4, "images": 4, "tokens": 90, "places": 100, "grad_norm": 1.0}
+    extras = {"accuracy": np.asarray(2)}
+    return Metrics(**{name: np.asarray(n) for name, n in numbers.items()}, extras=extras, refused=np.asarray(False))
 
 
 def logged(config: Config, folder: Path, breaks: tuple[int, ...] = ()) -> None:
@@ -95,6 +98,9 @@ def test_event_files_hold_each_step_once(tmp_path, monkeypatch):
         file = FakeWriter.files[str(tmp_path / name / "tensorboard")]
         found.append([entry for entry in file if without_clock(entry[1])])
     assert found[0] == found[1] and [s for s, name, _ in found[1] if name == "loss"] == list(range(1, 9))
+    assert {value for _, name, value in found[1] if name == "accuracy"} == {2 / 4}, (
+        "measures of the task, by their names"
+    )
 
 
 def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
@@ -164,20 +170,20 @@ class Clock:
         """Batches that take their time."""
         for n in seconds:
             self.now += n
-            yield Row(*[np.zeros(1)] * len(Row._fields))
+            yield Batch(Row(*[np.zeros(1)] * len(Row._fields)), None)
 
 
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(report, "time", clock)
+    monkeypatch.setattr(run_progress, "time", clock)
     return clock
 
 
 def under_way(ready: bool) -> Metrics:
     """Metrics of a step that is over, or not."""
     loss = np.asarray(1.0).view(type("Pending", (np.ndarray,), {"is_ready": lambda self: ready}))
-    return metrics(1.0)._replace(loss=loss)
+    return metrics(1.0)._replace(loss_sum=loss)
 
 
 def lines(folder: Path) -> list[dict]:

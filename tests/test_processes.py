@@ -28,50 +28,56 @@ def train(out: Path, saved: str) -> None:
 
     First, the states that others saved in `saved` are read under the other layout, which verifies every leaf.
     """
+    import equinox as eqx
     import jax
     import jax.random as jr
     import optax
 
-    from data.pipeline import batches
     from data.sampling.packing import Packing
     from data.sampling.resolution import Native
     from data.sources.digits import Digits
     from harness.config import Config, DataConfig
-    from harness.run.loading import training_rows
-    from navit_eqx import NaViT
+    from harness.run.loading import open_task, training_batches, training_rows
+    from navit_eqx import Model
     from navit_eqx.config import ModelConfig
-    from navit_eqx.model import static_part
-    from navit_eqx.tasks.config import Softmax
+    from navit_eqx.rows import Batch, Row
+    from navit_eqx.tasks.model import is_shape
     from navit_eqx.training import hosts
     from navit_eqx.training.checkpoints import Checkpointer
     from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
-    from navit_eqx.training.sharding import abstract_arrays, data_mesh, replicated, shard_batch, shardings
+    from navit_eqx.training.sharding import abstract_arrays, data_mesh, replicated, shard_rows, shardings
     from navit_eqx.training.step import init, train_step
 
-    model = ModelConfig(8, width=16, depth=1, heads=2, mlp_width=32, classes=10, dtype="float32")
+    model = ModelConfig((8, 8), width=16, depth=1, heads=2, mlp_width=32, dtype="float32")
     data = DataConfig(source=Digits(400, 10), resolution=Native(0.8, 1.2), packing=Packing(64, 12))
     config = Config(model=model, data=data, rows=ROWS, steps=STEPS)
     source = data.source.open("", "train")
+    prepared, task = open_task(config, source.manifest)
+    fresh = lambda key: init(Model(model, prepared.config, key=key), tx, optim)
+    static = eqx.filter(eqx.filter_eval_shape(Model, model, prepared.config, key=jr.key(0)), is_shape, inverse=True)
     mesh, optim, tx = data_mesh(), OptimConfig(), optax.trace(0.5)  # plain steps: Adam makes rounding errors large
     tx = optax.chain(tx, optax.scale(-0.1))
-    shapes = jax.eval_shape(lambda key: init(NaViT(model, key=key), tx, optim), jr.key(0))
+    shapes = jax.eval_shape(fresh, jr.key(0))
     share = {"host": jax.process_index(), "hosts": jax.process_count()}
     found = {}
     for name, rule, other in (("whole", DataParallel(), FSDP(1)), ("split", FSDP(1), DataParallel())):
         places = shardings(shapes, rule, mesh)
         if saved:
-            restored = Checkpointer(Path(saved) / name, 1).restore(abstract_arrays(shapes, shardings(shapes, other, mesh)))
+            others = abstract_arrays(shapes, shardings(shapes, other, mesh))
+            restored = Checkpointer(Path(saved) / name, 1).restore(others)
             assert restored is not None and restored[1] == {"layout": name}
-        state = jax.jit(lambda key: init(NaViT(model, key=key), tx, optim), out_shardings=places)(jr.key(0))
-        step = partial(train_step, static=static_part(model), loss=Softmax(), optimizer=tx, config=optim, seed=0)
+        state = jax.jit(fresh, out_shardings=places)(jr.key(0))
+        step = partial(train_step, static=static, optimizer=tx, config=optim, seed=0)
         step = jax.jit(step, out_shardings=(places, replicated(mesh)))
         steps = []
-        for batch in batches(training_rows(config, source), ROWS, **share):
-            rows = [row for part in hosts.all_gather(batch.image_ids.tolist()) for row in part]
-            state, metrics = step(state, shard_batch(batch, mesh))
-            steps.append((rows, float(metrics.loss), int(metrics.images), float(metrics.grad_norm)))
-        with Checkpointer(out / name, 1) as saver:
-            saver.save(STEPS, state, {"layout": name})
+        for row, targets in training_batches(config, task, training_rows(config, source, task), **share)():
+            ids = [line for part in hosts.all_gather(row.image_ids.tolist()) for line in part]
+            row, targets = shard_rows((row, targets), mesh)
+            batch = Batch(Row(*row), prepared.device_targets(targets))
+            state, metrics = step(state, batch)
+            steps.append((ids, float(metrics.loss_sum), int(metrics.images), float(metrics.grad_norm)))
+        with Checkpointer(out / name, 1) as checkpointer:
+            checkpointer.save(STEPS, state, {"layout": name})
         gradients = jax.tree.leaves(jax.device_get(hosts.replicate_to_host(state.optimizer)))
         found[name] = {"steps": steps, "gradients": [leaf.tolist() for leaf in gradients]}
     (out / f"found-{jax.process_index()}.json").write_text(json.dumps(found))
@@ -202,12 +208,12 @@ def test_one_is_signalled_one_is_killed_and_the_run_goes_on(tmp_path, processes)
     assert running[0].returncode != -signal.SIGKILL, "it ends by itself"
     assert not (tmp_path / "run" / "summary.json").exists()
 
-    ended(run("--mesh", "fsdp", "--mesh.min-size", "64"), tmp_path, 0)
+    ended(run("--parallelism", "fsdp", "--parallelism.min-size", "64"), tmp_path, 0)
     said = (tmp_path / "said-0").read_text()
-    assert said.count("continuing") == 2 and "changed: mesh.kind" in said and "test accuracy" in said
+    assert said.count("continuing") == 2 and "changed: parallelism.kind" in said and "validation accuracy" in said
     assert logged(tmp_path) == list(range(1, 61))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["compiles"] == 1 and load_model(tmp_path / "run")[1].width == 16
+    assert summary["compiles"] == 1 and load_model(tmp_path / "run").config.width == 16
 
 
 if __name__ == "__main__":
