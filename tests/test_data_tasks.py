@@ -199,7 +199,7 @@ def test_unreadable_images_in_the_way_are_caught(monkeypatch):
 
 def test_label_sets_are_for_the_task_that_learns_them():
     sets, labels = (Arrays(IMAGES, x, CLASSES).manifest for x in (SETS, LABELS))
-    with pytest.raises(DataError, match="arrays in memory has a set of labels for each image: --task multilabel"):
+    with pytest.raises(DataError, match="arrays in memory has a set of labels per image: use --task multilabel"):
         Classify().check(sets)
     Classify().check(labels)
     MultiLabel().check(sets)

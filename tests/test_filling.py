@@ -55,7 +55,7 @@ def test_surplus_images_lose_their_place_and_are_named(row_images, lost):
     assert sorted(i for i, _ in plan.left_out) == sorted(
         whole.image_ids[:, row_images:][whole.image_ids[:, row_images:] >= 0]
     )
-    assert all(f"held {row_images} images" in reason for _, reason in plan.left_out)
+    assert all(f"its row already has {row_images} images" in reason for _, reason in plan.left_out)
     assert abs(len(plan.left_out) / 4_000 - lost) < 0.01
 
 
