@@ -1,15 +1,14 @@
-"""What `train.py`, `evaluate.py` and `predict.py` share.
+"""Shared code of `train.py`, `evaluate.py` and `predict.py`.
 
-config.py     one frozen dataclass for a run, and the presets
-choose.py     what the data decide: sizes, row length, steps
-loading.py    sources and rows as configured
-looks.py      every image seen in one way, and what the model says
-studies/      what a trained model can be asked: a function per study
-resume.py     one trainer a folder, what a continued run may change, where it goes on
-start.py      fine-tuning: starting from a saved model
-report.py     run folder, progress, tables
-logger.py     TensorBoard and the like, as optional extras
-pictures.py   what a run looks like
-doctor.py     is all in order for a run: a line for each check
-command.py    command lines, errors and exit codes
+config.py      a run as a frozen dataclass
+presets.py     configurations by name
+cli.py         command lines from dataclasses
+resolve.py     automatic options, from statistics of the data
+run/           training: folder, loading, program, warm start, resume, progress
+evaluation/    predictions of a trained model, studies, tables, pictures
+doctor.py      checks before a run
+cost.py        FLOPs of a configured model
+process.py     allocator, compilation cache, signals
+terminal.py    safe standard output
+exit_codes.py  exceptions and exit codes
 """

@@ -1,4 +1,4 @@
-"""Command lines from dataclasses, by tyro. A plain option that may be left open takes `auto`, which is None here."""
+"""Command lines from dataclasses, by tyro. Options of type `X | None` take `auto`, which means None."""
 
 import dataclasses
 import functools
@@ -11,14 +11,16 @@ from typing import Any
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from navit_eqx.serialize import alternatives
+
 NONE = type(None)
 AUTO = "auto"
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
 
 
 def parse(kind: Any, *, default: Any = None, args: Sequence[str] | None = None, **options: Any) -> Any:
-    """A value of `kind` from the command line. Where a field may hold one of several classes, its name says which:
-    `--loss sigmoid`, then `--loss.smoothing` and the like for the fields of that class.
+    """A value of `kind` from the command line. A field with several possible classes takes the name of a class
+    (`--task.loss sigmoid`), then the fields of that class (`--task.loss.smoothing 0.1`).
     """
     if default is None:
         return tyro.cli(kind, config=FLAGS, args=args, registry=REGISTRY, **options)
@@ -33,7 +35,7 @@ REGISTRY = ConstructorRegistry()
 
 @REGISTRY.primitive_rule
 def open_or_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """How `X | None` is read and shown: `auto`, or an X."""
+    """Parser and printer of `X | None`: `auto`, or an X."""
     kinds = typing.get_args(info.type)
     inner = [kind for kind in kinds if kind is not NONE]
     if len(inner) == len(kinds) or not inner:
@@ -53,8 +55,8 @@ def open_or_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     )
 
 
-def shown(value: Any) -> str:
-    """A value as the command line writes it: None, a value left open, is `auto`."""
+def option_text(value: Any) -> str:
+    """A value as written on the command line; None is `auto`."""
     return AUTO if value is None else repr(value)
 
 
@@ -77,12 +79,12 @@ def choose_classes(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
 
 
 def unions(value: Any, path: str = "") -> dict[str, dict[str, type | None]]:
-    """Dotted names of the fields within a dataclass that may hold one of several, and those classes by name."""
+    """Dotted names of the fields with several possible classes, and these classes by name."""
     found = {}
     hints = typing.get_type_hints(type(value))
     for name in (field.name for field in dataclasses.fields(value)):
-        inner, classes = getattr(value, name), typing.get_args(hints[name])
-        if any(dataclasses.is_dataclass(c) for c in classes):
+        inner, classes = getattr(value, name), alternatives(hints[name])
+        if len(classes) > 1 and any(dataclasses.is_dataclass(c) for c in classes):
             found[path + name] = {
                 "none" if c is NONE else c.__name__.lower(): None if c is NONE else c for c in classes
             }
@@ -92,7 +94,7 @@ def unions(value: Any, path: str = "") -> dict[str, dict[str, type | None]]:
 
 
 def _split(arg: str) -> list[str]:
-    """`--name=value` as two words."""
+    """Split `--name=value` into two words."""
     return arg.split("=", 1) if arg.startswith("--") else [arg]
 
 

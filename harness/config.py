@@ -1,4 +1,4 @@
-"""A run as one frozen dataclass, and presets: functions that return one."""
+"""The configuration of a run as a frozen dataclass."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,33 +23,38 @@ from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Images, and how they are seen."""
+    """Images, sampling and packing."""
 
     source: Digits | Folder | LabelSets | Parquet | Cached = Folder()
+    """Kind of the source of images."""
     root: str = ""
     """Folder of the images."""
     resolution: Resolution = Sides()
-    """At which size training images are seen."""
+    """Sampling of the resolution of training images."""
     patch_sizes: PatchSizes = OneSize()
-    """In patches of which size they are cut; evaluation takes the model's own."""
+    """Sampling of the patch size of training images; evaluation uses the patch size of the model."""
     dropping: Dropping = Constant(0.0)
-    """Share of tokens dropped in training; evaluation drops none."""
+    """Sampling of the share of tokens dropped in training; evaluation drops none."""
     token_selection: TokenSelection = AtRandom()
-    """Which tokens stay."""
+    """Selection of the tokens that are kept."""
     augment: Augment = Augment()
+    """Random changes of training images."""
     decoding: Decoding = Shrunk()
-    """How large training images are decoded; evaluation decodes them whole."""
+    """Size at which training images are decoded; evaluation decodes at full size."""
     packing: Packing = Packing()
+    """Packing of images into rows."""
     val_resolution: float | None = None
-    """At which size accuracy is reported; auto: the largest seen in training."""
+    """Resolution at which validation metrics are reported, in the unit of `resolution`; auto: the largest in
+    training."""
     eval_resolutions: tuple[float, ...] = ()
-    """Sizes of the final sweep; empty chooses five around those seen in training."""
+    """Resolutions of the final sweep, in the unit of `resolution`; empty: five, from the smallest in training to 1.25
+    times the largest."""
     max_unreadable: float = 0.01
-    """Share of images that may be unreadable before the run stops."""
+    """Largest share of unreadable images; above it the run ends with an error."""
     memory: float = 0.0
-    """GiB of decoded training images that each process keeps; a set that fits is decoded once."""
+    """Cache of decoded training images, in GiB per process; 0 turns it off."""
     workers: int = 0
-    """Processes that read images; 0 reads them in threads of the main one."""
+    """Worker processes that read images; 0 reads images in the main process."""
 
     def __post_init__(self):
         check_in("data", "(0, inf)", val_resolution=self.val_resolution, eval_resolutions=self.eval_resolutions)
@@ -59,59 +64,68 @@ class DataConfig:
 
     @property
     def reported_at(self) -> float:
-        """`val_resolution`, no longer left open."""
-        assert self.val_resolution is not None, "chosen from the data before anything is evaluated"
+        """Resolved `val_resolution`."""
+        assert self.val_resolution is not None, "data.val_resolution is auto: call `harness.resolve.resolve` first"
         return self.val_resolution
 
 
 @dataclass(frozen=True)
 class TensorBoard:
-    """Event files in the run's folder, for `tensorboard --logdir runs`; needs the extra `tensorboard`."""
+    """Log event files to the run folder, for `tensorboard --logdir runs`; needs the extra `tensorboard`."""
 
 
 @dataclass(frozen=True)
 class Wandb:
-    """A run of Weights & Biases; needs the extra `wandb`. With WANDB_MODE=offline it stays on this machine."""
+    """Log to Weights & Biases; needs the extra `wandb`. WANDB_MODE=offline keeps the logs on this machine."""
 
     project: str = "navit"
+    """Name of the project."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a run depends on."""
+    """Configuration of a run."""
 
     model: ModelConfig = ModelConfig()
+    """Shape and arithmetic of the model."""
     data: DataConfig = field(default_factory=DataConfig)
+    """Images, sampling and packing."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer and learning-rate schedule."""
     task: Task = Classify()
+    """Head, loss and metric."""
     rows: int = 16
-    """Rows in a batch, B, over all devices."""
+    """B, rows in a batch over all devices."""
     steps: int | None = None
     """Training steps; auto: chosen from the number of images."""
     start: str = ""
-    """A run, or a folder with a model, to start from: its shape and parameters; a classifier of other classes starts
-    anew. RUN@STEP branches off: parameters, optimiser and step of that save. Empty starts from scratch."""
+    """Run or model folder to start from: its shape and parameters; the head is initialized where the classes differ.
+    RUN@STEP continues parameters, optimizer and step of a save of that run. Empty: start from scratch."""
     seed: int = 0
+    """Seed of initialization, order, sampling and augmentation."""
     parallelism: DataParallel | FSDP = DataParallel()
-    """Which device holds which parameters; rows are always split over all of them."""
+    """Distribution of parameters over devices; rows are always split over all devices."""
     distributed: Literal["auto", "on", "off"] = "auto"
-    """One of several processes: on, off, or where a launcher says so (Slurm, MPI, Kubernetes, TPU pod, variables)."""
+    """Training in several processes. auto: if a launcher has set it up (Slurm, MPI, Kubernetes, TPU pod, environment
+    variables)."""
     log_every: int = 50
+    """Steps between lines of metrics."""
     logger: TensorBoard | Wandb | None = None
-    """Where numbers go beside metrics.jsonl."""
+    """Logger besides metrics.jsonl; none turns it off."""
     eval_every: int = 0
-    """Steps between evaluations; 0 evaluates at the end alone."""
+    """Steps between evaluations; 0 evaluates at the end only."""
     save_every: int = 500
-    """Steps between saves, from which the same command continues; 0 saves only when stopped."""
+    """Steps between checkpoints, from which the same command continues; 0 saves only when stopped."""
     keep: int = 2
-    """Saves to keep."""
+    """Number of checkpoints to keep."""
     max_refused: int = 10
-    """Steps in a row that are not finite, or spikes, after which the run ends."""
+    """Refused steps in a row (not finite, or spikes) after which the run ends with an error."""
     override: bool = False
-    """Continue an unfinished run with another learning rate, number of steps, …; see ON_REQUEST."""
+    """Allow another learning rate, number of steps and so on when an unfinished run is continued: docs/resume.md."""
     out: str = "runs"
+    """Folder of run folders."""
     name: str = ""
-    """Folder of the run inside `out`; empty takes the preset's name."""
+    """Name of the run folder inside `out`; empty: the name of the preset."""
 
     def __post_init__(self):
         check_in("", "[1, 2147483647]", rows=self.rows, steps=self.steps)
@@ -121,6 +135,6 @@ class Config:
 
     @property
     def total_steps(self) -> int:
-        """Training steps, no longer left open."""
-        assert self.steps is not None, "steps are chosen from the data before anything is trained"
+        """Resolved number of training steps."""
+        assert self.steps is not None, "steps is auto: call `harness.resolve.resolve` first"
         return self.steps

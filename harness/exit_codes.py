@@ -1,8 +1,8 @@
 """Errors and exit codes.
 
-Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no such data · 69 another process of the run, or a
-device, is not there · 70 numbers went wrong or internal error · 73 another process writes there · 74 input or output
-failed · 75 stopped on request, saved: the same command continues · 78 configuration or model does not fit · 130, 143
+Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 data missing · 69 a process of the run or a device
+is unavailable · 70 numbers are not finite, or internal error · 73 run folder in use · 74 input or output failed ·
+75 stopped on request and saved: the same command continues · 78 configuration or model does not fit · 130, 143
 interrupted.
 """
 
@@ -23,15 +23,15 @@ from .terminal import make_safe
 
 
 class Unavailable(Exception):
-    """A device that should be there is not."""
+    """A required device is unavailable."""
 
 
 class Locked(Exception):
-    """Another process writes there."""
+    """The run folder is in use by another process."""
 
 
 class Stopped(Exception):
-    """On request, after everything was saved."""
+    """The run stopped on request; everything is saved."""
 
 
 CODES: list[tuple[type[BaseException], int]] = [
@@ -48,12 +48,12 @@ CODES: list[tuple[type[BaseException], int]] = [
 
 
 def code_of(error: BaseException) -> int:
-    """The exit code for an error; 70 where it is none that a user can mend."""
+    """The exit code of an error; 70 for errors that a user cannot fix."""
     return next((code for kind, code in CODES if isinstance(error, kind)), 70)
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Run a program: errors that a user can mend become one message and an exit code, without a traceback."""
+    """Run a program; errors that a user can fix end it with a message and an exit code, without a traceback."""
     limit_pillow()
     make_safe()
     try:
@@ -63,19 +63,21 @@ def run(main: Callable[[], Any]) -> None:
             raise
         code = code_of(error)
         print(f"\n{'stopped' if code in (75, 130) else 'error'}: {error}", file=sys.stderr, flush=True)
-        leave(code)
+        exit_with(code)
     except Exception as error:
         if is_peer_failure(error):
             print(
-                f"\nerror: another process of this run is gone, start all again: {error}", file=sys.stderr, flush=True
+                f"\nerror: another process of this run has ended, restart all processes: {error}",
+                file=sys.stderr,
+                flush=True,
             )
-            leave(69)
+            exit_with(69)
         traceback.print_exc()
-        leave(70)
+        exit_with(70)
 
 
-def leave(code: int) -> NoReturn:
-    """End with a code. After an error one of several processes waits for no other: they notice, and end too."""
+def exit_with(code: int) -> NoReturn:
+    """Exit with a code; after an error, without waiting for the other processes of the run, which then end too."""
     if jax.distributed.is_initialized() and code != 75:
         sys.stdout.flush()
         os._exit(code)

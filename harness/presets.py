@@ -1,4 +1,4 @@
-"""Presets: functions that return a configuration."""
+"""Presets: configurations by name."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from .config import Config, DataConfig
 
 
 def digits() -> Config:
-    """Digit strips at their own aspect ratio; embedded data, a few minutes on a laptop."""
+    """Digit strips at their native aspect ratio; embedded data, a few minutes on a laptop."""
     return Config(
         model=ModelConfig((8, 8), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
         data=DataConfig(
@@ -35,9 +35,9 @@ def digits() -> Config:
 
 
 def digits_flexi() -> Config:
-    """The same strips in patches of 4 to 14 pixels, all sizes in one packed row: one model for every token budget.
+    """Digit strips in patches of 4 to 14 pixels, all sizes in one row: one model for every token budget.
 
-    Fine patches make images dear, so there are half as many, and the optimiser is one that needs few.
+    Fine patches are expensive, so the run has half as many images, and an optimizer that needs few.
     """
     base = digits()
     return replace(
@@ -51,13 +51,13 @@ def digits_flexi() -> Config:
 
 
 def digits_square() -> Config:
-    """The same strips squeezed to squares of equal tokens: what a model with square inputs would see."""
+    """Digit strips squashed to squares with equal tokens: the comparison to native aspect ratios."""
     native = digits()
     return replace(native, data=replace(native.data, resolution=Square(Native(0.8, 1.4))))
 
 
 def digits_vit() -> Config:
-    """The baseline: a plain ViT on square strips of one size, one image a row, nothing packed."""
+    """Digit strips as squares of one size, one image per row, no packing: the baseline, a plain ViT."""
     square = digits_square()
     side = 8 * 6  # about the mean tokens of the digit strips
     return replace(
@@ -74,7 +74,7 @@ def digits_vit() -> Config:
 
 
 def folder() -> Config:
-    """Any folder of images, one class per sub-folder; sizes, row length and steps are chosen from the data."""
+    """Any folder of images, one class per subfolder; sizes, row length and steps are chosen from the data."""
     return Config(
         model=ModelConfig((16, 16), width=128, depth=5, heads=4, mlp_width=512, unroll=5),
         data=DataConfig(
@@ -87,8 +87,8 @@ def folder() -> Config:
 
 
 def caltech101() -> Config:
-    """Caltech-101 from scratch: `python train.py caltech101 --data.root DIR`. Few images, so all that helps against
-    overfitting, and an optimiser that gets far in few of them: docs/real_images.md."""
+    """Caltech-101 from scratch: `python train.py caltech101 --data.root DIR`. Strong regularization for few images, and
+    an optimizer that needs few: docs/real_images.md."""
     base = folder()
     return replace(
         base,
@@ -111,7 +111,7 @@ def caltech101() -> Config:
 
 
 def caltech101_flexi() -> Config:
-    """Caltech-101 in patches of 4 to 16 pixels, all sizes in one packed row: one model for every token budget."""
+    """Caltech-101 in patches of 4 to 16 pixels, all sizes in one row: one model for every token budget."""
     base = caltech101()
     return replace(
         base,
@@ -122,7 +122,7 @@ def caltech101_flexi() -> Config:
 
 
 def caltech101_vit() -> Config:
-    """The baseline on Caltech-101: a plain ViT at 56 x 56, inception crops and flips, one image a row."""
+    """Caltech-101 at 56 x 56, inception crops and flips, one image per row: the baseline, a plain ViT."""
     base = caltech101()
     return replace(
         base,
@@ -152,8 +152,8 @@ def grocery() -> Config:
 def imagenet_s16() -> Config:
     """S/16 on an ImageNet-1k folder: `python train.py imagenet-s16 --data.root DIR`. Computed, not measured:
 
-    24 M parameters, 311 M images seen in 240,000 steps of 65,536 tokens, 2.3e18 FLOPs. Memory 0.4 GiB for parameters
-    and optimiser, about 17 GiB for activations. 2 hours on an H200 at 40 % of 790 TFLOP/s if fed 43,000 images/s;
+    24 M parameters, 311 M images in 240,000 steps of 65,536 tokens, 2.3e18 FLOPs. Memory 0.4 GiB for parameters
+    and optimizer, about 17 GiB for activations. 2 hours on an H200 at 40 % of 790 TFLOP/s if fed 43,000 images/s;
     12 workers that read 700 images/s each make it 10 hours.
     """
     return Config(
@@ -179,8 +179,8 @@ def imagenet_s16() -> Config:
 def imagenet_b16() -> Config:
     """B/16 on an ImageNet-1k folder: `python train.py imagenet-b16 --data.root DIR`. Computed, not measured:
 
-    94 M parameters, 314 M images seen in 240,000 steps of 65,536 tokens, 8.7e18 FLOPs. Memory 1.4 GiB for parameters
-    and optimiser, about 35 GiB for activations. 8 hours on an H200 at 40 % of 790 TFLOP/s if fed 11,400 images/s;
+    94 M parameters, 314 M images in 240,000 steps of 65,536 tokens, 8.7e18 FLOPs. Memory 1.4 GiB for parameters
+    and optimizer, about 35 GiB for activations. 8 hours on an H200 at 40 % of 790 TFLOP/s if fed 11,400 images/s;
     12 workers that read 700 images/s each make it 10 hours.
     """
     return replace(imagenet_s16(), model=variant("B/16"))

@@ -1,7 +1,7 @@
 """Fill automatic config values from dataset statistics.
 
-Each rule takes the configuration and the images, and returns the configuration with one more value filled in, and a
-note to be printed where there is something to say.
+Each resolver takes the configuration and the images, and returns the configuration with one more option resolved, and
+notes to print.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from data.manifest import Manifest
 from data.plan import round_up
@@ -28,51 +28,53 @@ from reference.sampling.patch_sizes import check_gains
 
 from .config import Config
 
-EPOCHS = 60  # passes over the images where steps are not given
-FEWEST_IMAGES = 50_000  # seen in training, however small the set
-ENOUGH = 1 << 20  # images of a larger set by which choices are made
+EPOCHS = 60  # passes over the images by default
+FEWEST_IMAGES = 50_000  # images of a run by default, at least
+MOST_TOKENS = 1 << 14  # longer images do not set the row length
+ENOUGH = 1 << 20  # images of a larger set from which statistics are computed
 
 
 class Images(NamedTuple):
-    """What rules may look at."""
+    """Input of resolvers: the manifest of the training images, and the task."""
 
     manifest: Manifest
     task: DataTask
 
 
-Rule = Callable[[Config, Images], tuple[Config, list[str]]]
+Resolver = Callable[[Config, Images], tuple[Config, list[str]]]
 
 
 def resolve(config: Config, manifest: Manifest, task: DataTask) -> tuple[Config, list[str]]:
-    """The configuration with nothing left open, and the choices made.
+    """The configuration with all automatic options resolved, and a note on each.
 
-    Raises ConfigError where a choice makes no sense.
+    Raises ConfigError where options do not fit each other or the data.
     """
     notes = []
-    for rule in RULES:
-        config, more = rule(config, Images(manifest, task))
+    for resolver in RESOLVERS:
+        config, more = resolver(config, Images(manifest, task))
         notes += more
     return config, notes
 
 
 def channels(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Refuse images with other channels than the model reads."""
+    """Raise ConfigError where images and model differ in channels."""
     found, wanted = images.manifest.channels, config.model.channels
     if found != wanted:
         raise ConfigError(
-            f"{images.manifest.where} has images of {found} channels, the model reads {wanted}: --model.channels {found}"
+            f"{images.manifest.where} has images of {found} channels, the model reads {wanted}: "
+            f"--model.channels {found}"
         )
     return config, []
 
 
 def resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Sides up to the median of the images."""
+    """Resolve the range of sides from the median side of the images."""
     sampling, notes = sides_from(config.data.resolution, images.manifest, config.model.patch)
     return with_data(config, resolution=sampling), notes
 
 
 def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Patch sizes of the model; warns of those that amplify noise."""
+    """Resolve patch sizes from the model; warns of sizes that amplify noise."""
     sampling = patch_sampling(config)
     base = config.model.patch
     patches = sizes_in(sampling)
@@ -81,44 +83,46 @@ def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
         return config, []
     config = with_data(config, patch_sizes=sampling)
     if isinstance(sampling, OneSize):
-        return config, [f"data.patch_sizes.size = {base[0]} x {base[1]}: the patch of the model"]
+        return config, [f"data.patch_sizes.size = {base[0]} x {base[1]}: the patch size of the model"]
     key = "data.patch_sizes.sampling.sizes" if isinstance(sampling, CoarseToFine) else "data.patch_sizes.sizes"
-    how = "mapped to it on the way, one compiled program" if sampling.per == "image" else "a compiled program for each"
+    how = "mapped to its size, one compiled program" if sampling.per == "image" else "one compiled program for each"
     sides = ", ".join(str(height) for height, _ in patches)
-    kernel = f"with a kernel of {base[0]} x {base[1]}, one per {sampling.per}, {how}"
-    return config, [f"{key} = {sides}: those of the model, {kernel}"]
+    kernel = f"one per {sampling.per}, with a kernel of {base[0]} x {base[1]}, {how}"
+    return config, [f"{key} = {sides}: the sizes of the model, {kernel}"]
 
 
 def dropping(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """The range of lengths of the images."""
+    """Resolve the range of tokens over which drop rates grow."""
     sampling, notes = lengths_from(config.data.dropping, expected_tokens(config, images.manifest)[1])
     return with_data(config, dropping=sampling), notes
 
 
 def packing(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Row length and slots."""
-    lengths = expected_lengths(config, images.manifest)
+    """Resolve the row length and the number of image slots, from the images within the range of positions."""
+    lengths, used = expected_lengths(config, images.manifest), usable(config, images.manifest)
     mean = mean_length(config, images.manifest, lengths)
-    found = packing_for(config.data.packing, lengths, mean)
+    found = packing_for(config.data.packing, lengths[used], mean)
     if found == config.data.packing:
         return config, []
     notes = []
     if config.data.packing.row_tokens is None:
-        why = f"holds the longest image, and four of the mean length {mean:.0f}"
+        longest = images.manifest.name(int(np.where(used, lengths, 0).argmax()) * stride(images.manifest))
+        why = f"at least the longest image, {longest}, and 4 times the mean of {mean:.0f} tokens per image"
         notes += [f"data.packing.row_tokens = {found.row_tokens}: {why}"]
     if config.data.packing.row_images is None:
-        notes += [f"data.packing.row_images = {found.row_images}: 2.5 times what fits on average, at least 4"]
+        why = "2.5 times the mean number of images in a row, at least 4"
+        notes += [f"data.packing.row_images = {found.row_images}: {why}"]
     return with_data(config, packing=found), notes
 
 
 def task(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """What the task leaves to the data."""
+    """Resolve the options of the task."""
     fields, notes = images.task.resolve(TokenLengths(config, images.manifest))
     return replace(config, task=replace(config.task, **fields)), notes
 
 
 def val_resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """The largest resolution seen in training."""
+    """Resolve the validation resolution: the largest in training."""
     if config.data.val_resolution is not None:
         return config, []
     largest = config.data.resolution.spread[1]
@@ -128,7 +132,7 @@ def val_resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 
 def eval_resolutions(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Five resolutions around those seen in training."""
+    """Resolve the evaluation resolutions: five, from the smallest in training to 1.25 times the largest."""
     if config.data.eval_resolutions:
         return config, []
     lo, hi = config.data.resolution.spread
@@ -139,7 +143,7 @@ def eval_resolutions(config: Config, images: Images) -> tuple[Config, list[str]]
 
 
 def steps(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Enough steps for EPOCHS passes, or for FEWEST_IMAGES."""
+    """Resolve the number of steps: EPOCHS passes, and at least FEWEST_IMAGES images."""
     if config.steps is not None:
         return config, []
     count = len(images.manifest)
@@ -149,18 +153,18 @@ def steps(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 
 def schedules(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Images of the whole run, along which schedules of drop rates and of patch sizes run."""
+    """Resolve the number of images of the run, for schedules of drop rates and patch sizes."""
     notes = []
     total = float(round(config.total_steps * images_per_step(config, images)))
     for name, kind in (("dropping", Schedule), ("patch_sizes", CoarseToFine)):
         sampling = getattr(config.data, name)
         if isinstance(sampling, kind) and sampling.images is None:
             config = with_data(config, **{name: replace(sampling, images=total)})
-            notes.append(f"data.{name}.images = {number(total)}: about what the run will see")
+            notes.append(f"data.{name}.images = {number(total)}: images of the whole run, approximately")
     return config, notes
 
 
-RULES: tuple[Rule, ...] = (
+RESOLVERS: tuple[Resolver, ...] = (
     channels,
     resolution,
     patch_sizes,
@@ -174,18 +178,18 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-# what rules are made of -------------------------------------------------------------------------------
+# parts of resolvers -----------------------------------------------------------------------------------
 
 
 def with_data(config: Config, **fields) -> Config:
-    """The configuration with other fields of `data`."""
+    """The configuration with changed fields of `data`."""
     return replace(config, data=replace(config.data, **fields))
 
 
 def patch_sampling(config: Config) -> PatchSizes:
-    """The sampling of patch sizes with what it leaves open taken from the model: its own size, or its list of sizes.
+    """The sampling of patch sizes, with automatic sizes taken from the model.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError where the model has no list of sizes.
     """
     return _patch_sampling(config.data.patch_sizes, config.model)
 
@@ -194,19 +198,17 @@ def _patch_sampling(sampling: PatchSizes, model: ModelConfig) -> PatchSizes:
     if isinstance(sampling, OneSize):
         return replace(sampling, size=sampling.size or model.patch)
     if model.flexi is None:
-        raise ConfigError(
-            f"data.patch_sizes = {sampling} cuts patches of several sizes, and the model has one: set model.flexi"
-        )
+        raise ConfigError(f"data.patch_sizes = {sampling} has several patch sizes, the model has one: set model.flexi")
     if isinstance(sampling, CoarseToFine):
         inner = _patch_sampling(sampling.sampling, model)
         return replace(sampling, sampling=inner)
     if not (sampling.sizes or model.flexi.sizes):
-        raise ConfigError("data.patch_sizes has nothing to choose from: set model.flexi.sizes")
+        raise ConfigError("data.patch_sizes has no sizes, nor has the model: set model.flexi.sizes")
     return replace(sampling, sizes=sampling.sizes or model.flexi.sizes)
 
 
 def sizes_in(sampling: PatchSizes) -> list[Patch]:
-    """The patches that a sampling may give."""
+    """All patch sizes of a sampling."""
     if isinstance(sampling, CoarseToFine):
         return sizes_in(sampling.sampling)
     if isinstance(sampling, OneSize):
@@ -215,66 +217,70 @@ def sizes_in(sampling: PatchSizes) -> list[Patch]:
 
 
 def host_interpolation(interpolation: ModelInterpolation) -> Interpolation:
-    """The model's, as the functions of the host read it."""
+    """The interpolation of the model as the type of the reference."""
     return Interpolation(interpolation.method, interpolation.antialias, interpolation.edges)
 
 
 def number(x: float) -> str:
-    """In full: a note names the very value that is in the configuration."""
+    """A number in full, exactly the value in the configuration."""
     return str(int(x)) if x == int(x) else repr(float(x))
 
 
 def sides_from(
     sampling: Resolution, manifest: Manifest, patch: Patch, key: str = "data.resolution"
 ) -> tuple[Resolution, list[str]]:
-    """The sampling with open sides filled in, and a note on each."""
+    """The sampling with resolved sides, and a note on each."""
     if isinstance(sampling, Square | NeverEnlarged):
         inner, notes = sides_from(sampling.sampling, manifest, patch, f"{key}.sampling")
         return replace(sampling, sampling=inner), notes
     if not isinstance(sampling, Sides | Areas):
         return sampling, []
-    pixels, notes = float(np.sqrt(np.prod(patch))), []
-    if sampling.hi is None:
+    pixels, lo, hi, notes = float(np.sqrt(np.prod(patch))), sampling.lo, sampling.hi, []
+    if hi is None:
         median = float(np.median(np.sqrt(enough(manifest).prod(-1, dtype=float))))
-        sampling = replace(sampling, hi=max(sampling.lo or 0.0, pixels * int(np.clip(round(median / pixels), 4, 16))))
-        notes += [f"{key}.hi = {number(sampling.hi)}: the median image side, 4 to 16 patches, and not below lo"]
-    if sampling.lo is None:
-        sampling = replace(sampling, lo=min(sampling.hi, pixels * max(2, round(sampling.hi / 2 / pixels))))
-        notes += [f"{key}.lo = {number(sampling.lo)}: half of hi, at least 2 patches, and not above hi"]
-    return sampling, notes
+        hi = max(lo or 0.0, pixels * int(np.clip(round(median / pixels), 4, 16)))
+        notes += [f"{key}.hi = {number(hi)}: the median image side, 4 to 16 patches, and not below lo"]
+    if lo is None:
+        lo = min(hi, pixels * max(2, round(hi / 2 / pixels)))
+        notes += [f"{key}.lo = {number(lo)}: half of hi, at least 2 patches, and not above hi"]
+    return replace(sampling, lo=lo, hi=hi), notes
 
 
 def enough(manifest: Manifest) -> Int[np.ndarray, "n 2"]:
-    """Sizes of images at equal distances in the manifest: of all of them up to a million."""
-    return manifest.sizes[:: -(-len(manifest) // ENOUGH)]
+    """Sizes of all images up to a million, else of images at equal distances in the manifest."""
+    return manifest.sizes[:: stride(manifest)]
+
+
+def stride(manifest: Manifest) -> int:
+    """Distance between the images by which choices are made."""
+    return -(-len(manifest) // ENOUGH)
 
 
 def lengths_from(
     sampling: Dropping, tokens: Int[np.ndarray, " n"], key: str = "data.dropping"
 ) -> tuple[Dropping, list[str]]:
-    """The sampling with open lengths filled in by the shortest and longest image, and a note on each."""
+    """The sampling with resolved lengths, from the shortest and longest image, and a note on each."""
     if isinstance(sampling, Schedule):
         inner, notes = lengths_from(sampling.sampling, tokens, f"{key}.sampling")
         return replace(sampling, sampling=inner), notes
     if not isinstance(sampling, ByResolution):
         return sampling, []
-    notes = []
-    if sampling.shortest is None:
-        shortest = int(tokens.min()) if sampling.longest is None else min(int(tokens.min()), sampling.longest - 1)
-        sampling = replace(sampling, shortest=shortest)
+    shortest, longest, notes = sampling.shortest, sampling.longest, []
+    if shortest is None:
+        shortest = int(tokens.min()) if longest is None else min(int(tokens.min()), longest - 1)
         notes += [f"{key}.shortest = {shortest}: tokens of the shortest image, below longest"]
-    if sampling.longest is None:
-        sampling = replace(sampling, longest=max(sampling.shortest + 1, int(tokens.max())))
-        notes += [f"{key}.longest = {sampling.longest}: tokens of the longest image, above shortest"]
-    return sampling, notes
+    if longest is None:
+        longest = max(shortest + 1, int(tokens.max()))
+        notes += [f"{key}.longest = {longest}: tokens of the longest image, above shortest"]
+    return replace(sampling, shortest=shortest, longest=longest), notes
 
 
 def expected_tokens(
     config: Config, manifest: Manifest, patches: PatchSizes | None = None
 ) -> tuple[Int[np.ndarray, "n 2"], Int[np.ndarray, " n"]]:
-    """Patch sizes, and token counts before dropping, of one draw over the set; a curriculum runs from end to end.
+    """Sampled patch sizes and token counts before dropping, once for each image, over the whole range of a curriculum.
 
-    Raises ConfigError where sampling makes no sense.
+    Raises ConfigError where the options cannot be sampled.
     """
     sizes, sampling, patches = enough(manifest), config.data.resolution, patches or patch_sampling(config)
     count = len(sizes)
@@ -293,9 +299,9 @@ def expected_tokens(
 
 
 def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"]:
-    """Token counts after dropping, of one draw over the whole set, in which a schedule runs from end to end.
+    """Sampled token counts after dropping, once for each image, over the whole range of a schedule.
 
-    Raises ConfigError where sampling makes no sense.
+    Raises ConfigError where the options cannot be sampled.
     """
     sampling, tokens = config.data.dropping, expected_tokens(config, manifest)[1]
     if isinstance(sampling, Schedule):
@@ -307,27 +313,35 @@ def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"
         raise ConfigError(f"data.dropping = {sampling}: {error}") from None
 
 
+def usable(config: Config, manifest: Manifest) -> Bool[np.ndarray, " n"]:
+    """The images that have a position for every patch and at most MOST_TOKENS tokens; all of them if none has."""
+    drawn, tokens = expected_tokens(config, manifest)
+    grids = config.data.resolution.grids(np.random.default_rng(config.seed), enough(manifest), drawn)
+    fits = (grids.max(-1) <= config.model.posembed.longest_side) & (tokens <= MOST_TOKENS)
+    return fits if fits.any() else np.ones_like(fits)
+
+
 def mean_length(config: Config, manifest: Manifest, lengths: np.ndarray) -> float:
-    """Tokens per image, so that a step holds rows · T / mean images: with a size for each step, the harmonic mean over
-    steps, since every step has as many tokens."""
-    sampling = patch_sampling(config)
+    """Mean tokens per image, such that a step has rows · T / mean images. With one patch size per step this is the
+    harmonic mean over steps, since all steps have equal tokens."""
+    sampling, used = patch_sampling(config), usable(config, manifest)
     if sampling.per != "step":
-        return float(lengths.mean())
-    drawn = expected_tokens(config, manifest)[0]
+        return float(lengths[used].mean())
+    drawn, lengths = expected_tokens(config, manifest)[0][used], lengths[used]
     _, place, counts = np.unique(drawn, axis=0, return_inverse=True, return_counts=True)
     means = np.bincount(place.ravel(), lengths) / counts
     return float(1 / np.average(1 / means, weights=counts))
 
 
 def packing_for(packing: Packing, lengths: np.ndarray, mean: float) -> Packing:
-    """Row length and slots where they are open."""
+    """`packing` with resolved row length and image slots."""
     tokens = packing.row_tokens or round_up(max(int(lengths.max()), int(4 * mean)))
     images = packing.row_images or max(4, int(np.ceil(2.5 * tokens / mean)))
     return replace(packing, row_tokens=tokens, row_images=images)
 
 
 def images_per_step(config: Config, images: Images) -> float:
-    """Images that a step sees on average."""
+    """Mean number of images in a step."""
     lengths, row_tokens = expected_lengths(config, images.manifest), config.data.packing.shape[0]
     if images.task.budget:
         grids_at = lambda patch: config.data.resolution.grids(
@@ -338,7 +352,7 @@ def images_per_step(config: Config, images: Images) -> float:
 
 
 class TokenLengths:
-    """`data.tasks.task.Lengths` of a configuration on its images."""
+    """Implementation of `data.tasks.task.Lengths` for a configuration and its images."""
 
     def __init__(self, config: Config, manifest: Manifest):
         self.config, self.manifest = config, manifest
@@ -347,7 +361,7 @@ class TokenLengths:
         self.sizes = config.model.sizes | {"classes": config.task.classes or 0}
 
     def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " n"], int]:
-        """Tokens of every image in other patches, and the most that one can have."""
+        """Tokens of every image at another patch size, and the largest number an image can have."""
         tokens = expected_tokens(self.config, self.manifest, OneSize(patch))[1]
         sampling = self.config.data.resolution
         largest = sampling.at(sampling.spread[1]).grids(np.random.default_rng(0), self.manifest.sizes, patch)

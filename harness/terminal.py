@@ -1,18 +1,18 @@
-"""Standard output and error of a program: plain text, and never the end of a run."""
+"""Safe standard output and error: plain text alone, and failure to write does not end the run."""
 
 import io
 import os
 import sys
 from typing import Any
 
-LONGEST = 4_000  # characters of a line; class names, files and libraries may bring more
+LONGEST = 4_000  # characters per line; names of classes and files, and errors of libraries, may be longer
 
 
 class SafeStream(io.TextIOBase):
-    """A stream that escapes terminal codes, caps lines, and goes silent where it cannot be written any more.
+    """A stream that escapes terminal codes, truncates long lines, and goes silent after failure to write.
 
-    Names of classes and files, foreign models and errors of libraries may hold anything. A full disk or a closed pipe
-    costs what is printed, not the run.
+    Names of classes and files and errors of libraries are untrusted text. After a full disk or a closed pipe the run
+    continues without output.
     """
 
     def __init__(self, inner: Any):
@@ -35,7 +35,7 @@ class SafeStream(io.TextIOBase):
                 self._go_silent()
 
     def _go_silent(self) -> None:
-        """Write nowhere from now on; Python itself flushes this stream at the end."""
+        """Redirect to /dev/null, since Python flushes the stream at exit."""
         self.silent = True
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.inner.fileno())
@@ -54,7 +54,7 @@ class SafeStream(io.TextIOBase):
 
 
 def plain(text: str) -> str:
-    """Text without terminal codes or bytes that are no text, no line longer than LONGEST."""
+    """Text with terminal codes and invalid bytes escaped and lines truncated to LONGEST."""
     lines = (line if len(line) <= LONGEST else f"{line[:LONGEST]} …" for line in text.split("\n"))
     return "\n".join("".join(c if c.isprintable() or c == "\t" else _escaped(c) for c in line) for line in lines)
 

@@ -106,7 +106,7 @@ def test_a_run_goes_on_as_it_began(tmp_path, monkeypatch):
     monkeypatch.setattr(attention, "choose", lambda model, *rest: (model.attention, []))
     write_config(tmp_path, config, "digits", (), FAST)
     shape, notes = shape_for(config, PLAN, tmp_path)
-    assert shape.attention == FAST and "as the run began" in notes[-1]
+    assert shape.attention == FAST and "as before in this run" in notes[-1]
     named = replace(config, model=replace(config.model, attention=Pallas(32)))
     assert shape_for(named, PLAN, tmp_path)[0].attention == Pallas(32)
     monkeypatch.setattr("harness.run.folder.machine", lambda: {"device": "another"})

@@ -67,7 +67,7 @@ def given(case: Case, **fields) -> None:
     """Another configuration, of the data too."""
     inner = {k: v for k, v in fields.items() if k in DataConfig.__dataclass_fields__}
     outer = {k: v for k, v in fields.items() if k in Config.__dataclass_fields__ and k not in inner}
-    for name in ("given", "config"):
+    for name in ("requested", "config"):
         config = getattr(case, name)
         setattr(case, name, replace(config, data=replace(config.data, **inner), **outer))
 
@@ -129,7 +129,7 @@ def no_logger(case, monkeypatch, tmp_path):
 
 def no_images(case, monkeypatch, tmp_path):
     del case.sources, case.config, case.planned
-    case.given = replace(case.given, data=replace(case.given.data, source=Folder(), root=str(tmp_path / "nowhere")))
+    case.requested = replace(case.requested, data=replace(case.requested.data, source=Folder(), root=str(tmp_path / "nowhere")))
 
 
 def images_that_fit_no_row(case, monkeypatch, tmp_path):
@@ -199,7 +199,7 @@ def test_all_is_ok_where_it_is(whole):
     assert code == 0 and len(said) == len(CHECKS) + 1, said
     for name, line in zip(CHECKS, said):
         assert line.startswith(name) and " ok: " in line, line
-    assert not list(Path(case.given.out).iterdir()), "something was left behind"
+    assert not list(Path(case.requested.out).iterdir()), "something was left behind"
 
 
 def test_a_run_with_a_teacher_is_tried_with_it(whole, tmp_path, monkeypatch):
@@ -208,11 +208,11 @@ def test_a_run_with_a_teacher_is_tried_with_it(whole, tmp_path, monkeypatch):
     case = whole[0]
     classes = case.sources[0].manifest.classes
     save_model(tmp_path / "model", case.program.model(whole[3].model), case.config.model, {"classes": [*classes]})
-    case, said = Case(replace(case.given, loss=Distill(str(tmp_path))), "digits"), []
+    case, said = Case(replace(case.requested, loss=Distill(str(tmp_path))), "digits"), []
     assert examine(case, said.append) == 0, said
     (step,) = [line for line in said if line.startswith("training step")]
     assert " ok: loss " in step and len(case.program.given(case.batch)) == 3
-    assert " NOT OK, 78: loss.teacher is not set" in refused(replace(case.given, loss=Distill()))
+    assert " NOT OK, 78: loss.teacher is not set" in refused(replace(case.requested, loss=Distill()))
 
 
 def needs_of(name: str) -> set[str]:

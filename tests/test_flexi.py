@@ -172,7 +172,7 @@ def test_noisy_sizes_are_warned_of():
         warnings.simplefilter("error")
         resolved, (note,) = resolve.patch_sizes(config, images_of(config))
     assert resolved.data.patch_sizes == PerImage(config.model.flexi.sizes)
-    assert "4, 6, 8, 10, 12, 14: those of the model, with a kernel of 8 x 8, one per image" in note
+    assert "4, 6, 8, 10, 12, 14: the sizes of the model, one per image, with a kernel of 8 x 8" in note
     noisy = replace(config, model=replace(config.model, patch=(16, 16)), data=replace(config.data, patch_sizes=NOISY))
     with pytest.warns(UserWarning, match=r"\(17, 17\): 8.5"):
         resolve.patch_sizes(noisy, images_of(noisy))

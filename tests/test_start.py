@@ -10,7 +10,7 @@ import pytest
 
 from harness.presets import digits
 from harness.run.resume import RunPosition
-from harness.run.warm_start import resume_from, shape_from, trunk_of
+from harness.run.warm_start import resume_from, shape_from, run_and_step
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import encode
 from navit_eqx.training.checkpoints import Checkpointer, fingerprint
@@ -53,7 +53,7 @@ def test_a_branch_keeps_the_shape_of_the_trunk(trunk):
 
 @pytest.mark.parametrize("start", ["", "runs/digits", "runs/me@home", "@10"])
 def test_what_names_no_step_is_no_branch(start):
-    assert trunk_of(start) is None
+    assert run_and_step(start) is None
     assert resume_from(replace(digits(), start=start), LIKE) is None
 
 

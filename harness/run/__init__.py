@@ -1,12 +1,12 @@
-"""The pieces of a training run.
+"""Parts of a training run.
 
-folder.py      the run's folder: its lock, what is written there
-loading.py     sources, plans and packed rows as configured
-program.py     the training program of a configuration
-warm_start.py  a run that starts from a saved model, or from a step of another run
-attention.py   which program computes attention
-progress.py    what a run counts and prints
-logger.py      where numbers go beside metrics.jsonl
-stream.py      batches that survive the death of a data worker
-resume.py      an interrupted run goes on
+folder.py      run folder: lock, configuration, versions
+loading.py     sources, tasks, plans and packed rows of a configuration
+program.py     compiled training program of a configuration
+warm_start.py  start from a saved model, or from a step of another run
+attention.py   choice of the attention backend
+progress.py    counters, metrics.jsonl, printed lines
+logger.py      TensorBoard, Weights & Biases
+stream.py      batches with restart of data workers
+resume.py      resume an interrupted run
 """

@@ -1,4 +1,4 @@
-"""The run folder and what a run says while it goes on."""
+"""Run folder: creation, lock, config.json."""
 
 import fcntl
 import json
@@ -27,7 +27,7 @@ PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "grain", "n
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The file is there as a whole or not at all."""
+    """Write JSON atomically: a temporary file, then a rename."""
     draft = path.with_name(f"{path.name}.draft")
     draft.write_text(json.dumps(value, indent=2) + "\n")
     draft.replace(path)
@@ -40,7 +40,7 @@ def write_config(
     continued: Sequence[dict[str, Any]] = (),
     attention: Backend | None = None,
 ) -> None:
-    """Everything resolved, what it ran with, and at which steps it was continued, with what changed."""
+    """Write config.json: resolved configuration, versions, device, and at which steps the run was resumed."""
     versions = {name: metadata.version(name) for name in PACKAGES}
     versions["python"] = platform.python_version()
     about = {"preset": preset, "command": sys.argv, "versions": versions, "commit": commit(), "continued": continued}
@@ -49,7 +49,7 @@ def write_config(
 
 
 def machine() -> dict[str, Any]:
-    """The device, and what the environment tells its compiler."""
+    """Device and compiler settings."""
     return {
         "device": jax.devices()[0].device_kind,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -58,12 +58,12 @@ def machine() -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> Config:
-    """Raises ConfigError."""
+    """The configuration of a run.   Raises ConfigError."""
     return read_run(folder)[0]
 
 
 def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
-    """The configuration, and when the run was continued.   Raises ConfigError."""
+    """The configuration of a run, and its continuations.   Raises ConfigError."""
     saved = read_json(folder / "config.json")
     check("config" in saved, f"{folder}/config.json is not that of a run: name the folder of a run")
     saved = unseal(saved, f"{folder}/config.json")
@@ -71,7 +71,7 @@ def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
 
 
 def commit() -> str | None:
-    """Of the code, if it lies in a git repository."""
+    """The commit of the code, if it is in a git repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
@@ -83,19 +83,19 @@ def commit() -> str | None:
 LOCK = "lock"
 
 
-BLOCKS = "blocks.jsonl"  # how many rows each has
+BLOCKS = "blocks.jsonl"  # number of rows of each block
 
 
 def acquire_run_dir(out: str, name: str) -> tuple[Path, TextIO | None]:
-    """The folder of the run; of several processes the first chooses it and holds the lock.   Raises Locked."""
+    """The run folder; the main process chooses it and holds the lock.   Raises Locked."""
     folder, held = open_run_dir(out, name) if is_main_process() else (None, None)
     return Path(broadcast_from_main(str(folder))), held
 
 
 def open_run_dir(out: str, name: str) -> tuple[Path, TextIO]:
-    """`out/name`, or the first of name-2, name-3, … that is new or unfinished, and the lock on it, held while open.
+    """`out/name`, or the first of name-2, name-3, … that is new or unfinished, and its lock, held until closed.
 
-    Raises Locked where another process trains there.
+    Raises Locked where another process uses the folder.
     """
     for suffix in ("", *(f"-{i}" for i in range(2, 10_000))):
         folder = Path(out) / f"{name}{suffix}"
@@ -103,20 +103,20 @@ def open_run_dir(out: str, name: str) -> tuple[Path, TextIO]:
             continue
         folder.mkdir(parents=True, exist_ok=True)
         held = lock(folder)
-        if not is_taken(folder):  # it may have ended just now
+        if not is_taken(folder):  # another process may have finished it in between
             return folder, held
         held.close()
     raise ConfigError(f"{out} holds too many runs called {name}: choose another with --name")
 
 
 def is_taken(folder: Path) -> bool:
-    """By a finished run, or by something that is no run."""
-    there = {path.name for path in folder.iterdir()} - {LOCK, BLOCKS} if folder.is_dir() else set()
-    return bool(there) and ("config.json" not in there or "summary.json" in there)
+    """Whether a folder has a finished run, or files that are not a run."""
+    files = {path.name for path in folder.iterdir()} - {LOCK, BLOCKS} if folder.is_dir() else set()
+    return bool(files) and ("config.json" not in files or "summary.json" in files)
 
 
 def lock(folder: Path) -> TextIO:
-    """The kernel gives it back when the process ends, however it ends.   Raises Locked."""
+    """Lock a run folder; the kernel releases the lock when the process ends.   Raises Locked."""
     file = (folder / LOCK).open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Sources, plans and packed rows as configured."""
+"""Sources, tasks, plans and packed rows of a configuration."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -30,7 +30,7 @@ from ..resolve import patch_sampling
 
 
 def open_source(config: Config, split: str) -> Source:
-    """The images of a split, checked.   Raises DataError or DataMissing."""
+    """Open a split and check its share of unreadable images.   Raises DataError or DataMissing."""
     data = config.data
     source = data.source.open(data.root, split, config.model.channels)
     source.manifest.check_unreadable(data.max_unreadable)
@@ -38,13 +38,13 @@ def open_source(config: Config, split: str) -> Source:
 
 
 def open_sources(config: Config) -> tuple[Source, Source]:
-    """The images to train on and those to validate on; a label means the same class in both."""
+    """Training and validation images, with labels that index the same classes."""
     train = open_source(config, "train")
     return train, with_classes(open_source(config, "val"), train.manifest.classes)
 
 
 def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTask]:
-    """Both sides of the configured task, for these images.   Raises ConfigError or DataError."""
+    """Model side and data side of the configured task.   Raises ConfigError or DataError."""
     prepared = prepare(config.task, manifest.classes, load_model)
     data_task = TASKS[type(config.task).__name__](**prepared.data)
     data_task.check(manifest)
@@ -52,7 +52,7 @@ def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTas
 
 
 def check_left_out(config: Config, manifest: Manifest, plan: Plan) -> None:
-    """Raises DataError where more images of a plan fit no row than may be unreadable."""
+    """Raises DataError where the share of images that fit no row exceeds data.max_unreadable."""
     planned = int((plan.image_ids >= 0).sum()) + len(plan.left_out)
     if len(plan.left_out) > config.data.max_unreadable * planned:
         index, reason = plan.left_out[0]
@@ -60,13 +60,13 @@ def check_left_out(config: Config, manifest: Manifest, plan: Plan) -> None:
 
 
 def pixels_of(model: ModelConfig, mapped: bool) -> Pixels:
-    """How rows of a model hold pixels; `mapped` where patches of several sizes share a row."""
+    """Pixel format of rows for a model; `mapped` where patches of several sizes share a row."""
     interpolation = Interpolation(**asdict(model.interpolation)) if mapped else None
     return Pixels(model.patch, model.channels, model.mean, model.std, interpolation)
 
 
 def training_rows(config: Config, source: Source, task: DataTask, counts: Path | None = None) -> PlannedRows:
-    """The stream of rows of the whole run; the rows of its blocks are counted in the file `counts`, if one is given."""
+    """Rows of the whole run by index; the file `counts`, if any, stores the number of rows of each block."""
     patches = patch_sampling(config)
     sampling = {
         "seed": config.seed,
@@ -93,17 +93,16 @@ def training_rows(config: Config, source: Source, task: DataTask, counts: Path |
 
 
 def training_batches(config: Config, task: DataTask, rows: PlannedRows, **where: Any) -> Any:
-    """A function of the position that opens the stream of batches there."""
+    """A function that opens the stream of batches at `start`."""
     return partial(batches, task.batches(rows), config.rows, **where)
 
 
 def evaluation_rows(
     config: Config, source: Source, resolution: Resolution, dropping: Dropping = NOTHING, patch: Patch | None = None
 ) -> tuple[Iterator[Row], Plan]:
-    """Every image once, by default with all its tokens and in patches of the model's own size; the last batch is
-    filled up with empty rows.
+    """Batches of every image once, by default with all tokens and the patch size of the model, and their plan.
 
-    Rows are as long as in training, or longer where the longest image needs it.
+    Empty rows complete the last batch. Rows are as long as in training, or longer where an image needs it.
     """
     sizes, patch = source.manifest.sizes, patch or config.model.patch
     packing = packing_at(config.data.packing, resolution, sizes, patch, dropping)

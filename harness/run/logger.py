@@ -1,4 +1,4 @@
-"""Where the numbers of a run go beside `metrics.jsonl`: optional packages behind two calls."""
+"""Loggers besides `metrics.jsonl`: TensorBoard and Weights & Biases, optional packages behind two methods."""
 
 import importlib
 import math
@@ -16,19 +16,19 @@ from ..config import Config, TensorBoard, Wandb
 
 @runtime_checkable
 class Logger(Protocol):
-    """What takes the numbers of a window of steps."""
+    """Receiver of the metrics of a window of steps."""
 
     def log(self, step: int, row: dict[str, Any]) -> None:
-        """Steps rise; those that are logged again after an interruption hold the same numbers."""
+        """Log metrics. Steps increase; steps logged again after an interruption have the same values."""
         ...
 
     def close(self) -> None:
-        """All is written."""
+        """Flush and close."""
         ...
 
 
-class Nowhere:
-    """`metrics.jsonl` is all."""
+class NullLogger:
+    """No logger besides `metrics.jsonl`."""
 
     def log(self, step: int, row: dict[str, Any]) -> None:
         pass
@@ -37,11 +37,11 @@ class Nowhere:
         pass
 
 
-class Board:
-    """Event files for TensorBoard in the run's folder; what was logged after step `start` is hidden."""
+class TensorBoardLogger:
+    """Event files for TensorBoard in the run folder; events after step `start` are purged."""
 
     def __init__(self, writer: Any, folder: Path, start: int):
-        # Without a suffix, a file that was begun in the same second would be overwritten.
+        # Without a suffix, a file created in the same second would be overwritten.
         file = {"purge_step": start + 1, "filename_suffix": f".{start}"}
         self.writer = writer.SummaryWriter(str(folder / "tensorboard"), **file)
 
@@ -54,8 +54,8 @@ class Board:
         self.writer.close()
 
 
-class Online:
-    """A run of Weights & Biases, found again by its mark in the run's folder; it takes no step twice."""
+class WandbLogger:
+    """A run of Weights & Biases, resumed by the id in the run folder; steps logged twice are ignored."""
 
     def __init__(self, wandb: Any, project: str, folder: Path, config: Config):
         mark = folder / "wandb-id"
@@ -78,23 +78,23 @@ class Online:
 
 
 def open_logger(config: Config, folder: Path, start: int) -> Logger:
-    """The one that is configured, to go on after step `start`; only the first of several processes logs.
+    """The configured logger, continued after step `start`; only the main process logs.
 
     Raises ConfigError where its package is missing.
     """
     if jax.process_index():
-        return Nowhere()
+        return NullLogger()
     match config.logger:
         case None:
-            return Nowhere()
+            return NullLogger()
         case TensorBoard():
-            return Board(needed("tensorboardX", "tensorboard"), folder, start)
+            return TensorBoardLogger(needed("tensorboardX", "tensorboard"), folder, start)
         case Wandb(project):
-            return Online(needed("wandb", "wandb"), project, folder, config)
+            return WandbLogger(needed("wandb", "wandb"), project, folder, config)
 
 
 def needed(package: str, extra: str) -> Any:
-    """An optional package.   Raises ConfigError."""
+    """Import an optional package.   Raises ConfigError."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -104,5 +104,5 @@ def needed(package: str, extra: str) -> Any:
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:
-    """Those that are finite, without the step."""
+    """Finite numeric values, without the step."""
     return {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float) and math.isfinite(v)}

@@ -10,7 +10,7 @@ from ..config import Config
 
 
 def program_of(config: Config, task: PreparedTask, mesh: Mesh | None = None) -> Program:
-    """Compiled init and step of a configuration with nothing left open."""
+    """Compiled init and train step of a resolved configuration."""
     return make_program(
         lambda key: Model(config.model, config.task, key=key),
         task,

@@ -1,4 +1,4 @@
-"""What a run counts and prints while it trains."""
+"""Counters of a run, metrics.jsonl, refused.jsonl, and printed lines."""
 
 import json
 import time
@@ -18,13 +18,11 @@ from ..config import Config
 from .logger import open_logger
 
 SUMS = ("images", "tokens", "places", "refused")
-
-
 WINDOW = ("images", "tokens", "places", "learned", "loss_sum", "waited")
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
-    """A line of JSON, from the first process. A full disk costs the line, not the run."""
+    """Append a line of JSON, from the main process alone. After failure to write the run continues."""
     if not is_main_process():
         return
     try:
@@ -35,12 +33,12 @@ def append(path: Path, row: dict[str, Any]) -> None:
 
 
 def marked_line(row: dict[str, Any]) -> str:
-    """A line of JSON with a checksum of its other entries."""
+    """A line of JSON, with a checksum of the other entries."""
     return json.dumps({**row, "crc32": checksum(json.dumps(row).encode())}) + "\n"
 
 
 def is_sound(line: str) -> bool:
-    """Whether a line is what `marked_line` wrote."""
+    """Whether the checksum of a line is right."""
     try:
         row = json.loads(line)
         return marked_line({key: value for key, value in row.items() if key != "crc32"}) == line.rstrip("\n") + "\n"
@@ -49,7 +47,7 @@ def is_sound(line: str) -> bool:
 
 
 class Progress:
-    """Sums since the start and since the last line; `metrics.jsonl`, `refused.jsonl`, and the line itself."""
+    """Sums since the start of the run and since the last line; writes metrics.jsonl and refused.jsonl, prints lines."""
 
     def __init__(self, folder: Path, config: Config, manifest: Manifest, start: int, before: dict[str, Any] | None):
         self.folder, self.config, self.manifest = folder, config, manifest
@@ -57,41 +55,41 @@ class Progress:
         self.logger = open_logger(config, folder, start)
         self.sums: dict[str, int] = dict.fromkeys(SUMS, 0) | before["sums"]
         self.window: dict[str, float] = dict.fromkeys(WINDOW, 0) | before["window"]
-        self.extras: dict[str, float] = dict(before["extras"])  # of the window: sums of the task's other measures
+        self.extras: dict[str, float] = dict(before["extras"])  # further sums of the task since the last line
         self.last: float = before["line"]  # seconds of training until the last line
-        self.began = time.perf_counter() - before["seconds"]
-        self.steady = (start, self.seconds, False)  # step and time; what comes before the first line is compilation
+        self.started = time.perf_counter() - before["seconds"]
+        self.steady = (start, self.seconds, False)  # step and time of the first line; compilation comes before it
         self.pending: list[tuple[int, Any, np.ndarray]] = []
-        self.in_a_row = 0
+        self.in_a_row = 0  # refused steps
         self.grad_norm = np.nan
 
     @property
     def seconds(self) -> float:
-        """Of training, those before an interruption included."""
-        return time.perf_counter() - self.began
+        """Seconds of training, including those before an interruption."""
+        return time.perf_counter() - self.started
 
     def next(self, stream: Iterator[Any]) -> Any:
-        """The next batch. Until it is there counts as waiting, if no step is under way any more by then."""
-        began = time.perf_counter()
+        """The next batch. The time counts as waiting if the device is idle by then."""
+        start = time.perf_counter()
         batch = next(stream)
         if not self.pending or self.pending[-1][1].loss_sum.is_ready():
-            self.window["waited"] += time.perf_counter() - began
+            self.window["waited"] += time.perf_counter() - start
         return batch
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Exclude the enclosed block from training time."""
         self.collect()
-        began = time.perf_counter()
+        start = time.perf_counter()
         yield
-        self.began += time.perf_counter() - began
+        self.started += time.perf_counter() - start
 
     def add(self, step: int, metrics: Any, image_ids: np.ndarray) -> None:
-        """Note a step that may still be under way."""
+        """Queue the metrics of a step that may still be running."""
         self.pending.append((step, metrics, np.array(image_ids)))
 
     def position(self) -> dict[str, Any]:
-        """What a continued run needs to count on from here."""
+        """Counters for a resumed run."""
         self.collect()
         return {
             "seconds": self.seconds,
@@ -102,7 +100,7 @@ class Progress:
         }
 
     def collect(self) -> None:
-        """Add up the steps noted.   Raises FloatingPointError after too many refused in a row."""
+        """Add up queued metrics.   Raises FloatingPointError after too many refused steps in a row."""
         pending, self.pending = self.pending, []
         for (step, _, image_ids), m in zip(pending, jax.device_get([metrics for _, metrics, _ in pending])):
             for name in ("images", "tokens", "places", "refused"):
@@ -121,13 +119,13 @@ class Progress:
                 self.grad_norm = float(m.grad_norm)
         if self.in_a_row >= self.config.max_refused:
             raise FloatingPointError(
-                f"{self.in_a_row} steps in a row, until step {pending[-1][0]}, were refused, not finite or spikes: "
-                f"look at the images in {self.folder}/refused.jsonl, or lower --optim.lr (with --override True to "
+                f"{self.in_a_row} steps in a row, until step {pending[-1][0]}, were refused (not finite, or spikes): "
+                f"check the images in {self.folder}/refused.jsonl, or lower --optim.lr (with --override True to "
                 "continue from the last save)"
             )
 
     def refuse(self, step: int, m: Any, image_ids: np.ndarray) -> None:
-        """Name the images of a step that taught nothing."""
+        """Log the images of a refused step."""
         mine = [self.manifest.name(i) for i in image_ids[image_ids >= 0].tolist()]
         names = [name for each in all_gather(mine) for name in each]
         loss, norm = f"{m.loss_sum / max(m.count, 1):g}", f"{m.grad_norm:g}"
@@ -139,7 +137,7 @@ class Progress:
         )
 
     def line(self, step: int, rate: Callable[[int], Any], unreadable: int) -> None:
-        """Log the steps since the last line."""
+        """Log and print the steps since the last line."""
         self.collect()
         now, sums, window = self.seconds, self.sums, self.window
         learned, seconds = window["learned"] or np.nan, now - self.last
@@ -167,9 +165,9 @@ class Progress:
         if not steady:
             self.steady = (step, now, True)
         self.last, self.window, self.extras = now, dict.fromkeys(WINDOW, 0), {}
-        said = "".join(f"{name.replace('_', ' ')} {value:.3f} · " for name, value in measures.items())
+        extras = "".join(f"{name.replace('_', ' ')} {value:.3f} · " for name, value in measures.items())
         print(
-            f"step {step}/{self.config.steps} · loss {row['loss']:.3f} · {said}"
+            f"step {step}/{self.config.steps} · loss {row['loss']:.3f} · {extras}"
             f"{row['images_per_second']:.0f} images/s · {row['tokens_per_second'] / 1e3:.1f}k tokens/s · "
             f"padding {row['padding']:.2%} · waiting for data {row['waiting']:.0%} · {clock(left)} left",
             flush=True,

@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on in its folder: who may write there, what may have changed, where it stands."""
+"""Resume an interrupted run in its folder: allowed changes of the configuration, position, logs, exit."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,13 +12,14 @@ from navit_eqx.serialize import encode
 from navit_eqx.training.checkpoints import Checkpointer
 from navit_eqx.training.hosts import broadcast_from_main, is_main_process
 
-from ..cli import shown
+from ..cli import option_text
 from ..config import Config
 from ..exit_codes import Stopped
 from .folder import read_run
 from .progress import is_sound
 
-# What a command may change of the unfinished run that it continues. A key stands for all below it that are not named.
+# Options that a command may change when it resumes a run: freely, with --override True, or never. A key includes all
+# keys below it that are not listed.
 FREELY = {
     *("log_every", "logger", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
     *("data.root", "data.memory", "data.workers", "data.max_unreadable", "data.val_resolution"),
@@ -40,34 +41,34 @@ NEVER = {
 
 @dataclass
 class RunPosition:
-    """Where a run stands beside its state: saved with every step."""
+    """Position of a run besides its state, saved with every checkpoint."""
 
     data: str = ""
-    """Digest of the images; empty where a run begins."""
+    """Digest of the images; empty at the start of a run."""
     unreadable: dict[int, str] = field(default_factory=dict)
-    """Images that could not be decoded so far, with the reasons."""
+    """Images that could not be decoded so far, by index, with the reasons."""
     progress: dict[str, Any] | None = None
-    """Sums and times: see `Progress.position`."""
+    """Sums and times of `Progress.position`."""
 
     def as_json(self) -> dict[str, Any]:
-        """What is saved."""
+        """JSON form for checkpoints."""
         return {**asdict(self), "unreadable": {str(index): why for index, why in self.unreadable.items()}}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "RunPosition":
-        """The inverse."""
+        """Inverse of `as_json`."""
         unreadable = {int(index): why for index, why in saved["unreadable"].items()}
         return cls(saved["data"], unreadable, saved["progress"])
 
 
 def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
-    """Keys of which the values differ, with both values; None where a side has no such key."""
+    """Keys with different values, with both values; None where a key is missing."""
     a, b = flat(encode(before)), flat(encode(now))
     return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one with dotted keys."""
+    """Nested dicts as one dict with dotted keys."""
     found = {}
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -75,7 +76,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def rule_for(key: str) -> set[str]:
-    """FREELY, ON_REQUEST or NEVER: the one that names the key, or else the nearest key above it."""
+    """FREELY, ON_REQUEST or NEVER: the set with the key, or else with the nearest key above it."""
     while key:
         for rule in (FREELY, ON_REQUEST, NEVER):
             if key in rule:
@@ -85,23 +86,26 @@ def rule_for(key: str) -> set[str]:
 
 
 def reconcile(folder: Path, config: Config) -> list[str]:
-    """What has changed since the run in `folder` was interrupted, in words.
+    """Changes of the configuration since the run in `folder` was interrupted, in words.
 
-    Raises ConfigError where it cannot go on so.
+    Raises ConfigError where a change is not allowed.
     """
-    changed = differences(read_run(folder)[0], config)
-    words = {key: f"{key} ({shown(a)} there, {shown(b)} here)" for key, (a, b) in changed.items()}
+    before = read_run(folder)[0]
+    changed, sides = differences(before, config), [flat(encode(each)) for each in (before, config)]
+    there, here = ({key: option_text(side[key]) if key in side else "nothing" for key in changed} for side in sides)
+    words = {key: f"{key} ({there[key]} there, {here[key]} here)" for key in changed}
     never = [words[key] for key in changed if rule_for(key) is NEVER]
     if never:
         raise ConfigError(
             f"{folder} holds an unfinished run that differs in {', '.join(never)}: "
-            "give the same values to continue it, or another --name to begin anew"
+            "give the same values to continue it, or another --name to start a new run"
         )
     asked = [words[key] for key in changed if rule_for(key) is ON_REQUEST]
     if asked and not config.override:
         raise ConfigError(
             f"{folder} holds an unfinished run that differs in {', '.join(asked)}: "
-            "--override True continues it so, the same values continue it as it was, another --name begins anew"
+            "--override True continues it with these values, the same values continue it unchanged, "
+            "another --name starts a new run"
         )
     return list(words.values())
 
@@ -109,20 +113,20 @@ def reconcile(folder: Path, config: Config) -> list[str]:
 def resume_at(
     folder: Path, config: Config, manifest: Manifest, start: int, position: RunPosition, changed: list[str]
 ) -> list[dict[str, Any]]:
-    """Forget what was logged after step `start`, and say where the run goes on. Returns its continuations so far.
+    """Truncate logs after step `start` and print the position; the list of continuations so far.
 
-    Raises DataError where the images are not the same, ConfigError where the run is too long already.
+    Raises DataError where the images differ, ConfigError where the run is already beyond its last step.
     """
     if position.data not in ("", manifest.digest):
         raise DataError(
             f"the images in {manifest.where} are not those that {folder} was trained on: names, sizes or labels "
-            "differ. Give it the same images, or begin anew with another --name"
+            "differ. Use the same images, or start a new run with another --name"
         )
     steps = config.total_steps
     check(start <= steps, f"{folder} is at step {start} already: steps={steps} must not be less")
     for name in ("metrics.jsonl", "refused.jsonl") if is_main_process() else ():
         truncate_log(folder / name, start)
-    if not position.data:  # it begins, perhaps at a step of another run
+    if not position.data:  # a new run, perhaps from a step of another run
         return []
     for words in changed:
         print(f"changed: {words}")
@@ -133,7 +137,7 @@ def resume_at(
 def exit_saved(saver: Checkpointer, step: int, refused: bool = False) -> NoReturn:
     """Raises Stopped once the state is on disk, OSError if it could not be written.
 
-    A state after `refused` steps is not saved: the run goes on from the save before.
+    A state after `refused` steps is not saved: the run continues from the save before.
     """
     saver.finish()
     last = max(broadcast_from_main(saver.steps), default=0)

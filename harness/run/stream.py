@@ -1,4 +1,4 @@
-"""Batches that survive the death of a data worker."""
+"""Batches with restart of data workers that end unexpectedly."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,16 +9,16 @@ RESTARTS = 3  # of data workers
 
 
 class Stream(Iterator[Batch]):
-    """Batches from `position` on. Where a worker process dies, all are started again at the same batch.
+    """Batches from `position` on. When a worker process ends unexpectedly, all workers restart at the same batch.
 
-    Raises OSError after RESTARTS of them. `close()` it.
+    Raises OSError after RESTARTS restarts. `close()` ends the workers.
     """
 
-    def __init__(self, begin: Callable[..., Any], position: int):
-        self.begin = begin
+    def __init__(self, open_batches: Callable[..., Any], position: int):
+        self.open_batches = open_batches
         self.position = position
         self.left = RESTARTS
-        self.batches = begin(start=position)
+        self.batches = open_batches(start=position)
 
     def __next__(self) -> Batch:
         while True:
@@ -36,12 +36,12 @@ class Stream(Iterator[Batch]):
         self.close()
         if not self.left:
             raise OSError(
-                f"data workers died {RESTARTS + 1} times, the last at batch {self.position}, perhaps for want of "
+                f"data workers died {RESTARTS + 1} times, the last at batch {self.position}, perhaps for lack of "
                 "memory: try fewer --data.workers; the same command continues from the last save"
             ) from None
         self.left -= 1
-        print(f"a data worker died at batch {self.position}: all are started again", flush=True)
-        self.batches = self.begin(start=self.position)
+        print(f"a data worker died at batch {self.position}: all workers are restarted", flush=True)
+        self.batches = self.open_batches(start=self.position)
 
     def close(self) -> None:
         self.batches.close()

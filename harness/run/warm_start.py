@@ -1,4 +1,4 @@
-"""A run that starts from a saved model (fine-tuning), or from a step of another run (a branch)."""
+"""Start from a saved model (fine-tuning), or from a step of another run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,28 +18,28 @@ from ..config import Config
 from .folder import read_config
 from .resume import RunPosition
 
-FREE = ("dtype", "attention", "remat", "unroll", "stochastic_depth")  # what a new run may choose for itself
+FREE = ("dtype", "attention", "remat", "unroll", "stochastic_depth")  # options of the new run
 
 
-def trunk_of(start: str) -> tuple[Path, int] | None:
-    """Run and step of RUN@STEP; None for anything else."""
+def run_and_step(start: str) -> tuple[Path, int] | None:
+    """Folder and step of RUN@STEP; None for other values of `start`."""
     run, _, step = start.rpartition("@")
     return (Path(run), int(step)) if run and step.isdecimal() else None
 
 
 def shape_from(config: Config) -> tuple[Config, list[str]]:
-    """The configuration with the shape of the model to start from, and a note that says so.
+    """The configuration with the shape of the saved model, and notes.
 
-    A run with `model.flexi` makes that model flexible: it also keeps its own patch size, to which the kernel is
-    PI-resized. Raises ConfigError where the saved model was made flexible by another interpolation.
+    With `model.flexi` the saved model becomes flexible, and its kernel is PI-resized to the patch size of this run.
+    Raises ConfigError where the saved model is flexible with another interpolation.
     """
     if not config.start:
         return config, []
-    trunk = trunk_of(config.start)
-    saved = read_config(trunk[0]).model if trunk else load_model(config.start).config
+    parent = run_and_step(config.start)
+    saved = read_config(parent[0]).model if parent else load_model(config.start).config
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
-    notes = [f"model: the shape of the one in {config.start}"]
-    if config.model.flexi and not trunk:
+    notes = [f"model: the shape of the model in {config.start}"]
+    if config.model.flexi and not parent:
         check_interpolation(saved, config)
         model = replace(model, patch=config.model.patch, flexi=config.model.flexi)
         notes += [f"model.patch = {model.patch}: the kernel of {saved.patch}, PI-resized"]
@@ -47,17 +47,17 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
 
 
 def check_interpolation(saved: ModelConfig, config: Config) -> None:
-    """Raises ConfigError where a flexible model reads other sizes in another way than this run."""
+    """Raises ConfigError where the interpolation of a flexible saved model differs from this run."""
     mine = config.model.interpolation
     check(
         saved.flexi is None or saved.interpolation == mine,
-        f"start={config.start} reads other patch sizes by {saved.interpolation}, this run by {mine}: the weights mean "
-        "something else there, so set model.flexi.interpolation to the saved one",
+        f"start={config.start} resizes patches by {saved.interpolation}, this run by {mine}: "
+        "set model.flexi.interpolation to the saved one",
     )
 
 
 def resized_kernel(saved: Model, shape: ModelConfig) -> Float[Array, "P D"]:
-    """The kernel of a saved model at the patch size of this run."""
+    """The kernel of a saved model, PI-resized to the patch size of this run."""
     kernel = saved.backbone.patch_embedding.w
     if saved.config.patch == shape.patch:
         return kernel
@@ -65,16 +65,17 @@ def resized_kernel(saved: Model, shape: ModelConfig) -> Float[Array, "P D"]:
 
 
 def resume_from(config: Config, abstract_state: Any) -> tuple[Any, RunPosition] | None:
-    """The whole state of the saved step that `start` names as RUN@STEP, and the counts that belong to it.
+    """State and position at the saved step of `start` = RUN@STEP; None for other values of `start`.
 
-    `abstract_state` tells shape, dtype and sharding of each leaf. A run that branches off continues the optimizer and
-    the order of the data, and may change all else: a cool-down from any saved step of a run whose rate never falls to
-    zero [Scaling ViT, arXiv:2106.04560, §3.5].   Raises ConfigError where that step is missing, damaged or does not fit.
+    `abstract_state` has shape, dtype and sharding of each leaf. The new run continues the optimizer and the order of
+    the data and may change everything else, as in a cool-down from any saved step of a run with a rate that stays
+    above zero [Scaling ViT, arXiv:2106.04560, §3.5].
+    Raises ConfigError where the step is missing, damaged or does not fit.
     """
-    trunk = trunk_of(config.start)
-    if not trunk:
+    parent = run_and_step(config.start)
+    if not parent:
         return None
-    run, step = trunk
+    run, step = parent
     folder = (run / "checkpoints").absolute()
     steps = saved_steps(folder)
     there = ", ".join(map(str, steps)) or "none"
@@ -89,8 +90,9 @@ def resume_from(config: Config, abstract_state: Any) -> tuple[Any, RunPosition] 
 
 
 def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
-    """`model` with the saved parameters; its task starts anew unless the saved one is alike and knows the same
-    classes, and its kernel is PI-resized where its patches have another size.
+    """`model` with the saved parameters; the kernel is PI-resized where the patch size differs.
+
+    The parameters of the task are kept where task and classes are the same, and initialized otherwise.
 
     Raises ConfigError where the saved parameters do not fit.
     """
@@ -98,10 +100,10 @@ def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
         return model
     saved = load_model(config.start)
     saved = eqx.tree_at(lambda m: m.backbone.patch_embedding.w, saved, resized_kernel(saved, config.model))
-    params, fresh = to_reference(saved), to_reference(model)
-    known = saved.info is not None and saved.info.classes == classes
-    if not known or params["task"].keys() - {"kind"} < fresh["task"].keys() - {"kind"}:
-        params["task"] = fresh["task"]
+    params, initial = to_reference(saved), to_reference(model)
+    same_classes = saved.info is not None and saved.info.classes == classes
+    if not same_classes or params["task"].keys() - {"kind"} < initial["task"].keys() - {"kind"}:
+        params["task"] = initial["task"]
     try:
         return from_reference(params, model)
     except ValueError as error:
