@@ -51,7 +51,8 @@ def part_of(name: str) -> str:
 def holds_folders(folder: Path) -> bool:
     """Whether a folder has subfolders and no images."""
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return any(p.is_dir() for p in inside) and not any(is_image_name(p.name) for p in inside if p.is_file())
+    images = sum(is_image_name(path.name) for path in inside if path.is_file())
+    return sum(path.is_dir() for path in inside) > images
 
 
 def folders_in(root: Path) -> tuple[list[Path], list[str]]:
