@@ -1,4 +1,4 @@
-"""Frozen dataclasses ↔ JSON. A field that may hold one of several classes carries the name of its class."""
+"""Frozen dataclasses ↔ JSON. The key "kind" holds the name of the class."""
 
 import dataclasses
 import difflib
@@ -12,11 +12,11 @@ from typing import Any
 
 from .errors import ConfigError, check
 
-MAX_BYTES = 1 << 26  # of a file of configuration, class names included
+MAX_BYTES = 1 << 26  # of a configuration file, class names included
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file.   Raises ConfigError where there is none, whatever the file holds."""
+    """The JSON object in a file.   Raises ConfigError where the file is missing, too large or not a JSON object."""
     check(path.is_file(), f"no {path.name} in {path.parent}: name the folder of a run, or of a saved model")
     check(path.stat().st_size <= MAX_BYTES, f"{path} has more than {MAX_BYTES} bytes, which no configuration has")
     try:
@@ -47,7 +47,7 @@ def _digest(value: dict[str, Any]) -> str:
 
 
 def encode(value: Any) -> Any:
-    """Dataclasses to dicts with their class name under "kind"; tuples to lists."""
+    """Dataclasses → dicts with their class name under "kind"; tuples → lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields}
@@ -57,11 +57,11 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: Any, value: Any, where: str = "config") -> Any:
-    """The inverse: `kind` is a dataclass, a union of them, or the annotation of a plain field.
+    """The inverse of `encode`: `kind` is a dataclass, a union of dataclasses, or the annotation of a plain field.
 
     Raises ConfigError on unknown or missing keys and on values of another type.
     """
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    options = alternatives(kind)
     classes = {c.__name__: c for c in options if isinstance(c, type) and dataclasses.is_dataclass(c)}
     if isinstance(value, dict):
         name = value.get("kind", next(iter(classes), None))
@@ -71,6 +71,14 @@ def decode(kind: Any, value: Any, where: str = "config") -> Any:
         return tuple(decode(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
     check(any(_fits(value, option) for option in options), f"{where}: {value!r} is not a {_show(kind)}")
     return value
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """What a value may be: the members of a union, the classes in the `TABLE` of a base class, or the kind itself."""
+    if isinstance(kind, types.UnionType):
+        return typing.get_args(kind)
+    table = vars(kind).get("TABLE", ()) if isinstance(kind, type) else ()
+    return tuple(table) or (kind,)
 
 
 def _decode_class(kind: type, value: dict, where: str) -> Any:
@@ -83,7 +91,7 @@ def _decode_class(kind: type, value: dict, where: str) -> Any:
         return kind(**fields)
     except ConfigError:
         raise
-    except (TypeError, ValueError) as error:  # a class of another package says so in its own way
+    except (TypeError, ValueError) as error:  # dataclasses of other packages raise other errors
         raise ConfigError(f"{where}: {error}") from None
 
 

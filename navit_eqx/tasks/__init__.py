@@ -5,6 +5,7 @@
     classify.py     one class per image
     multi_label.py  a set of classes per image
     distill.py      the logits of a teacher
+    model.py        backbone and task
 
 A new task is a file here, one in `reference/tasks` and one in `data/tasks`, and a line in the table of each.
 """
@@ -26,6 +27,7 @@ TASKS: dict[type, type[AbstractTask]] = {
     config.MultiLabel: MultiLabel,
     config.Distill: Distill,
 }
+config.Task.TABLE = TASKS  # files and command lines know every task of the table
 
 
 def make_task(config: Any, width: int, *, key: PRNGKeyArray) -> AbstractTask:

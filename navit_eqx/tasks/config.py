@@ -1,6 +1,8 @@
 """Tasks as frozen dataclasses: what a model is trained to say of each image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from ..errors import check_in
 
@@ -24,8 +26,16 @@ class Sigmoid:
 Loss = Softmax | Sigmoid
 
 
+class Task:
+    """Base of every task's configuration, a frozen dataclass; `TABLE` names those that exist."""
+
+    TABLE: ClassVar[Mapping[type, Any]] = {}
+    classes: int | None = None
+    """Number of classes; None where the task has none."""
+
+
 @dataclass(frozen=True)
-class Classify:
+class Classify(Task):
     """One class per image."""
 
     loss: Loss = Softmax()
@@ -46,7 +56,7 @@ class Classify:
 
 
 @dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(Task):
     """A set of classes per image: sigmoid cross-entropy over all classes, as NaViT is trained on JFT.   [NaViT, §3.1]"""
 
     classes: int | None = None
@@ -58,7 +68,7 @@ class MultiLabel:
 
 
 @dataclass(frozen=True)
-class Distill:
+class Distill(Task):
     """Divergence from the logits of a trained model on the same picture, in patches of its own size; no labels.
 
     [FlexiViT, distillation; temperature 1]
@@ -83,9 +93,6 @@ class Distill:
     def link(self) -> str:
         """The function that makes probabilities of logits."""
         return type(self.loss).__name__.lower()
-
-
-Task = Classify | MultiLabel | Distill
 
 
 def check_classes(classes: int | None) -> None:

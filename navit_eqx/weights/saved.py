@@ -75,7 +75,7 @@ def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
     task = decode(Task, saved.get("task"), f"{where}: task")
     info = decode(ModelInfo, saved.get("info"), f"{where}: info")
     check(
-        len(info.classes) == task.classes,
+        task.classes in (None, len(info.classes)),
         f"{where}: info.classes has {len(info.classes)} names for {task.classes} classes: restore it from a copy",
     )
     return config, task, info, saved.get("sha256")
