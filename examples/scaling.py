@@ -4,10 +4,9 @@ python examples/scaling.py
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from harness.cost import row_cost, sizes
-from navit_eqx.config import ModelConfig, b, l, s
+from harness.cost import row_cost
+from navit_eqx.config import ModelConfig, variant
 from reference.evaluation.cost import efficiency, parameters, position_parameters, state_bytes, step_bytes
 
 FLOPS = 0.4 * 790e12  # of a device, in a second: 40 % of dense bfloat16 on an H200
@@ -16,18 +15,20 @@ LATENCY = 20e-6  # seconds of each of 2 log2(n) rounds of a collective
 COLLECTIVES = 2  # of gradients, and of counts and norms; three more a block where parameters are split
 ROWS, TOKENS, SLOTS = 256, 256, 16  # of a device in a step, as in the preset imagenet-b16
 DEVICES = (1, 8, 16, 64, 256, 1024)
-MODELS = {name: replace(make(), classes=1000) for name, make in {"S/16": s, "B/16": b, "L/16": l}.items()}
+CLASSES = 1000
+MODELS = {name: variant(name) for name in ("S/16", "B/16", "L/16")}
 
 
 def count(model: ModelConfig) -> int:
     """Parameters."""
     positions = position_parameters(width=model.width, size=64)["sum"]
-    return parameters(**sizes(model), heads=model.heads, positions=positions)
+    shape = {name: getattr(model, name) for name in ("patch_dim", "width", "depth", "heads", "mlp_width")}
+    return parameters(**shape, classes=CLASSES, positions=positions)
 
 
 def seconds(model: ModelConfig, devices: int, split: bool, rows: float) -> tuple[float, float]:
     """Of computing and of communicating in one step; the backward pass costs twice the forward pass."""
-    compute = 3 * rows * row_cost(model, TOKENS, SLOTS) / FLOPS
+    compute = 3 * rows * row_cost(model, CLASSES, TOKENS, SLOTS) / FLOPS
     rounds = 2 * (devices - 1).bit_length() * (COLLECTIVES + (3 * model.depth if split else 0))
     speed = INSIDE if devices <= ISLAND else OUTSIDE
     return compute, step_bytes(count(model), devices, split=split) / speed + rounds * LATENCY
