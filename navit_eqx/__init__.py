@@ -5,32 +5,32 @@
     model = navit.load("runs/digits")
     batch = navit.pack(images, model)          # h w C arrays, PIL images or paths, of any size
     out = navit.forward(model, batch)          # logits per image slot, jitted once
-    logits = navit.unpack(batch, out)          # one line per image, in order; navit.probabilities(model, logits)
-    vectors = navit.features(model, images)    # pooled; tokens=True for dense ones
+    logits = navit.unpack(batch, out)          # one row per image, in order; navit.probabilities(model, logits)
+    vectors = navit.features(model, images)    # pooled features; tokens=True for dense features
     state, step = navit.finetune(model, task, optimizer)
 
-Modules take one row (`T D`) or any batch of rows (`*B T D`): dense layers see all tokens of a batch as one matrix,
-which is faster than `vmap` over rows (docs/log.md). Axis letters and nouns: `reference/__init__.py`.
+Modules take one row (`T D`) or any batch of rows (`*B T D`): dense layers run as one matrix product over all tokens of
+a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and vocabulary: `reference/__init__.py`.
 
-    front.py          the six names above; finetuning.py, a step for one's own loop
-    config.py         shapes of models as frozen dataclasses
-    info.py           what a user of a saved model must know
-    preprocessing.py  from an image of any size to patches: size rules
+    front.py          the six names above; finetuning.py, a train step for custom loops
+    config.py         model configuration as frozen dataclasses
+    info.py           classes and preprocessing of a saved model
+    preprocessing.py  image size → grid of patches: size rules
     images.py         pack and unpack; pixels.py, image_files.py and band_files.py read pixels
     rows.py           rows and batches
     model.py          the backbone: packed rows → one vector per image
-    layers.py         the small layers
+    layers.py         small layers: linear, norms, MLP, masked softmax
     attention.py      multi-head attention; masks.py, which token attends to which
     encoder.py        pre-norm blocks and stochastic depth
     pooling.py        one vector per image
-    posembed.py       positions that are added; rope.py, rotary ones
+    posembed.py       added position embeddings; rope.py, rotary ones
     resize.py         PI-resize
-    inference.py      outputs over any number of batches
-    errors.py         configurations that make no sense; serialize.py, dataclasses as JSON
+    inference.py      jitted outputs over any number of batches
+    errors.py         ConfigError and checks; serialize.py, dataclasses as JSON
     kernels/          attention backends
     tasks/            heads, losses, outputs
-    training/         step, optimizer, sharding, hosts, checkpoints
-    weights/          models on disk
+    training/         train step, optimizer, sharding, hosts, checkpoints
+    weights/          saved models
 """
 
 from .config import ModelConfig as ModelConfig

@@ -16,9 +16,9 @@ from .rope import apply_rotary
 
 
 class Attention(eqx.Module):
-    """Σ_heads softmax(norm(q) norm(k)ᵀ · scale) v · o: tokens of `x` look at those of `context` the mask allows.
+    """Σ_heads softmax(norm(q) norm(k)ᵀ · scale) v · o: tokens of `x` attend to the unmasked tokens of `context`.
 
-    Queries and keys turn by `angles`, if any (self-attention alone).
+    Queries and keys are rotated by `angles` (self-attention only; None rotates nothing).
     """
 
     q: Float[Array, "*L D H K"]
@@ -72,7 +72,7 @@ def attend(
     mask: Bool[Array, "*B T S"] | SegmentMask | None,
     scale: float,
 ) -> Float[Array, "*B H T K"]:
-    """softmax(q kᵀ · scale) v by the program that the mask is made for; see `kernels.whom`."""
+    """softmax(q kᵀ · scale) v by the backend of the mask; see `kernels.attention_mask`."""
     if isinstance(mask, SegmentMask):
         return mask.dot_product_attention(q, k, v, scale)
     return dot_product_attention(q, k, v, None if mask is None else mask[..., None, :, :], scale)
@@ -86,9 +86,9 @@ def dot_product_attention(
     mask: Bool[Array, "*#B 1 T S"] | None,
     scale: float,
 ) -> Float[Array, "*B H T K"]:
-    """softmax(q kᵀ · scale) v, with a gradient of its own that keeps one array of pairs, the weights.
+    """softmax(q kᵀ · scale) v, with a custom gradient whose only residual of size T S is the weights w.
 
-    A masked weight is 0, so that the gradient asks for no mask: dS = w ∘ (dW − Σ_s w ∘ dW).
+    Masked weights are 0, so the gradient needs no mask: dS = w ∘ (dW − Σ_s w ∘ dW).
     """
     return dot_product_attention_fwd(q, k, v, mask, scale)[0]
 
@@ -96,14 +96,14 @@ def dot_product_attention(
 def dot_product_attention_fwd(
     q: Array, k: Array, v: Array, mask: Array | None, scale: float
 ) -> tuple[Array, tuple[Array, ...]]:
-    """Outputs, and what their gradient needs."""
+    """Outputs, and the residuals (q, k, v, weights) for the backward pass."""
     weights = masked_softmax(jnp.einsum("...htk,...hsk->...hts", q, k) * scale, mask)
     return jnp.einsum("...hts,...hsk->...htk", weights, v), (q, k, v, weights)
 
 
-def dot_product_attention_bwd(scale: float, kept: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
-    """Of q, k and v."""
-    q, k, v, weights = kept
+def dot_product_attention_bwd(scale: float, residuals: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
+    """Gradients with respect to q, k and v, from the gradient `g` of the outputs."""
+    q, k, v, weights = residuals
     dv = jnp.einsum("...hts,...htk->...hsk", weights, g)
     dw, w = full(jnp.einsum("...htk,...hsk->...hts", g, v)), full(weights)
     ds = (scale * w * (dw - (w * dw).sum(-1, keepdims=True))).astype(q.dtype)
@@ -111,7 +111,7 @@ def dot_product_attention_bwd(scale: float, kept: tuple[Array, ...], g: Array) -
 
 
 dot_product_attention.defvjp(
-    dot_product_attention_fwd, lambda scale, kept, g: (*dot_product_attention_bwd(scale, kept, g), None)
+    dot_product_attention_fwd, lambda scale, residuals, g: (*dot_product_attention_bwd(scale, residuals, g), None)
 )
 
 
@@ -121,16 +121,16 @@ def project(
     bias: Float[Array, "H K"] | None,
     norm: AbstractNorm | None,
 ) -> Float[Array, "*B H T K"]:
-    """Queries, keys or values of all heads, normalised if there is a norm."""
+    """Queries, keys or values of all heads, normalized where there is a norm."""
     y = plus(matmul(x, w), bias)
     return heads_first(y if norm is None else norm(y))
 
 
 def plus(x: Float[Array, "*n"], bias: Float[Array, "*#n"] | None) -> Float[Array, "*n"]:
-    """x + bias, where there is one."""
+    """x + bias; x where `bias` is None."""
     return x if bias is None else x + bias.astype(x.dtype)
 
 
 def heads_first(x: Float[Array, "*B T H K"]) -> Float[Array, "*B H T K"]:
-    """Heads before tokens (and back): the products below then run over contiguous matrices."""
+    """Transpose heads and tokens (its own inverse): matrix products then run over contiguous matrices."""
     return jnp.swapaxes(x, -3, -2)

@@ -1,4 +1,4 @@
-"""What a model is made of: frozen dataclasses, no flags that exclude each other."""
+"""Model configuration: frozen dataclasses; alternatives are classes, not flags."""
 
 from dataclasses import dataclass, field
 from math import prod
@@ -8,12 +8,12 @@ from .errors import check, check_in
 from .resize import FLEXIVIT, Interpolation
 
 Coordinate = Literal["absolute", "fractional", "fractional_aspect"]
-EVERYWHERE = 2**31 - 1  # longest side of an embedding without an end: grids are int32
+UNLIMITED = 2**31 - 1  # longest side of an embedding without a table that ends: grids are int32
 
 
 @dataclass(frozen=True)
 class Factorised:
-    """Positions from a learned table per axis; as it stands, the best of [NaViT, table 3]."""
+    """Positions from a learned table per axis; the default is the best in [NaViT, table 3]."""
 
     size: int = 64
     """Entries per axis, M; with absolute coordinates the longest side, in patches, that has a position."""
@@ -30,7 +30,7 @@ class Factorised:
     @property
     def longest_side(self) -> int:
         """The largest grid side, in patches, at which every patch has a position."""
-        return self.size if self.coordinate == "absolute" else EVERYWHERE
+        return self.size if self.coordinate == "absolute" else UNLIMITED
 
     @property
     def pieces(self) -> int:
@@ -45,8 +45,8 @@ class Factorised:
 
 @dataclass(frozen=True)
 class Joint:
-    """Positions from one learned table over all axes: as it stands the table of a ViT, resized to each image;
-    absolute and learned, the 2-D table of Pix2Struct.
+    """Positions from one learned table over all axes: by default the table of a ViT, resized to each image;
+    with "absolute" and "learned" the 2-D table of Pix2Struct.
     """
 
     size: int = 16
@@ -69,12 +69,12 @@ class Joint:
     @property
     def longest_side(self) -> int:
         """The largest grid side, in patches, at which every patch has a position."""
-        return self.size if self.coordinate == "absolute" else EVERYWHERE
+        return self.size if self.coordinate == "absolute" else UNLIMITED
 
 
 @dataclass(frozen=True)
 class Sinusoidal:
-    """Positions from fixed sines and cosines of each axis; nothing to learn, defined everywhere."""
+    """Positions from fixed sines and cosines of each axis; no parameters, no largest side."""
 
     size: int = 64
     """Units that a side spans in fractional coordinates; absolute ones count patches."""
@@ -82,14 +82,14 @@ class Sinusoidal:
     """absolute: the patch index; fractional: its share of each side; fractional_aspect: of the longest side."""
     combine: Literal["stack", "sum", "product"] = "stack"
     axes: int = 2
-    longest_side = EVERYWHERE
+    longest_side = UNLIMITED
 
     def __post_init__(self):
         check_entries(self)
 
     @property
     def pieces(self) -> int:
-        """Equal pieces that make up the width: a sine and a cosine, of every axis if stacked."""
+        """Equal parts that are concatenated to the width: sine and cosine, of every axis if stacked."""
         return 2 * self.axes if self.combine == "stack" else 2
 
     @property
@@ -100,17 +100,17 @@ class Sinusoidal:
 
 @dataclass(frozen=True)
 class Fourier:
-    """Positions from sines and cosines of learned mixtures of all axes; defined everywhere."""
+    """Positions from sines and cosines of learned linear combinations of all axes; no largest side."""
 
     size: int = 64
     """Units that a side spans in fractional coordinates; absolute ones count patches."""
     coordinate: Coordinate = "absolute"
     """absolute: the patch index; fractional: its share of each side; fractional_aspect: of the longest side."""
     scale: float = 0.2
-    """Standard deviation of fresh frequencies, in radians per unit."""
+    """Standard deviation of the initial frequencies, in radians per unit."""
     axes: int = 2
     pieces = 2
-    longest_side = EVERYWHERE
+    longest_side = UNLIMITED
 
     def __post_init__(self):
         check_in("model.posembed", "(0, inf)", scale=self.scale)
@@ -124,9 +124,9 @@ class Fourier:
 
 @dataclass(frozen=True)
 class NoPositions:
-    """Nothing is added; for models that turn queries and keys instead (`rope`)."""
+    """No position embedding is added; for models with rotary positions (`rope`)."""
 
-    longest_side = EVERYWHERE
+    longest_side = UNLIMITED
     products = 0.0
 
 
@@ -134,13 +134,13 @@ PosEmbed = Factorised | Joint | Sinusoidal | Fourier | NoPositions
 
 
 def check_entries(posembed: Factorised | Joint | Sinusoidal | Fourier) -> None:
-    """Raises ConfigError where size or axes make no sense."""
+    """Raises ConfigError where size or axes are out of range."""
     check_in("model.posembed", "[1, 2147483647]", size=posembed.size)
     check_in("model.posembed", "[1, 8]", axes=posembed.axes)
 
 
 def check_posembed(posembed: PosEmbed, width: int) -> None:
-    """Raises ConfigError where the width does not split."""
+    """Raises ConfigError where the width is not divisible by the number of concatenated parts."""
     if isinstance(posembed, NoPositions):
         return
     check(
@@ -152,10 +152,10 @@ def check_posembed(posembed: PosEmbed, width: int) -> None:
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary positions: queries and keys turn with the patch coordinates, each axis its share of a head."""
+    """Rotary positions: patch coordinates rotate queries and keys; each axis rotates its share of a head."""
 
     theta: float = 100.0
-    """Ratio of the fastest turn to the slowest."""
+    """Ratio of the highest frequency to the lowest."""
     axes: int = 2
 
     def __post_init__(self):
@@ -165,7 +165,7 @@ class Rope:
 
 @dataclass(frozen=True)
 class Map:
-    """Masked attention pooling with an MLP: the paper's."""
+    """Masked attention pooling with an MLP, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +175,17 @@ class ResidualMap:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of an image's tokens."""
+    """Mean over the tokens of an image."""
 
 
 @dataclass(frozen=True)
 class Max:
-    """The maximum over an image's tokens, channel by channel."""
+    """Maximum over the tokens of an image, per channel."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """The first register is a class token, and is the result."""
+    """The first register, used as a class token."""
 
 
 Pool = Map | ResidualMap | Mean | Max | Token
@@ -193,20 +193,21 @@ Pool = Map | ResidualMap | Mean | Max | Token
 
 @dataclass(frozen=True)
 class Auto:
-    """The fastest that passes its check, measured on the device when training starts; dense in short rows on a CPU."""
+    """The fastest backend that passes its check, timed on the device when training starts; dense in short rows on a
+    CPU."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """All pairs of tokens in a row, and a mask: for short rows."""
+    """Attention over all pairs of tokens of a row, with a dense mask: for short rows."""
 
 
 @dataclass(frozen=True)
 class Pallas:
-    """Our own kernels for GPUs, which skip the tiles of other images."""
+    """Pallas kernels for GPUs that skip tiles without common images (`kernels/tiles.py`)."""
 
     tile: int = 64
-    """Tokens in a tile, a power of two from 16 on."""
+    """Tokens per tile, a power of two, at least 16."""
 
     def __post_init__(self):
         check_in("model.attention", "[16, 65536]", tile=self.tile)
@@ -215,18 +216,18 @@ class Pallas:
 
 @dataclass(frozen=True)
 class CuDNN:
-    """NVIDIA's fused kernels on packed rows: bfloat16 on Hopper or newer, no registers."""
+    """cuDNN's fused attention on packed rows: bfloat16 on Hopper or newer, no registers."""
 
 
 @dataclass(frozen=True)
 class Splash:
-    """The kernel for TPUs that comes with JAX."""
+    """Splash attention, JAX's TPU kernel."""
 
     longest: int = 0
-    """Tokens, registers included, over which an image may spread in its row: blocks further apart are skipped, and a
-    longer image gives NaN. 0 skips none."""
+    """Largest distance of two tokens of an image in its row, registers included: blocks further apart are skipped, and
+    a longer image gives NaN. 0 skips none."""
     block: int = 128
-    """Tokens in a block, a multiple of 128."""
+    """Tokens per block, a multiple of 128."""
 
     def __post_init__(self):
         check_in("model.attention", "[0, 2147483647]", longest=self.longest)
@@ -236,10 +237,10 @@ class Splash:
 
 @dataclass(frozen=True)
 class Loop:
-    """Images one after the other, each cut out in the smallest window that holds it: for CPUs."""
+    """Attention image by image, in the smallest window that holds the image: for CPUs."""
 
     windows: int = 12
-    """How many sizes of windows there are; each is a program of its own to compile."""
+    """Number of window sizes; each adds a loop to compile."""
 
     def __post_init__(self):
         check_in("model.attention", "[1, 2147483647]", windows=self.windows)
@@ -250,12 +251,12 @@ Backend = Auto | Dense | Loop | Pallas | CuDNN | Splash
 
 @dataclass(frozen=True)
 class Flexi:
-    """A model trained on patches of several sizes, all through the one kernel of `ModelConfig.patch`."""
+    """Patches of several sizes, all embedded by the kernel of `ModelConfig.patch`, PI-resized.   [FlexiViT]"""
 
     sizes: tuple[int, ...] = ()
-    """Sides of the patches, in pixels."""
+    """Sides of the square patches, in pixels."""
     interpolation: Interpolation = FLEXIVIT
-    """How a patch is brought from one size to another: part of what the weights mean."""
+    """Interpolation of PI-resize; it belongs to the weights."""
 
     def __post_init__(self):
         check_in("model.flexi", "[1, 2147483647]", sizes=self.sizes)
@@ -267,42 +268,42 @@ class Flexi:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a NaViT."""
+    """Architecture and numerics of a NaViT."""
 
     patch: tuple[int, ...] = (16, 16)
-    """Height and width of a patch in pixels; of a flexible model those of its kernel, which serves every other size."""
+    """Height and width of a patch in pixels; with `flexi`, of the stored kernel."""
     channels: int = 3
-    """Channels of an image: 1 grey, 3 RGB, 4 RGBA, or any number of bands."""
+    """Channels of an image: 1 gray, 3 RGB, 4 RGBA, or any number of bands."""
     width: int = 192
     depth: int = 12
     heads: int = 3
     mlp_width: int = 768
     posembed: PosEmbed = field(default_factory=Factorised)
     flexi: Flexi | None = None
-    """Patches of several sizes; none reads one size."""
+    """Patches of several sizes; none: one size."""
     mean: tuple[float, ...] = (0.5,)
-    """Of pixels in 0…1, taken off before they are divided by `std`: one number for all channels, or one for each."""
+    """Mean of pixels in [0, 1], subtracted before division by `std`: one number, or one per channel."""
     std: tuple[float, ...] = (0.5,)
     rope: Rope | None = None
-    """Rotary positions, instead of or beside the added ones."""
+    """Rotary positions, instead of or in addition to `posembed`."""
     registers: int = 0
-    """Learned tokens that join every image."""
+    """Learned tokens appended to every image."""
     pool: Pool = Map()
     norm: Literal["layer", "rms"] = "layer"
     qk_norm: Literal["layer", "rms", "none"] = "layer"
     logit_scale: Literal["sqrt", "one"] = "sqrt"
-    """Of attention: 1/√(size of a head), or 1 as in some public code with QK-norm."""
+    """Scale of attention logits: 1/√(size of a head), or 1 as in some public code with QK-norm."""
     biases: bool = False
-    """Also in attention and norms, as in ViT; the MLP, the embedding and the classifier always have them."""
+    """Biases in attention and norms, as in ViT; MLP, patch embedding and head always have them."""
     gelu: Literal["tanh", "exact"] = "tanh"
     layer_scale: float = 0.0
-    """First value of a learned gain per channel on what each block adds; 0 has no such gain."""
+    """Initial value of LayerScale, a learned gain per channel on each residual; 0: no LayerScale."""
     stochastic_depth: float = 0.0
-    """Chance that an image skips the last block in training; it grows linearly from 0 at the first."""
+    """Probability that an image skips the last block in training; linear from 0 at the first block."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Of activations; parameters stay float32. auto: float32 on a CPU, bfloat16 on accelerators."""
+    """dtype of activations; parameters are float32. auto: float32 on a CPU, bfloat16 on accelerators."""
     attention: Backend = Auto()
-    """Which program computes attention between the tokens of an image; all mean the same."""
+    """Attention backend; all compute the same function."""
     remat: bool = False
     """Recompute each block in the backward pass: less memory, about 1.25 times the time."""
     unroll: int = 1
@@ -319,7 +320,8 @@ class ModelConfig:
         check(len(self.patch) >= 2, f"model.patch={self.patch} must be a height and a width in pixels, such as 16 16")
         check(
             len({self.channels * prod(patch) for patch in self.patches}) == len(self.patches),
-            f"model.flexi.sizes: two of the patches {self.patches} have as many numbers, and rows would not tell which",
+            f"model.flexi.sizes: two of the patches {self.patches} have as many numbers, so the shape of a row does "
+            "not identify the patch size: leave one out",
         )
         for name in ("mean", "std"):
             check(
@@ -335,29 +337,30 @@ class ModelConfig:
         )
         check(
             not (isinstance(self.attention, CuDNN) and self.registers),
-            "model.attention=CuDNN reads an image as one stretch of its row, and registers stand apart from theirs: "
-            "choose another",
+            "model.attention=CuDNN needs the tokens of an image to be contiguous, and registers are not: choose "
+            "another backend, or model.registers=0",
         )
         size = self.width // self.heads
         check(
             self.rope is None or size % (2 * self.rope.axes) == 0,
-            f"model.rope turns pairs on each axis: the head size {size} = width / heads must be a multiple of 4",
+            f"model.rope rotates pairs of channels on each axis: the head size {size} = width / heads must be a "
+            f"multiple of {2 * (self.rope.axes if self.rope else 2)}",
         )
 
     @property
     def patch_dim(self) -> int:
-        """Numbers in a flattened patch, P."""
+        """Length of a flattened patch, P."""
         return self.channels * prod(self.patch)
 
     @property
     def patches(self) -> tuple[tuple[int, ...], ...]:
-        """Patch sizes that rows may have; the first is that of the kernel."""
+        """Patch sizes of rows that the model reads; the first is the size of the stored kernel."""
         sizes = () if self.flexi is None else self.flexi.sizes
         return self.patch, *((size, size) for size in sizes if (size, size) != self.patch)
 
     @property
     def interpolation(self) -> Interpolation:
-        """By which patches of other sizes are read."""
+        """Interpolation of PI-resize."""
         return FLEXIVIT if self.flexi is None else self.flexi.interpolation
 
     @property
@@ -382,7 +385,7 @@ def variant(name: str) -> ModelConfig:
 
     Ti/16, S/16, B/16 and L/16 have 5.9, 23.4, 92.8 and 315.7 M parameters, the pool included, without a task's head.
 
-    Raises ConfigError on a name that is none.
+    Raises ConfigError on an unknown name.
 
         variant("B/16").width  # 768
     """

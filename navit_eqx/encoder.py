@@ -18,7 +18,7 @@ from .masks import SegmentMask
 class Block(eqx.Module):
     """x + attention(norm x), then x + mlp(norm x).   [ViT, eq. 2-3]
 
-    What is added is first multiplied by LayerScale and by `gate`, where they are used.
+    Each residual is multiplied by LayerScale and by `gate` before it is added; None stands for 1.
     """
 
     attention_norm: AbstractNorm
@@ -62,7 +62,7 @@ def add(
 
 
 class Encoder(eqx.Module):
-    """All blocks in turn and a last norm.   [ViT, eq. 2-4]"""
+    """All blocks in order, then the final norm.   [ViT, eq. 2-4]"""
 
     blocks: Block
     norm: AbstractNorm
@@ -93,7 +93,7 @@ class Encoder(eqx.Module):
         mask: Bool[Array, "*B T T"] | SegmentMask | None,
         angles: Float[Array, "*B T half"] | None,
     ) -> Float[Array, "states *B T D"]:
-        """Tokens before the first block and after each; the last ones, through `norm`, are what the encoder gives."""
+        """Tokens before the first block and after each block; `norm` of the last ones is the output of the encoder."""
         _, after = self.run(x, mask, angles, None, keep=True)
         return jnp.concatenate([x[None], after])
 
@@ -105,7 +105,7 @@ class Encoder(eqx.Module):
         gates: Float[Array, "L *B T"] | None,
         keep: bool = False,
     ) -> tuple[Float[Array, "*B T D"], Any]:
-        """Tokens after all blocks; and those after each block, to `keep` where asked for."""
+        """Tokens after all blocks; and with `keep` the tokens after each block, "L *B T D"."""
         stacked, static = eqx.partition(self.blocks, eqx.is_array)
 
         def step(x, layer):
@@ -118,26 +118,29 @@ class Encoder(eqx.Module):
 
 
 def skip_rates(rate: float, depth: int) -> Float[np.ndarray, " L"]:
-    """The chance that an image skips block l: from 0 at the first to `rate` at the last, in a straight line."""
+    """Probability that an image skips block l: linear, from 0 at the first block to `rate` at the last.
+
+    [Stochastic depth, arXiv:1603.09382]
+    """
     return np.linspace(0.0, rate, depth)
 
 
 def sample_gates(
     key: PRNGKeyArray, rates: Float[np.ndarray, " L"], image_ids: Int[Array, "*B I"]
 ) -> Float[Array, "L *B I"]:
-    """0 where an image skips a block, otherwise 1/(1 − rate), so that the mean is 1.
+    """Factors of residuals: 0 where an image skips a block, otherwise 1/(1 − rate), so that the mean is 1.
 
-    Drawn from the image's number, so that neither packing nor the number of devices can change them.
+    The key of each image is folded from its image id, so that neither packing nor the number of devices changes them.
     """
 
-    def stays(image_id):
+    def active(image_id):
         return jr.uniform(jr.fold_in(key, image_id), (len(rates),), jnp.float32) >= jnp.asarray(rates, jnp.float32)
 
-    gates = jax.vmap(stays)(image_ids.reshape(-1)).astype(jnp.float32) / jnp.asarray(1 - rates, jnp.float32)
+    gates = jax.vmap(active)(image_ids.reshape(-1)).astype(jnp.float32) / jnp.asarray(1 - rates, jnp.float32)
     return gates.T.reshape(len(rates), *image_ids.shape)
 
 
 def token_gates(gates: Float[Array, "L *B I"], segment_ids: Int[Array, "*B T"]) -> Float[Array, "L *B T"]:
-    """The gate of each token's image."""
+    """Gates per image → gates per token."""
     slot = jnp.maximum(segment_ids, 1) - 1
     return jnp.take_along_axis(gates, slot[None], axis=-1)

@@ -1,22 +1,23 @@
-"""Configurations that make no sense."""
+"""ConfigError, and checks that raise it."""
 
 from numbers import Real
 from typing import Any
 
 
 class ConfigError(ValueError):
-    """A configuration that makes no sense; the message says which key and how to mend it."""
+    """An invalid configuration; the message names the key and the fix."""
 
 
 def check(condition: bool, message: str) -> None:
+    """Raises ConfigError(message) unless the condition holds."""
     if not condition:
         raise ConfigError(message)
 
 
 def check_in(where: str, interval: str, **values: Any) -> None:
-    """Raises ConfigError where a number, or one of a tuple, lies outside an interval such as "[0, 1)" or "(0, inf)".
+    """Raises ConfigError where a number, or one of a tuple, is outside an interval such as "[0, 1)" or "(0, inf)".
 
-    NaN lies outside every interval. None, a value left open, passes. `where` is the key above: "optim" for `optim.lr`.
+    NaN is outside every interval. None (automatic) passes. `where` is the parent key: "optim" for `optim.lr`.
     """
     lo, hi = map(float, interval[1:-1].split(","))
     for name, value in values.items():

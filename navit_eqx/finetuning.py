@@ -1,4 +1,4 @@
-"""Fine-tuning in a loop of one's own: a state and a jitted step, without sharding, checkpoints or run folder."""
+"""Fine-tuning in a custom loop: a state and a jitted step, without sharding, checkpoints or run folder."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from .tasks.model import Model
 
 
 class FinetuneState(NamedTuple):
-    """What changes from step to step."""
+    """Model, optimizer state and number of steps."""
 
     model: Model
     optimizer: Any
@@ -25,7 +25,7 @@ Step = Callable[[FinetuneState, Batch], tuple[FinetuneState, Float[Array, ""]]]
 
 
 def start(model: Model, task: Any, optimizer: Any, seed: int = 0) -> tuple[FinetuneState, Step]:
-    """The first state, and `step(state, batch) -> (state, mean loss)`; see `navit_eqx.finetune`."""
+    """The initial state, and `step(state, batch) -> (state, mean loss)`; see `navit_eqx.finetune`."""
     if type(task) in TASKS:
         task = make_task(task, model.config.width, key=jr.key(seed))
     model = eqx.tree_at(lambda m: m.task, model, task)
@@ -41,5 +41,5 @@ def start(model: Model, task: Any, optimizer: Any, seed: int = 0) -> tuple[Finet
         updates, optimizer_state = optimizer.update(grads, state.optimizer, arrays)
         return FinetuneState(eqx.apply_updates(state.model, updates), optimizer_state, state.step + 1), loss
 
-    first = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
-    return FinetuneState(model, first, jnp.zeros((), jnp.int32)), step
+    optimizer_state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
+    return FinetuneState(model, optimizer_state, jnp.zeros((), jnp.int32)), step

@@ -1,4 +1,4 @@
-"""The front door: images in, vectors or probabilities out, in six names.
+"""The user interface: images in, vectors or probabilities out, in six names.
 
 import navit_eqx as navit
 
@@ -27,12 +27,12 @@ from .tasks.config import Task
 from .tasks.model import Model
 from .weights.saved import load_model
 
-AT_ONCE = 64  # images that `features` packs together
+BATCH_IMAGES = 64  # images that `features` packs together
 LINKS: dict[str, Callable[[Array], Array]] = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
 
 
 def load(folder: Path | str) -> Model:
-    """A saved model: the folder of a run, or of a model. `model.config` is its shape, `model.info` how it is used.
+    """Load a model from the folder of a run or of a saved model, with its `config` and `info`.
 
     Raises ConfigError where a file is missing, damaged, or does not match the configuration.
 
@@ -42,10 +42,11 @@ def load(folder: Path | str) -> Model:
 
 
 def pack(images: Sequence[Source], model: Model, **options: Any) -> Row:
-    """Images of any size, as arrays h w C, PIL images or paths, as packed rows on the device.
+    """Pack images of any size (arrays h w C, PIL images or paths) into rows on the device.
 
-    Sizes, resampling and rows are those of `model.info.preprocessing`, as in training; `options` are those of
-    `navit_eqx.images.pack`, such as rows=8, or another preprocessing. Raises ImageError, naming the image, where one cannot be used.
+    Sizes, resampling and rows follow `model.info.preprocessing`, as in training. `options` are arguments of
+    `navit_eqx.images.pack`, such as rows=8, or another preprocessing. Raises ImageError, naming the image, where one
+    cannot be used.
 
         batch = navit.pack(["photo.jpg", np.zeros((20, 160, 3), np.uint8)], model)
     """
@@ -53,7 +54,7 @@ def pack(images: Sequence[Source], model: Model, **options: Any) -> Row:
 
 
 def refusal(model: Model, image: Source, **options: Any) -> str:
-    """Why `pack` would refuse an image, from its header alone; empty where it would not.
+    """The reason why `pack` refuses an image, from its header alone; empty where it accepts the image.
 
     usable = [path for path in paths if not navit.refusal(model, path)]
     """
@@ -61,17 +62,17 @@ def refusal(model: Model, image: Source, **options: Any) -> str:
 
 
 def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
-    """How the model wants its images, and what a caller wants otherwise."""
-    own = {
+    """Arguments of `navit_eqx.images.pack` for a model; `options` override them."""
+    defaults = {
         "preprocessing": info_of(model).preprocessing,
         "patch": pair(model.config.patch),
         "longest_side": model.config.posembed.longest_side,
     }
-    return own | options
+    return defaults | options
 
 
 def forward(model: Model, batch: Row) -> Array:
-    """The output of each image slot, such as logits "B I Y": compiled once for each shape of rows.
+    """The output of each image slot, such as logits "B I Y"; compiled once per shape of rows.
 
     out = navit.forward(model, batch)
     """
@@ -79,7 +80,7 @@ def forward(model: Model, batch: Row) -> Array:
 
 
 def unpack(batch: Row, values: Num[Any, "B I *n"]) -> Num[np.ndarray, "N *n"]:
-    """One line for each image, in the order in which they were packed.
+    """Values per image slot → one row per image, in the order in which the images were packed.
 
     logits = navit.unpack(batch, navit.forward(model, batch))
     """
@@ -87,7 +88,7 @@ def unpack(batch: Row, values: Num[Any, "B I *n"]) -> Num[np.ndarray, "N *n"]:
 
 
 def probabilities(model: Model, logits: Num[Any, "*N Y"]) -> Num[np.ndarray, "*N Y"]:
-    """Logits as probabilities, by the function that the model was trained with: softmax or sigmoid.
+    """Logits → probabilities, by the link function of the task: softmax or sigmoid.
 
     Raises ConfigError where the task has no classes.
 
@@ -95,16 +96,16 @@ def probabilities(model: Model, logits: Num[Any, "*N Y"]) -> Num[np.ndarray, "*N
     """
     link = getattr(model.task.config, "link", "")
     if link not in LINKS:
-        raise ConfigError(f"{type(model.task).__name__} has no classes: its outputs are no logits")
+        raise ConfigError(f"{type(model.task).__name__} has no classes: its outputs are not logits")
     return np.asarray(LINKS[link](jnp.asarray(logits)))
 
 
 def features(
     model: Model, images: Sequence[Source], *, tokens: bool = False, **options: Any
 ) -> np.ndarray | list[np.ndarray]:
-    """The vector of each image "N D", before the head; with `tokens` those of its tokens, a list of "T_i D".
+    """Pooled features of each image "N D", before the head; with `tokens` its encoded tokens, a list of "T_i D".
 
-    Images are packed a few at a time, so that memory does not grow with their number.
+    Images are packed 64 at a time, so that memory on the device does not grow with their number.
 
         vectors = navit.features(model, ["a.jpg", "b.jpg"])
     """
@@ -120,18 +121,18 @@ def token_features(model: Model, batch: Row) -> list[np.ndarray]:
 
 
 def batches(images: Sequence[Source], model: Model, options: dict[str, Any]) -> Iterator[Row]:
-    """Packed rows, a few images at a time; `report` gets the places of images in the whole list."""
+    """Packed rows of 64 images at a time; `report` gets indices into the full list of images."""
     report = options.get("report")
-    for start in range(0, len(images), AT_ONCE):
-        here = {"report": lambda i, why, start=start: report(start + i, why)} if report else {}
-        yield pack(images[start : start + AT_ONCE], model, **options | here)
+    for start in range(0, len(images), BATCH_IMAGES):
+        shifted = {"report": lambda i, why, start=start: report(start + i, why)} if report else {}
+        yield pack(images[start : start + BATCH_IMAGES], model, **options | shifted)
 
 
 def finetune(model: Model, task: Task | Any, optimizer: Any, *, seed: int = 0) -> tuple[Any, Callable[..., Any]]:
-    """State and step that train a model for a task, with an optimizer of optax.
+    """Initial state and jitted train step for a model and a task, with an optax optimizer.
 
-    `task` is a configuration, such as `Classify(classes=10)`, whose head starts anew, or a module with its own `loss`
-    and `predict`. `step(state, batch)` returns the next state and the mean loss; `state.model` is the model.
+    `task` is a configuration, such as `Classify(classes=10)`, whose head is initialized, or a module with `loss` and
+    `predict`. `step(state, batch)` returns the next state and the mean loss; `state.model` is the model.
 
         state, step = navit.finetune(model, Classify(classes=10), optax.adamw(1e-3))
         state, loss = step(state, Batch(row, targets))
@@ -142,7 +143,7 @@ def finetune(model: Model, task: Task | Any, optimizer: Any, *, seed: int = 0) -
 
 
 def info_of(model: Model) -> ModelInfo:
-    """How a model is used.   Raises ConfigError where it does not say."""
+    """`model.info`.   Raises ConfigError where the model has none."""
     if model.info is None:
         raise ConfigError(
             "this model has no info: give it one, Model(config, task, ModelInfo(...)), or load a saved one"
@@ -151,7 +152,7 @@ def info_of(model: Model) -> ModelInfo:
 
 
 def pair(patch: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width.   Raises ConfigError for a patch of another kind, such as a tubelet."""
+    """Height and width of a patch.   Raises ConfigError for patches of more axes, such as tubelets of video."""
     if len(patch) != 2:
-        raise ConfigError(f"images have patches of two sides, this model reads {patch}")
+        raise ConfigError(f"patches of images have two sides, the patches of this model have {len(patch)}: {patch}")
     return patch[0], patch[1]

@@ -1,6 +1,6 @@
-"""Image files by Pillow: opened within limits, upright, converted to so many channels of 8 bits.
+"""Image files, read by Pillow: size limits, EXIF orientation, conversion to 1, 3 or 4 channels of 8 bits.
 
-Pillow's settings are left as they are. An image is refused by name (`ImageError`), never repaired.
+Pillow's global settings are not changed. An image that cannot be read is refused (`ImageError`), never repaired.
 """
 
 import io
@@ -14,11 +14,11 @@ from PIL.Image import Transpose
 
 Picture = str | os.PathLike | Image.Image
 
-MAX_PIXELS = 64_000_000  # of a file or PIL image, held against its header before anything is decoded
+MAX_PIXELS = 64_000_000  # of a file or PIL image, checked in its header before anything is decoded
 MAX_SIDE = 32_768
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-WHITE = (255, 255, 255, 255)  # what shows through transparent pixels
+WHITE = (255, 255, 255, 255)  # background of transparent pixels
 
 ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # EXIF and TIFF tags
 UPRIGHT = {
@@ -33,38 +33,38 @@ UPRIGHT = {
 
 
 class ImageError(ValueError):
-    """An image that cannot be used; the message says which, why, and what to do."""
+    """An image that cannot be used; the message names the image, the reason and the fix."""
 
 
 def picture_size(source: Picture, channels: int, name: str) -> tuple[int, int]:
-    """Upright height and width, from the header.   Raises ImageError."""
+    """Height and width after EXIF orientation, from the header.   Raises ImageError where the image is refused."""
     image, data = _open(source, channels, name)
     width, height = image.size
-    # Pillow gives the upright size of a TIFF. A PNG may keep its tags behind its pixels: only then decode them.
+    # Pillow reports the size of a TIFF after orientation. Tags of a PNG may follow its pixels: only then decode them.
     header_only = image.format == "PNG" and bool(data) and not _tags_follow_pixels(data)
-    turned = image.format != "TIFF" and _orientation(image, header_only) >= 5
-    return (width, height) if turned else (height, width)
+    transposed = image.format != "TIFF" and _orientation(image, header_only) >= 5
+    return (width, height) if transposed else (height, width)
 
 
 def read_picture(source: Picture, channels: int, name: str, shrink: int = 1) -> UInt8[np.ndarray, "h w C"]:
-    """All pixels, as `navit_eqx.pixels.read_image` has it.   Raises ImageError."""
+    """All pixels, as specified by `navit_eqx.pixels.read_image`.   Raises ImageError where the image is refused."""
     image, data = _open(source, channels, name)
     try:
-        if data and _can_shrink(image, shrink):  # a PIL image is the caller's: it stays as it is
+        if data and _can_shrink(image, shrink):  # never modify the caller's PIL image
             image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
-        turn = UPRIGHT.get(_orientation(image))
+        transpose = UPRIGHT.get(_orientation(image))
         image = _converted(image, channels, data, name)
-        pixels = np.asarray(image if turn is None else image.transpose(turn))
+        pixels = np.asarray(image if transpose is None else image.transpose(transpose))
     except ImageError:
         raise
-    except Exception as error:  # decoders raise whatever they meet
+    except Exception as error:  # decoders raise exceptions of any kind
         raise ImageError(f"{name} cannot be decoded, {error or type(error).__name__}: save it anew") from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def _open(source: Picture, channels: int, name: str) -> tuple[Image.Image, bytes]:
-    """An image within all limits, of a file its header alone; the bytes are empty for a PIL image."""
+    """The opened image, not yet decoded, and the bytes of its file (empty for a PIL image).   Raises ImageError."""
     if channels not in MODES:
         raise ImageError(f"{name} cannot become {channels} channels, only 1, 3 or 4: pass an array h w {channels}")
     data = b"" if isinstance(source, Image.Image) else Path(source).read_bytes()
@@ -72,7 +72,7 @@ def _open(source: Picture, channels: int, name: str) -> tuple[Image.Image, bytes
         image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not an image of a known format, or is damaged: save it as PNG or JPEG") from None
-    except Exception as error:  # parsers raise whatever they meet, Pillow's own limit among it
+    except Exception as error:  # parsers raise exceptions of any kind, Pillow's own limit included
         fix = "scale it down" if isinstance(error, Image.DecompressionBombError) else "save it anew"
         raise ImageError(f"{name} cannot be opened, {error or type(error).__name__}: {fix}") from error
     width, height = image.size
@@ -86,11 +86,11 @@ def _open(source: Picture, channels: int, name: str) -> tuple[Image.Image, bytes
 
 
 def _orientation(image: Image.Image, header_only: bool = False) -> int:
-    """1 to 8; 1 where the tag is missing or broken."""
+    """EXIF orientation, 1 to 8; 1 where the tag is missing or broken."""
     try:
         exif = Image.Image.getexif(image) if header_only else image.getexif()
         value = int(exif.get(ORIENTATION, 1))
-    except Exception:  # a broken EXIF block says nothing about orientation
+    except Exception:  # a broken EXIF block has no orientation
         return 1
     return value if value in UPRIGHT else 1
 
@@ -101,13 +101,13 @@ def _tags_follow_pixels(png: bytes) -> bool:
 
 
 def _can_shrink(image: Image.Image, shrink: int) -> bool:
-    """A last pixel that is only partly covered must be the last of the upright image too."""
-    whole = all(side % shrink == 0 for side in image.size)
-    return 1 < shrink <= min(image.size) and image.format in ("JPEG", "MPO") and (whole or _orientation(image) == 1)
+    """Whether a JPEG can be decoded at 1/shrink. A partial last pixel must stay last after orientation."""
+    divisible = all(side % shrink == 0 for side in image.size)
+    return 1 < shrink <= min(image.size) and image.format in ("JPEG", "MPO") and (divisible or _orientation(image) == 1)
 
 
 def _converted(image: Image.Image, channels: int, data: bytes, name: str) -> Image.Image:
-    """The same picture in the mode of so many channels of 8 bits."""
+    """The image in the mode with `channels` channels of 8 bits.   Raises ImageError where the range is unknown."""
     if image.mode == "F" or image.mode == "I" and image.format in (None, "TIFF"):
         raise ImageError(f"{name} has mode {image.mode}, whose range is not known: pass an array, or 8 or 16 bits")
     if image.mode.startswith("I"):
@@ -122,18 +122,18 @@ def _converted(image: Image.Image, channels: int, data: bytes, name: str) -> Ima
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 9 to 16 bits, which `convert` would clip to white; with alpha where it has a transparent value."""
+    """Gray of 9 to 16 bits scaled to 8 bits (`convert` would clip it), with alpha where a value is transparent."""
     tags = getattr(image, "tag_v2", {})
     values = np.asarray(image).astype(np.int64)
-    grey = (values >> tags.get(BITS, (16,))[0] - 8).clip(0, 255).astype(np.uint8)
+    gray = (values >> tags.get(BITS, (16,))[0] - 8).clip(0, 255).astype(np.uint8)
     if tags.get(PHOTOMETRIC) == 0:  # white is zero
-        grey = 255 - grey
-    deep = Image.fromarray(grey)
+        gray = 255 - gray
+    scaled = Image.fromarray(gray)
     if "transparency" in image.info:
-        deep.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
-    return deep
+        scaled.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return scaled
 
 
 def _eight_bit_key(key: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
-    """A PNG's transparent color at the depth of the pixels that Pillow gives; Pillow keeps that of the file."""
+    """The transparent color of a PNG, from the bit depth of the file to the 8 bits of Pillow's pixels."""
     return tuple(k >> depth - 8 for k in key) if isinstance(key, tuple) else key * 255 // (2**depth - 1)

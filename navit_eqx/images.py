@@ -1,4 +1,4 @@
-"""Images of any size → packed rows, and values of rows → one for each image."""
+"""Images of any size → packed rows; values of rows → values per image."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from .pixels import Header, ImageError, Source, patchify, read_header, read_imag
 from .preprocessing import Preprocessing, Size
 from .rows import Row
 
-TOKEN_STEP = 32  # by which rows grow, so that requests share programs
-MOST_TOKENS = 1 << 14  # of an image, unless `row_tokens` says that more are wanted
-WINDOW = 16  # images among which a row is filled
+TOKEN_STEP = 32  # rows grow in these steps, so that calls share compiled programs
+MOST_TOKENS = 1 << 14  # of an image, unless `row_tokens` is larger
+WINDOW = 16  # queued images that are candidates for one row
 
 
 def pack(
@@ -28,17 +28,19 @@ def pack(
     longest_side: int | None = None,
     report: Callable[[int, str], None] | None = None,
 ) -> Row:
-    """A batch of B rows that holds every image once, whole, at its own aspect ratio if the size rule keeps it.
+    """Pack every image, with all its tokens, into a batch of B rows.
 
-    Images are paths, PIL images or arrays h w C, mixed at will; their place in the list is their image id. A row holds
-    `row_tokens` tokens, T, and `row_images` slots, I, by default those of `preprocessing`, T grown to the next multiple
-    of 32 that holds the longest image. B is `rows`, by default a power of two. So few shapes, and few compiled
-    programs, serve all requests. `longest_side` is the largest grid side that has a position. With `report`, an image
-    that cannot be decoded is reported by its place and the reason instead of refused: its slot keeps its id and gets no
-    token, and `unpack` gives NaN for it.
+    images      paths, PIL images or arrays h w C, in any mixture; the index in the list is the image id
+    row_tokens  T; by default that of `preprocessing`, or the next multiple of 32 that holds the longest image
+    row_images  I; by default that of `preprocessing`
+    rows        B; by default the next power of two
+    longest_side  the largest grid side with a position, in patches
+    report      called with (index, reason) for an image that cannot be decoded, instead of raising ImageError. Its
+                slot keeps its image id and has no tokens, and `unpack` gives NaN for it.
 
-    Raises ImageError, naming the image: not readable, more tokens than an explicit `row_tokens`, a side beyond
-    `longest_side`, uint8 beside float. ValueError where `rows` are too few. No pixel is decoded before all images fit.
+    The defaults give few shapes, hence few compiled programs. Raises ImageError, naming the image, where one cannot be
+    read, has more tokens than an explicit `row_tokens` or a side beyond `longest_side`, or where uint8 and float images
+    are mixed; ValueError where `rows` are too few. No pixel is decoded before all images fit.
 
     >>> from navit_eqx.preprocessing import Area
     >>> photos = [np.zeros((48, 32, 3), np.uint8), np.zeros((20, 90, 3), np.uint8)]
@@ -72,7 +74,7 @@ def pack(
 
 
 def refusal(source: Source, *, preprocessing: Preprocessing, patch: Size, longest_side: int | None = None) -> str:
-    """Why `pack` would refuse an image, from its header alone; empty where it would not.
+    """The reason why `pack` refuses an image, from its header alone; empty where it accepts the image.
 
     >>> from navit_eqx.preprocessing import Area
     >>> refusal(np.zeros((4, 6), bool), preprocessing=Preprocessing(Area(32)), patch=(8, 8))[:21]
@@ -86,7 +88,7 @@ def refusal(source: Source, *, preprocessing: Preprocessing, patch: Size, longes
 
 
 def unpack(batch: Row, values: Shaped[np.ndarray | Array, "B I *n"]) -> Shaped[np.ndarray, "N *n"]:
-    """The value of each image's slot, in the order in which the images were given to `pack`; NaN for an image that
+    """Values per image slot → one value per image, in the order of the list passed to `pack`; NaN for an image that
     could not be decoded.
 
     >>> from navit_eqx.preprocessing import Area
@@ -103,7 +105,7 @@ def unpack(batch: Row, values: Shaped[np.ndarray | Array, "B I *n"]) -> Shaped[n
 
 
 def unpack_tokens(batch: Row, values: Shaped[np.ndarray | Array, "B T *n"]) -> list[np.ndarray]:
-    """The values of each image's tokens, "T_i *n", in raster order; images in the order given to `pack`.
+    """Values per token → one array "T_i *n" per image, tokens in raster order, images in the order passed to `pack`.
 
     >>> from navit_eqx.preprocessing import Area
     >>> batch = pack([np.zeros((48, 32, 3), np.uint8)], preprocessing=Preprocessing(Area(32)), patch=(8, 8))
@@ -120,24 +122,24 @@ def unpack_tokens(batch: Row, values: Shaped[np.ndarray | Array, "B T *n"]) -> l
 
 
 def pack_lengths(lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
-    """Which images share rows: the oldest image left, with those of the next few that fill its row best.
+    """Which images share a row: the oldest queued image, and the subset of the next 16 that fills its row best.
 
     >>> pack_lengths([6, 5, 3, 4], row_tokens=10, row_images=4)
     [[0, 3], [1, 2]]
     """
-    left, rows = list(range(len(lengths))), []
-    while left:
-        chosen = _fullest([lengths[i] for i in left[:WINDOW]], row_tokens, row_images)
-        rows.append([left[k] for k in chosen])
+    queue, rows = list(range(len(lengths))), []
+    while queue:
+        chosen = _fullest([lengths[i] for i in queue[:WINDOW]], row_tokens, row_images)
+        rows.append([queue[k] for k in chosen])
         for k in reversed(chosen):
-            del left[k]
+            del queue[k]
     return rows
 
 
 def _fullest(lengths: Sequence[int], row_tokens: int, row_images: int) -> tuple[int, ...]:
-    """Places, the first always among them, of at most `row_images` lengths with the largest sum within `row_tokens`.
+    """Indices of at most `row_images` lengths, always including the first, with the largest sum within `row_tokens`.
 
-    A subset sum: `best` has, for every sum that can be reached, the fewest places that reach it.
+    Subset sum: `best` maps every sum that can be reached to the fewest indices that reach it.
     """
     best: dict[int, tuple[int, ...]] = {lengths[0]: (0,)}
     for k in range(1, len(lengths)):
@@ -151,7 +153,7 @@ def _fullest(lengths: Sequence[int], row_tokens: int, row_images: int) -> tuple[
 
 
 class _Planned(NamedTuple):
-    """An image, and how it will be seen."""
+    """An image and its grid in the batch."""
 
     index: int
     source: Source
@@ -174,12 +176,12 @@ def _fill(
     patch: Size,
     report: Callable[[int, str], None] | None,
 ) -> None:
-    """Read, resize, cut and place images in an empty row, one after the other."""
+    """Read, resize and patchify images, and write them to an empty row, one after the other."""
     end = 0
     for slot, image in enumerate(images):
         row.image_ids[slot] = image.index
         try:
-            pixels = _see(image, preprocessing, (image.grid[0] * patch[0], image.grid[1] * patch[1]))
+            pixels = _resized(image, preprocessing, (image.grid[0] * patch[0], image.grid[1] * patch[1]))
         except (ImageError, OSError) as error:
             if report is None:
                 raise
@@ -192,17 +194,17 @@ def _fill(
         row.grids[slot] = image.grid
 
 
-def _see(image: _Planned, preprocessing: Preprocessing, size: Size) -> Num[np.ndarray, "h w C"]:
-    """The pixels of an image at its size in the batch."""
+def _resized(image: _Planned, preprocessing: Preprocessing, size: Size) -> Num[np.ndarray, "h w C"]:
+    """The pixels of an image, read and resized to `size` (height, width)."""
     height, width = image.header.size
     shrink = preprocessing.shrink((height, width), size)
     pixels = read_image(image.source, preprocessing.channels, image.name, shrink)
-    whole = None if pixels.shape[:2] == (height, width) else (0, 0, width / shrink, height / shrink)
-    return resize(pixels, size, preprocessing.filter, whole)
+    box = None if pixels.shape[:2] == (height, width) else (0, 0, width / shrink, height / shrink)
+    return resize(pixels, size, preprocessing.filter, box)
 
 
-def _row_tokens(longest: int, usual: int) -> int:
-    return usual if longest <= usual else -(-longest // TOKEN_STEP) * TOKEN_STEP
+def _row_tokens(longest: int, default: int) -> int:
+    return default if longest <= default else -(-longest // TOKEN_STEP) * TOKEN_STEP
 
 
 def _check_fits(image: _Planned, row_tokens: int | None, longest_side: int | None) -> None:
@@ -219,5 +221,5 @@ def _common_dtype(images: Sequence[_Planned]) -> np.dtype:
     names = {image.header.dtype: image.name for image in images}
     if len(names) > 1:
         found = " beside ".join(f"{name} of {dtype}" for dtype, name in names.items())
-        raise ImageError(f"{found}: a batch holds one kind of pixels, so convert one, or pack them apart")
+        raise ImageError(f"{found}: a batch holds pixels of one dtype, so convert one, or pack them separately")
     return next(iter(names), np.dtype(np.uint8))

@@ -1,4 +1,4 @@
-"""Outputs of a model over any number of packed batches."""
+"""Jitted outputs of a model, for one batch of rows or any number of batches."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -20,38 +20,38 @@ class Outputs(NamedTuple):
 
     image_ids: Int[np.ndarray, " N"]
     values: Float[np.ndarray, "N *n"]
-    """Logits, features, or whatever else the model was asked for."""
+    """Logits, features or other outputs."""
 
 
 @eqx.filter_jit
 def forward(model: Model, batch: Row) -> Array:
-    """The jitted model: the output of each image slot, such as logits."""
+    """The output of each image slot, such as logits, jitted."""
     return model(batch)
 
 
 @eqx.filter_jit
 def pooled(model: Model, batch: Row) -> Float[Array, "*B I D"]:
-    """The jitted backbone: the vector of each image slot."""
+    """The pooled vector of each image slot, jitted."""
     return model.backbone(batch)
 
 
 @eqx.filter_jit
 def tokens(model: Model, batch: Row) -> Float[Array, "*B T D"]:
-    """The jitted encoder: the encoded tokens of each row."""
+    """The encoded tokens of each row, jitted."""
     return model.backbone.tokens(batch)
 
 
 @eqx.filter_jit
 def hidden_states(model: Model, batch: Row) -> Float[Array, "states *B T D"]:
-    """The jitted tokens before the first block and after each."""
+    """Tokens before the first block and after each block, jitted."""
     return model.backbone.hidden_states(batch)
 
 
 def predict(model: Model, batches: Iterable[Row], output: Output = forward) -> Outputs:
-    """Run the model over batches and keep what belongs to an image.   Raises ValueError on no batch."""
+    """Run the model over batches and keep the outputs of slots with an image.   Raises ValueError without a batch."""
     parts = [_real(batch, output(model, batch)) for batch in batches]
     if not parts:
-        raise ValueError("there is nothing to predict: no batch of rows was given")
+        raise ValueError("predict needs at least one batch of rows, got none")
     return Outputs(*(np.concatenate(column) for column in zip(*parts)))
 
 

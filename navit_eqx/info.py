@@ -1,4 +1,4 @@
-"""What a user of a saved model must know beside its shape."""
+"""Classes, preprocessing and origin of a saved model."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from .preprocessing import Area, Preprocessing
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Saved with the parameters, and decoded once when they are loaded."""
+    """Metadata of a model, saved with its parameters."""
 
     classes: tuple[str, ...] = ()
-    """Names of the outputs, in order."""
+    """Names of the classes, in the order of the logits."""
     preprocessing: Preprocessing = Preprocessing(Area())
-    """From an image of any size to packed rows."""
+    """Images of any size → packed rows."""
     trained_on: str = ""
-    """The images."""
+    """Origin of the training images, such as their folder."""
     digest: str = ""
-    """SHA-256 of the saved parameters; filled in when they are loaded."""
+    """SHA-256 of the saved parameters; set by `load_model`."""

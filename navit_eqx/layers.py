@@ -1,8 +1,8 @@
-"""The small layers. Each acts on the last axis of one row or of any batch of rows.
+"""Small layers over the last axis of one row or of any batch of rows.
 
-Precision: a layer casts its weights to the dtype of its input; norms and softmax compute in float32 or better.
-Memory: norms and GELU are cheap to compute and large to keep, so their gradients start from the input again
-(`jax.checkpoint`): half of what a block would keep.
+Precision: a layer casts its weights to the dtype of its input; norms and softmax compute in float32 or float64.
+Memory: norms and GELU are cheap to compute and large to store, so the backward pass recomputes them from their input
+(`jax.checkpoint`), which halves the residuals of a block.
 """
 
 import abc
@@ -22,19 +22,19 @@ EPSILON = 1e-6  # of norms, as in big_vision
 
 
 def normal(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
-    """Fresh weights with variance 1 / fan-in, which keeps the scale of what passes through."""
+    """Initial weights: normal with variance 1 / fan-in, which keeps the scale of activations."""
     return jr.normal(key, shape) * fan_in**-0.5
 
 
 def full(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """x in at least float32, for sums that must not round."""
+    """x in float32, or float64 where it is float64: for accurate sums."""
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def matmul(x: Float[Array, "*n In"], w: Float[Array, "In *out"]) -> Float[Array, "..."]:
-    """x w over the last axis of x, as one matrix product of all tokens in the batch.
+    """x w over the last axis of x, as one matrix product over all tokens of the batch.
 
-    The gradient of w then contracts one long axis instead of two, which XLA turns into a plain GEMM.
+    The gradient of w then contracts one axis instead of two, which XLA compiles to a single GEMM.
     """
     flat = x.reshape(-1, x.shape[-1]) @ w.reshape(len(w), -1).astype(x.dtype)
     return flat.reshape(*x.shape[:-1], *w.shape[1:])
@@ -55,7 +55,7 @@ class Linear(eqx.Module):
 
 
 class AbstractNorm(eqx.Module):
-    """A norm over the last axis with a scale and perhaps a bias."""
+    """A norm over the last axis, with a scale and an optional bias."""
 
     scale: eqx.AbstractVar[Float[Array, "*L D"]]
     bias: eqx.AbstractVar[Float[Array, "*L D"] | None]
@@ -88,7 +88,7 @@ class RmsNorm(AbstractNorm):
 
 
 def scaled(norm: AbstractNorm, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
-    """x over its root mean square, times the scale of the norm, plus its bias."""
+    """scale · x / √(mean x² + ε) + bias"""
     y = norm.scale.astype(x.dtype) * x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + EPSILON)
     return y if norm.bias is None else y + norm.bias.astype(x.dtype)
 
@@ -97,7 +97,7 @@ NORMS = {"layer": LayerNorm, "rms": RmsNorm}
 
 
 def make_norm(kind: str, width: int, biases: bool) -> AbstractNorm:
-    """A fresh norm by its name in the configuration."""
+    """Initialize the norm named `kind` in the configuration."""
     return NORMS[kind](jnp.ones(width), jnp.zeros(width) if biases else None)
 
 
@@ -120,9 +120,9 @@ class Mlp(eqx.Module):
 
 
 def masked_softmax(logits: Float[Array, "*n S"], mask: Bool[Array, "*#n S"] | None) -> Float[Array, "*n S"]:
-    """Softmax over the keys that the mask allows; where it allows none, zeros.   None allows all.
+    """Softmax over the unmasked keys; zeros where every key is masked. A mask of None allows all keys.
 
-    The lowest finite number stands in for what is masked, so that neither value nor gradient meets ∞ − ∞.
+    Masked logits are the lowest finite number instead of −∞, to avoid ∞ − ∞ in the value and in the gradient.
     """
     x = full(logits)
     if mask is None:
@@ -134,10 +134,10 @@ def masked_softmax(logits: Float[Array, "*n S"], mask: Bool[Array, "*#n S"] | No
 def normalize(
     patches: Num[Array, "*B T P"], mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.5,)
 ) -> Float[Array, "*B T P"]:
-    """(x / 255 − mean) / std, channel by channel; floating-point patches are taken as already normalized.
+    """(x / 255 − mean) / std for each channel; floating-point patches are already normalized and returned as they are.
 
-    One number of `mean` and `std` stands for every channel. Pixels cross to the device as uint8, a quarter of the bytes
-    of float32.
+    A single number in `mean` or `std` applies to every channel. Pixels are transferred to the device as uint8, a
+    quarter of the bytes of float32.
     """
     if jnp.issubdtype(patches.dtype, jnp.floating):
         return patches

@@ -20,9 +20,9 @@ from .rows import Row
 
 
 class NaViT(eqx.Module):
-    """One vector for every image slot of a packed row, or of any batch of rows.
+    """The backbone: packed rows → one vector per image slot.
 
-    For one (rows, T, P, I) there is one compiled program, whatever the images in them.
+    Jitted, it compiles once per shape (rows, T, P, I), whatever the sizes of the images.
     """
 
     patch_embedding: Linear
@@ -53,16 +53,20 @@ class NaViT(eqx.Module):
         coords: Int[Array, "*B T A"],
         grids: Int[Array, "*B T A"],
     ) -> Float[Array, "*B T D"]:
-        """Patches to tokens: a linear map plus the position, if the model adds any.   [ViT, eq. 1; NaViT, §2.1]"""
+        """Patches → tokens: linear embedding plus position embedding, where there is one.
+
+        [ViT, eq. 1; NaViT, §2.1]
+        """
         dtype = compute_dtype(self.config.dtype)
         x = self.patch_embedding_at(patches.shape[-1])(normalize(patches, self.mean, self.std).astype(dtype))
         return x if self.posembed is None else x + self.posembed(coords, grids).astype(dtype)
 
     def patch_embedding_at(self, patch_dim: int) -> Linear:
-        """The embedding of patches of so many numbers: as it is stored, or with the kernel PI-resized.   [FlexiViT]
+        """The embedding of patches of length P = `patch_dim`: the stored kernel, or its PI-resize.   [FlexiViT]
 
-        The shape of a row says which of the model's patch sizes it is, so there is one compiled program for each patch
-        size. Mapped patches have the shape of the model's own. Raises ValueError where no patch size has so many numbers.
+        The shape of a row identifies the patch size, so there is one compiled program per patch size. Patches mapped to
+        the base size (`adjoint_patches`) have P of the stored kernel. Raises ValueError where no patch size of the
+        model has this length.
         """
         config = self.config
         known = {config.channels * prod(patch): patch for patch in config.patches}
@@ -77,18 +81,18 @@ class NaViT(eqx.Module):
         return eqx.tree_at(lambda embedding: embedding.w, self.patch_embedding, kernel)
 
     def __call__(self, row: Row, gates: Float[Array, "L *B I"] | None = None) -> Float[Array, "*B I D"]:
-        """One vector for each image slot. `gates` are those of stochastic depth."""
+        """One vector per image slot; zeros for an empty slot. `gates` are the factors of stochastic depth."""
         x, registers = self.encode(row, gates)
         return self.pool(x, slot_tokens(row.segment_ids, row.grids.shape[-2]), registers)
 
     def tokens(self, row: Row) -> Float[Array, "*B T D"]:
-        """The encoded tokens of a row."""
+        """The encoded tokens of a row, without registers."""
         return self.encode(row)[0]
 
     def encode(
         self, row: Row, gates: Float[Array, "L *B I"] | None = None
     ) -> tuple[Float[Array, "*B T D"], Float[Array, "*B I R D"]]:
-        """The encoded tokens of a row, and the registers of each slot."""
+        """The encoded tokens of a row, and the encoded registers of each slot."""
         x, ids, angles = self.embed_row(row)
         slots, length = row.grids.shape[-2], row.coords.shape[-2]
         mask = attention_mask(self.config.attention, ids, slots)
@@ -97,7 +101,7 @@ class NaViT(eqx.Module):
         return x[..., :length, :], registers
 
     def hidden_states(self, row: Row) -> Float[Array, "states *B T D"]:
-        """Tokens of a row before the first block and after each, registers left out.   [FlexiViT, fig. 6]"""
+        """Tokens of a row before the first block and after each block, without registers.   [FlexiViT, fig. 6]"""
         x, ids, angles = self.embed_row(row)
         mask = attention_mask(self.config.attention, ids, row.grids.shape[-2])
         return self.encoder.hidden_states(x, mask, angles)[..., : row.coords.shape[-2], :]
@@ -105,10 +109,10 @@ class NaViT(eqx.Module):
     def embed_row(
         self, row: Row
     ) -> tuple[Float[Array, "*B S D"], Int[Array, "*B S"], Float[Array, "*B S half"] | None]:
-        """Input of the encoder: tokens, their segment ids, their angles; the registers of all slots follow the row,
-        slot by slot.
+        """Encoder input: tokens, their segment ids, their rotary angles; the registers of all slots follow the row, in
+        slot order.
 
-        Padding is zeroed before and after the embedding: 0 · NaN = NaN, in the value and in the gradient.
+        Padding is set to zero before and after the embedding: 0 · NaN = NaN, in the value and in the gradient.
         """
         real = (row.segment_ids > 0)[..., None]
         slot, slots = jnp.maximum(row.segment_ids, 1) - 1, row.grids.shape[-2]
@@ -128,7 +132,7 @@ class NaViT(eqx.Module):
         return x, ids, angles
 
     def gates(self, key: PRNGKeyArray, image_ids: Int[Array, "*B I"]) -> Float[Array, "L *B I"] | None:
-        """The gates of stochastic depth for one training step; None where the model has none."""
+        """The gates of stochastic depth for one training step; None without stochastic depth."""
         if not self.config.stochastic_depth:
             return None
         return sample_gates(key, skip_rates(self.config.stochastic_depth, self.config.depth), image_ids)

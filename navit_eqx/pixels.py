@@ -1,4 +1,4 @@
-"""Images of every kind → arrays h w C with the channels that a model reads, resized, cut into patches."""
+"""Images of every kind → arrays h w C with the channels of the model; resize and patchify."""
 
 import os
 from math import prod
@@ -16,16 +16,16 @@ Source = Picture | np.ndarray | Array
 
 
 class Header(NamedTuple):
-    """What is known of an image without decoding it."""
+    """Size and dtype of an image, read without decoding it."""
 
     size: tuple[int, int]
-    """Upright height and width."""
+    """Height and width after EXIF orientation, in pixels."""
     dtype: np.dtype
-    """That of `read_image`: uint8 or float32."""
+    """dtype of `read_image`: uint8 or float32."""
 
 
 def read_header(source: Source, channels: int, name: str | None = None) -> Header:
-    """Size and dtype of `read_image(source, channels)`.   Raises as `read_image` does, as far as a header can tell.
+    """Size and dtype of `read_image(source, channels)`.   Raises ImageError where the header shows an error.
 
     >>> read_header(np.zeros((4, 6), np.uint8), channels=3).size
     (4, 6)
@@ -41,15 +41,15 @@ def read_header(source: Source, channels: int, name: str | None = None) -> Heade
 
 
 def read_image(source: Source, channels: int, name: str | None = None, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
-    """One image as an array with so many channels: uint8 0…255, or float32, which a model takes as normalized.
+    """Read one image as an array with `channels` channels: uint8 in 0…255, or float32 (already normalized).
 
-    Files and PIL images: EXIF orientation applied, the first frame, converted to 1 (grey), 3 (RGB) or 4 (RGBA)
-    channels of 8 bits; transparency is laid on white unless alpha is asked for, more than 8 bits are scaled to 8.
-    Arrays: uint8 and floats as they are, uint16 as x / 32767.5 − 1; h w is grey, which three channels repeat.
+    Files and PIL images: EXIF orientation is applied, the first frame is converted to 1 (gray), 3 (RGB) or 4 (RGBA)
+    channels of 8 bits. Transparency is composited on white unless C = 4; more than 8 bits are scaled to 8.
+    Arrays: uint8 and floats are kept, uint16 becomes x / 32767.5 − 1. An array h w is gray, repeated for C = 3.
     NumPy files, and TIFF files with one page per channel where the channels are not 1, 3 or 4: as arrays h w C.
-    A JPEG file comes at ⌈1 / shrink⌉ of its sides, shrink 1, 2, 4 or 8, where they can be divided.
+    A JPEG file is decoded at ⌈side / shrink⌉, shrink 1, 2, 4 or 8, where its orientation allows it.
 
-    `name` stands in messages.   Raises ImageError, and OSError where a file cannot be opened.
+    `name` is the name of the image in messages.   Raises ImageError, and OSError where a file cannot be opened.
 
     >>> read_image(np.zeros((4, 6), np.uint8), channels=3).shape
     (4, 6, 3)
@@ -68,9 +68,9 @@ def resize(
     filter: str = "bilinear",
     box: tuple[float, float, float, float] | None = None,
 ) -> Num[np.ndarray, "h2 w2 C"]:
-    """`box` (left, top, right, bottom) of an image at `size` (height, width), each channel for itself.
+    """Resize `box` (left, top, right, bottom; default all) of an image to `size` (height, width), per channel.
 
-    Choice: alpha is a channel like another, so colors are not weighted by it.   Raises ValueError for another filter.
+    Choice: alpha is resized like any channel; colors are not weighted by it.   Raises ValueError for an unknown filter.
 
     >>> resize(np.zeros((48, 32, 3), np.uint8), (32, 24)).shape
     (32, 24, 3)
@@ -78,10 +78,10 @@ def resize(
     if filter.upper() not in Image.Resampling.__members__:
         raise ValueError(f"filter {filter!r} is none of {', '.join(Image.Resampling.__members__).lower()}")
     by = Image.Resampling[filter.upper()]
-    shown = lambda pixels: np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), by, box=box))
-    if image.dtype == np.uint8 and image.shape[2] == 3:  # three at once: the same numbers, sooner
-        return shown(image)
-    return np.stack([shown(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])], -1)
+    resized = lambda pixels: np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), by, box=box))
+    if image.dtype == np.uint8 and image.shape[2] == 3:  # three channels at once: equal values, faster
+        return resized(image)
+    return np.stack([resized(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])], -1)
 
 
 def patchify(image: Num[np.ndarray, "h w C"], patch: tuple[int, int]) -> Num[np.ndarray, "T P"]:
@@ -96,7 +96,7 @@ def _name(source: Source) -> str:
 
 
 def _checked(source, channels: int, name: str) -> Shaped[np.ndarray, "h w C"]:
-    """An array with its channels last, of its own dtype."""
+    """The array h w C, of its own dtype.   Raises ImageError on another shape, another dtype or no pixel."""
     array = np.asarray(source)
     shape = " x ".join(map(str, array.shape))
     if array.ndim == 2:

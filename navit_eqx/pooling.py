@@ -1,4 +1,4 @@
-"""One vector per image. Pools see the tokens of each slot; an empty slot gives zeros."""
+"""Pooling: one vector per image slot, from the tokens of the slot; zeros for an empty slot."""
 
 import abc
 
@@ -14,7 +14,7 @@ from .layers import AbstractNorm, Mlp, full, make_norm, normal
 
 
 class AbstractPool(eqx.Module):
-    """Tokens of a row, who belongs to which slot, and the registers of each slot → one vector per slot."""
+    """Tokens of a row, the mask of each slot, and the registers of each slot → one vector per slot."""
 
     @abc.abstractmethod
     def __call__(
@@ -23,7 +23,7 @@ class AbstractPool(eqx.Module):
 
 
 class MapPool(AbstractPool):
-    """Masked attention pooling: a learned probe looks at the tokens.
+    """Masked attention pooling (MAP): a learned query, the probe, attends to the tokens of each slot.
 
     a = attention(probe, x);  a + mlp(norm a)   [NaViT, §2.1 "masked pooling"; Scaling ViT]
     """
@@ -66,7 +66,7 @@ class ResidualMapPool(AbstractPool):
 
 
 class MeanPool(AbstractPool):
-    """The mean of the tokens."""
+    """Mean over the tokens of each slot."""
 
     def __call__(
         self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
@@ -77,10 +77,10 @@ class MeanPool(AbstractPool):
 
 
 class MaxPool(AbstractPool):
-    """The largest value of each channel among the tokens.
+    """Maximum over the tokens of each slot, per channel.
 
-    Picked by its place: the gradient of `max` compares values for equality, and where a compiler computes them twice
-    in two ways it finds none equal and gives NaN (see docs/log.md).
+    Selected by argmax: the gradient of `max` compares values for equality, and where the compiler computes a value in
+    two ways, none is equal and the gradient is NaN (docs/log.md).
     """
 
     def __call__(
@@ -92,7 +92,7 @@ class MaxPool(AbstractPool):
 
 
 class TokenPool(AbstractPool):
-    """The first register, which is then a class token.   [ViT, §3.1]"""
+    """The first register of each slot, used as a class token.   [ViT, §3.1]"""
 
     def __call__(
         self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
@@ -101,7 +101,7 @@ class TokenPool(AbstractPool):
 
 
 def make_pool(model: ModelConfig, *, key: PRNGKeyArray) -> AbstractPool:
-    """A fresh pool as configured."""
+    """Initialize the pool of the configuration."""
     match model.pool:
         case config.Map():
             return MapPool(model, key=key)
@@ -116,10 +116,10 @@ def make_pool(model: ModelConfig, *, key: PRNGKeyArray) -> AbstractPool:
 
 
 def probes(probe: Float[Array, " D"], x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"]) -> Float[Array, "*B I D"]:
-    """The probe, once for each slot."""
+    """The probe, repeated for each slot."""
     return jnp.broadcast_to(probe.astype(x.dtype), (*mask.shape[:-1], x.shape[-1]))
 
 
 def blank(pooled: Float[Array, "*B I D"], mask: Bool[Array, "*B I T"]) -> Float[Array, "*B I D"]:
-    """Zeros for slots without tokens."""
+    """`pooled`, with zeros for slots without tokens."""
     return jnp.where(mask.any(-1, keepdims=True), pooled, 0)

@@ -4,8 +4,8 @@
     a learned table    Factorised                        Joint
     waves              Sinusoidal (fixed)                Fourier (learned frequencies)
 
-All from a token's own (coords, grids), inside one compiled program: tables are read by small matrix products
-instead of gathers, so that their gradients are matrix products too, not scatters.
+The position of a token depends only on its coordinates and on the grid of its image. Tables are read by small matrix
+products instead of gathers, so that their gradients are matrix products, not scatters.
 """
 
 import equinox as eqx
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from . import config
 
 WAVELENGTHS = 10_000  # slowest over fastest sinusoid
-SPREAD = 0.02  # of fresh tables
+SPREAD = 0.02  # standard deviation of initial tables
 
 
 def absolute(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
@@ -25,25 +25,25 @@ def absolute(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
 
 
 def fractional(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
-    """Step M/n: each side of the image, whatever its length n, spans the table.   [NaViT, §2.1]"""
+    """Step M/n: each side of the image, of any length n, spans the table.   [NaViT, §2.1]"""
     return size / jnp.maximum(grids, 1).astype(float)
 
 
 def fractional_aspect(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
-    """Step M/max n: the longest side spans the table, the others their share of it.   [NaViT, fig. 16]"""
+    """Step M/max n: the longest side spans the table, the others a part of it; aspect is kept.   [NaViT, fig. 16]"""
     return jnp.broadcast_to(size / jnp.maximum(grids, 1).max(-1, keepdims=True).astype(float), grids.shape)
 
 
 def locate(
     coordinate: str, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int
 ) -> tuple[Float[Array, "*B T A"], Float[Array, "*B T A"]]:
-    """(u, step) with u = (x + ½) · step − ½."""
+    """(u, step) with u = (x + ½) · step − ½, in table entries."""
     step = COORDINATES[coordinate](grids, size)
     return (coords.astype(float) + 0.5) * step - 0.5, step
 
 
 def tent(u: Float[Array, "*B T"], size: int, radius: Float[Array, "*B T"]) -> Float[Array, "*B T M"]:
-    """Weights of the entries m around u, Σ_m = 1: max(0, 1 − |u − m| / radius), normalised."""
+    """Interpolation weights of the entries m around u: max(0, 1 − |u − m| / radius), normalized to Σ_m = 1."""
     distance = jnp.abs(jnp.clip(u, 0, size - 1)[..., None] - jnp.arange(size, dtype=u.dtype))
     weights = jnp.maximum(0, 1 - distance / radius[..., None])
     return weights / weights.sum(-1, keepdims=True)
@@ -52,7 +52,10 @@ def tent(u: Float[Array, "*B T"], size: int, radius: Float[Array, "*B T"]) -> Fl
 def read(
     table: Float[Array, "*M W"], u: Float[Array, "*B T A"], radius: Float[Array, "*B T A"]
 ) -> Float[Array, "*B T W"]:
-    """The table around u: Σ_m Π_a tent(u_a)_m table_m, over all entries m = (m₁, …, m_A).   NaN beyond the table."""
+    """The table interpolated at u: Σ_m Π_a tent(u_a)_m table_m, over all entries m = (m₁, …, m_A).
+
+    NaN more than half an entry beyond an end.
+    """
     *sizes, width = table.shape
     weights = jnp.ones_like(u[..., :1])
     for size, u_a, radius_a in zip(sizes, by_axis(u), by_axis(radius), strict=True):
@@ -65,42 +68,40 @@ def read(
 def learned(
     table: Float[Array, "*M W"], u: Float[Array, "*B T A"], step: Float[Array, "*B T A"]
 ) -> Float[Array, "*B T W"]:
-    """The table at the point u, linear between entries.   [NaViT, §2.1]"""
+    """The table at u, by linear interpolation between entries.   [NaViT, §2.1]"""
     return read(table, u, jnp.ones_like(step))
 
 
 def resized(
     table: Float[Array, "*M W"], u: Float[Array, "*B T A"], step: Float[Array, "*B T A"]
 ) -> Float[Array, "*B T W"]:
-    """The table as if resized to the grid of the image: linear, antialiased where patches are further apart
-    than entries.   [ViT, §3.2]
-    """
+    """The table resized to the grid of the image and read at u: linear, antialiased where step > 1.   [ViT, §3.2]"""
     return read(table, u, jnp.maximum(1, step))
 
 
 def waves(frequencies: Float[Array, "A K"], u: Float[Array, "*B T A"]) -> Float[Array, "*B T 2*K"]:
-    """sin z and cos z of z = u · frequencies, sines first; defined for every u.   [Tancik et al., arXiv:2006.10739]"""
+    """(sin z, cos z) with z = u · frequencies, in radians; defined for every u.   [Tancik et al., arXiv:2006.10739]"""
     z = jnp.einsum("...ta,ak->...tk", u.astype(frequencies.dtype), frequencies)
     return jnp.concatenate([jnp.sin(z), jnp.cos(z)], axis=-1)
 
 
 def geometric(width: int) -> Float[Array, "1 K"]:
-    """The frequencies 10000^(−k/K), k < K = W/2, that give one axis W numbers.   [Vaswani et al., §3.5]"""
+    """Frequencies 10000^(−k/K), k < K = W/2, for W channels of one axis.   [Vaswani et al., §3.5]"""
     return WAVELENGTHS ** (-jnp.arange(0, width, 2, dtype=float)[None] / width)
 
 
 def add(parts: list[Float[Array, "*B T D"]]) -> Float[Array, "*B T D"]:
-    """Sum over the axes: the best of the paper's table 3."""
+    """Sum over the axes: the best in [NaViT, table 3]."""
     return sum(parts[1:], start=parts[0])
 
 
 def stack(parts: list[Float[Array, "*B T W"]]) -> Float[Array, "*B T D"]:
-    """The axes side by side, W = D/A numbers each."""
+    """Concatenation over the axes, W = D/A channels each."""
     return jnp.concatenate(parts, axis=-1)
 
 
 def multiply(parts: list[Float[Array, "*B T D"]]) -> Float[Array, "*B T D"]:
-    """Product over the axes, entry by entry."""
+    """Elementwise product over the axes."""
     return jnp.prod(jnp.stack(parts), axis=0)
 
 
@@ -110,7 +111,7 @@ COMBINE = {"sum": add, "stack": stack, "product": multiply}
 
 
 def by_axis(x: Float[Array, "*B T A"]) -> list[Float[Array, "*B T 1"]]:
-    """The columns of x."""
+    """The columns of x, one per axis."""
     return jnp.split(x, x.shape[-1], axis=-1)
 
 
@@ -123,9 +124,9 @@ class Factorised(eqx.Module):
     combine: str = eqx.field(static=True)
 
     def __init__(self, config: config.Factorised, width: int, *, key: PRNGKeyArray):
-        # Choice: a product of tables starts at one; of two tables near zero it would start at 0.02² and hardly learn.
-        centre = 1 if config.combine == "product" else 0
-        self.tables = centre + SPREAD * jr.normal(key, (config.axes, config.size, width // config.pieces))
+        # Choice: tables of a product are initialized around 1; around 0 their product would be 0.02² and hardly train.
+        center = 1 if config.combine == "product" else 0
+        self.tables = center + SPREAD * jr.normal(key, (config.axes, config.size, width // config.pieces))
         self.coordinate = config.coordinate
         self.feature = config.feature
         self.combine = config.combine
@@ -155,7 +156,7 @@ class Joint(eqx.Module):
 
 
 class Sinusoidal(eqx.Module):
-    """combine_a waves(geometric frequencies, u_a): nothing to learn.   [NaViT, table 3]"""
+    """combine_a waves(geometric frequencies, u_a), without parameters.   [NaViT, table 3]"""
 
     width: int = eqx.field(static=True)
     size: int = eqx.field(static=True)
@@ -174,7 +175,7 @@ class Sinusoidal(eqx.Module):
 
 
 class Fourier(eqx.Module):
-    """waves(learned frequencies A K, K = D/2, u): each wave runs in a direction of its own.   [NaViT, table 3]"""
+    """waves(learned frequencies A K, K = D/2, u): each wave has its own direction.   [NaViT, table 3]"""
 
     frequencies: Float[Array, "A K"]
     size: int = eqx.field(static=True)
@@ -194,7 +195,7 @@ PosEmbed = Factorised | Joint | Sinusoidal | Fourier
 
 
 def make_posembed(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed | None:
-    """The module that a configuration describes."""
+    """Initialize the position embedding of the configuration; None where there is none."""
     match posembed:
         case config.Factorised():
             return Factorised(posembed, width, key=key)

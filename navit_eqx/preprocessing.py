@@ -1,8 +1,8 @@
-"""How a model wants its images: at which size, by which filter, with which channels, in rows of which shape.
+"""Preprocessing of a model: size rule, resampling filter, channels, and the shape of rows.
 
 A size rule has `grid(size, patch)`: rows and columns of patches for an image of `size` (height, width) pixels, in
-patches of `patch` (height, width) pixels. The image is resized to whole patches, so a grid is at least 1 x 1. The rules
-are the laws of resolution by which a model was trained, at one resolution: nothing is random here.
+patches of `patch` (height, width) pixels. The image is resized to an integer number of patches, at least 1 x 1. The
+rules are the resolution sampling of training, fixed at one resolution: they are not random.
 """
 
 import math
@@ -16,18 +16,18 @@ Filter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"]
 Size = tuple[int, int]  # height and width, or rows and columns
 
 LARGEST = 2**31 - 1  # grids are int32
-SLACK = 1e-9  # keeps a side of exactly n patches from falling to n − 1 by rounding
-SHRINKS = (8, 4, 2)  # at which a JPEG can be decoded smaller
+SLACK = 1e-9  # keeps a side of exactly n patches from being rounded down to n − 1
+SHRINKS = (8, 4, 2)  # factors by which a JPEG can be decoded smaller
 
 
 def _whole(patches: float) -> int:
-    """Whole patches, at least one."""
+    """Round down to an integer number of patches, at least one."""
     return int(min(max(1, patches), LARGEST))
 
 
 @dataclass(frozen=True)
 class Area:
-    """Every image at area side², aspect kept: rows = ⌊s · height / patch height⌋ with s² = side² / area."""
+    """Resize to area side² in pixels, aspect kept: rows = ⌊s · height / patch height⌋ with s² = side² / area."""
 
     side: float = 224
 
@@ -43,7 +43,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Native:
-    """Every image at its own size times a factor."""
+    """Resize by a factor of the native size."""
 
     factor: float = 1.0
 
@@ -53,24 +53,24 @@ class Native:
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """Every image at the largest size, aspect kept, that has at most so many tokens."""
+    """Resize to the largest size, aspect kept, with at most `tokens` tokens."""
 
     tokens: int = 256
 
     def grid(self, size: Size, patch: Size) -> Size:
-        # Sides in units of a patch, as integers: only their ratio counts.
+        # Sides in patches, up to a common factor that keeps them integers: only their ratio matters.
         height, width = size[0] * patch[1], size[1] * patch[0]
         return self._most(height, width), self._most(width, height)
 
     def _most(self, side: int, other: int) -> int:
-        """The largest k for which the grid that has just gained its k-th patch on this side fits the budget."""
+        """The largest k for which the grid at the scale of the k-th patch on this side is within the budget."""
         tokens = lambda k: k * max(1, k * other // side)
         return max(1, bisect_right(range(1, self.tokens + 1), self.tokens, key=tokens))
 
 
 @dataclass(frozen=True)
 class NeverEnlarged:
-    """As `rule`, but no image beyond its own size; one below a patch is still seen as one patch."""
+    """Like `rule`, but never above the native size; an image smaller than a patch is resized to one patch."""
 
     rule: "SizeRule" = Area()
 
@@ -81,7 +81,7 @@ class NeverEnlarged:
 
 @dataclass(frozen=True)
 class Square:
-    """Every image squeezed to a square of about the tokens that `rule` would give it."""
+    """Resize to a square, without keeping the aspect ratio, with about as many tokens as under `rule`."""
 
     rule: "SizeRule" = Area()
 
@@ -93,7 +93,7 @@ class Square:
 
 @dataclass(frozen=True)
 class OneSquare:
-    """Every image squeezed to one square, of which whole patches are used."""
+    """Resize every image to one square, without keeping the aspect ratio, rounded down to patches."""
 
     side: float = 224
 
@@ -103,13 +103,13 @@ class OneSquare:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Every image squeezed to one size, as most pretrained models want it."""
+    """Resize every image to one size in pixels, without keeping the aspect ratio, as for most pretrained models."""
 
     height: int = 224
     width: int = 224
 
     def grid(self, size: Size, patch: Size) -> Size:
-        """Rows and columns of patches.   Raises ValueError where the size is no multiple of the patch."""
+        """Rows and columns of patches.   Raises ValueError where the size is not a multiple of the patch."""
         if self.height % patch[0] or self.width % patch[1]:
             raise ValueError(f"Fixed: {self.height} x {self.width} pixels are no whole patches of {patch}")
         return self.height // patch[0], self.width // patch[1]
@@ -120,11 +120,11 @@ SizeRule = Area | Native | TokenBudget | NeverEnlarged | Square | OneSquare | Fi
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From an image of any size to the patches that a model reads.
+    """Images of any size → the patches that a model reads.
 
-    Pixels keep their kind: uint8 images give uint8 patches, which the model normalizes on the device by its own mean
-    and deviation. Float images count as normalized already: they give float32 patches, which the model takes as they
-    are. uint16 arrays are scaled to float32 in [−1, 1] by x / 32767.5 − 1. One batch holds one kind.
+    uint8 images give uint8 patches, which the model normalizes on the device by its own mean and standard deviation.
+    Float images are already normalized and give float32 patches, which the model reads as they are. uint16 arrays are
+    scaled to float32 in [−1, 1] by x / 32767.5 − 1. All images of a batch have the same dtype.
 
     >>> Preprocessing(Area(64), "bicubic").size.grid((100, 400), (16, 16))
     (2, 8)
@@ -132,31 +132,31 @@ class Preprocessing:
 
     size: SizeRule
     filter: Filter = "bilinear"
-    """By which images are resized, antialiased (but for nearest), each channel for itself."""
+    """Resampling filter, antialiased (except nearest), per channel."""
     channels: int = 3
     row_tokens: int = 256
-    """T, tokens of a row unless `pack` is told otherwise; rows grow where an image is longer."""
+    """T, the default number of tokens of a row; `pack` uses longer rows where an image is longer."""
     row_images: int = 16
-    """I, most images of a row."""
+    """I, the number of image slots of a row."""
     decode_margin: float = 0.0
-    """Decoded pixels a side, at least, for each one that is shown: JPEG files are then decoded at a half, a quarter or
-    an eighth of their size. 0 decodes them whole."""
+    """Smallest ratio of decoded to resized pixels per side, at which JPEG files are decoded at 1/2, 1/4 or 1/8 of their
+    size. 0 decodes them at full size."""
 
-    def shrink(self, size: Size, shown: Size) -> int:
-        """By how much a JPEG of `size` may be decoded smaller that is shown at `shown` pixels."""
+    def shrink(self, size: Size, target: Size) -> int:
+        """Factor 1, 2, 4 or 8 by which a JPEG of `size` pixels is decoded smaller before it is resized to `target`."""
         if not self.decode_margin:
             return 1
-        ratio = min(n / m for n, m in zip(size, shown)) / self.decode_margin
+        ratio = min(n / m for n, m in zip(size, target)) / self.decode_margin
         return next((s for s in SHRINKS if s <= ratio), 1)
 
 
-def size_rule(law: dict[str, Any]) -> SizeRule:
-    """The rule of a training law in its JSON form, as saved models hold it.   Raises ValueError for a random law.
+def size_rule(sampling: dict[str, Any]) -> SizeRule:
+    """The size rule of a resolution sampling in JSON form.   Raises ValueError where the resolution is random.
 
     >>> size_rule({"kind": "NeverEnlarged", "sampling": {"kind": "Sides", "lo": 64, "hi": 64}})
     NeverEnlarged(rule=Area(side=64))
     """
-    match law:
+    match sampling:
         case {"kind": "Sides" | "Areas", "lo": side, "hi": hi} if side == hi is not None:
             return Area(side)
         case {"kind": "Native", "lo": factor, "hi": hi} if factor == hi:
@@ -169,11 +169,11 @@ def size_rule(law: dict[str, Any]) -> SizeRule:
             return NeverEnlarged(size_rule(inner))
         case {"kind": "Square", "sampling": inner}:
             return Square(size_rule(inner))
-    raise ValueError(f"{law} is no law that gives one resolution: encode law.at(resolution)")
+    raise ValueError(f"{sampling} does not give one resolution: encode sampling.at(resolution)")
 
 
 def at_resolution(rule: SizeRule, resolution: float) -> SizeRule:
-    """The same rule at another resolution: a side, a factor or a number of tokens, as the rule has it.
+    """The same rule at another resolution: a side in pixels, a factor or a number of tokens, depending on the rule.
 
     >>> at_resolution(Square(Area(64)), 128)
     Square(rule=Area(side=128))

@@ -1,7 +1,7 @@
 """Any patch size with one set of weights: PI-resize of the kernel, and its adjoint for patches.   [FlexiViT, PI-resize]
 
-Sizes are static: their matrices are made on the host in float64, once for each pair of sizes, and enter a compiled
-program as constants.
+Sizes are static: their matrices are computed on the host in float64, once for each pair of sizes, and are constants of
+a compiled program.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,10 @@ from .errors import check
 
 @dataclass(frozen=True)
 class Interpolation:
-    """How a sample between samples is read: method "linear", "cubic" or "cubic75", edges "clamp" or "renormalize"."""
+    """Interpolation between samples: method "linear", "cubic" or "cubic75", edges "clamp" or "renormalize".
+
+    Raises ConfigError on another method or edges.
+    """
 
     method: str = "linear"
     antialias: bool = False
@@ -30,12 +33,12 @@ class Interpolation:
 
 
 def triangle(x: float) -> float:
-    """Linear interpolation."""
+    """max(0, 1 − |x|): the filter of linear interpolation."""
     return max(0.0, 1.0 - abs(x))
 
 
 def keys(x: float, a: float) -> float:
-    """Cubic convolution; a is the slope at |x| = 1.   [Keys 1981, eq. 4]"""
+    """The filter of cubic convolution; a is its slope at |x| = 1.   [Keys 1981, eq. 4]"""
     x = abs(x)
     if x < 1:
         return float(np.polyval([a + 2, -(a + 3), 0, 1], x))
@@ -51,14 +54,14 @@ TIMM = Interpolation("cubic", antialias=True, edges="renormalize")
 
 
 def resize_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Float[np.ndarray, "q p"]:
-    """R: new samples of one axis from old ones, half-pixel centres; tap by tap."""
+    """R: `old` samples of one axis → `new` ones, half-pixel centers; computed tap by tap."""
     width = max(old / new, 1.0) if interpolation.antialias else 1.0
     radius = RADIUS[interpolation.method] * width
     matrix = np.zeros((new, old))
     for i in range(new):
-        centre = (i + 0.5) * old / new - 0.5
-        for tap in range(floor(centre - radius), ceil(centre + radius) + 1):
-            weight = METHODS[interpolation.method]((tap - centre) / width)
+        center = (i + 0.5) * old / new - 0.5
+        for tap in range(floor(center - radius), ceil(center + radius) + 1):
+            weight = METHODS[interpolation.method]((tap - center) / width)
             if interpolation.edges == "clamp":
                 matrix[i, min(max(tap, 0), old - 1)] += weight
             elif 0 <= tap < old:
@@ -76,7 +79,7 @@ def pi_matrix(old: int, new: int, interpolation: Interpolation = FLEXIVIT) -> Fl
 
 
 def along_axes(matrices: Sequence[Float[np.ndarray, "_ _"]], x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """One matrix for each leading axis, at full precision: accelerators else round the operands."""
+    """Apply one matrix along each leading axis, at full precision: accelerators would round the operands."""
     for axis, matrix in enumerate(matrices):
         y = jnp.tensordot(jnp.asarray(matrix, x.dtype), x, (1, axis), precision="highest")
         x = jnp.moveaxis(y, 0, axis)
@@ -86,7 +89,7 @@ def along_axes(matrices: Sequence[Float[np.ndarray, "_ _"]], x: Float[Array, "..
 def map_columns(
     columns: Float[Array, "P N"], size: Sequence[int], matrices: Sequence[Float[np.ndarray, "_ _"]]
 ) -> Float[Array, "Q N"]:
-    """`along_axes` for flattened kernels or patches standing in columns: each channel by itself."""
+    """`along_axes` for the columns of a matrix, each a flattened kernel or patch; channel by channel."""
     count = columns.shape[1]
     return along_axes(matrices, columns.reshape(*size, -1, count)).reshape(-1, count)
 
@@ -94,19 +97,22 @@ def map_columns(
 def resize_image(
     image: Float[Array, "*space C"], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
 ) -> Float[Array, "*new C"]:
-    """R x Rᵀ for each channel."""
+    """R x Rᵀ for each channel: the image at `size` (height, width)."""
     return along_axes([resize_matrix(old, new, interpolation) for old, new in zip(image.shape, size)], image)
 
 
 def pi_resize(
     w: Float[Array, "P D"], base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
 ) -> Float[Array, "Q D"]:
-    """ŵ = K w Kᵀ, the kernel for patches of `size`. Always from the stored base kernel."""
+    """ŵ = K w Kᵀ, the kernel for patches of `size`.   [FlexiViT, PI-resize]
+
+    PI-resizes do not compose: always start from the stored kernel of the base size.
+    """
     return map_columns(w, base, [pi_matrix(old, new, interpolation) for old, new in zip(base, size)])
 
 
 def adjoint_patches(
     patches: Float[Array, "T Q"], base: Sequence[int], size: Sequence[int], interpolation: Interpolation = FLEXIVIT
 ) -> Float[Array, "T P"]:
-    """Kᵀ x K: normalised patches of `size` as base-size patches, on which w gives the tokens that ŵ gives on x."""
+    """Kᵀ x K: normalized patches of `size` mapped to the base size, where w gives the same tokens as ŵ on x."""
     return map_columns(patches.T, size, [pi_matrix(old, new, interpolation).T for old, new in zip(base, size)]).T

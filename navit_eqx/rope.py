@@ -1,4 +1,4 @@
-"""Rotary position embedding: queries and keys are turned by angles that grow with the coordinates."""
+"""Rotary position embedding: queries and keys are rotated by angles proportional to the coordinates."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from .config import ModelConfig
 
 
 class Rope(eqx.Module):
-    """Angles coord_a · θ^(−j / J), j < J = K / 2A: each axis turns its own share of the pairs of a head.
+    """Angles coord_a · θ^(−j / J), j < J = K / 2A, in radians: each axis rotates 1/A of the channel pairs of a head.
 
     [RoFormer, arXiv:2104.09864; axial form for images: arXiv:2403.13298]
     """
@@ -26,12 +26,12 @@ class Rope(eqx.Module):
 
 
 def make_rope(config: ModelConfig) -> Rope | None:
-    """The rotary positions that the configuration asks for."""
+    """Initialize the rotary positions of the configuration; None where there are none."""
     return None if config.rope is None else Rope(config.width // config.heads, config.rope.theta)
 
 
 def apply_rotary(x: Float[Array, "*B H T K"], angles: Float[Array, "*B T half"]) -> Float[Array, "*B H T K"]:
-    """Turn each pair (x_j, x_{j + K/2}) by its angle, the same in all heads."""
+    """Rotate each pair (x_j, x_{j + K/2}) by its angle; all heads share the angles."""
     cos, sin = (f(angles)[..., None, :, :].astype(x.dtype) for f in (jnp.cos, jnp.sin))
     a, b = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)

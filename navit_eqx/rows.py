@@ -8,7 +8,7 @@ from jaxtyping import Array, Int, Num
 
 
 class Row(NamedTuple):
-    """Several images in one sequence of fixed length; every leaf may carry leading batch axes.
+    """Several images in one sequence of fixed length T, with I image slots; leaves may have leading batch axes.
 
     segment_ids: 1…I = which image slot, 0 = padding.   [NaViT, §2.1, fig. 2]
     """
@@ -28,5 +28,5 @@ class Batch(NamedTuple):
 
 
 def to_device(leaves: Iterable[Any]) -> Row:
-    """The fields of a row or batch, in order, as arrays on the default device."""
+    """The fields of a row, in order, as arrays on the default device."""
     return Row(*map(jnp.asarray, leaves))

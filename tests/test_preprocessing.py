@@ -113,7 +113,7 @@ def test_one_size_for_all():
 
 @pytest.mark.parametrize("law", [Sides(), Areas(), Sides(24, 48), Native(0.5, 1.0), NeverEnlarged(Sides()), Fixed()])
 def test_a_random_law_is_no_rule(law):
-    with pytest.raises(ValueError, match="law.at"):
+    with pytest.raises(ValueError, match="sampling.at"):
         size_rule(encode(law))
 
 

@@ -1,7 +1,13 @@
-"""Attention within the images of packed rows: one signature, several programs.
+"""Attention backends for packed rows: one signature, several implementations.
 
-`whom` puts segment ids into the form that a backend reads, once per step; `attention.attend` then runs it in every
-block, on q, k, v: *B H T K. The dense mask is what all others are held against. Limits of each: docs/attention.md.
+    loop.py        image by image, for CPUs
+    tiles.py       Pallas kernels for GPUs
+    cudnn.py       cuDNN's fused attention
+    splash.py      JAX's splash attention for TPUs
+    per_device.py  kernels over rows, sharded over devices
+
+`attention_mask` converts segment ids to the mask of a backend, once per step; `attention.attend` applies it in every
+block to q, k, v: *B H T K. Every backend must agree with the dense mask. Limits of each: docs/attention.md.
 """
 
 from collections.abc import Callable
@@ -13,7 +19,7 @@ from ..attention import attend
 from ..config import Auto, Backend, CuDNN, Dense, Loop, Pallas, Splash
 from ..masks import SegmentMask, same_image
 
-# A backend is imported when it is used: the parts of JAX that they need are slow to import, experimental or private.
+# Backends are imported when they are used: they need parts of JAX that are slow to import, experimental or private.
 
 
 def _tile_mask(backend: Pallas, segment_ids: Array, slots: int) -> SegmentMask:
@@ -45,7 +51,7 @@ def _dense_mask(backend: Auto | Dense, segment_ids: Array, slots: int) -> Array:
 
 
 TABLE: dict[type, Callable[[Any, Array, int], Array | SegmentMask]] = {
-    Auto: _dense_mask,  # where nothing was measured
+    Auto: _dense_mask,  # unless training chose another one by timing
     Dense: _dense_mask,
     Loop: _loop_mask,
     Pallas: _tile_mask,
@@ -57,7 +63,7 @@ TABLE: dict[type, Callable[[Any, Array, int], Array | SegmentMask]] = {
 def attention_mask(
     backend: Backend, segment_ids: Int[Array, "*B T"], slots: int
 ) -> Bool[Array, "*B T T"] | SegmentMask:
-    """Who may look at whom, in the form that the backend reads."""
+    """The self-attention mask of packed rows, in the form that the backend reads."""
     return TABLE[type(backend)](backend, segment_ids, slots)
 
 
@@ -70,5 +76,5 @@ def packed_attention(
     slots: int,
     scale: float,
 ) -> Float[Array, "*B H T K"]:
-    """softmax(q kᵀ · scale) v, each token among those of its image; 0 for padding."""
+    """softmax(q kᵀ · scale) v, where each token attends to the tokens of its image; 0 for padding."""
     return attend(q, k, v, attention_mask(backend, segment_ids, slots), scale)

@@ -1,8 +1,8 @@
-"""cuDNN's fused attention on packed rows: each image a stretch of its row, given by start and length.
+"""cuDNN's fused attention on packed rows: each image is a contiguous segment, given by start and length.
 
-The function that takes them is private to JAX and has no public way in. It may change or go, and its kernels have been
-wrong before, so that this backend is used only after `choice.refusal` has found it right on the device at hand.
-What cuDNN leaves in padding is undefined: zeros go in and come out, of gradients too.
+JAX's function for packed segments is private; it may change or vanish, and its kernels have had errors. Therefore this
+backend is used only where `training.attention_choice.refusal` finds it correct on the device. cuDNN leaves padding
+undefined, so inputs and outputs of padding are set to zero, for gradients as well.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from .per_device import shard_over_rows
 
 
 class CuDNNMask(SegmentMask):
-    """The images of a row in the order in which they stand; unused entries are −1."""
+    """Start and length of the images of a row, in row order; −1 in unused entries."""
 
     starts: Int[Array, "*B slots_and_one"]
     lengths: Int[Array, "*B I"]
@@ -37,9 +37,9 @@ class CuDNNMask(SegmentMask):
 
 
 def cudnn_mask(segment_ids: Int[Array, "*B T"], slots: int) -> CuDNNMask:
-    """The table of a batch. An image must stand together.   Raises ConfigError where JAX has no such function."""
+    """Mask of a batch, whose images must be contiguous.   Raises ConfigError where JAX lacks the cuDNN function."""
     start, end = spans(segment_ids, slots)
-    order = jnp.argsort(start, axis=-1)  # an empty slot starts at T, behind all
+    order = jnp.argsort(start, axis=-1)  # an empty slot starts at T, after all images
     start, end = (jnp.take_along_axis(edge, order, axis=-1) for edge in (start, end))
     used = end > 0
     starts = jnp.where(used, start, -1)
@@ -48,9 +48,11 @@ def cudnn_mask(segment_ids: Int[Array, "*B T"], slots: int) -> CuDNNMask:
 
 
 def private() -> Any:
-    """JAX's way to cuDNN.   Raises ConfigError where this version has none."""
+    """JAX's private cuDNN attention.   Raises ConfigError where this version of JAX has none."""
     try:
         from jax._src.cudnn.fused_attention_stablehlo import dot_product_attention
     except ImportError as error:
-        raise ConfigError(f"this version of JAX has no packed attention by cuDNN: {error}") from None
+        raise ConfigError(
+            f"this version of JAX has no packed cuDNN attention ({error}): choose another backend"
+        ) from None
     return dot_product_attention

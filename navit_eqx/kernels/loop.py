@@ -1,10 +1,10 @@
-"""Attention image by image, in a loop: what a CPU likes, where small products run as fast as large ones.
+"""Attention image by image, in a loop: fast on CPUs, where small matrix products are as efficient as large ones.
 
-An image is cut out of its row in the smallest of a few windows that holds it, dense attention runs in there, and its
-tokens are put back; whoever else stands in the window is masked. The gradient cuts out the same windows and computes
-the weights again, so that those of one window exist at a time and none are kept.
+For each image, the smallest of a few windows of the row that holds it is sliced out, dense attention runs in the window
+with tokens of other images masked, and the outputs are written back. The backward pass slices the same windows and
+recomputes the weights, so that only the weights of one window exist at a time.
 
-A window's size belongs to the program, so that there is one loop for each size, over the images that need it.
+The size of a window is static, so there is one loop for each size, over the images that need it.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from ..attention import dot_product_attention_bwd, dot_product_attention_fwd
 from ..masks import SegmentMask, spans
 from .per_device import shard_over_rows
 
-MULTIPLE = 8  # of which windows are, as vectors are
+MULTIPLE = 8  # windows are multiples of the vector width
 
 
 class LoopMask(SegmentMask):
-    """Where the image of each slot stands in its row; T, 0 where the slot is empty."""
+    """Start and end of the image of each slot in its row; T, 0 where the slot is empty."""
 
     segment_ids: Int[Array, "*B T"]
     start: Int[Array, "*B I"]
@@ -41,12 +41,12 @@ class LoopMask(SegmentMask):
 
 
 def loop_mask(segment_ids: Int[Array, "*B T"], slots: int, count: int) -> LoopMask:
-    """The images of a batch, to be looked at through windows of `count` sizes."""
+    """Mask of a batch, with windows of `count` sizes."""
     return LoopMask(segment_ids, *spans(segment_ids, slots), sizes(segment_ids.shape[-1], count))
 
 
 def sizes(length: int, count: int) -> tuple[int, ...]:
-    """Tokens in each window: in equal steps up to the whole row."""
+    """Tokens per window, in equal steps up to the row length."""
     steps = (-(-length * i // (count * MULTIPLE)) * MULTIPLE for i in range(1, count))
     return *sorted({size for size in steps if size < length}), length
 
@@ -60,7 +60,7 @@ def looped(
     scale: float,
     windows: tuple[int, ...],
 ) -> Float[Array, "B H T K"]:
-    """softmax(q kᵀ · scale) v among the tokens of each image; `where`: `segment_ids`, `start`, `end` of `LoopMask`."""
+    """softmax(q kᵀ · scale) v within each image; `where` are `segment_ids`, `start` and `end` of `LoopMask`."""
 
     def outputs(mine: Array, q: Array, k: Array, v: Array) -> tuple[Array, ...]:
         return (dot_product_attention_fwd(q, k, v, mine, scale)[0],)
@@ -72,8 +72,8 @@ def _forward(q, k, v, where, scale, windows) -> tuple[Array, tuple]:
     return looped(q, k, v, where, scale, windows), (q, k, v, where)
 
 
-def _backward(scale: float, windows: tuple[int, ...], kept: tuple, g: Array) -> tuple[Array | None, ...]:
-    *qkv, where = kept
+def _backward(scale: float, windows: tuple[int, ...], residuals: tuple, g: Array) -> tuple[Array | None, ...]:
+    *qkv, where = residuals
 
     def gradients(mine: Array, q: Array, k: Array, v: Array, g: Array) -> tuple[Array, ...]:
         weights = dot_product_attention_fwd(q, k, v, mine, scale)[1]
@@ -92,7 +92,7 @@ def each_image(
     where: tuple[Array, ...],
     windows: tuple[int, ...],
 ) -> tuple[Float[Array, "B H T K"], ...]:
-    """f(who is of the image, windows of the arrays) of every image, put together to `count` arrays; 0 for padding."""
+    """f(tokens of the image, windows of the arrays) for every image, written to `count` arrays; 0 for padding."""
     segment_ids, start, end = where
     slots, length = start.shape[-1], segment_ids.shape[-1]
     order, first = by_need(start.reshape(-1), end.reshape(-1), windows)
@@ -114,7 +114,7 @@ def each_image(
 def by_need(
     start: Int[Array, " N"], end: Int[Array, " N"], windows: tuple[int, ...]
 ) -> tuple[Int[Array, " N"], Int[Array, " windows_and_one"]]:
-    """Images by the size of the window that they need, empty slots last; and where those of each window begin."""
+    """Slots sorted by the window size that they need, empty slots last; and the first index of each window size."""
     too_small = (end - start)[:, None] > jnp.asarray(windows, jnp.int32)
     need = jnp.where(end > 0, too_small.sum(-1, dtype=jnp.int32), len(windows))
     first = (need[:, None] < jnp.arange(len(windows) + 1, dtype=jnp.int32)).sum(0, dtype=jnp.int32)
@@ -124,8 +124,8 @@ def by_need(
 def window_of(x: Float[Array, "B H T K"], i: Array, corner: tuple[Array, ...], size: int) -> Float[Array, "H size K"]:
     """A window of one row.
 
-    Tied to the number of the iteration: of a window that is a whole row and the only one, the compiler would compute
-    attention before the loop, even if no image needs it.
+    The barrier ties it to the loop index i: if the only window is the full row, the compiler would otherwise hoist
+    attention out of the loop, even if no image needs it.
     """
     window = jax.lax.dynamic_slice(x, corner, (1, x.shape[1], size, x.shape[3]))[0]
     return jax.lax.optimization_barrier((window, i))[0]
@@ -134,6 +134,6 @@ def window_of(x: Float[Array, "B H T K"], i: Array, corner: tuple[Array, ...], s
 def put(
     x: Float[Array, "B H T K"], mine: Bool[Array, " size"], new: Float[Array, "H size K"], corner: tuple[Array, ...]
 ) -> Float[Array, "B H T K"]:
-    """x with the tokens of an image replaced by those of its window."""
+    """x with the tokens of one image (`mine`) replaced by `new`, the values of its window."""
     old = jax.lax.dynamic_slice(x, corner, (1, *new.shape))[0]
     return jax.lax.dynamic_update_slice(x, jnp.where(mine[:, None], new, old)[None], corner)

@@ -1,4 +1,4 @@
-"""What kernels share: they see rows, `B` of them, and each device sees its own."""
+"""Helpers of all kernels: sharding over rows, padding."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,10 +9,10 @@ from jaxtyping import Array
 
 
 def shard_over_rows(f: Callable[..., Array], q: Array, *arrays: Array) -> Array:
-    """f on arrays with one leading axis, of all rows; `q` is *B H T K.
+    """f on arrays whose batch axes are flattened to one axis of rows; `q` is *B H T K.
 
-    A compiler that splits rows over devices cannot look into a kernel: under a mesh (`each_its_rows`) every device
-    runs f on its own rows, where they divide evenly.
+    The compiler cannot partition a custom kernel. Under a mesh (`training.sharding.with_mesh`) every device runs f on
+    its own rows, where the devices divide the number of rows.
     """
     lead = q.shape[:-3]
     flat = [x.reshape(-1, *x.shape[len(lead) :]) for x in (q, *arrays)]
@@ -24,6 +24,6 @@ def shard_over_rows(f: Callable[..., Array], q: Array, *arrays: Array) -> Array:
 
 
 def padded(x: Array, lengths: Mapping[int, int]) -> Array:
-    """x with zeros after its end along the axes named, so that they have these lengths."""
+    """x zero-padded at the end of the axes in `lengths`, to these lengths."""
     widths = [(0, lengths.get(axis, size) - size) for axis, size in enumerate(x.shape)]
     return jnp.pad(x, widths) if any(after for _, after in widths) else x

@@ -1,7 +1,7 @@
-"""Splash attention, the TPU kernel that comes with JAX: blocks beyond a static window are skipped.
+"""Splash attention, JAX's TPU kernel: blocks beyond a static window are skipped.
 
-The window is known when the program is compiled, from the longest image; segment ids mask within it. Padding shares one
-id and so looks at itself, since a row of logits that is masked everywhere would divide by 0.
+The window is set at compile time from the longest image; segment ids mask within it. All padding shares one segment id
+and attends to itself, because a fully masked row of logits would divide by 0; its outputs are set to 0 afterwards.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from .per_device import padded, shard_over_rows
 
 
 class SplashMask(SegmentMask):
-    """The images of a row; `fits` says whose tokens see all of their image through the window."""
+    """Segment ids, and the tokens whose image fits in the window (`fits`)."""
 
     segment_ids: Int[Array, "*B T"]
     fits: Bool[Array, "*B T"]
@@ -45,8 +45,8 @@ class SplashMask(SegmentMask):
 
         def rows(q, k, v, ids, fits):
             q, k, v = (padded(x, {2: places}) for x in ((full(q) * scale).astype(q.dtype), k, v))
-            among = padded(ids, {1: places})
-            out: Any = jax.vmap(kernel)(q, k, v, splash.SegmentIds(q=among, kv=among))
+            padded_ids = padded(ids, {1: places})
+            out: Any = jax.vmap(kernel)(q, k, v, splash.SegmentIds(q=padded_ids, kv=padded_ids))
             out = jnp.where(fits[:, None, :, None], out[:, :, :length], jnp.nan)
             return jnp.where((ids > 0)[:, None, :, None], out, 0)
 
@@ -56,7 +56,10 @@ class SplashMask(SegmentMask):
 def splash_mask(
     segment_ids: Int[Array, "*B T"], slots: int, longest: int, block: int, interpret: bool | None = None
 ) -> SplashMask:
-    """The table of a batch. An image that spans more than `longest` places gives NaN, never a wrong number."""
+    """Mask of a batch. An image that spans more than `longest` tokens gives NaN, never a wrong value.
+
+    `interpret` runs the kernel as plain JAX; by default on a CPU.
+    """
     start, end = spans(segment_ids, slots)
     slot = jnp.maximum(segment_ids, 1) - 1
     span = jnp.take_along_axis(end - start, slot, axis=-1)

@@ -1,10 +1,10 @@
-"""Attention that skips the tiles of other images: our own kernels, in Pallas by way of Triton.
+"""Attention that skips tiles without common images: Pallas kernels, compiled by Triton.
 
-A row is cut into N tiles of tokens. Images stand together, so a tile of queries needs only the tiles of keys from where
-its first image starts to where its last one ends: those bounds are a table of two numbers per tile, made once per step,
-and the loops of the kernels run between them. Who asks whom is symmetric, so that one table serves the forward pass,
-the gradient of the queries, and that of keys and values. Softmax runs over tiles as they come, with its maximum and sum
-in float32 [FlashAttention, arXiv:2205.14135]; no array of pairs exists outside a tile.
+A row is divided into N tiles of tokens. The tokens of an image are close together, so a tile of queries needs only the
+tiles of keys from the start of its first image to the end of its last one. These bounds, two numbers per tile, are
+computed once per step, and the loops of the kernels run between them. The mask is symmetric, so the same bounds serve
+the forward pass, the gradient of queries, and the gradients of keys and values. Softmax is computed online over tiles,
+with maximum and sum in float32 [FlashAttention, arXiv:2205.14135]; no array of all pairs is stored.
 
 q, k, v: *B H T K outside, B T H K inside · bounds: *B N 2
 """
@@ -23,12 +23,12 @@ from ..layers import full
 from ..masks import SegmentMask, spans
 from .per_device import padded, shard_over_rows
 
-LOWEST = -1e30  # stands in for the maximum of no logit, finite so that nothing meets ∞ − ∞
-SMALLEST_DOT = 16  # columns of the smallest matrix product that Triton knows
+LOWEST = -1e30  # initial maximum of the logits, finite to avoid ∞ − ∞
+SMALLEST_DOT = 16  # columns of the smallest matrix product in Triton
 
 
 class TileMask(SegmentMask):
-    """The images of a row as these kernels read them."""
+    """Segment ids, padded to a multiple of the tile, and the bounds of each tile."""
 
     segment_ids: Int[Array, "*B padded_T"]
     bounds: Int[Array, "*B N 2"]
@@ -48,7 +48,7 @@ class TileMask(SegmentMask):
 
 
 def tile_mask(segment_ids: Int[Array, "*B T"], slots: int, tile: int, interpret: bool | None = None) -> TileMask:
-    """The table of a batch; `interpret` runs the kernels as plain JAX, as on a CPU."""
+    """Mask of a batch. `interpret` runs the kernels as plain JAX; by default on a CPU."""
     length = segment_ids.shape[-1]
     ids = padded(segment_ids, {segment_ids.ndim - 1: -(-length // tile) * tile})
     interpret = jax.default_backend() == "cpu" if interpret is None else interpret
@@ -56,10 +56,10 @@ def tile_mask(segment_ids: Int[Array, "*B T"], slots: int, tile: int, interpret:
 
 
 def bounds(segment_ids: Int[Array, "*B T"], slots: int, tile: int) -> Int[Array, "*B N 2"]:
-    """Of each tile, the first tile that its images reach and the one after the last; 0, 0 for padding alone.
+    """First tile of the images in each tile, and one past their last tile; 0, 0 for a tile of padding.
 
-    Whatever stands between the first and the last token of an image counts, so that images may lie apart: their
-    registers do. T must be a multiple of the tile.
+    The range covers everything between the first and the last token of an image, so that an image need not be
+    contiguous (registers are not). T must be a multiple of the tile.
     """
     length, slot = segment_ids.shape[-1], jnp.maximum(segment_ids, 1) - 1
     start, end = (jnp.take_along_axis(edge, slot, axis=-1) for edge in spans(segment_ids, slots))
@@ -97,8 +97,8 @@ def _forward(q, k, v, segment_ids, bounds, scale: float, tile: int, interpret: b
     return out, (q, k, v, segment_ids, bounds, out, norm)
 
 
-def _backward(scale: float, tile: int, interpret: bool, kept: tuple[Array, ...], g: Array) -> tuple[Array | None, ...]:
-    q, k, v, segment_ids, bounds, out, norm = kept
+def _backward(scale: float, tile: int, interpret: bool, residuals: tuple, g: Array) -> tuple[Array | None, ...]:
+    q, k, v, segment_ids, bounds, out, norm = residuals
     drift = (full(out) * full(g)).sum(-1).swapaxes(1, 2)  # Σ_s w ∘ dW of each query: B H T
     dq, dk, dv = _call(
         partial(backward_kernel, scale=scale, tile=tile),
@@ -114,7 +114,7 @@ tiled.defvjp(_forward, _backward)
 
 
 def forward_kernel(ids_ref, bounds_ref, q_ref, k_ref, v_ref, out_ref, norm_ref, *, scale: float, tile: int) -> None:
-    """One tile of queries of one head: outputs, and log Σ exp of the logits for the backward pass."""
+    """Outputs of one tile of queries of one head, and log Σ exp of their logits for the backward pass."""
     here = pl.ds(pl.program_id(0) * tile, tile)
     mine, q = ids_ref[here], q_ref[here, :]
     kind = full(q).dtype
@@ -140,13 +140,16 @@ def forward_kernel(ids_ref, bounds_ref, q_ref, k_ref, v_ref, out_ref, norm_ref, 
 def backward_kernel(
     ids_ref, bounds_ref, q_ref, k_ref, v_ref, g_ref, norm_ref, drift_ref, dq_ref, dk_ref, dv_ref, *, scale, tile
 ) -> None:
-    """One tile of one head, as keys and as queries: with weights w = exp(logits − norm), dS = w ∘ (dW − drift)."""
+    """Gradients of one tile of one head, as keys and values, then as queries.
+
+    w = exp(logits − norm), dS = w ∘ (dW − drift).
+    """
     here = pl.ds(pl.program_id(0) * tile, tile)
     mine, q, k, v, g = ids_ref[here], q_ref[here, :], k_ref[here, :], v_ref[here, :], g_ref[here, :]
     zeros = jnp.zeros(q.shape, full(q).dtype)
 
-    def asked(j, carry):
-        """As keys, by the queries of tile j; keys run down, queries across."""
+    def as_keys(j, carry):
+        """Add the gradients from the queries of tile j; arrays are keys x queries."""
         dk, dv = carry
         there = pl.ds(j * tile, tile)
         q_there, g_there = q_ref[there, :], g_ref[there, :]
@@ -157,13 +160,13 @@ def backward_kernel(
         dv += product(weights.astype(q.dtype), g_there)
         return dk, dv
 
-    dk, dv = between(bounds_ref, asked, (zeros, zeros))
+    dk, dv = between(bounds_ref, as_keys, (zeros, zeros))
     dk_ref[here, :] = (scale * dk).astype(q.dtype)
     dv_ref[here, :] = dv.astype(q.dtype)
     norm, drift = norm_ref[here], drift_ref[here]
 
-    def asks(j, dq):
-        """As queries, of the keys of tile j; queries run down, keys across."""
+    def as_queries(j, dq):
+        """Add the gradient from the keys of tile j; arrays are queries x keys."""
         there = pl.ds(j * tile, tile)
         k_there = k_ref[there, :]
         logits = scale * product(q, k_there.T) - norm[:, None]
@@ -171,11 +174,11 @@ def backward_kernel(
         dlogits = weights * (product(g, v_ref[there, :].T) - drift[:, None])
         return dq + product(dlogits.astype(q.dtype), k_there)
 
-    dq_ref[here, :] = (scale * between(bounds_ref, asks, zeros)).astype(q.dtype)
+    dq_ref[here, :] = (scale * between(bounds_ref, as_queries, zeros)).astype(q.dtype)
 
 
 def between(bounds_ref: Any, visit: Any, carry: Any) -> Any:
-    """`visit` each tile that this one reaches: the others are never read."""
+    """Loop `visit` over the tiles within the bounds; other tiles are never read."""
     return jax.lax.fori_loop(bounds_ref[0], bounds_ref[1], visit, carry)
 
 
@@ -190,9 +193,9 @@ def product(a: Array, b: Array) -> Array:
 
 
 def _call(kernel: Any, *arrays: Array, outputs: list[Any], tile: int, interpret: bool) -> Any:
-    """Run a kernel for each (tile, row, head); each program is shown its row and head, and the bounds of its tile."""
+    """Run a kernel for each (tile, row, head); each program reads its row and head, and the bounds of its tile."""
     batch, length, heads, size = outputs[0].shape
-    whole = {
+    full_row = {
         2: pl.BlockSpec((None, length), lambda n, b, h: (b, 0)),
         3: pl.BlockSpec((None, None, length), lambda n, b, h: (b, h, 0)),
         4: pl.BlockSpec((None, length, None, size), lambda n, b, h: (b, 0, h, 0)),
@@ -202,8 +205,8 @@ def _call(kernel: Any, *arrays: Array, outputs: list[Any], tile: int, interpret:
     return pl.pallas_call(
         kernel,
         grid=(length // tile, batch, heads),
-        in_specs=[whole[2], of_tile, *(whole[x.ndim] for x in rest)],
-        out_specs=[whole[len(x.shape)] for x in outputs],
+        in_specs=[full_row[2], of_tile, *(full_row[x.ndim] for x in rest)],
+        out_specs=[full_row[len(x.shape)] for x in outputs],
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in outputs],
         compiler_params=triton.CompilerParams(num_warps=4 if size <= 64 else 8, num_stages=2),
         interpret=interpret,
