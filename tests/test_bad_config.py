@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 
 from harness.config import Config
 from harness.presets import PRESETS
-from navit_eqx import load_model, save_model
+from navit_eqx import Model, ModelInfo, load_model, save_model
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
-from navit_eqx.serialize import decode, encode
+from navit_eqx.preprocessing import Area, Preprocessing
+from navit_eqx.serialize import decode, encode, seal
+from navit_eqx.tasks.config import Classify
 from navit_eqx.weights.saved import _read, _shape
 from tests.support.damage import damaged
 
-TINY = ModelConfig(2, width=4, depth=1, heads=1, mlp_width=4, classes=2, posembed=Factorised(2), dtype="float32")
+TINY = ModelConfig((2, 2), width=4, depth=1, heads=1, mlp_width=4, posembed=Factorised(2), dtype="float32")
+TASK = Classify(classes=2)
+INFO = ModelInfo(("a", "b"), Preprocessing(Area(8)))
 
 
 # ---- configurations
@@ -51,7 +55,7 @@ def disturbed(draw, value: dict) -> dict:
 
 
 @given(value=disturbed(encode(PRESETS["caltech101"]())))
-@example(encode(PRESETS["digits"]()) | {"loss": {"kind": ["Softmax"]}})
+@example(encode(PRESETS["digits"]()) | {"task": {"kind": ["Classify"]}})
 @example(encode(PRESETS["digits"]()) | {"seed": float("nan")})
 def test_a_disturbed_configuration_is_taken_or_refused(value):
     try:
@@ -74,9 +78,9 @@ def test_any_json_as_configuration_is_taken_or_refused(value):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    like = _shape(TINY, "here")
+    like = _shape(TINY, TASK, INFO, "here")
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) if isinstance(s, jax.ShapeDtypeStruct) else s, like)
-    save_model(folder, zeros, TINY, {"classes": ["a", "b"]})
+    save_model(folder, zeros, INFO)
     stored = {name: (folder / name).read_bytes() for name in ("model.safetensors", "config.json")}
     return folder, stored, like
 
@@ -118,7 +122,8 @@ def test_any_change_to_a_model_is_found(model, data):
 @example(b'{"model": {"heads": 0}}')
 @example(b'{"model": {"width": 1000000000000000000000}}')
 @example(b'{"model": {"kind": {}}}')
-@example(b'{"model": {}, "about": []}')
+@example(b'{"model": {}, "task": [], "info": []}')
+@example(b'{"model": {}, "task": {"kind": "Classify", "classes": 2}, "info": {"classes": ["a", "b"]}}')
 def test_a_damaged_configuration_of_a_model_is_refused_or_fits(model, data):
     folder, stored, _ = model
     for name, content in stored.items():
@@ -126,9 +131,9 @@ def test_a_damaged_configuration_of_a_model_is_refused_or_fits(model, data):
     content = data if isinstance(data, bytes) else data.draw(damaged([stored["config.json"]]))
     (folder / "config.json").write_bytes(content)
     try:
-        assert isinstance(load_model(folder)[2], dict)
+        assert isinstance(load_model(folder), Model)
     except ConfigError as error:
-        assert str(folder) in str(error) or "model." in str(error)
+        assert any(words in str(error) for words in (str(folder), "model.", "task."))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,9 @@ def test_parameters_are_floating_point_numbers(model, kind, words):
     folder, stored, _ = model
     tensors = {name: t.astype(jnp.dtype(kind)) for name, t in load(stored["model.safetensors"]).items()}
     save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"model": encode(TINY)}))
+    (folder / "config.json").write_text(
+        json.dumps(seal({"model": encode(TINY), "task": encode(TASK), "info": encode(INFO)}))
+    )
     if words:
         with pytest.raises(ConfigError, match=words):
             load_model(folder)

@@ -117,7 +117,7 @@ class Schedule:
         check_in("(0, inf)", images=self.images)
         check_in("(-inf, inf)", middle=self.middle, width=self.width)
         if not self.width:
-            raise ValueError("width=0 must be in (-inf, 0) or (0, inf): the rate rises or falls over some images")
+            raise ValueError("width must not be 0: the rate rises or falls over some images")
 
     def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
         images = self.images or 1

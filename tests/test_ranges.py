@@ -1,0 +1,420 @@
+"""Every number of a configuration has a range: below it, above it, NaN and other types are refused by name."""
+
+import dataclasses
+import json
+import math
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import evaluate
+import predict
+from harness.cli import parse
+from harness.config import Config
+from harness.exit_codes import code_of
+from harness.presets import PRESETS
+from navit_eqx.errors import ConfigError, check_in
+from navit_eqx.serialize import alternatives, decode, encode
+
+INT = 2**31 - 1
+COUNT = f"[1, {INT}]"
+FROM_0 = f"[0, {INT}]"
+SEED = f"[0, {2**32 - 1}]"
+ANY, POSITIVE, NOT_NEGATIVE, SHARE, DECAY = "(-inf, inf)", "(0, inf)", "[0, inf)", "[0, 1]", "[0, 1)"
+
+# The range of each number, whatever else is set.
+RANGES = {
+    "Config": {
+        **dict.fromkeys(("rows", "steps", "log_every", "keep", "max_refused"), COUNT),
+        **dict.fromkeys(("eval_every", "save_every"), FROM_0),
+        "seed": SEED,
+    },
+    "DataConfig": {
+        **dict.fromkeys(("val_resolution", "eval_resolutions"), POSITIVE),
+        "max_unreadable": SHARE,
+        "memory": NOT_NEGATIVE,
+        "workers": "[0, 1024]",
+    },
+    "Digits": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
+    "Sides": {"lo": POSITIVE, "hi": POSITIVE},
+    "Areas": {"lo": POSITIVE, "hi": POSITIVE},
+    "Native": {"lo": POSITIVE, "hi": POSITIVE},
+    "TruncatedNormal": {"mean": "(-4, 4)"},
+    "TokenBudget": {"tokens": COUNT},
+    "OneSquare": {"side": POSITIVE},
+    "OneSize": {"size": COUNT},
+    "PerImage": {"sizes": COUNT, "weights": POSITIVE},
+    "PerStep": {"sizes": COUNT, "weights": POSITIVE},
+    "CoarseToFine": {"images": POSITIVE, "mix": SHARE},
+    "AtBudget": {"tokens": COUNT, "sizes": COUNT},
+    "Constant": {"rate": DECAY},
+    "Beta": {"mean": "(0, 1]", "highest": "(0, 1]"},
+    "ByResolution": {
+        **dict.fromkeys(("lo", "hi"), "[0.04, 0.96]"),
+        "shortest": f"[1, {INT - 1}]",
+        "longest": f"[2, {INT}]",
+    },
+    "Schedule": {"lo": SHARE, "hi": SHARE, "images": POSITIVE, "middle": ANY, "width": ANY},
+    "ByContrast": {"sharpness": NOT_NEGATIVE},
+    "Mix": {"share": SHARE, "alpha": POSITIVE, "cutmix": SHARE},
+    "Augment": {"crop": "(0, 1]", "stretch": NOT_NEGATIVE, "rotate": "[0, 3.1416]", "jitter": SHARE},
+    "Shrunk": {"margin": POSITIVE},
+    "Packing": {"row_tokens": COUNT, "row_images": COUNT},
+    "ExactFit": {"window": COUNT},
+    "FirstFit": {"window": COUNT, "misfits": FROM_0},
+    "BestFit": {"window": COUNT, "misfits": FROM_0},
+    "ModelConfig": {
+        **dict.fromkeys(("patch", "channels", "width", "depth", "heads", "mlp_width", "unroll"), COUNT),
+        "registers": FROM_0,
+        "mean": ANY,
+        "std": POSITIVE,
+        "layer_scale": NOT_NEGATIVE,
+        "stochastic_depth": DECAY,
+    },
+    "Factorised": {"size": COUNT, "axes": "[1, 8]"},
+    "Joint": {"size": COUNT, "axes": "[1, 8]"},
+    "Sinusoidal": {"size": COUNT, "axes": "[1, 8]"},
+    "Fourier": {"size": COUNT, "scale": POSITIVE, "axes": "[1, 8]"},
+    "Rope": {"theta": "[1, inf)", "axes": "[1, 8]"},
+    "Flexi": {"sizes": COUNT},
+    "Pallas": {"tile": "[16, 65536]"},
+    "Splash": {"longest": FROM_0, "block": f"[128, {INT}]"},
+    "Loop": {"windows": COUNT},
+    "OptimConfig": {
+        **dict.fromkeys(("lr", "weight_decay", "head_decay"), NOT_NEGATIVE),
+        "warmup": FROM_0,
+        "clip": POSITIVE,
+        "accumulate": COUNT,
+        "ema": DECAY,
+    },
+    "Rsqrt": {"timescale": COUNT, "cooldown": FROM_0},
+    "AdamW": {"b1": DECAY, "b2": DECAY},
+    "Adafactor": {"b1": DECAY},
+    "Muon": {"beta": DECAY, "b1": DECAY, "b2": DECAY},
+    "Spikes": {"factor": "(1, inf)", "window": COUNT},
+    "FSDP": {"min_size": COUNT},
+    "Softmax": {"smoothing": DECAY},
+    "Classify": {"classes": COUNT},
+    "MultiLabel": {"classes": COUNT},
+    "Distill": {"row_tokens": COUNT, "classes": COUNT},
+}
+
+OPTIONS = {
+    evaluate.Options: {"resolutions": POSITIVE, "patch_size": COUNT, "patch_sizes": COUNT, "within": "[0, 100]"},
+    predict.Options: {"top": COUNT, "resolution": POSITIVE, "patch_size": COUNT},
+}
+
+
+# every field ------------------------------------------------------------------------------------------
+
+
+def parts(annotation: Any) -> list[Any]:
+    """The types that an annotation names, those inside tuples and unions too."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is tuple:
+        return [part for inner in typing.get_args(annotation) for part in parts(inner)]
+    return [*alternatives(annotation)]
+
+
+def classes_in(kind: type, found: dict[str, type]) -> dict[str, type]:
+    """All dataclasses that a value of a class may hold, by name."""
+    found[kind.__name__] = kind
+    for annotation in typing.get_type_hints(kind).values():
+        for part in parts(annotation):
+            if dataclasses.is_dataclass(part) and part.__name__ not in found:
+                classes_in(part, found)
+    return found
+
+
+CLASSES = classes_in(Config, {})
+
+
+def fields_of(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def is_number(annotation: Any) -> bool:
+    return bool({int, float} & {*parts(annotation)})
+
+
+NUMBERS = [(k, f) for k, kind in CLASSES.items() for f, a in fields_of(kind).items() if is_number(a)]
+FIELDS = [(k, f) for k, kind in CLASSES.items() for f in fields_of(kind)]
+
+
+def test_every_number_has_a_range():
+    assert {*NUMBERS} == {(k, f) for k, ranges in RANGES.items() for f in ranges}
+    assert len(CLASSES) > 50 and len(NUMBERS) > 90
+    for kind, ranges in OPTIONS.items():
+        numbers = {f for f, a in typing.get_type_hints(kind).items() if is_number(a)}
+        assert numbers == ranges.keys()
+
+
+def ends(interval: str) -> tuple[float, float]:
+    lo, hi = map(float, interval[1:-1].split(", "))
+    return lo, hi
+
+
+def outside(interval: str, whole: bool) -> list[float]:
+    """Numbers just below and just above an interval; its ends where they are no part of it."""
+    lo, hi = ends(interval)
+    below = lo if interval[0] == "(" else lo - 1 if whole else math.nextafter(lo, -math.inf)
+    above = hi if interval[-1] == ")" else hi + 1 if whole else math.nextafter(hi, math.inf)
+    return [int(x) if whole and math.isfinite(x) else x for x in (below, above, lo - 1e6, hi + 1e6, math.nan)]
+
+
+def encoded(kind: type, field: str, value: Any) -> dict:
+    """A class as JSON with one number, and nothing else, out of order."""
+    several = typing.get_origin(fields_of(kind)[field]) is tuple or field == "size" and kind.__name__ == "OneSize"
+    return {"kind": kind.__name__, field: [value, value] if several else value}
+
+
+def is_refused(kind: type, field: str, value: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        decode(kind, encoded(kind, field, value), "config.key")
+    assert code_of(error.value) == 78
+    assert re.search(rf"\b{field}\b", str(error.value)), f"{error.value} does not name {field}"
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name, field", NUMBERS, ids=str)
+def test_numbers_out_of_range_are_refused_by_name_and_range(name, field):
+    kind, interval = CLASSES[name], RANGES[name][field]
+    whole = float not in parts(fields_of(kind)[field])
+    for value in outside(interval, whole):
+        message = is_refused(kind, field, value)
+        if math.isfinite(value):  # JSON has no others
+            assert interval in message, f"{message} does not name {interval}"
+        if not whole or math.isfinite(value):
+            made = encoded(kind, field, value)[field]
+            with pytest.raises(ValueError, match=rf"\b{field}=.* must be in {re.escape(interval)}"):
+                kind(**{field: tuple(made) if isinstance(made, list) else made})
+
+
+@pytest.mark.parametrize("name, field", FIELDS, ids=str)
+def test_values_of_another_type_are_refused_by_name(name, field):
+    kind = CLASSES[name]
+    known = {*parts(fields_of(kind)[field])}
+    wrong = (
+        [{"kind": "Nothing"}, [[]], {}] + ([] if str in known else ["no such word"]) + ([] if bool in known else [True])
+    )
+    wrong += [] if float in known else [0.5]
+    wrong += [] if type(None) in known else [None]
+    for value in wrong:
+        if value == {} and any(map(dataclasses.is_dataclass, known)):
+            continue  # a class with its defaults
+        with pytest.raises(ConfigError, match=rf"config\.key\.{field}\b"):
+            decode(kind, {"kind": name, field: value}, "config.key")
+
+
+@pytest.mark.parametrize("name, field", NUMBERS, ids=str)
+def test_numbers_in_range_are_taken(name, field):
+    """The closed ends, and numbers beside the open ones; some of them ask for more of other fields."""
+    kind, interval = CLASSES[name], RANGES[name][field]
+    lo, hi = (max(-1e6, min(x, 1e6)) for x in ends(interval))
+    taken = [lo] * (interval[0] == "[") + [hi] * (interval[-1] == "]") + [lo + (hi - lo) * q for q in (1e-6, 0.5)]
+    for value in taken:
+        value = math.ceil(value) if float not in parts(fields_of(kind)[field]) else value
+        try:
+            decode(kind, encoded(kind, field, value))
+        except ConfigError as error:
+            assert "must be in" not in str(error) or f"{field}=" not in str(error) or "highest=" in str(error), error
+
+
+def test_a_range_that_is_not_checked_is_found():
+    """A class without a check takes everything, and the test above fails on it."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Unchecked:
+        rate: float = 0.5
+
+    for value in outside(SHARE, False)[:2]:
+        assert decode(Unchecked, {"kind": "Unchecked", "rate": value}).rate == value
+
+
+@pytest.mark.parametrize("kind, field", [(k, f) for k, ranges in OPTIONS.items() for f in ranges])
+def test_options_out_of_range_are_refused(kind, field):
+    need = {"data": PRESETS["digits"]().data} if kind is evaluate.Options else {"run": "", "images": ()}
+    annotation, interval = fields_of(kind)[field], OPTIONS[kind][field]
+    for value in outside(interval, float not in parts(annotation)):
+        if isinstance(value, float) and float not in parts(annotation):
+            continue  # the command line takes none
+        value = (value,) if typing.get_origin(annotation) is tuple else value
+        with pytest.raises(ConfigError, match=rf"^{field}=.* must be in {re.escape(interval)}"):
+            kind(**need, **{field: value})
+
+
+@given(
+    ends=st.lists(st.floats(-2, 2) | st.sampled_from([-math.inf, math.inf]), min_size=2, max_size=2, unique=True),
+    x=st.floats() | st.floats(-2, 2) | st.integers(-2, 2),
+    place=st.sampled_from(["anywhere", "lo", "hi"]),
+    left=st.sampled_from("(["),
+    right=st.sampled_from(")]"),
+)
+def test_an_interval_holds_what_it_says(ends, x, place, left, right):
+    lo, hi = sorted(ends)
+    x = {"lo": lo, "hi": hi}.get(place, x)
+    interval = f"{left}{lo}, {hi}{right}"
+    if lo < x < hi or (x == lo and left == "[") or (x == hi and right == "]"):
+        check_in("optim", interval, lr=x)
+    else:
+        with pytest.raises(ConfigError, match=re.escape(f"optim.lr={x!r} must be in {interval}")):
+            check_in("optim", interval, lr=x)
+
+
+def test_what_is_no_number_is_in_no_interval():
+    for wrong in (True, "1", [None, "x"], {}):
+        with pytest.raises(ConfigError, match="must be in"):
+            check_in("", "[0, 2]", rows=wrong)
+    check_in("", "[0, 2]", rows=None)
+
+
+# fields that belong together --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("resolution", {"kind": "Sides", "lo": 9, "hi": 3}, "lo=9 must not be above hi=3"),
+        ("resolution", {"kind": "Areas", "lo": 9, "hi": 3}, "lo=9 must not be above hi=3"),
+        ("resolution", {"kind": "Native", "lo": 1.5}, "lo=1.5 must not be above hi=1"),
+        ("dropping", {"kind": "ByResolution", "lo": 0.9, "hi": 0.1}, "lo=0.9 must not be above hi=0.1"),
+        ("dropping", {"kind": "ByResolution", "shortest": 9, "longest": 9}, r"longest=9 must be in \[10,"),
+        ("dropping", {"kind": "Schedule", "lo": 0.9}, "lo=0.9 must not be above hi=0.8"),
+        ("dropping", {"kind": "Schedule", "width": 0}, "width must not be 0"),
+        ("dropping", {"kind": "Beta", "mean": 0.9}, "mean=0.9 must be in .0, highest=0.9"),
+        ("patch_sizes", {"kind": "OneSize", "size": [8]}, "size=.* must be a height and a width"),
+        ("patch_sizes", {"kind": "OneSize", "size": []}, "size=.* must be a height and a width"),
+        ("patch_sizes", {"kind": "PerImage", "sizes": [8, 8]}, "sizes=.* must be different"),
+        ("patch_sizes", {"kind": "AtBudget", "sizes": [8, 8]}, "sizes=.* must be different"),
+        ("patch_sizes", {"kind": "PerStep", "sizes": [8, 4], "weights": [1.0]}, "weights=.* must be one number"),
+    ],
+)
+def test_numbers_that_do_not_go_together_are_refused(key, value, words):
+    config = encode(PRESETS["digits"]())
+    with pytest.raises(ConfigError, match=rf"config\.data\.{key}: {words}"):
+        decode(Config, config | {"data": config["data"] | {key: value}})
+
+
+# what starts, comes back ------------------------------------------------------------------------------
+
+
+NUMBER = st.sampled_from(
+    [0, 1, 2, 3, 8, 16, 128, INT, -1, 0.0, 0.1, 0.25, 0.5, 1.0, 1.5, 1e-300, 1e38, 1e308, math.inf]
+)
+
+
+@st.composite
+def values(draw, annotation: Any) -> Any:
+    """A value of an annotation, of those that make no sense too."""
+    if alternatives(annotation) != (annotation,):
+        return draw(values(draw(st.sampled_from(alternatives(annotation)))))
+    if typing.get_origin(annotation) is tuple:
+        return tuple(draw(st.lists(values(typing.get_args(annotation)[0]), max_size=3)))
+    if typing.get_origin(annotation) is typing.Literal:
+        return draw(st.sampled_from(typing.get_args(annotation)))
+    if dataclasses.is_dataclass(annotation):
+        return draw(instances(annotation))
+    if annotation in (int, float):
+        return draw(NUMBER.filter(lambda x: annotation is float or isinstance(x, int)))
+    return draw({bool: st.booleans(), str: st.text(max_size=5), type(None): st.none()}[annotation])
+
+
+@st.composite
+def instances(draw, kind: type) -> Any:
+    """A class with a few fields set; as it stands where these make no sense."""
+    fields = fields_of(kind)
+    chosen = draw(st.lists(st.sampled_from(sorted(fields)), max_size=3)) if fields else []
+    try:
+        return kind(**{name: draw(values(fields[name])) for name in {*chosen}})
+    except ValueError:
+        return kind()
+
+
+@given(config=instances(Config))
+def test_a_configuration_that_starts_comes_back_from_json(config):
+    assert decode(Config, json.loads(json.dumps(encode(config)))) == config
+
+
+@pytest.mark.parametrize("words", ["--optim.clip inf", "--optim.clip 0", "--optim.clip -1", "--optim.lr nan"])
+def test_a_command_line_that_would_not_come_back_does_not_start(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(Config, default=PRESETS["digits"](), args=words.split())
+    assert end.value.code == 2 and words.split()[0].removeprefix("--") in capsys.readouterr().err
+
+
+# a value left open ------------------------------------------------------------------------------------
+
+
+def open_fields(value: Any, path: str = "") -> list[str]:
+    """Options of plain fields that may hold None."""
+    found = []
+    for name, annotation in fields_of(type(value)).items():
+        inner = getattr(value, name)
+        kinds = typing.get_args(annotation)
+        if type(None) in kinds and not any(map(dataclasses.is_dataclass, kinds)):
+            found.append(path + name)
+        if dataclasses.is_dataclass(inner):
+            found += open_fields(inner, f"{path}{name}.")
+    return found
+
+
+def at(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+LEFT_OPEN = """steps data.resolution.lo data.resolution.hi data.patch_sizes.size data.packing.row_tokens
+data.packing.row_images data.val_resolution optim.head_decay task.classes"""
+
+
+def test_the_fields_that_may_be_left_open():
+    assert sorted(open_fields(PRESETS["folder"]())) == sorted(LEFT_OPEN.split())
+
+
+@pytest.mark.parametrize("key", LEFT_OPEN.split())
+def test_auto_leaves_a_value_open(key):
+    option, value = f"--{key.replace('_', '-')}", ["8", "8"] if key.endswith("size") else ["8"]
+    base = PRESETS["folder"]()
+    given_, open_ = (parse(Config, default=base, args=[option, *words]) for words in (value, ["auto"]))
+    assert at(given_, key) in (8, (8, 8)) and at(open_, key) is None
+    assert at(parse(Config, default=given_, args=[option, "auto"]), key) is None
+    for word in ("None", "none", "Auto", ""):
+        with pytest.raises(SystemExit):
+            parse(Config, default=base, args=[option, word])
+
+
+def test_auto_stays_a_word_elsewhere():
+    """Of fields that have it as a value, and of plain text; a number takes it nowhere else."""
+    words = "--model.dtype auto --distributed auto --name auto --model.attention auto".split()
+    config = parse(Config, default=PRESETS["digits"](), args=words)
+    assert (config.model.dtype, config.distributed, config.name) == ("auto", "auto", "auto")
+    with pytest.raises(SystemExit):
+        parse(Config, default=PRESETS["digits"](), args=["--rows", "auto"])
+
+
+def test_help_and_errors_say_auto(capsys):
+    with pytest.raises(SystemExit):
+        parse(Config, default=PRESETS["folder"](), args=["--help"])
+    said = capsys.readouterr().out
+    assert "None" not in said and "--steps auto|INT" in said and "--data.patch-sizes.size auto|[INT" in said
+    assert said.count("(default: auto)") >= len(LEFT_OPEN.split()) - 2  # some break over a line
+    with pytest.raises(SystemExit):
+        parse(Config, default=PRESETS["folder"](), args=["--steps", "many"])
+    said = capsys.readouterr().err
+    assert "None" not in said and "auto|INT" in said
+
+
+def test_options_of_the_other_programs_take_auto(tmp_path: Path):
+    for kind, names in ((predict.Options, ("resolution", "patch_size")), (evaluate.Options, ("patch_size",))):
+        positional = ["run", "a.png"] if kind is predict.Options else []
+        default = None if positional else evaluate.Options(PRESETS["digits"]().data, patch_size=4)
+        for name in names:
+            words = [*positional, f"--{name.replace('_', '-')}", "auto"]
+            assert getattr(parse(kind, default=default, args=words), name) is None
