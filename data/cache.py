@@ -55,6 +55,7 @@ def _each(f: Callable[..., Any], *arguments: Iterable[Any], workers: int = 0) ->
 
 
 def command_line() -> argparse.ArgumentParser:
+    """Options of the program."""
     parser = argparse.ArgumentParser("python -m data.cache", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("dir", help="folder of the images")
@@ -69,6 +70,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
+    """Write the cache; the exit code."""
     args = command_line().parse_args(arguments)
     limit_pillow()
     kind = Folder() if args.source == "folder" else Parquet(label=args.label)

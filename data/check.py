@@ -64,6 +64,7 @@ def table(reasons: dict[str, str]) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Check a folder of images; the exit code."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print(__doc__)
         return 0 if arguments in (["-h"], ["--help"]) else 2

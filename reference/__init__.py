@@ -55,7 +55,7 @@ Reading order (★ = the core path, one sitting):
     ★ masks.py      which token attends to which
     ★ model.py      the meaning and the mechanism
     ★ packing.py    which images share a row
-      resize.py     any patch size with one kernel: resize matrix, PI-resize, its adjoint
+    ★ resize.py     any patch size with one kernel: resize matrix, PI-resize, its adjoint
       init.py       fresh parameters
       tasks/        heads and losses: classes, label sets, a teacher
       sampling/     resolution, patch size, drop rate, token selection, mixing

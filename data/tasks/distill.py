@@ -103,6 +103,7 @@ class Distill(Classify):
 
 
 def replace_channels(pixels: Pixels, channels: int) -> Pixels:
+    """The same pixels with another number of channels."""
     return pixels._replace(channels=channels)
 
 

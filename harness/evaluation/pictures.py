@@ -1,4 +1,4 @@
-"""Pictures that explain a run: packed rows, their attention mask, accuracy against tokens."""
+"""Pictures of a run: packed rows, attention mask, accuracy against tokens."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,34 +15,34 @@ from reference.patches import unpatchify
 from reference.rows import Row
 
 COLORS = matplotlib.color_sequences["tab10"]
-DROPPED = 235  # grey level where a dropped token was
-GAP = 0.35  # of a patch, between images
+DROPPED = 235  # gray level of dropped tokens
+GAP = 0.35  # gap between images, in patches
 
 
 def color(slot: int) -> Any:
+    """The color of an image slot."""
     return COLORS[(slot - 1) % len(COLORS)]
 
 
 def image_of(row: Row, slot: int, patch: tuple[int, ...]) -> np.ndarray:
-    """What the model sees of one image; dropped tokens are light grey. Patches as the row holds them: mapped ones have
-    the model's own size."""
+    """One image of a row; dropped tokens are light gray. Mapped patches have the patch size of the model."""
     grid = row.grids[slot - 1]
     here = row.segment_ids == slot
     place = row.coords[here] @ np.array([grid[1], 1])
     patches = np.full((grid.prod(), row.patches.shape[1]), DROPPED, np.uint8)
-    seen = row.patches[here]
-    mapped = np.issubdtype(seen.dtype, np.floating)
-    patches[place] = np.clip(np.rint((seen + 1.0) * 127.5), 0, 255) if mapped else seen
+    kept = row.patches[here]
+    mapped = np.issubdtype(kept.dtype, np.floating)
+    patches[place] = np.clip(np.rint((kept + 1.0) * 127.5), 0, 255) if mapped else kept
     return as_color(unpatchify(patches, grid, patch))
 
 
 def as_color(image: np.ndarray) -> np.ndarray:
-    """Three channels that a screen can show: grey three times, or the first three."""
+    """An image as RGB: gray repeated, or the first three channels."""
     return np.repeat(image[..., :1], 3, -1) if image.shape[-1] < 3 else image[..., :3]
 
 
 def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path) -> None:
-    """Each row twice: its images side by side, and below them its tokens in order, padding hatched."""
+    """Draw each row as its images side by side and, below, its tokens in order, with padding hatched."""
     inches = [float(np.clip(0.3 * row.grids[:, 0].max(), 0.8, 2.0)) for row in rows]
     figure = Figure(figsize=(12, 1.2 + sum(inches) + 0.45 * len(rows)), layout="constrained")
     heights = [h for t in inches for h in (t, 0.3)]
@@ -51,9 +51,9 @@ def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path) -> None:
         _draw_images(axes[2 * r, 0], row, r, patch)
         _draw_tokens(axes[2 * r + 1, 0], row)
     handles = [
-        Patch(facecolor=color(1), label="one colour = one image"),
-        Patch(facecolor="white", edgecolor="grey", hatch="////", label="padding"),
-        Patch(facecolor=str(DROPPED / 255), edgecolor="grey", label="dropped token"),
+        Patch(facecolor=color(1), label="one color = one image"),
+        Patch(facecolor="white", edgecolor="gray", hatch="////", label="padding"),
+        Patch(facecolor=str(DROPPED / 255), edgecolor="gray", label="dropped token"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(
@@ -87,7 +87,7 @@ def _draw_tokens(axis, row: Row) -> None:
     real = int((row.segment_ids > 0).sum())
     if real < tokens:
         axis.add_patch(
-            Rectangle((real, 0), tokens - real, 1, facecolor="white", edgecolor="grey", hatch="////", linewidth=0.5)
+            Rectangle((real, 0), tokens - real, 1, facecolor="white", edgecolor="gray", hatch="////", linewidth=0.5)
         )
     axis.set(xlim=(0, tokens), ylim=(0, 1))
     _bare(axis)
@@ -100,7 +100,7 @@ def _bare(axis) -> None:
 
 
 def draw_mask(row: Row, path: Path) -> None:
-    """Which token may look at which: one coloured block per image, nothing between images, nothing in padding."""
+    """Draw the attention mask: one colored block per image, no attention between images or to padding."""
     mask = same_image(row.segment_ids)
     picture = np.ones((*mask.shape, 3))
     for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
@@ -112,9 +112,9 @@ def draw_mask(row: Row, path: Path) -> None:
     tokens = len(row.segment_ids)
     if real < tokens:
         for x, y, w, h in ((real, 0, tokens - real, tokens), (0, real, real, tokens - real)):
-            style = {"facecolor": "none", "edgecolor": "lightgrey", "hatch": "////", "linewidth": 0}
+            style = {"facecolor": "none", "edgecolor": "lightgray", "hatch": "////", "linewidth": 0}
             axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, **style))
-    axis.set(xlabel="token looked at", ylabel="token that looks")
+    axis.set(xlabel="key token", ylabel="query token")
     axis.set_title(
         f"Attention mask of row 0: {mask.mean():.0%} of the pairs, one block per image\n"
         f"(white: other images{', hatched: padding' if real < tokens else ''})",
@@ -125,7 +125,7 @@ def draw_mask(row: Row, path: Path) -> None:
 
 @contextmanager
 def sheet(path: Path, panels: int) -> Iterator[Any]:
-    """Axes side by side, saved at the end."""
+    """A figure of panels side by side, saved at the end of the block."""
     figure = Figure(figsize=(6.8 * panels, 4.6), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)
     yield axes[0]
@@ -141,14 +141,14 @@ def accuracy_curve(
     label="",
     notes: Sequence[str] = (),
 ) -> None:
-    """Accuracy with its standard errors against tokens, and a note at each point."""
+    """Plot accuracy with standard errors against tokens, with a note at each point."""
     axis.errorbar(tokens, accuracy, yerr=error, fmt="o-", capsize=2, elinewidth=1, label=label or None)
     for x, y, note in zip(tokens, accuracy, notes):
         axis.annotate(note, (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9)
 
 
 def accuracy_axis(axis, tokens: Sequence[float]) -> None:
-    """Tokens on a logarithmic axis marked at `tokens`, accuracy from 0."""
+    """Label the axes: tokens, logarithmic with ticks at `tokens`, and accuracy from 0."""
     axis.set(xlabel="tokens per image (mean)", ylabel="accuracy (bars: one standard error)")
     axis.set_ylim(0, min(1.05, 1.08 * axis.get_ylim()[1]))
     axis.set_xscale("log", base=2)

@@ -62,10 +62,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def with_mesh(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """`step`, which knows the devices while it is traced: kernels then run on the rows of each; see `kernels.rows`."""
+    """`step`, traced with the mesh: kernels then run on the rows of each device; see `kernels.per_device`."""
 
-    def broadcast_from_main(*args: Any) -> Any:
+    def traced(*args: Any) -> Any:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return step(*args)
 
-    return broadcast_from_main if mesh.size > 1 else step
+    return traced if mesh.size > 1 else step

@@ -1,14 +1,15 @@
-"""Studies of a trained model: each is a function of a Context that returns its findings. See docs/evaluation.md.
+"""Studies of a trained model: functions of a `Context` that return `Findings`. See docs/evaluation.md.
 
-sweep        accuracy, cost and time at each resolution
-aspect       aspect ratio kept, against the image squashed to a square of as many tokens
-upscaling    small images enlarged to the resolution, against kept at their own size
-dropping     a smaller image, against a large one of which tokens are dropped, at as many tokens
-calibration  how far confidence is from accuracy at each token budget, before and after a temperature
-probe        what k labelled images per class make of the frozen features
-cascade      a cheap prediction for all images, a better one for those it is unsure of
-patches      accuracy and cost at each resolution in patches of each size, and of their ensembles
-similarity   how alike the tokens are in patches of each size, layer by layer
+sweep.py        accuracy, cost and time at each resolution
+aspect.py       aspect ratio kept or squashed to a square, at equal tokens
+upscaling.py    small images enlarged to the resolution or kept at native size
+dropping.py     smaller images or dropped tokens, at equal tokens
+calibration.py  confidence against accuracy at each resolution, before and after temperature scaling
+probe.py        linear probe of frozen features from k labeled images per class
+cascade.py      a cheap prediction for all images, a second one where confidence is low
+patches.py      accuracy and cost at each resolution and patch size, and of ensembles
+similarity.py   similarity of tokens across patch sizes, layer by layer
+findings.py     result of a study, comparisons of two settings
 """
 
 import difflib
@@ -38,20 +39,20 @@ STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The studies to run, the sweep first: it is always run. "all" takes every one.   Raises ConfigError."""
+    """Names of the studies to run, always starting with the sweep; "all": every study.   Raises ConfigError."""
     for name in names:
         if name not in STUDIES and name != "all":
             near = difflib.get_close_matches(name, [*STUDIES, "all"], n=1)
-            hint = f", did you mean {near[0]}?" if near else ""
+            hint = f", did you mean {near[0]}?" if near else "."
             raise ConfigError(f"no study {name!r}{hint} Studies: {', '.join(STUDIES)}, all")
     return [name for name in STUDIES if name == "sweep" or name in names or "all" in names]
 
 
 def publish(name: str, context: Context, folder: Path) -> Findings:
-    """Run a study; print its table and what it says, write `name.csv`, `name.json` and its picture into `folder`."""
+    """Run a study; print its table and summary, write `name.csv`, `name.json` and its picture into `folder`."""
     findings = STUDIES[name](context)
     rows = [named(row, context.task.metric) for row in findings.rows]
-    print(f"\n{findings.title}\n\n{table(rows)}\n\n{findings.says}", flush=True)
+    print(f"\n{findings.title}\n\n{table(rows)}\n\n{findings.summary}", flush=True)
     write_csv(folder / f"{name}.csv", rows)
     write_json(folder / f"{name}.json", rows)
     findings.draw(folder / findings.picture)
@@ -59,5 +60,5 @@ def publish(name: str, context: Context, folder: Path) -> Findings:
 
 
 def named(row: dict, metric: str) -> dict:
-    """A row with the metric's name where a column says score."""
+    """A row with `score` in column names replaced by the name of the metric."""
     return {re.sub(r"(^|_)score(?=_|$)", rf"\1{metric}", key): value for key, value in row.items()}

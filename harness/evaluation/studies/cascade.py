@@ -1,4 +1,4 @@
-"""A cheap prediction for every image, a better one where the cheap one is not sure.   [NaViT, app. D]"""
+"""A cheap prediction for every image, a second one where the first has low confidence.   [NaViT, app. D]"""
 
 from functools import partial
 from itertools import combinations
@@ -12,10 +12,10 @@ from reference.evaluation.calibration import Link
 
 from ..pictures import COLORS, sheet
 from ..predictions import Context, Predictions, halves
-from .calibration import link, sureness
+from .calibration import confidences, link
 from .findings import Findings
 
-SHARES = np.linspace(0.05, 0.95, 19)  # of images that go on, among which the front is sought
+SHARES = np.linspace(0.05, 0.95, 19)  # shares of images with a second prediction
 
 
 class Candidate(NamedTuple):
@@ -27,7 +27,8 @@ class Candidate(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Places of two candidates, and the confidence below which an image goes on; one twice is that one alone."""
+    """Indices of two candidates, and the confidence below which the second is used; equal indices: one candidate
+    alone."""
 
     cheap: int
     better: int
@@ -35,9 +36,9 @@ class Setting(NamedTuple):
 
 
 def cascade(context: Context) -> Findings:
-    """Does a second prediction for the hard images buy more than one better prediction for all of them?
+    """Is a second prediction for hard images better than one better prediction for all images?
 
-    Settings are chosen on one half of the images and measured on the other: the best of many is partly the luckiest.
+    Settings are chosen on one half of the images and measured on the other, against selection bias.
     """
     choose, test = candidates_of(context)
     candidates = settings(choose)
@@ -61,7 +62,7 @@ def cascade(context: Context) -> Findings:
 
 
 def candidates_of(context: Context) -> tuple[list[Candidate], list[Candidate]]:
-    """Every resolution, cheapest first: the half of the images to choose on, and the half to measure on."""
+    """Candidates at every resolution, cheapest first, on the half for selection and on the half for measurement."""
     probabilities = link(context)
     found = sorted(zip(context.resolutions, context.predictions()), key=lambda pair: pair[1].flops.mean())
     split = [(r, halves(each)) for r, each in found]
@@ -70,11 +71,12 @@ def candidates_of(context: Context) -> tuple[list[Candidate], list[Candidate]]:
 
 
 def candidate(resolution: float, predictions: Predictions, probabilities: Link) -> Candidate:
-    return Candidate(resolution, predictions, sureness(predictions, probabilities).confidence)
+    """Predictions at a resolution, with the confidence of each."""
+    return Candidate(resolution, predictions, confidences(predictions, probabilities).confidence)
 
 
 def curve(cheap: Candidate, better: Candidate) -> reference.Cascade:
-    """Every threshold of one pair; cost in FLOPs."""
+    """The cascade of two candidates at every threshold; cost in FLOPs."""
     return reference.cascade(
         cheap.confidence,
         cheap.predictions.correct,
@@ -96,7 +98,7 @@ def settings(candidates: list[Candidate]) -> list[Setting]:
 
 
 def outcome(setting: Setting, candidates: list[Candidate]) -> dict:
-    """What a setting comes to on these images; a second prediction is paid for on top of the first."""
+    """Cost and accuracy of a setting; the cost of a second prediction is added to that of the first."""
     cheap, better = candidates[setting.cheap], candidates[setting.better]
     again = cheap.confidence < setting.threshold
     right = np.where(again, better.predictions.correct, cheap.predictions.correct)
@@ -111,7 +113,7 @@ def outcome(setting: Setting, candidates: list[Candidate]) -> dict:
 
 
 def row(setting: Setting, test: list[Candidate], where_chosen: dict) -> dict:
-    """A setting in words, and what it comes to."""
+    """One row of the table: a setting, its cost and its accuracy."""
     alone = setting.cheap == setting.better
     return {
         "cheap": test[setting.cheap].resolution,
@@ -123,7 +125,7 @@ def row(setting: Setting, test: list[Candidate], where_chosen: dict) -> dict:
 
 
 def draw(rows: list[dict], test: list[Candidate], path: Path) -> None:
-    """Candidates alone, pairs at every threshold, and the front."""
+    """Plot candidates alone, pairs at every threshold, and the Pareto front."""
     shades = [COLORS[i % len(COLORS)] for i in range(len(test))]
     with sheet(path, 1) as (axis,):
         for i, j in combinations(range(len(test)), 2):
@@ -135,12 +137,12 @@ def draw(rows: list[dict], test: list[Candidate], path: Path) -> None:
             axis.annotate(f"{each.resolution:g}", point, xytext=(0, -15), textcoords="offset points", ha="center")
         cost, accuracy = ([row[c] for row in rows] for c in ("mean_gflops", "score"))
         axis.plot(cost, accuracy, "k*:", ms=8, lw=1, label="front, chosen on the other half of the images")
-        axis.plot([], [], "o", color="grey", label="one resolution (number)")
-        axis.plot([], [], color="grey", lw=0.8, label="two resolutions, every threshold (color: the first)")
+        axis.plot([], [], "o", color="gray", label="one resolution (number)")
+        axis.plot([], [], color="gray", lw=0.8, label="two resolutions, every threshold (color: the first)")
         axis.set(xlabel="GFLOPs per image (mean, forward)", ylabel="score", xscale="log")
         axis.set_xticks([x for x, _ in alone], [f"{x:.2g}" for x, _ in alone])
         axis.minorticks_off()
         axis.margins(y=0.12)
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=8)
-        axis.set_title("A second, better prediction where the first is not sure", fontsize=11)
+        axis.set_title("A second, better prediction where the first has low confidence", fontsize=11)

@@ -21,12 +21,12 @@ from ..predictions import Context, evaluate, halves, labels_of
 from .findings import Findings
 
 SHOTS = (1, 5, 10)  # [NaViT, fig. 1] is 10-shot
-DRAWS = 5  # of the labelled images
+DRAWS = 5  # samples of the labeled images
 L2 = 10.0 ** np.arange(-4, 4)  # Choice: in units of the features' total variance
 
 
 class Features(NamedTuple):
-    """Frozen features of some images, and their labels."""
+    """Frozen features and labels of images."""
 
     values: Float[np.ndarray, "N D"]
     labels: Int[np.ndarray, " N"]
@@ -34,7 +34,7 @@ class Features(NamedTuple):
 
 @dataclass
 class Subset:
-    """Some images of a source."""
+    """A subset of the images of a source."""
 
     source: Source
     manifest: Manifest
@@ -46,25 +46,27 @@ class Subset:
 
 def subset(source: Source, indices: Int[np.ndarray, " N"]) -> Subset:
     """The images at `indices`, in this order."""
-    whole = source.manifest
-    part = replace(whole, names=whole.names[indices], sizes=whole.sizes[indices], labels=whole.labels[indices])
+    full = source.manifest
+    part = replace(full, names=full.names[indices], sizes=full.sizes[indices], labels=full.labels[indices])
     return Subset(source, part, indices)
 
 
 def probe(context: Context) -> Findings:
-    """What do the features know that a handful of labelled images can bring out?"""
+    """How accurate is a linear classifier on frozen features, trained on k labeled images per class?"""
     resolution = context.config.data.reported_at
-    law = context.sampling_at(resolution)
-    seen = context.predict(law, output=pooled)
+    sampling = context.sampling_at(resolution)
+    features = context.predict(sampling, output=pooled)
     labels = labels_of(context.source.manifest)
-    choose, test = (Features(half.outputs.astype(float), labels[half.image_ids]) for half in halves(seen))
+    choose, test = (Features(half.outputs.astype(float), labels[half.image_ids]) for half in halves(features))
     train = open_source(context.config, "train")
     classes = len(train.manifest.classes)
     shots = [k for k in SHOTS if k <= np.bincount(labels_of(train.manifest), minlength=classes).min()]
-    check(bool(shots), f"a probe needs an image of each class to train on; {train.manifest.where} has classes without")
-    draws = [shown(context, train, law, max(shots), draw) for draw in range(DRAWS)]
+    check(
+        bool(shots), f"a probe needs a training image of each class; {train.manifest.where} has classes without images"
+    )
+    draws = [training_features(context, train, sampling, max(shots), draw) for draw in range(DRAWS)]
     rows = [probe_row(draws, choose, test, classes, k) for k in shots]
-    trained = float(halves(context.predict(law))[1].correct.mean())
+    trained = float(halves(context.predict(sampling))[1].correct.mean())
     return Findings(
         f"probe: ridge regression on frozen features of k training images per class, at resolution {resolution:g}; "
         f"mean of {DRAWS} draws on one half of the images, l2 chosen on the other",
@@ -76,17 +78,17 @@ def probe(context: Context) -> Findings:
     )
 
 
-def shown(context: Context, train: Source, law: Resolution, shots: int, draw: int) -> Features:
+def training_features(context: Context, train: Source, sampling: Resolution, shots: int, draw: int) -> Features:
     """Features of `shots` random training images of each class."""
     rng = np.random.default_rng([context.config.seed, draw])
     indices = sample_shots(rng, labels_of(train.manifest), len(train.manifest.classes), shots)
     images = subset(train, indices)
-    found = evaluate(context.model, context.config, images, context.task, law, output=pooled)
+    found = evaluate(context.model, context.config, images, context.task, sampling, output=pooled)
     return Features(found.outputs.astype(float), labels_of(images.manifest)[found.image_ids])
 
 
 def probe_row(draws: list[Features], choose: Features, test: Features, classes: int, shots: int) -> dict:
-    """The first `shots` images of each class of each draw: the more images include the fewer."""
+    """One row of the table, on the first `shots` images of each class of each draw."""
     results = [
         fit(Features(*(part[first_of_each(draw.labels, shots)] for part in draw)), choose, test, classes)
         for draw in draws
@@ -112,7 +114,7 @@ def first_of_each(labels: Int[np.ndarray, " N"], shots: int) -> np.ndarray:
 
 
 def fit(train: Features, choose: Features, test: Features, classes: int) -> tuple[float, float]:
-    """Accuracy with the l2 that is best on the images to choose on, and that l2."""
+    """Test accuracy at the l2 with the best accuracy on `choose`, and that l2."""
     x = train.values
     fitted = ridge(x, train.labels, classes, L2 * x.var(0).sum())
     best = int(accuracy(fitted, choose.values, choose.labels).argmax())
@@ -120,16 +122,17 @@ def fit(train: Features, choose: Features, test: Features, classes: int) -> tupl
 
 
 def picture(rows: list[dict], trained: float, chance: float, path: Path) -> None:
+    """Draw the score against the images per class."""
     with sheet(path, 1) as (axis,):
         shots, found, spread = ([row[c] for row in rows] for c in ("shots", "score", "score_sd"))
         axis.errorbar(shots, found, yerr=spread, fmt="o-", capsize=3, label="ridge probe on frozen features")
-        axis.axhline(trained, ls="--", color="grey", label="the model's own classifier, trained on all images")
-        axis.axhline(chance, ls=":", color="grey", label="chance")
-        axis.set(xlabel="labelled images per class", ylabel="accuracy (bars: standard deviation over draws)")
+        axis.axhline(trained, ls="--", color="gray", label="the model's own classifier, trained on all images")
+        axis.axhline(chance, ls=":", color="gray", label="chance")
+        axis.set(xlabel="labeled images per class", ylabel="accuracy (bars: standard deviation over draws)")
         axis.set_xscale("log")
         axis.set_xticks(shots, [str(k) for k in shots])
         axis.minorticks_off()
         axis.set_ylim(0, min(1.05, 1.3 * max(*found, trained)))
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, loc="center right")
-        axis.set_title("What k labelled images per class make of the frozen features", fontsize=11)
+        axis.set_title("Linear probe of frozen features from k labeled images per class", fontsize=11)

@@ -13,31 +13,31 @@ from .findings import Findings, curve
 
 
 def evaluate_at(context: Context, resolution: float) -> dict:
-    """Every image once at one resolution. Where none can be read, the row says so and has no score."""
+    """The row of one resolution; scores are None where no image is readable."""
     manifest = context.source.manifest
     try:
-        seen = context.predict(context.sampling_at(resolution))
+        predictions = context.predict(context.sampling_at(resolution))
     except DataError:
-        seen = nothing(len(manifest))
-    found = measures(seen) if len(seen.image_ids) else dict.fromkeys(MEASURES) | {"images": 0}
+        predictions = no_predictions(len(manifest))
+    columns = measures(predictions) if len(predictions.image_ids) else dict.fromkeys(MEASURES) | {"images": 0}
     return {
         "resolution": resolution,
-        **found,
-        **seen.metrics,
-        "left_out": seen.left_out,
-        "unreadable": seen.unreadable,
-        "groups": by_group(seen, groups(context.config, manifest)),
+        **columns,
+        **predictions.metrics,
+        "left_out": predictions.left_out,
+        "unreadable": predictions.unreadable,
+        "groups": by_group(predictions, groups(context.config, manifest)),
     }
 
 
-def nothing(count: int) -> Predictions:
-    """Predictions where all of `count` images are too large for positions or rows."""
+def no_predictions(count: int) -> Predictions:
+    """Empty predictions, with all of `count` images left out."""
     empty = np.zeros(0)
     return Predictions(empty.astype(int), empty, empty, empty.astype(int), empty, np.inf, count, 0, {})
 
 
 def sweep(context: Context) -> Findings:
-    """At which resolution should this model be used, and what does it cost?   Raises DataError where none works."""
+    """Which resolution is best for this model, and what does it cost?   Raises DataError where no image is readable."""
     rows = with_all_columns([evaluate_at(context, r) for r in context.resolutions])
     known = [row for row in rows if row["score"] is not None]
     if not known:
@@ -53,13 +53,13 @@ def sweep(context: Context) -> Findings:
 
 
 def with_all_columns(rows: list[dict]) -> list[dict]:
-    """Rows with the columns of all of them, in the order of the longest; None where one has none."""
+    """Rows with equal columns; missing values are None."""
     columns = max(rows, key=len)
     return [{name: row.get(name) for name in columns} for row in rows]
 
 
 def in_words(row: dict, total: int) -> str:
-    """How many of the images a row is about."""
+    """Number of images of a row, left out and unreadable, in words."""
     lost = [
         f"{row[name]} {words}" for name, words in (("left_out", "left out"), ("unreadable", "unreadable")) if row[name]
     ]
@@ -67,16 +67,17 @@ def in_words(row: dict, total: int) -> str:
 
 
 def check_share(row: dict, total: int, share: float) -> None:
-    """Raises DataError where a mean is over too few of the images."""
+    """Raises DataError where too many images are left out or unreadable."""
     lost = row["left_out"] + row["unreadable"]
     if lost > share * total:
         raise DataError(
             f"resolution {row['resolution']:g}: {in_words(row, total)}, more than the share "
-            f"data.max_unreadable={share:g}: choose a smaller resolution, mend the images, or raise the share"
+            f"data.max_unreadable={share:g}: choose a smaller resolution, fix the images, or raise the share"
         )
 
 
 def draw(rows: list[dict], path: Path) -> None:
+    """Draw the score against the mean number of tokens."""
     with sheet(path, 1) as (axis,):
         accuracy_curve(axis, *curve(rows), notes=[f"{row['resolution']:g}" for row in rows])
         accuracy_axis(axis, [row["mean_tokens"] for row in rows])
