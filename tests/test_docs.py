@@ -4,16 +4,19 @@ import ast
 import re
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from PIL import Image
+
+import navit_eqx as navit
+from data.sources.folder import Folder
+from navit_eqx.preprocessing import Native, Preprocessing
+from navit_eqx.tasks.config import Classify
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(p for folder in (ROOT, ROOT / "docs") for p in folder.glob("*.md"))
-OBJECTS = [
-    ROOT / "navit_eqx/resize.py",
-    *ROOT.glob("data/*.py"),
-    *ROOT.glob("navit_eqx/config*.py"),
-    *ROOT.glob("harness/config.py"),
-]
+OBJECTS = [*ROOT.glob("data/**/*.py"), *ROOT.glob("navit_eqx/**/*.py"), ROOT / "harness/config.py"]
 
 
 def names_in(path: Path) -> set[str]:
@@ -65,6 +68,40 @@ def test_predictions_are_what_the_formulas_say():
 
     text = (ROOT / "docs/scaling.md").read_text()
     assert [line for line in table() if line not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_tests_that_a_page_names_exist(page):
+    for file, name in re.findall(r"`(tests/\w+\.py):(\w+)`", page.read_text()):
+        assert name in names_in(ROOT / file), f"{page.name} names {name} of {file}"
+
+
+def test_the_code_of_the_library_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    info = navit.ModelInfo(("a", "b"), Preprocessing(Native(1.0), row_tokens=64, row_images=4))
+    config = navit.ModelConfig((8, 8), width=16, depth=1, heads=2, mlp_width=16)
+    navit.save_model("runs/digits", navit.Model(config, Classify(classes=2), info, key=jax.random.key(0)), info)
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save("photo.jpg")
+    names: dict = {}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as users have it
+        for block in blocks("library"):
+            exec(block, names)
+    assert names["p"].shape == (2, 2) and names["vectors"].shape == (2, 16) and names["why"] == ""
+    assert [len(t) for t in names["tokens"]] == [3 * 5, 2 * 20]
+
+
+def test_the_files_of_the_page_on_bands_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("bands")[0], {})
+    source = Folder().open("scenes", "train", channels=6)
+    assert len(source.manifest) == 72 and source.manifest.classes == ("field", "forest")
+    note = "no validation split: 8 of 80 images are held out, a tenth of each class"
+    assert note in source.manifest.notes and note in (ROOT / "docs/bands.md").read_text()
+
+
+def blocks(page: str) -> list[str]:
+    """The Python code of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)
 
 
 def test_a_broken_pointer_is_found():
