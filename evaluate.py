@@ -3,12 +3,12 @@
     python evaluate.py runs/digits                             accuracy, cost and time over resolutions
     python evaluate.py runs/digits --resolutions 0.8 1.0 1.2
     python evaluate.py runs/digits --studies all               every study
-    python evaluate.py runs/digits --studies aspect cascade    some of them
-    python evaluate.py runs/digits --patch-size 12             the same weights on patches of another size
+    python evaluate.py runs/digits --studies aspect cascade    some studies
+    python evaluate.py runs/digits --patch-size 12             the same weights at another patch size
     python evaluate.py runs/folder --data.root DIR
 
-Every field of the run's `data` can be set anew. Each study writes a table (CSV and JSON) and a picture into the run
-folder, or into --out: docs/evaluation.md.
+Every option of `data` can be changed. Each study writes a table (CSV and JSON) and a picture into the run folder, or
+into --out: docs/evaluation.md.
 """
 
 from harness.cli import parse
@@ -42,21 +42,23 @@ from navit_eqx.front import info_of
 
 @dataclass(frozen=True)
 class Options:
-    """What to evaluate."""
+    """Options of evaluation."""
 
     data: DataConfig
+    """Images; by default those of the run."""
     split: Literal["auto", "train", "val", "test", "all"] = "auto"
-    """Part of the images; auto: val, or all of them where they are others than those of the run."""
+    """Split of the images; auto: val for the images of the run, all for other images."""
     resolutions: tuple[float, ...] = ()
-    """Sizes at which the images are seen; empty takes the run's own list."""
+    """Resolutions, in the unit of data.resolution; empty: data.eval_resolutions of the run."""
     studies: tuple[str, ...] = ()
-    """Beside the sweep: aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity; or all."""
+    """Studies besides the sweep: aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity, or
+    all."""
     patch_size: int | None = None
-    """Side of the patches in pixels, for all studies but `patches` and `similarity`; auto: that of the model."""
+    """Side of the patches in pixels, except in the studies `patches` and `similarity`; auto: the patch of the model."""
     patch_sizes: tuple[int, ...] = ()
-    """Sizes that the studies `patches` and `similarity` compare; empty takes those of the model."""
+    """Patch sizes of the studies `patches` and `similarity`, in pixels; empty: the sizes of the model."""
     within: float = 0.5
-    """The cheapest setting within this many per cent points of the best accuracy is named at the end."""
+    """Largest loss against the best accuracy, in percentage points, for the cheapest setting printed at the end."""
     out: str = ""
     """Folder for the results; empty takes the run folder."""
 
@@ -80,7 +82,7 @@ def main() -> None:
 
 
 def evaluate(folder: Path, config: Config, options: Options) -> None:
-    """Run the studies that were asked for, and write and print what they find."""
+    """Run studies; write and print their findings."""
     names = chosen(options.studies)
     model = load_model(folder)
     shape = model.config
@@ -111,7 +113,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
 
 
 def published(names: list[str], context: Context, out: Path) -> Iterator[tuple[str, list[dict]]]:
-    """The rows of each study. One that cannot be done is named and does not end the others; the sweep must be."""
+    """Rows of each study. A study that fails is reported and the others continue; the sweep must succeed."""
     for name in names:
         try:
             yield name, publish(name, context, out).rows
@@ -122,7 +124,7 @@ def published(names: list[str], context: Context, out: Path) -> Iterator[tuple[s
 
 
 def folder_for(folder: Path, config: Config, options: Options) -> Path:
-    """The run's own folder; one of its own for other images, so that the run's results stay."""
+    """Folder of the results: the run folder, or a subfolder for other images."""
     if options.data.root == read_config(folder).data.root and options.split == "val":
         return folder
     name = f"{Path(options.data.root).resolve().name or 'images'}-{options.split}"
@@ -130,7 +132,7 @@ def folder_for(folder: Path, config: Config, options: Options) -> Path:
 
 
 def choice(rows: list[dict], points: float, metric: str) -> str:
-    """The cheapest good setting in words."""
+    """The cheapest good setting, in words."""
     row = cheapest_within(rows, points)
     if "resolution" in row:
         how = f"resolution {row['resolution']:g}"

@@ -1,4 +1,4 @@
-"""Print the top classes of image files, of any size and format, packed together.
+"""Print the top classes of image files of any size and format.
 
 python predict.py runs/caltech101 photo.jpg drawing.png
 python predict.py runs/caltech101 *.jpg --top 3 --resolution 160
@@ -22,7 +22,7 @@ import tyro
 import navit_eqx as navit
 from data.errors import DataError, DataMissing
 from data.manifest import printable
-from harness.evaluation.predictions import able_to_read
+from harness.evaluation.predictions import model_for_patch
 from navit_eqx.errors import check_in
 from navit_eqx.front import info_of
 from navit_eqx.preprocessing import at_resolution
@@ -32,18 +32,18 @@ AT_ONCE = 64  # images that are decoded and packed together
 
 @dataclass(frozen=True)
 class Options:
-    """Top classes of image files."""
+    """Options of prediction."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """Folder of a run, or of a saved model."""
+    """Folder of a run or of a saved model."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Image files."""
     top: int = 5
-    """Classes to print for each."""
+    """Number of classes to print per image."""
     resolution: float | None = None
-    """Size at which the images are read; auto: that of the run."""
+    """Resolution, in the unit of data.resolution; auto: the validation resolution of the run."""
     patch_size: int | None = None
-    """Side of the patches in pixels; auto: that of the model. Larger patches are fewer tokens."""
+    """Side of the patches in pixels; auto: the patch of the model. Larger patches give fewer tokens."""
 
     def __post_init__(self):
         check_in("", "[1, 2147483647]", top=self.top, patch_size=self.patch_size)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def chosen(model: navit.Model, options: Options) -> dict[str, Any]:
-    """Another resolution or patch size than the model's, as options of `navit.pack`."""
+    """Resolution and patch size as options of `navit.pack`."""
     how: dict[str, Any] = {}
     if options.resolution:
         preprocessing = info_of(model).preprocessing
@@ -76,7 +76,7 @@ def chosen(model: navit.Model, options: Options) -> dict[str, Any]:
 
 
 def usable(model: navit.Model, paths: tuple[str, ...], how: dict[str, Any]) -> list[str]:
-    """The files that the model can read, by their headers; the others are named.   Raises DataError where none can."""
+    """Files that the model can read, by their headers; others are reported.   Raises DataError where there are none."""
     if not paths:
         raise DataMissing("no image given: name one or more image files")
     found = []
@@ -91,10 +91,10 @@ def usable(model: navit.Model, paths: tuple[str, ...], how: dict[str, Any]) -> l
 
 
 def predict(model: navit.Model, images: list, how: dict[str, Any]) -> np.ndarray:
-    """Class probabilities, one line per image, by the function that the model was trained with."""
+    """Class probabilities, one row per image."""
     report = lambda index, why: print(f"set aside {printable(why)}", file=sys.stderr)
     batch = navit.pack(images, model, report=report, **how)
-    logits = navit.forward(able_to_read(model, how.get("patch")), batch)
+    logits = navit.forward(model_for_patch(model, how.get("patch")), batch)
     return navit.probabilities(model, navit.unpack(batch, logits))
 
 

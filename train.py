@@ -1,13 +1,13 @@
 """Train NaViT.
 
-    python train.py                                        digit strips, embedded, minutes on a laptop CPU
-    python train.py digits-square                          the same strips squeezed to squares
-    python train.py folder --data.root DIR                 any folder of images
-    python train.py caltech101 --data.root DIR --steps 100  a preset, and any field of its configuration
-    python train.py doctor caltech101 --data.root DIR      is all in order for it? nothing is written
+    python train.py                                         digit strips, embedded, minutes on a laptop CPU
+    python train.py digits-square                           the same strips squashed to squares
+    python train.py folder --data.root DIR                  any folder of images
+    python train.py caltech101 --data.root DIR --steps 100  a preset and any option
+    python train.py doctor caltech101 --data.root DIR       check data, devices and disk; nothing is written
 
-`python train.py PRESET --help` lists every field. A run leaves `runs/<name>/`: docs/run_folder.md.
-The same command continues it if it was interrupted: docs/resume.md.
+`python train.py PRESET --help` lists all options. A run writes `runs/<name>/`: docs/run_folder.md.
+The same command continues an interrupted run: docs/resume.md.
 """
 
 from harness.process import tune_allocator
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def train(config: Config, preset: str) -> None:
-    """Train a model, from its data to its folder."""
+    """Train and evaluate a model, and write its run folder."""
     mesh = data_mesh()
     enable_compilation_cache()
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
@@ -88,7 +88,7 @@ def train(config: Config, preset: str) -> None:
     notes += more
     hosts.assert_same_on_hosts(flat(encode(config)) | {"the images": images.manifest.digest})
 
-    # the run's folder, and what an interrupted run left there -------------------------------------
+    # run folder, checkpoints of an interrupted run ------------------------------------------------
     folder, _lock = acquire_run_dir(config.out, config.name or preset)
     planned = training_rows(config, images, task, folder / BLOCKS)
     plan = planned.epochs.locate(0)[1]
@@ -105,12 +105,12 @@ def train(config: Config, preset: str) -> None:
     if state is None:
         state = program.init_state(jr.key(config.seed))
         if config.start:
-            fresh = program.model(hosts.replicate_to_host(state.model))
-            warm = warm_start(fresh, config, images.manifest.classes)
+            initial = program.model(hosts.replicate_to_host(state.model))
+            warm = warm_start(initial, config, images.manifest.classes)
             state = program.state_from(jax.device_get(eqx.filter(warm, eqx.is_inexact_array)))
     rate = schedule(config.optim, config.total_steps)
 
-    # where it stands ------------------------------------------------------------------------------
+    # position -------------------------------------------------------------------------------------
     start = int(state.step)
     history = resume_at(folder, config, images.manifest, start, position, changed)
     if hosts.is_main_process():
@@ -122,7 +122,7 @@ def train(config: Config, preset: str) -> None:
     stream = Stream(training_batches(config, task, planned, **host), start)
     any_host = hosts.AnyHost(mesh)
 
-    # the loop -------------------------------------------------------------------------------------
+    # training loop --------------------------------------------------------------------------------
     with closing(stream), checkpointer, closing(progress), StopSignal() as stop:
         for n in range(start + 1, config.total_steps + 1):
             batch = progress.next(stream)
@@ -137,7 +137,7 @@ def train(config: Config, preset: str) -> None:
                 everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
                 missing = {int(index): why for index, why in everywhere.items()}
                 position = RunPosition(images.manifest.digest, missing, progress.position())
-                if not progress.in_a_row:  # a state that refuses steps must not replace one that did not
+                if not progress.in_a_row:  # do not overwrite a good checkpoint
                     checkpointer.save(n, state, position.as_json())
             if stopping:
                 exit_saved(checkpointer, n, refused=progress.in_a_row > 0)
@@ -148,19 +148,19 @@ def train(config: Config, preset: str) -> None:
                         validate(Context(model, config, val, task, ()), progress, n)
         if any_host(bool(stop)):
             exit_saved(checkpointer, config.total_steps, refused=progress.in_a_row > 0)
-        batch = None  # it may lie in memory shared with a worker, which Grain frees with its last user
+        batch = None  # may be in memory shared with a worker, which Grain frees after the last reference
 
-    # what it came to ------------------------------------------------------------------------------
+    # model, evaluation, summary -------------------------------------------------------------------
     model = program.model(jax.device_get(hosts.replicate_to_host(state.eval_params))).for_inference()
     everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
     if not hosts.is_main_process():
-        return  # and wait for the first to end, which evaluates
+        return  # the main process evaluates
     save_model(folder / "model", model, info_of(config, images))
     conclude(Context(model, config, val, task, ()), images, folder, progress, program, everywhere)
 
 
 def restored(checkpointer: Checkpointer, config: Config, program: Program) -> tuple[Any, RunPosition]:
-    """The state to go on with, of this run or of the one to branch off from; None where training begins."""
+    """State and position to continue from, of this run or of RUN@STEP in `start`; None for a new run."""
     found = checkpointer.restore(program.abstract_state)
     if found:
         return found[0], RunPosition.from_json(found[1])
@@ -168,29 +168,29 @@ def restored(checkpointer: Checkpointer, config: Config, program: Program) -> tu
 
 
 def validate(context: Context, progress: Progress, step: int) -> None:
-    """Evaluate at the resolution of the run, log and print the metric."""
+    """Evaluate at the validation resolution; log and print the metric."""
     at = context.config.data.reported_at
     score = evaluate_at(context, at)["score"]
     if score is not None:
         progress.logger.log(step, {f"val_{context.task.metric}": score})
-    print(f"step {step}: validation {context.metric} {shown(score)}", flush=True)
+    print(f"step {step}: validation {context.metric} {score_text(score)}", flush=True)
 
 
-def shown(score: float | None) -> str:
-    """A score in words."""
+def score_text(score: float | None) -> str:
+    """A score for printing."""
     return "unknown, no image can be read," if score is None else f"{score:.3f}"
 
 
 def conclude(
     context: Context, images: Source, folder: Path, progress: Progress, program: Program, unreadable: dict[str, str]
 ) -> None:
-    """Evaluate at all resolutions, and write and print the summary."""
+    """Evaluate at all resolutions; write and print the summary."""
     config, val, metric = context.config, context.source, context.task.metric
     at = config.data.reported_at
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
     entries = publish("sweep", replace(context, resolutions=resolutions), folder).rows
-    lost = undecodable(val) if any(e["unreadable"] for e in entries) else {}
-    for name, why in lost.items():
+    undecoded = undecodable(val) if any(e["unreadable"] for e in entries) else {}
+    for name, why in undecoded.items():
         print(f"set aside {name}: {why}")
     at_reported = next(e for e in entries if e["resolution"] == at)
     summary = {
@@ -204,13 +204,13 @@ def conclude(
         "set_aside": {
             "train": dict(images.manifest.set_aside)
             | {images.manifest.name(int(i)): why for i, why in unreadable.items()},
-            "val": dict(val.manifest.set_aside) | lost,
+            "val": dict(val.manifest.set_aside) | undecoded,
         },
         "sweep": [named(entry, metric) for entry in entries],
     }
     write_json(folder / "summary.json", summary)
     print(
-        f"\nvalidation {context.metric} {shown(at_reported['score'])} at resolution {at:g} "
+        f"\nvalidation {context.metric} {score_text(at_reported['score'])} at resolution {at:g} "
         f"({in_words(at_reported, len(val.manifest))}) after "
         f"{clock(summary['train_seconds'])} of training on {summary['images_seen']} images; "
         f"padding {summary['padding']:.2%}, {summary['compiles']} compiled program\nmodel and pictures: {folder}/"
@@ -218,7 +218,7 @@ def conclude(
 
 
 def command_line(arguments: list[str]) -> tuple[str, Config]:
-    """The preset's name and the configuration; without a preset, `digits`."""
+    """Name of the preset (by default `digits`) and the configuration."""
     if arguments and arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:14} {(make.__doc__ or '').splitlines()[0]}" for name, make in PRESETS.items())
         print(f"{__doc__}\npresets\n{lines}")
@@ -228,7 +228,7 @@ def command_line(arguments: list[str]) -> tuple[str, Config]:
     preset, *rest = arguments
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
+        hint = f", did you mean {near[0]}?" if near else "."
         print(f"error: no preset {preset!r}{hint} Presets: {', '.join(PRESETS)}", file=sys.stderr)
         sys.exit(2)
     make = PRESETS[preset]
@@ -236,7 +236,7 @@ def command_line(arguments: list[str]) -> tuple[str, Config]:
 
 
 def introduce(config: Config, train: Source, val: Source, folder: Path, notes: list[str], plan: Plan) -> None:
-    """What is about to happen, with every choice that the data made."""
+    """Print data, resolved options and the first plan."""
     print(f"run {folder} on {jax.device_count()} {jax.devices()[0].device_kind} device(s)")
     for source in (train, val):
         manifest = source.manifest
@@ -251,7 +251,7 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
     part = "" if planned == len(train.manifest) else f"the first {planned} images of "
     print(
         f"{part}an epoch: {len(plan.image_ids)} rows of {config.data.packing.shape[0]} tokens, "
-        f"{(plan.image_ids >= 0).sum() / len(plan.image_ids):.2f} images a row, "
+        f"{(plan.image_ids >= 0).sum() / len(plan.image_ids):.2f} images per row, "
         f"padding {plan.padding(config.data.packing.shape[0]):.3%}"
     )
     if plan.left_out:
@@ -262,31 +262,31 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
 
 
 def picture(first: Sequence[Row], config: Config, folder: Path) -> None:
-    """Draw rows of the first batch."""
+    """Draw the first rows, and the attention mask of the first."""
     pictures.draw_rows(first, config.model.patch, folder / "packed_rows.png")
     pictures.draw_mask(first[0], folder / "attention_mask.png")
 
 
 def set_aside(batch: Row, unreadable: dict[int, str], source: Source, config: Config) -> None:
-    """Name images that could not be decoded, with the reason.   Raises DataError when they are too many."""
+    """Print and record images that could not be decoded.   Raises DataError where there are too many."""
     empty = (batch.image_ids >= 0) & (batch.grids[..., 0] == 0)
     new = set(batch.image_ids[empty].tolist()) - unreadable.keys()
     for index in sorted(new):
-        unreadable[index] = why_not(partial(source.image, index)) or "could not be read for a while"
+        unreadable[index] = why_not(partial(source.image, index)) or "could not be read at first"
         print(f"set aside {source.manifest.name(index)}: {unreadable[index]}", flush=True)
     if new and len(unreadable) > config.data.max_unreadable * len(source.manifest):
         raise DataError(
             f"{len(unreadable)} of {len(source.manifest)} images cannot be decoded, more than the share "
-            f"data.max_unreadable={config.data.max_unreadable}: mend them, or raise the share"
+            f"data.max_unreadable={config.data.max_unreadable}: fix them, or raise the share"
         )
 
 
 def info_of(config: Config, images: Source) -> ModelInfo:
-    """What a user of the saved model must know beside its shape."""
-    law = config.data.resolution.at(config.data.reported_at)
+    """Classes and preprocessing for the saved model."""
+    sampling = config.data.resolution.at(config.data.reported_at)
     row_tokens, row_images = config.data.packing.shape
     preprocessing = Preprocessing(
-        size_rule(encode(law)), channels=config.model.channels, row_tokens=row_tokens, row_images=row_images
+        size_rule(encode(sampling)), channels=config.model.channels, row_tokens=row_tokens, row_images=row_images
     )
     return ModelInfo(images.manifest.classes, preprocessing, images.manifest.where)
 

@@ -23,7 +23,7 @@ from data.tasks import DataTask
 from experiments.settings import AnySetting, Setting, name, setting, with_kernel
 from harness.config import Config, DataConfig
 from harness.cost import row_cost
-from harness.evaluation.predictions import able_to_read
+from harness.evaluation.predictions import model_for_patch
 from harness.resolve import resolve
 from harness.run.loading import evaluation_rows, open_source, open_task, training_batches, training_rows
 from harness.run.warm_start import shape_from, warm_start
@@ -158,7 +158,7 @@ def accuracy_at(
 ) -> float:
     """Share of right answers.   Raises ValueError where an image was too large for positions or rows."""
     batches = map(to_device, evaluation_batches(what_evaluation_reads(config), law, patch))
-    image_ids, outputs = predict(able_to_read(model, patch), batches)
+    image_ids, outputs = predict(model_for_patch(model, patch), batches)
     if len(image_ids) < len(val.manifest):
         raise ValueError(f"only {len(image_ids)} of {len(val.manifest)} images can be evaluated at {law}")
     return float(task.scores(outputs, image_ids, val.manifest).mean())

@@ -1,9 +1,9 @@
-"""Is all in order for this run? Each part of it is tried once, before hours are spent on it.
+"""Checks before a run: each part of the run is tried once.
 
     python train.py doctor [PRESET and any options]
 
-A line for each check: `ok` with what was found, or what is wrong, where, and how to mend it. The run's folder is left
-alone. The exit code is 0, or the one with which training would end over the first line that is not ok.
+One line per check: `ok` with a summary, or what is wrong, where, and how to fix it. The run folder is not changed. The
+exit code is 0, or the exit code of training for the first check that is not ok.
 """
 
 import fcntl
@@ -52,51 +52,52 @@ from .run.program import program_of
 from .run.warm_start import resume_from, shape_from, warm_start
 
 ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")
-OPEN_FILES = (256, 64)  # of the program, and of each data worker
+OPEN_FILES = (256, 64)  # for the program, and for each data worker
 IN_FLIGHT = 5  # batches between a worker and the program
-UNIT = 2.0**-24  # of rounding, in float32
+UNIT = 2.0**-24  # rounding unit of float32
 MIB, GIB = 2**20, 2**30
 
 
 @dataclass
 class Case:
-    """A run that is asked about; each part is made when a check first needs it."""
+    """A run to check; each part is made on first use."""
 
-    given: Config
+    requested: Config
+    """The configuration of the command line, not resolved."""
     preset: str
 
     @property
     def folder(self) -> Path:
-        return Path(self.given.out) / (self.given.name or self.preset)
+        return Path(self.requested.out) / (self.requested.name or self.preset)
 
     @property
     def place(self) -> Path:
-        """The run's folder, or the nearest one above it that is there."""
+        """The run folder, or its nearest existing parent."""
         return next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
 
     @cached_property
     def sources(self) -> tuple[Source, Source]:
-        return open_sources(self.given)
+        return open_sources(self.requested)
 
     @cached_property
     def shaped(self) -> Config:
-        """With the shape of the model to start from."""
-        return shape_from(self.given)[0]
+        """The configuration with the shape of the model to start from."""
+        return shape_from(self.requested)[0]
 
     @cached_property
     def task(self) -> tuple[PreparedTask, DataTask]:
-        """Both sides of the task."""
+        """Model side and data side of the task."""
         return open_task(self.shaped, self.sources[0].manifest)
 
     @cached_property
     def config(self) -> Config:
-        """With nothing left open."""
+        """The resolved configuration."""
         prepared, task = self.task
         return resolve(replace(self.shaped, task=prepared.config), self.sources[0].manifest, task)[0]
 
     @cached_property
     def shape(self) -> ModelConfig:
-        """Of the model, with the program for attention that training would take."""
+        """Shape of the model, with the attention backend of training."""
         return shape_for(self.config, self.planned.epochs.locate(0)[1], self.folder)[0]
 
     @cached_property
@@ -106,7 +107,7 @@ class Case:
 
     @cached_property
     def batch(self) -> Batch:
-        """The first one of the run."""
+        """The first batch of the run."""
         stream = training_batches(self.config, self.task[1], self.planned)()
         try:
             return jax.tree.map(np.array, next(stream))
@@ -128,7 +129,7 @@ class Case:
 
     @cached_property
     def state(self) -> State:
-        """Before the first step."""
+        """The state before the first step."""
         return self.program.init_state(jr.key(self.config.seed))
 
 
@@ -136,7 +137,7 @@ class Case:
 
 
 def versions(case: Case) -> str:
-    """Every package that is needed is there, in a version that was allowed for."""
+    """Required packages are installed, in supported versions."""
     needed = [Requirement(line) for line in metadata.requires("navit-eqx") or []]
     needed = [need for need in needed if need.marker is None or need.marker.evaluate({"extra": "train"})]
     try:
@@ -149,7 +150,7 @@ def versions(case: Case) -> str:
 
 
 def devices(case: Case) -> str:
-    """Devices are found, an accelerator among them where the machine has one, and rows can be split over them."""
+    """JAX finds the devices, including an accelerator of the machine, and rows can be split over them."""
     try:
         found = jax.devices()
     except RuntimeError as error:
@@ -157,13 +158,13 @@ def devices(case: Case) -> str:
     idle = [path for path in ACCELERATORS if os.path.exists(path)]
     if found[0].platform == "cpu" and idle and "JAX_PLATFORMS" not in os.environ:
         raise Unavailable(f"JAX sees CPUs alone, but here is {idle[0]}: pip install -e '.[cuda]' or '.[tpu]'")
-    rows = case.given.rows
+    rows = case.requested.rows
     check(rows % len(found) == 0, f"rows={rows} must be a multiple of the {len(found)} devices: change --rows")
-    return f"{len(found)} {found[0].device_kind}, activations in {compute_dtype(case.given.model.dtype)}"
+    return f"{len(found)} {found[0].device_kind}, activations in {compute_dtype(case.requested.model.dtype)}"
 
 
 def arithmetic(case: Case) -> str:
-    """A product of matrices on each device: |C − A B| ≤ 8u |A| |B| in float32, A B in float64."""
+    """A matrix product on each device is accurate: |C − A B| ≤ 8u |A| |B| in float32, A B in float64."""
     a, b = np.random.default_rng(0).normal(size=(2, 256, 256)).astype(np.float32)
     exact, size = a.astype(np.float64) @ b.astype(np.float64), np.abs(a) @ np.abs(b)
     errors = {}
@@ -179,18 +180,18 @@ def arithmetic(case: Case) -> str:
 
 
 def cores(case: Case) -> str:
-    """No more data workers than cores."""
+    """There are as many cores as data workers."""
     quota, period = (re.findall(r"\d+|max", text(Path("/sys/fs/cgroup/cpu.max"))) + ["max", "1"])[:2]
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = mine if quota == "max" else min(mine, math.ceil(int(quota) / int(period)))
-    workers = case.given.data.workers
+    workers = case.requested.data.workers
     check(workers <= count, f"data.workers={workers} are more than the {count} cores of this process: lower them")
     return f"{count}, {workers} data workers"
 
 
 def memory(case: Case) -> str:
-    """The images that are kept fit."""
-    free, data = available_memory(), case.given.data
+    """The cache of decoded images fits into memory."""
+    free, data = available_memory(), case.requested.data
     kept = data.memory * max(1, data.workers) * GIB
     check(
         kept < free,
@@ -201,15 +202,16 @@ def memory(case: Case) -> str:
 
 
 def open_files(case: Case) -> str:
-    """The limit allows for all pipes and checkpoints."""
-    limit, need = resource.getrlimit(resource.RLIMIT_NOFILE)[0], OPEN_FILES[0] + OPEN_FILES[1] * case.given.data.workers
+    """The limit of open files is high enough for pipes and checkpoints."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    need = OPEN_FILES[0] + OPEN_FILES[1] * case.requested.data.workers
     if 0 <= limit < need:
         raise OSError(f"{limit} open files are allowed, a run may need {need}: ulimit -n 4096")
     return f"{limit} allowed"
 
 
 def folder(case: Case) -> str:
-    """A file can be made where the run's folder is or would be, locked, brought to disk, renamed and removed."""
+    """Files can be created, locked, synced, renamed and removed at the place of the run folder."""
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=case.place) as inside:
         with (Path(inside) / "draft").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -221,8 +223,8 @@ def folder(case: Case) -> str:
 
 
 def logger(case: Case) -> str:
-    """Its package is there."""
-    match case.given.logger:
+    """The package of the logger is installed."""
+    match case.requested.logger:
         case None:
             return "metrics.jsonl alone"
         case TensorBoard():
@@ -235,7 +237,7 @@ def logger(case: Case) -> str:
 
 
 def data(case: Case) -> str:
-    """The manifests are sound, enough files can be read, and the images fit into rows."""
+    """The data can be opened, enough images are readable, and the images fit into rows."""
     train, val = (source.manifest for source in case.sources)
     plan = case.planned.epochs.locate(0)[1]
     check_left_out(case.config, train, plan)
@@ -248,17 +250,17 @@ def data(case: Case) -> str:
 
 
 def first_batch(case: Case) -> str:
-    """It is read, and its images can be decoded."""
-    began, row = time.perf_counter(), case.batch.row
-    seconds, there = time.perf_counter() - began, row.image_ids >= 0
-    lost = int((there & (row.grids[..., 0] == 0)).sum())
-    if not there.any() or lost > case.config.data.max_unreadable * there.sum() + 1:
-        raise DataError(f"{lost} of the first {there.sum()} images cannot be decoded: see python -m data.check DIR")
-    return f"{there.sum()} images, {(row.segment_ids > 0).sum()} tokens in {seconds:.2f} s"
+    """The first batch can be read and decoded."""
+    start, row = time.perf_counter(), case.batch.row
+    seconds, planned = time.perf_counter() - start, row.image_ids >= 0
+    bad = int((planned & (row.grids[..., 0] == 0)).sum())
+    if not planned.any() or bad > case.config.data.max_unreadable * planned.sum() + 1:
+        raise DataError(f"{bad} of the first {planned.sum()} images cannot be decoded: see python -m data.check DIR")
+    return f"{planned.sum()} images, {(row.segment_ids > 0).sum()} tokens in {seconds:.2f} s"
 
 
 def shared_memory(case: Case) -> str:
-    """Batches on their way from data workers fit."""
+    """Shared memory is large enough for the batches of data workers."""
     workers = case.config.data.workers
     need, free = (
         workers * IN_FLIGHT * sum(x.nbytes for x in jax.tree.leaves(case.batch)),
@@ -273,7 +275,7 @@ def shared_memory(case: Case) -> str:
 
 
 def disk(case: Case) -> str:
-    """All saves fit, the one being written and one more included."""
+    """The disk has space for all checkpoints, with one being written and one spare."""
     need, free = (case.config.keep + 2) * case.state_bytes, shutil.disk_usage(case.place).free
     if need > free:
         raise OSError(
@@ -284,21 +286,21 @@ def disk(case: Case) -> str:
 
 
 def device_memory(case: Case) -> str:
-    """What the compiled step needs is there."""
-    began, plan = time.perf_counter(), case.step.memory_analysis()
-    seconds, device = time.perf_counter() - began, jax.local_devices()[0]
+    """Device memory is large enough for the compiled step."""
+    start, plan = time.perf_counter(), case.step.memory_analysis()
+    seconds, device = time.perf_counter() - start, jax.local_devices()[0]
     need = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
     limit = (device.memory_stats() or {}).get("bytes_limit") or available_memory() / jax.local_device_count()
     check(
         need < limit,
-        f"a step needs {need / GIB:.1f} GiB of each device and {limit / GIB:.1f} are there: fewer --rows, "
+        f"a step needs {need / GIB:.1f} GiB per device, available are {limit / GIB:.1f}: use fewer --rows, "
         "--optim.accumulate 2, --model.remat True, or more devices",
     )
     return f"a step needs {need / GIB:.2g} of {limit / GIB:.1f} GiB; compiled in {seconds:.0f} s"
 
 
 def start(case: Case) -> str:
-    """The saved model to start from fits."""
+    """The saved model to start from fits the configuration."""
     if not case.config.start:
         return "from scratch"
     if resume_from(case.config, case.program.abstract_state):
@@ -308,38 +310,38 @@ def start(case: Case) -> str:
 
 
 def training_step(case: Case) -> str:
-    """It learns from the first batch; then it is timed."""
+    """A training step on the first batch is finite; a second step is timed."""
     batch = case.program.device_batch(case.batch)
     case.state, metrics = case.step(case.state, batch)
     first = jax.device_get(metrics)
     if first.refused:
         raise FloatingPointError(f"refused: loss {first.loss_sum}, gradient norm {first.grad_norm}; lower --optim.lr")
-    began = time.perf_counter()
+    start = time.perf_counter()
     case.state, _ = jax.block_until_ready(case.step(case.state, batch))
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     return (
-        f"loss {first.loss_sum / first.count:.3f}, {seconds:.3f} s, {first.tokens / seconds / 1e3:.1f}k tokens/s without "
-        f"reading; {case.config.total_steps} steps are {case.config.total_steps * seconds / 3600:.2g} hours"
+        f"loss {first.loss_sum / first.count:.3f}, {seconds:.3f} s, {first.tokens / seconds / 1e3:.1f}k tokens/s "
+        f"without reading; {case.config.total_steps} steps are {case.config.total_steps * seconds / 3600:.2g} hours"
     )
 
 
 def save_and_restore(case: Case) -> str:
-    """A state comes back to the bit; `Saver` compares digests of files and leaves."""
-    said: list[str] = []
-    began = time.perf_counter()
+    """A checkpoint restores bit by bit; `Checkpointer` compares digests of files and leaves."""
+    problems: list[str] = []
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=case.place) as inside:
-        with Checkpointer(inside, 1, said.append) as saver:
-            saver.save(1, case.state, {})
-        if said or Checkpointer(inside, 1, said.append).restore(case.program.abstract_state) is None:
-            raise OSError(f"{case.place}: {'; '.join(said)}")
-    return f"{case.state_bytes / MIB:.1f} MiB came back to the bit in {time.perf_counter() - began:.1f} s"
+        with Checkpointer(inside, 1, problems.append) as checkpointer:
+            checkpointer.save(1, case.state, {})
+        if problems or Checkpointer(inside, 1, problems.append).restore(case.program.abstract_state) is None:
+            raise OSError(f"{case.place}: {'; '.join(problems)}")
+    return f"{case.state_bytes / MIB:.1f} MiB restored bit by bit in {time.perf_counter() - start:.1f} s"
 
 
 # all of it --------------------------------------------------------------------------------------------
 
 
 def text(path: Path) -> str:
-    """Of a file of the kernel; empty where there is none."""
+    """Text of a kernel file; empty where there is none."""
     try:
         return path.read_text()
     except OSError:
@@ -347,7 +349,7 @@ def text(path: Path) -> str:
 
 
 def available_memory() -> float:
-    """Bytes that this process may still take, of the machine and of its control group; infinite where unknown."""
+    """Bytes that this process can still allocate, on the machine and in its control group; infinite where unknown."""
 
     def number(path: str, key: str = "") -> float:
         found = re.search(rf"^{key}\s*(\d+)", text(Path(path)), re.MULTILINE)
@@ -359,7 +361,7 @@ def available_memory() -> float:
     return min((n for n in free if not math.isnan(n)), default=math.inf)
 
 
-# By name: the check, and those without which it cannot be tried.
+# By name: the check, and the checks that it depends on.
 CHECKS: dict[str, tuple[Callable[[Case], str], tuple[str, ...]]] = {
     "versions": (versions, ()),
     "devices": (devices, ()),
@@ -381,8 +383,8 @@ CHECKS: dict[str, tuple[Callable[[Case], str], tuple[str, ...]]] = {
 
 
 def examine(case: Case, say: Callable[[str], None] = print) -> int:
-    """Say a line for each check; the exit code."""
-    codes: dict[str, int] = {}  # of what is not ok; 0 where it could not be tried
+    """Run all checks with one line for each; the exit code."""
+    codes: dict[str, int] = {}  # exit codes of checks that are not ok; 0 where a check could not be tried
     for name, (try_it, needs) in CHECKS.items():
         missing = next((need for need in needs if need in codes), None)
         if missing:
@@ -391,7 +393,7 @@ def examine(case: Case, say: Callable[[str], None] = print) -> int:
             continue
         try:
             say(f"{name:17} ok: {try_it(case)}")
-        except Exception as error:  # of any kind: this program exists to report them
+        except Exception as error:  # errors of any kind are reported
             if os.environ.get("NAVIT_DEBUG"):
                 raise
             codes[name] = code_of(error)

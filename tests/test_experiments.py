@@ -22,7 +22,7 @@ from experiments.kept import digest, kept, others, seeded
 from experiments.settings import Setting, name, with_kernel
 from experiments.table2_packing.run import TABLE2, packed
 from experiments.trial import evaluation_batches, source, training_flops, trial, what_evaluation_reads
-from harness.evaluation.predictions import able_to_read
+from harness.evaluation.predictions import model_for_patch
 from navit_eqx.images import unpack
 from navit_eqx.inference import forward
 from navit_eqx.rows import to_device
@@ -112,7 +112,7 @@ def test_a_kernel_is_resized_in_the_named_way():
     batch = to_device(evaluation_batches(what_evaluation_reads(TINY), Native(0.6, 0.6), patch)[0])
     logits = {}
     for kernel in ("model", *RESIZES):
-        resized = able_to_read(model, patch) if kernel == "model" else with_kernel(model, patch, kernel)
+        resized = model_for_patch(model, patch) if kernel == "model" else with_kernel(model, patch, kernel)
         logits[kernel] = unpack(batch, forward(resized, batch))
     assert len(val.manifest) == 12
     np.testing.assert_allclose(logits["pi"], logits["model"], atol=1e-4)

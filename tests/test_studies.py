@@ -120,7 +120,7 @@ def test_differences_are_between_the_same_images():
     row = compare(("a", "b"), part, whole)
     assert (row["gain"], row["images"], row["b_accuracy"]) == (0.0, 2, 1.0)
     assert [each.image_ids.tolist() for each in on_common_images([part, whole])] == [[1, 2], [1, 2]]
-    with pytest.raises(ConfigError, match="no image can be seen"):
+    with pytest.raises(ConfigError, match="no image can be read"):
         on_common_images([part, whole.only(whole.image_ids == 0)])
 
 
@@ -231,7 +231,7 @@ def test_a_study_leaves_a_table_and_a_picture(name, tmp_path, capsys):
     """And every column is explained in the documentation."""
     findings = studies.publish(name, context(), tmp_path)
     said = capsys.readouterr().out
-    assert findings.title in said and findings.says in said
+    assert findings.title in said and findings.summary in said
     with (tmp_path / f"{name}.csv").open() as file:
         lines = list(csv.DictReader(file))
     written = json.loads((tmp_path / f"{name}.json").read_text())

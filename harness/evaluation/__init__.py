@@ -1,7 +1,7 @@
 """Evaluation of a trained model.
 
-predictions.py  outputs and scores for every image of a set, each made once
-tables.py       tables to read, and CSV files
-pictures.py     packed rows, attention masks, accuracy against tokens
-studies/        questions about a trained model
+predictions.py  outputs, scores and cost for every image
+studies/        studies of a trained model
+tables.py       printed tables, CSV files
+pictures.py     pictures of packed rows, attention masks, accuracy
 """

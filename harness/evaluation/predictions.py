@@ -1,4 +1,4 @@
-"""Predictions of a model for every image of a set, at one resolution, and what studies need of them."""
+"""Predictions of a model for every image at one resolution, and statistics of them for studies."""
 
 import time
 from collections.abc import Sequence
@@ -28,33 +28,34 @@ from ..config import Config
 from ..cost import image_cost
 from ..run.loading import evaluation_rows
 
-REPEATS = 5  # timed runs of one batch
+REPEATS = 5  # timed repetitions of one batch
 MEASURES = ("mean_tokens", "mean_gflops", "images_per_second", "score", "score_se", "images")
 BANDS = (("tall", 0.0, 0.8), ("square", 0.8, 1.25), ("wide", 1.25, np.inf))  # of width / height
 
 
 class Predictions(NamedTuple):
-    """One entry per image that could be read, in the order of the manifest."""
+    """One entry per readable image, in the order of the manifest."""
 
     image_ids: Int[np.ndarray, " N"]
     scores: Float[np.ndarray, " N"]
-    """Of the task, the more the better; NaN where the outputs are features."""
+    """Scores of the task, higher is better; NaN where the outputs are features."""
     outputs: Float[np.ndarray, "N *n"]
     """Logits, or features."""
     tokens: Int[np.ndarray, " N"]
     flops: Float[np.ndarray, " N"]
-    """Forward, of the image alone: no padding, no pairs of tokens of different images."""
+    """Forward FLOPs of the image alone: no padding, no attention across images."""
     seconds: float
-    """Per image; see `seconds_per_image`."""
+    """Time per image: see `seconds_per_image`."""
     left_out: int
-    """Images too large for positions or rows."""
+    """Number of images too large for positions or rows."""
     unreadable: int
+    """Number of images that could not be decoded."""
     metrics: dict[str, float]
-    """Other measures of the task, over all images."""
+    """Further metrics of the task, over all images."""
 
     @property
     def correct(self) -> Bool[np.ndarray, " N"]:
-        """Whether an answer is right, where scores are 0 or 1."""
+        """Whether a prediction is correct, where scores are 0 or 1."""
         return self.scores > 0.5
 
     def only(self, chosen: Bool[np.ndarray, " N"]) -> "Predictions":
@@ -72,56 +73,56 @@ def evaluate(
     output: Output = forward,
     patch: Patch | None = None,
 ) -> Predictions:
-    """Every image once, in patches of the model's own size or of another."""
-    model = able_to_read(model, patch)
+    """Predictions for every image, at the patch size of the model or at `patch`."""
+    model = model_for_patch(model, patch)
     batches, plan = evaluation_rows(config, source, resolution, dropping, patch)
     first = to_device(next(batches))
     image_ids, outputs, *_ = predict(model, chain([first], map(to_device, batches)), output)
     order = np.argsort(image_ids)
     image_ids, outputs = image_ids[order], outputs[order]
     tokens = kept_of(plan, len(source.manifest))[image_ids]
-    judged = output is forward
+    has_scores = output is forward
     return Predictions(
         image_ids,
-        task.scores(outputs, image_ids, source.manifest) if judged else np.full(len(image_ids), np.nan),
+        task.scores(outputs, image_ids, source.manifest) if has_scores else np.full(len(image_ids), np.nan),
         outputs,
         tokens,
         forward_flops(tokens, replace(config.model, patch=patch or config.model.patch, flexi=None), config),
         seconds_per_image(model, first, output),
         len(plan.left_out),
         int((plan.image_ids >= 0).sum()) - len(image_ids),
-        task.metrics(outputs, image_ids, source.manifest) if judged else {},
+        task.metrics(outputs, image_ids, source.manifest) if has_scores else {},
     )
 
 
-def able_to_read(model: Model, patch: Patch | None) -> Model:
-    """The model for patches of a size; its parameters are the same.   Raises ConfigError on a patch it cannot read."""
+def model_for_patch(model: Model, patch: Patch | None) -> Model:
+    """The same model at another patch size.   Raises ConfigError where it cannot read that size."""
     config = model.config
     if patch is None or patch in config.patches:
         return model
-    check(patch[0] == patch[1], f"patches of {patch} are no squares: this model reads {config.patches} and squares")
+    check(patch[0] == patch[1], f"patches of {patch} are not square: this model reads {config.patches} and squares")
     flexi = Flexi((*(config.flexi.sizes if config.flexi else ()), patch[0]), config.interpolation)
     return reconfigured(model, replace(config, flexi=flexi))
 
 
 def kept_of(plan: Plan, count: int) -> Int[np.ndarray, " N"]:
-    """Tokens that stay of each of `count` images; 0 where the plan left it out."""
+    """Tokens kept of each of `count` images; 0 for images left out of the plan."""
     kept, used = np.zeros(count, np.int32), plan.image_ids >= 0
     kept[plan.image_ids[used]] = plan.kept[used]
     return kept
 
 
 def forward_flops(tokens: Int[np.ndarray, " N"], shape: ModelConfig, config: Config) -> Float[np.ndarray, " N"]:
-    """Of each image by itself: the cost is quadratic, so the cost at the mean number of tokens is too low."""
+    """Forward FLOPs of each image; the cost is quadratic in tokens, so the cost at the mean is too low."""
     lengths, place = np.unique(tokens, return_inverse=True)
     return np.array([image_cost(shape, config.task.classes or 0, int(n)) for n in lengths], float)[place]
 
 
 def seconds_per_image(model: Model, batch: Row, output: Output = forward) -> float:
-    """Time of the compiled model for one batch that already lies on the device, over its images.
+    """Time of the compiled model for one batch on the device, divided by its images.
 
-    Nothing else is in it: no reading, no resizing, no transfer, no compilation. Padding is in it. The fastest run
-    counts: what disturbs a run can only slow it down.
+    The time includes padding, but not reading, resizing, transfer and compilation. The fastest repetition counts,
+    since disturbances only slow it down.
     """
 
     def once() -> float:
@@ -134,27 +135,27 @@ def seconds_per_image(model: Model, batch: Row, output: Output = forward) -> flo
 
 
 def on_common_images(predictions: Sequence[Predictions]) -> list[Predictions]:
-    """Each without the images that another could not read: differences are then the model's, not the images'.
+    """Predictions restricted to the images that all of them have, so that they can be compared.
 
-    Raises ConfigError where no image is left.
+    Raises ConfigError where they have no image in common.
     """
     common = predictions[0].image_ids
     for other in predictions[1:]:
         common = np.intersect1d(common, other.image_ids)
-    check(len(common) > 0, "no image can be read in all these ways: leave out the largest --resolutions")
+    check(len(common) > 0, "no image can be read at all these settings: leave out the largest --resolutions")
     return [each.only(np.isin(each.image_ids, common)) for each in predictions]
 
 
 def halves(predictions: Predictions) -> tuple[Predictions, Predictions]:
-    """A fixed random half to choose on, and the other to report on.   Raises ConfigError below two images."""
+    """Two fixed random halves, for selection and for reporting.   Raises ConfigError for fewer than two images."""
     count = len(predictions.image_ids)
-    check(count >= 2, f"{count} image cannot be halved into images to choose on and images to report on")
+    check(count >= 2, f"{count} image cannot be halved for selection and reporting: use more images")
     first = np.random.default_rng(0).permutation(count) < count // 2
     return predictions.only(first), predictions.only(~first)
 
 
 def measures(predictions: Predictions) -> dict:
-    """The columns that every table has. `score` is printed under the name of the task's metric."""
+    """Columns of every table. `score` is printed under the name of the metric."""
     scores = predictions.scores
     return {
         "mean_tokens": float(predictions.tokens.mean()),
@@ -168,7 +169,7 @@ def measures(predictions: Predictions) -> dict:
 
 @dataclass(frozen=True)
 class Context:
-    """What a study may use: a trained model, the images to judge it by, and its predictions, each made once."""
+    """Input of a study: a trained model, images, task, resolutions, and cached predictions."""
 
     model: Model
     config: Config
@@ -176,33 +177,33 @@ class Context:
     task: DataTask
     resolutions: tuple[float, ...]
     patch: Patch | None = None
-    """None is the model's own."""
+    """Patch size; None: that of the model."""
     cache: dict = field(default_factory=dict, repr=False)
 
     @property
     def metric(self) -> str:
-        """The name of the mean score, in words."""
+        """Name of the mean score, in words."""
         return self.task.metric.replace("_", " ")
 
     def sampling_at(self, resolution: float) -> Resolution:
-        """The run's sampling of resolutions at one resolution."""
+        """The sampling of resolutions of the run, fixed at one resolution."""
         return self.config.data.resolution.at(resolution)
 
     def predict(
         self, resolution: Resolution, dropping: Dropping = NOTHING, output: Output = forward, patch: Patch | None = None
     ) -> Predictions:
-        """In patches of `patch`; None takes that of this context."""
+        """Cached predictions; `patch` None: the patch size of this context."""
         key = (resolution, dropping, output, patch or self.patch or self.config.model.patch)
         if key not in self.cache:
             self.cache[key] = evaluate(self.model, self.config, self.source, self.task, *key)
         return self.cache[key]
 
     def predictions(self) -> list[Predictions]:
-        """At each resolution, on the images that can be read at all of them."""
+        """Predictions at each resolution, on the images that are readable at all resolutions."""
         return on_common_images([self.predict(self.sampling_at(r)) for r in self.resolutions])
 
     def truth(self, predictions: Predictions) -> Bool[np.ndarray, "N Y"]:
-        """True at the classes of each image.   Raises ConfigError where the task has none."""
+        """True at the classes of each image.   Raises ConfigError where the task has no classes."""
         truth: Any = getattr(self.task, "truth", None)
         if truth is None:
             raise ConfigError(f"this study needs classes, and the task {type(self.task).__name__} has none")
@@ -210,13 +211,13 @@ class Context:
 
 
 def labels_of(manifest: Manifest) -> Int[np.ndarray, " N"]:
-    """One label for each image.   Raises ConfigError where the images have sets of them."""
-    check(manifest.labels.ndim == 1, f"this study needs one class for each image; {manifest.where} has sets of them")
+    """One label per image.   Raises ConfigError for label sets."""
+    check(manifest.labels.ndim == 1, f"this study needs one class per image; {manifest.where} has label sets")
     return manifest.labels
 
 
 def groups(config: Config, manifest: Manifest) -> dict[str, np.ndarray]:
-    """Masks over the images by which accuracy is worth splitting."""
+    """Groups of images, as masks, for which accuracy is reported separately."""
     sizes = manifest.sizes.astype(float)
     if isinstance(config.data.source, Digits):
         count = (sizes.max(-1) / sizes.min(-1)).round().astype(int)
@@ -226,6 +227,6 @@ def groups(config: Config, manifest: Manifest) -> dict[str, np.ndarray]:
 
 
 def by_group(predictions: Predictions, masks: dict[str, np.ndarray]) -> dict[str, float | None]:
-    """The mean score within each group; None where it is empty."""
+    """Mean score of each group; None for empty groups."""
     inside = {name: predictions.scores[mask[predictions.image_ids]] for name, mask in masks.items()}
     return {name: float(scores.mean()) if len(scores) else None for name, scores in inside.items()}

@@ -1,4 +1,4 @@
-"""Tables to read, and CSV files."""
+"""Printed tables and CSV files."""
 
 import csv
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def flat(row: dict) -> dict:
-    """The row with the columns of inner dicts among its own."""
+    """The row with inner dicts flattened."""
     return {
         k: v for key, value in row.items() for k, v in (value.items() if isinstance(value, dict) else [(key, value)])
     }
 
 
 def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    """One column per key, numbers to six digits, an empty cell for None."""
+    """Write rows as CSV: one column per key, six significant digits, empty cells for None."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, flat(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -22,7 +22,7 @@ def write_csv(path: Path, rows: Sequence[dict]) -> None:
 
 
 def table(rows: Sequence[dict]) -> str:
-    """Rows and columns to read; columns that are the same in all of several rows stand below, once."""
+    """A text table of the rows; columns with equal values in all rows are printed once, below it."""
     cells = [{k: _cell(v) for k, v in flat(row).items()} for row in rows]
     same = {k: v for k, v in cells[0].items() if len(rows) > 1 and all(row[k] == v for row in cells)}
     names = [k for k in cells[0] if k not in same]
@@ -34,7 +34,7 @@ def table(rows: Sequence[dict]) -> str:
 
 
 def _headings(names: Sequence[str]) -> list[list[str]]:
-    """The words of each name below one another, ending on the same line: narrow columns."""
+    """Column names with one word per line, aligned at the bottom, for narrow columns."""
     words = [name.replace("_", " ").split() for name in names]
     depth = max(map(len, words))
     return [list(line) for line in zip(*([""] * (depth - len(w)) + w for w in words))]

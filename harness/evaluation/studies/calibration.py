@@ -1,4 +1,4 @@
-"""Confidence against accuracy at each token budget.   [NaViT, app. E, table 4]"""
+"""Confidence against accuracy at each resolution.   [NaViT, app. E, table 4]"""
 
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,8 @@ from ..predictions import Context, Predictions, halves
 from .findings import Findings
 
 
-class Sureness(NamedTuple):
-    """How sure the model is of its answer for each image, and whether the answer is right."""
+class Confidences(NamedTuple):
+    """Confidence of the prediction for each image, and whether it is correct."""
 
     confidence: Float[np.ndarray, " N"]
     correct: Bool[np.ndarray, " N"]
@@ -35,19 +35,19 @@ LINKS: dict[str, Link] = {"softmax": softmax, "sigmoid": sigmoid}
 
 
 def link(context: Context) -> Link:
-    """Logits to probabilities, as the loss of the run reads them.   Raises ConfigError where the task has no classes."""
+    """The function from logits to probabilities of the task.   Raises ConfigError where the task has none."""
     name = getattr(context.config.task, "link", "")
-    check(name in LINKS, f"this study needs probabilities of classes, and {context.config.task} gives none")
+    check(name in LINKS, f"this study needs class probabilities, and {context.config.task} has none")
     return LINKS[name]
 
 
-def sureness(predictions: Predictions, probabilities: Link, temperature: float = 1.0) -> Sureness:
-    """Of the top class. A temperature changes how sure, never which class."""
-    return Sureness(probabilities(predictions.outputs.astype(float) / temperature).max(-1), predictions.correct)
+def confidences(predictions: Predictions, probabilities: Link, temperature: float = 1.0) -> Confidences:
+    """Confidence of the top class; a temperature changes the confidence, not the class."""
+    return Confidences(probabilities(predictions.outputs.astype(float) / temperature).max(-1), predictions.correct)
 
 
 def calibration(context: Context) -> Findings:
-    """Can the confidence be believed, and does that depend on how many tokens an image gets?"""
+    """How far is confidence from accuracy, and does it depend on the number of tokens?"""
     probabilities = link(context)
     found = [calibrate(context, *halves(each), probabilities) for each in context.predictions()]
     rows = [{"resolution": r, **row} for r, (row, _) in zip(context.resolutions, found)]
@@ -66,10 +66,10 @@ def calibration(context: Context) -> Findings:
 
 def calibrate(
     context: Context, fit: Predictions, test: Predictions, probabilities: Link
-) -> tuple[dict, tuple[Sureness, Sureness]]:
-    """The columns of one resolution, and how sure the model is before and after the temperature."""
+) -> tuple[dict, tuple[Confidences, Confidences]]:
+    """The columns of one resolution, and confidences before and after temperature scaling."""
     temperature = fit_temperature(fit.outputs, context.truth(fit), probabilities)
-    before, after = sureness(test, probabilities), sureness(test, probabilities, temperature)
+    before, after = confidences(test, probabilities), confidences(test, probabilities, temperature)
     columns = {
         "mean_tokens": float(test.tokens.mean()),
         "score": float(before.correct.mean()),
@@ -83,18 +83,18 @@ def calibrate(
     return columns, (before, after)
 
 
-def draw(rows: list[dict], pairs: list[tuple[Sureness, Sureness]], path: Path) -> None:
-    """ECE against tokens; and the reliability diagram of the resolution where it is largest before."""
+def draw(rows: list[dict], pairs: list[tuple[Confidences, Confidences]], path: Path) -> None:
+    """Plot ECE against tokens, and the reliability diagram of the resolution with the largest ECE."""
     worst = int(np.argmax([row["ece"] for row in rows]))
     with sheet(path, 2) as (left, right):
         tokens = [row["mean_tokens"] for row in rows]
         left.plot(tokens, [row["ece"] for row in rows], "o-", label="as trained")
         left.plot(tokens, [row["ece_scaled"] for row in rows], "s-", label="after a temperature")
-        left.plot(tokens, [row["ece_perfect"] for row in rows], ":", color="grey", label="perfect model, by chance")
+        left.plot(tokens, [row["ece_perfect"] for row in rows], ":", color="gray", label="perfect model, by chance")
         accuracy_axis(left, tokens)
         left.set(ylabel="expected calibration error", title="How far confidence is from accuracy")
         left.legend(frameon=False)
-        right.plot([0, 1], [0, 1], "--", color="grey", label="perfect")
+        right.plot([0, 1], [0, 1], "--", color="gray", label="perfect")
         for each, label, marker in zip(pairs[worst], ("as trained", "after a temperature"), "os"):
             count, confidence, accuracy = reliability(*each)
             used = count > 0
@@ -103,7 +103,7 @@ def draw(rows: list[dict], pairs: list[tuple[Sureness, Sureness]], path: Path) -
         right.set(xlabel="confidence (mean of a bin)", ylabel="accuracy (of the same images)")
         right.set_title(
             f"Resolution {rows[worst]['resolution']:g}, where the error is largest\n"
-            "(below the line: too sure; area: images in the bin)",
+            "(below the line: overconfident; area: images in the bin)",
             fontsize=11,
         )
         right.grid(alpha=0.3)

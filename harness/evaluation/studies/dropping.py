@@ -1,4 +1,4 @@
-"""Fewer tokens by a smaller image against fewer tokens by dropping.   [NaViT, app. C, fig. 17b]"""
+"""Fewer tokens: smaller images or dropped tokens.   [NaViT, app. C, fig. 17b]"""
 
 from functools import partial
 
@@ -13,11 +13,11 @@ SIDES = {
     "drop": "the large image, tokens dropped",
     "whole": "the large image, all tokens",
 }
-TITLE = "Two ways to spend fewer tokens on an image"
+TITLE = "Two ways to use fewer tokens per image"
 
 
 def dropping(context: Context) -> Findings:
-    """With fewer tokens to spend, should the image be smaller, or should tokens of the large one be dropped?"""
+    """For fewer tokens, is it better to shrink the image or to drop tokens of the large one?"""
     top = context.config.data.reported_at
     whole = context.predict(context.sampling_at(top))
     smaller = [
@@ -41,7 +41,7 @@ def dropping(context: Context) -> Findings:
 
 
 def compare_at(context: Context, resolution: float, top: float) -> dict:
-    """Every image loses the same share of its tokens, so that the mean number is that of the smaller images."""
+    """One row of the table; the drop rate gives the mean tokens of the smaller images."""
     small, whole = context.predict(context.sampling_at(resolution)), context.predict(context.sampling_at(top))
     rate = 1 - float(small.tokens.mean() / whole.tokens.mean())
     dropped = context.predict(context.sampling_at(top), Constant(rate))

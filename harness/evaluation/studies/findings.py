@@ -1,4 +1,4 @@
-"""What a study returns, and what several studies share."""
+"""Result of a study, and functions shared by studies."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,26 +11,28 @@ from ..predictions import Predictions, measures, on_common_images
 
 
 class Findings(NamedTuple):
-    """A table, a sentence and a picture."""
+    """A table, a summary and a picture."""
 
     title: str
     rows: list[dict]
-    """One dict of columns a row; a dict inside holds further columns."""
-    says: str
+    """One dict of columns per row; inner dicts are further columns."""
+    summary: str
+    """The main result in one sentence."""
     picture: str
-    """File name."""
+    """File name of the picture."""
     draw: Callable[[Path], None]
 
 
 def cheapest_within(rows: Sequence[dict], points: float) -> dict:
-    """The row with the fewest FLOPs among those at most `points` per cent points below the best accuracy."""
+    """The row with the fewest FLOPs within `points` percentage points of the best accuracy."""
     known = [row for row in rows if row["score"] is not None]
     enough = max(row["score"] for row in known) - points / 100 - 1e-12
     return min((row for row in known if row["score"] >= enough), key=lambda row: row["mean_gflops"])
 
 
 def compare(names: Iterable[str], one: Predictions, other: Predictions) -> dict:
-    """Predictions for the same images in two ways, side by side, and the gain of the first with its paired standard error."""
+    """Columns of two settings side by side, on common images, with the gain of the first and its paired standard
+    error."""
     one, other = on_common_images([one, other])
     sides = {name: measures(each) for name, each in zip(names, (one, other))}
     columns = ("mean_tokens", "mean_gflops", "images_per_second", "score", "score_se")
@@ -44,14 +46,13 @@ def compare(names: Iterable[str], one: Predictions, other: Predictions) -> dict:
 
 
 def largest(rows: Sequence[dict]) -> tuple[dict, str]:
-    """Of comparisons the row in which the sides differ most, and in words what the first gains there."""
+    """The comparison with the largest difference, and the gain of the first side in words."""
     most = max(rows, key=lambda row: abs(row["gain"]))
     return most, f"{100 * most['gain']:+.1f} points (standard error {100 * most['gain_se']:.1f})"
 
 
 def draw_sides(rows: Sequence[dict], labels: dict[str, str], title: str, path: Path, **others: dict) -> None:
-    """Accuracy of both sides over their tokens, resolutions at the first; `labels` by their names, and those of single
-    points beside them."""
+    """Plot accuracy against tokens for both sides of a comparison, and for single points in `others`."""
     first, second, *_ = labels
     with sheet(path, 1) as (axis,):
         note = lambda row: f"{row['resolution']:g}"
@@ -65,7 +66,7 @@ def draw_sides(rows: Sequence[dict], labels: dict[str, str], title: str, path: P
 
 
 def curve(rows: Sequence[dict], name: str = "") -> tuple[list[float], list[float], list[float]]:
-    """Tokens, accuracy and its standard error along the rows, of one side of a comparison where it has a name."""
+    """Tokens, accuracy and standard error of the rows, for the side `name` of a comparison if there is one."""
     start = f"{name}_" if name else ""
     tokens, accuracy, error = ([row[start + c] for row in rows] for c in ("mean_tokens", "score", "score_se"))
     return tokens, accuracy, error

@@ -1,4 +1,4 @@
-"""One checkpoint at every resolution and patch size: which of the two should shrink?   [FlexiViT, figs. 2, 3 and 6]"""
+"""One model at every resolution and patch size: smaller images or coarser patches?   [FlexiViT, figs. 2, 3 and 6]"""
 
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,23 @@ from .findings import Findings
 
 
 def patches(context: Context) -> Findings:
-    """With fewer tokens to spend: a smaller image, or coarser patches?"""
+    """For fewer tokens, is it better to use smaller images or coarser patches?"""
     sizes = sizes_of(context)
     places = [(size, r) for size in sizes for r in context.resolutions]
     predictions = on_common_images([context.predict(context.sampling_at(r), patch=size) for size, r in places])
-    measured = [measures(seen) for seen in predictions]
+    measured = [measures(each) for each in predictions]
     front = pareto_front(*(np.array([row[c] for row in measured]) for c in ("mean_gflops", "score"))).tolist()
-    similar = {size: likeness(context, size) for size in sizes}
+    similar = {size: feature_cka(context, size) for size in sizes}
     together = ensembles(context, predictions, len(context.resolutions), link(context))
     rows = [
-        {"patch_size": shown(size), "resolution": r, **row, "on_front": k in front, "cka": similar[size], **several}
+        {
+            "patch_size": patch_text(size),
+            "resolution": r,
+            **row,
+            "on_front": k in front,
+            "cka": similar[size],
+            **several,
+        }
         for k, ((size, r), row, several) in enumerate(zip(places, measured, together))
     ]
     best = max(rows, key=lambda row: row["score"])
@@ -36,52 +43,53 @@ def patches(context: Context) -> Findings:
         rows,
         f"best: accuracy {best['score']:.3f} at resolution {best['resolution']:g} in patches of "
         f"{best['patch_size']}; on the front of accuracy and cost lie patches of "
-        f"{', '.join(str(shown(size)) for size in sizes if any(places[k][0] == size for k in front))}; the mean over "
-        f"several sizes is at best {100 * ensemble_gain(rows):+.1f} points from one setting at no more cost",
+        f"{', '.join(str(patch_text(size)) for size in sizes if any(places[k][0] == size for k in front))}; "
+        f"the mean over several sizes is at best {100 * ensemble_gain(rows):+.1f} points from one setting at no higher "
+        "cost",
         "patches.png",
         partial(draw, rows),
     )
 
 
 def sizes_of(context: Context) -> tuple[Patch, ...]:
-    """Those the model was made for; of a model with one size, that and one half as large again."""
+    """The patch sizes of the model; for a model with one size, that size and 1.5 times that size."""
     own, flexi = context.config.model.patch, context.config.model.flexi
     if flexi and flexi.sizes:
         return tuple(square(side) for side in sorted(flexi.sizes))
     return own, square(own[0] + max(1, own[0] // 2))
 
 
-def shown(patch: Patch) -> int | str:
-    """A patch in tables: its side, or both."""
+def patch_text(patch: Patch) -> int | str:
+    """A patch size in tables: one side, or both."""
     return patch[0] if patch[0] == patch[1] else " x ".join(map(str, patch))
 
 
-def likeness(context: Context, size: Patch) -> float:
-    """Linear CKA of the features at this patch size with those at the model's own, at the largest resolution."""
-    law, own = context.sampling_at(context.resolutions[-1]), context.config.model.patch
-    predictions = on_common_images([context.predict(law, output=pooled, patch=p) for p in (size, own)])
-    return linear_cka(*(seen.outputs.astype(float) for seen in predictions))
+def feature_cka(context: Context, size: Patch) -> float:
+    """Linear CKA of the features at this patch size and at that of the model, at the largest resolution."""
+    sampling, own = context.sampling_at(context.resolutions[-1]), context.config.model.patch
+    predictions = on_common_images([context.predict(sampling, output=pooled, patch=p) for p in (size, own)])
+    return linear_cka(*(each.outputs.astype(float) for each in predictions))
 
 
 def ensembles(context: Context, predictions: list[Predictions], resolutions: int, probabilities: Link) -> list[dict]:
-    """For each setting: the mean of the probabilities in its patches and in all coarser ones, at its resolution, for the
-    sum of their costs.   [FlexiViT: almost never better than one setting at that cost]
+    """Ensembles over patch sizes: for each setting, the mean probabilities of its patch size and all coarser ones, at
+    its resolution, for the sum of their costs.   [FlexiViT: almost never better than one setting at that cost]
 
-    Settings run from fine to coarse patches, within a size over the resolutions.
+    Settings are ordered from fine to coarse patches, and by resolution within a patch size.
     """
-    said = [probabilities(seen.outputs.astype(float)) for seen in predictions]
+    each = [probabilities(one.outputs.astype(float)) for one in predictions]
     found = []
-    for k, seen in enumerate(predictions):
+    for k, first in enumerate(predictions):
         together = range(k, len(predictions), resolutions)
-        means = np.mean([said[i] for i in together], axis=0)
-        right = context.task.scores(means, seen.image_ids, context.source.manifest)
+        means = np.mean([each[i] for i in together], axis=0)
+        right = context.task.scores(means, first.image_ids, context.source.manifest)
         cost = sum(predictions[i].flops.mean() for i in together) / 1e9
         found.append({"ensemble": float(right.mean()), "ensemble_gflops": float(cost)})
     return found
 
 
 def ensemble_gain(rows: list[dict]) -> float:
-    """The most that an ensemble of two or more sizes gains over the best single setting that costs no more."""
+    """Largest gain of an ensemble of two or more sizes over the best single setting at no higher cost."""
     gains = [
         row["ensemble"] - max(one["score"] for one in rows if one["mean_gflops"] <= row["ensemble_gflops"])
         for row in rows
@@ -91,7 +99,7 @@ def ensemble_gain(rows: list[dict]) -> float:
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """Accuracy as a map over both knobs, and against cost with the front."""
+    """Plot accuracy as a table of resolution and patch size, and against cost with the Pareto front."""
     sizes, resolutions = (sorted({row[c] for row in rows}) for c in ("patch_size", "resolution"))
     table = np.array([row["score"] for row in rows]).reshape(len(sizes), len(resolutions))
     with sheet(path, 2) as (left, right):
@@ -108,7 +116,7 @@ def draw(rows: list[dict], path: Path) -> None:
             right.plot(cost, accuracy, "o-", color=COLORS[s % len(COLORS)], label=f"patches of {size}")
         several = [row for row in rows if row["ensemble_gflops"] > row["mean_gflops"]]
         cost, accuracy = ([row[c] for row in several] for c in ("ensemble_gflops", "ensemble"))
-        right.plot(cost, accuracy, "x", color="grey", label="mean over a size and all coarser ones")
+        right.plot(cost, accuracy, "x", color="gray", label="mean over a size and all coarser ones")
         best = sorted((row["mean_gflops"], row["score"]) for row in rows if row["on_front"])
         right.plot(*zip(*best), "k*:", ms=9, lw=1, label="front over both")
         right.set(xlabel="GFLOPs per image (mean, forward)", ylabel="score", xscale="log")
