@@ -6,6 +6,7 @@
 import io
 import os
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from jaxtyping import Shaped
@@ -17,7 +18,7 @@ NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
 DTYPES = {"L": np.dtype("uint8"), "I;16": np.dtype("uint16"), "I;16B": np.dtype("uint16"), "F": np.dtype("float32")}
 
 
-def is_bands(source: Picture, channels: int) -> bool:
+def is_bands(source: Picture, channels: int) -> TypeGuard[str | os.PathLike]:
     """Whether a file is read channel by channel: a NumPy file, or any file unless channels are 1, 3 or 4."""
     if isinstance(source, Image.Image):
         return False
@@ -31,7 +32,7 @@ def is_array(path: str | os.PathLike) -> bool:
 
 
 def bands_header(path: str | os.PathLike, channels: int, name: str) -> tuple[tuple[int, int], np.dtype]:
-    """Height and width, and the dtype in the file, without reading a pixel.   Raises ImageError."""
+    """Height and width, and the dtype in the file, from its header.   Raises ImageError where the file is refused."""
     if is_array(path):
         shape, dtype = array_header(path, name)
         size = checked_size(shape, channels, name)
@@ -40,7 +41,7 @@ def bands_header(path: str | os.PathLike, channels: int, name: str) -> tuple[tup
         size, dtype = (image.height, image.width), DTYPES.get(image.mode)
         if dtype is None:
             raise ImageError(f"{name} has pages of mode {image.mode}: save pages of 8 or 16 bits, or float32")
-    if dtype not in (np.uint8, np.uint16) and not np.issubdtype(dtype, np.floating):
+    if dtype not in DTYPES.values() and not np.issubdtype(dtype, np.floating):
         raise ImageError(f"{name} holds {dtype}, whose range is not known: convert it to uint8, uint16 or float32")
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"{name} has {size[1]} x {size[0]} pixels, the limit is {MAX_PIXELS}: scale it down")
@@ -48,7 +49,7 @@ def bands_header(path: str | os.PathLike, channels: int, name: str) -> tuple[tup
 
 
 def read_bands(path: str | os.PathLike, channels: int, name: str) -> Shaped[np.ndarray, "h w C"]:
-    """All channels, of the dtype in the file.   Raises ImageError."""
+    """All channels, in the dtype of the file.   Raises ImageError where the file is refused."""
     (height, width), _ = bands_header(path, channels, name)
     try:
         if is_array(path):
@@ -58,9 +59,9 @@ def read_bands(path: str | os.PathLike, channels: int, name: str) -> Shaped[np.n
             pages = ImageSequence.Iterator(opened(path, channels, name))
             array = np.stack([np.asarray(page) for page in pages], -1)
         pixels = array.reshape(height, width, channels)
-    except Exception as error:  # decoders raise whatever they meet
+    except Exception as error:  # decoders raise exceptions of any kind
         raise ImageError(f"{name} cannot be decoded, {error or type(error).__name__}: save it anew") from error
-    with np.errstate(over="ignore"):  # what is too large for float32 is refused as well
+    with np.errstate(over="ignore"):  # values too large for float32 are refused as well
         finite = np.isfinite(pixels.astype(np.float32)).all()
     if not finite:
         raise ImageError(f"{name} holds numbers that are not finite: mend or remove it")
@@ -68,7 +69,7 @@ def read_bands(path: str | os.PathLike, channels: int, name: str) -> Shaped[np.n
 
 
 def array_header(path: str | os.PathLike, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of a NumPy file.   Raises ImageError."""
+    """Shape and dtype of the array in a NumPy file.   Raises ImageError where it holds none, or several."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(found, np.ndarray):
@@ -83,14 +84,14 @@ def array_header(path: str | os.PathLike, name: str) -> tuple[tuple[int, ...], n
                 return shape, dtype
     except ImageError:
         raise
-    except Exception as error:  # parsers raise whatever they meet
+    except Exception as error:  # parsers raise exceptions of any kind
         raise ImageError(
             f"{name} is no NumPy file of one image, {error or type(error).__name__}: save it anew"
         ) from error
 
 
 def checked_size(shape: tuple[int, ...], channels: int, name: str) -> tuple[int, int]:
-    """Height and width of an array h w C, or h w where C is 1.   Raises ImageError."""
+    """Height and width of an array h w C, or h w where C is 1.   Raises ImageError on another shape."""
     full = (*shape, 1) if len(shape) == 2 and channels == 1 else shape
     if len(full) != 3 or full[2] != channels or min(full) < 1:
         found = " x ".join(map(str, shape))
@@ -99,7 +100,7 @@ def checked_size(shape: tuple[int, ...], channels: int, name: str) -> tuple[int,
 
 
 def opened(path: str | os.PathLike, channels: int, name: str) -> Image.Image:
-    """A TIFF file with so many pages.   Raises ImageError."""
+    """The opened TIFF file.   Raises ImageError unless it has one page per channel."""
     data = Path(path).read_bytes()
     try:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
@@ -108,7 +109,7 @@ def opened(path: str | os.PathLike, channels: int, name: str) -> Image.Image:
         raise ImageError(
             f"{name} is neither a NumPy nor a TIFF file, and the model reads {channels} channels: save it as .npy"
         ) from None
-    except Exception as error:  # parsers raise whatever they meet
+    except Exception as error:  # parsers raise exceptions of any kind
         raise ImageError(f"{name} cannot be opened, {error or type(error).__name__}: save it anew") from error
     if pages != channels:
         raise ImageError(f"{name} has {pages} pages, the model reads {channels} channels: save one page per channel")

@@ -74,7 +74,7 @@ def decode(kind: Any, value: Any, where: str = "config") -> Any:
 
 
 def alternatives(kind: Any) -> tuple[Any, ...]:
-    """What a value may be: the members of a union, the classes in the `TABLE` of a base class, or the kind itself."""
+    """Allowed types of a value: members of a union, classes in the `TABLE` of a base class, or `kind` itself."""
     if isinstance(kind, types.UnionType):
         return typing.get_args(kind)
     table = vars(kind).get("TABLE", ()) if isinstance(kind, type) else ()

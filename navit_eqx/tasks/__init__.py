@@ -1,10 +1,10 @@
-"""What a model is trained to say of each image.
+"""Tasks: heads, losses and outputs on top of a backbone.
 
-    config.py       tasks as frozen dataclasses
-    task.py         what every task is: a head, a loss, an output
+    config.py       task configurations as frozen dataclasses
+    task.py         the base class of tasks
     classify.py     one class per image
     multi_label.py  a set of classes per image
-    distill.py      the logits of a teacher
+    distill.py      distillation from the logits of a teacher
     model.py        backbone and task
 
 A new task is a file here, one in `reference/tasks` and one in `data/tasks`, and a line in the table of each.
@@ -27,14 +27,17 @@ TASKS: dict[type, type[AbstractTask]] = {
     config.MultiLabel: MultiLabel,
     config.Distill: Distill,
 }
-config.Task.TABLE = TASKS  # files and command lines know every task of the table
+config.Task.TABLE = TASKS  # configuration files and command lines accept every task of the table
 
 
 def make_task(config: Any, width: int, *, key: PRNGKeyArray) -> AbstractTask:
-    """A fresh task on features of this width."""
+    """Initialize the task of a configuration, for features of this width."""
     return TASKS[type(config)](config, width, key=key)  # pyright: ignore[reportCallIssue]
 
 
 def prepare(config: Any, classes: Sequence[str], load: Callable[[str], Any]) -> PreparedTask:
-    """The task with nothing left open, for data of these classes; `load` opens a saved model.   Raises ConfigError."""
+    """Resolve the automatic values of a task for data with these classes; `load` opens a saved model.
+
+    Raises ConfigError where configuration and data contradict each other.
+    """
     return TASKS[type(config)].prepare(config, classes, load)

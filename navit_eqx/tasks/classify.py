@@ -15,7 +15,8 @@ from .task import AbstractTask
 
 
 class Targets(NamedTuple):
-    """Labels; −1 where a slot has none. Label and share of the image that was mixed in; else −1 and 0."""
+    """Labels; −1 in a slot without one. `partners` are the labels of images that were mixed in, `weights` their shares
+    of the mixed image; −1 and 0 where none was."""
 
     labels: Int[Array, "*B I"]
     partners: Int[Array, "*B I"]
@@ -51,7 +52,7 @@ class Classify(AbstractTask):
 
 
 def zero_head(width: int, classes: int, *, key: PRNGKeyArray) -> Linear:
-    """A zero head: training starts with equal logits for every class, as in big_vision."""
+    """Zero-initialized linear head: training starts with equal logits for all classes, as in big_vision."""
     return jax.tree.map(jnp.zeros_like, Linear(width, classes, key=key))
 
 
@@ -61,7 +62,10 @@ def logits_of(head: Linear, features: Float[Array, "*B I D"]) -> Float[Array, "*
 
 
 def soft_labels(targets: Targets, classes: int, smoothing: float) -> Float[Array, "*B I Y"]:
-    """(1 − ε) [(1 − w) onehot(label) + w onehot(partner)] + ε / Y: w of the picture is of the partner's class."""
+    """(1 − ε) [(1 − w) onehot(label) + w onehot(partner)] + ε / Y, with smoothing ε and mixing weight w.
+
+    [mixup: arXiv:1710.09412; label smoothing: arXiv:1512.00567]
+    """
     own, other = (jax.nn.one_hot(y, classes, dtype=targets.weights.dtype) for y in targets[:2])
     mixed = own + targets.weights[..., None] * (other - own)
     return (1 - smoothing) * mixed + smoothing / classes
@@ -85,10 +89,10 @@ CROSS_ENTROPIES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_en
 
 
 def sum_over_real(loss: Float[Array, "*B I"], real: Bool[Array, "*B I"]) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """Σ over real slots, and their number; whatever stands in the others is left out."""
+    """Σ over real slots, and their number; values of other slots, NaN included, are ignored."""
     return jnp.where(real, loss, 0).sum(), real.sum(dtype=jnp.int32)
 
 
 def correct(logits: Float[Array, "*B I Y"], labels: Int[Array, "*B I"]) -> Int[Array, ""]:
-    """How many labelled images have their label at the top."""
+    """Number of labeled images whose label has the highest logit."""
     return ((logits.argmax(-1).astype(labels.dtype) == labels) & (labels >= 0)).sum(dtype=jnp.int32)

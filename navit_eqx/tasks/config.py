@@ -1,4 +1,4 @@
-"""Tasks as frozen dataclasses: what a model is trained to say of each image."""
+"""Task configurations as frozen dataclasses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from ..errors import check_in
 
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax cross-entropy: exactly one class is right."""
+    """Softmax cross-entropy: exactly one class is correct."""
 
     smoothing: float = 0.0
-    """Share of the target that is spread over all classes."""
+    """Label smoothing: share of the target that is uniform over all classes."""
 
     def __post_init__(self):
         check_in("task.loss", "[0, 1)", smoothing=self.smoothing)
@@ -20,14 +20,14 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """Sigmoid cross-entropy: one independent decision per class, the paper's choice."""
+    """Sigmoid cross-entropy: an independent decision per class, as in the paper."""
 
 
 Loss = Softmax | Sigmoid
 
 
 class Task:
-    """Base of every task's configuration, a frozen dataclass; `TABLE` names those that exist."""
+    """Base class of task configurations, which are frozen dataclasses; `TABLE` maps each to its task."""
 
     TABLE: ClassVar[Mapping[type, Any]] = {}
     classes: int | None = None
@@ -57,7 +57,7 @@ class Classify(Task):
 
 @dataclass(frozen=True)
 class MultiLabel(Task):
-    """A set of classes per image: sigmoid cross-entropy over all classes, as NaViT is trained on JFT.   [NaViT, §3.1]"""
+    """A set of classes per image: sigmoid cross-entropy, as NaViT is trained on JFT.   [NaViT, §3.1]"""
 
     classes: int | None = None
     """Number of classes; auto: those of the data."""
@@ -69,19 +69,19 @@ class MultiLabel(Task):
 
 @dataclass(frozen=True)
 class Distill(Task):
-    """Divergence from the logits of a trained model on the same picture, in patches of its own size; no labels.
+    """KL divergence from the logits of a teacher on the same image, in patches of the teacher's size; no labels.
 
     [FlexiViT, distillation; temperature 1]
     """
 
     teacher: str = ""
-    """The run, or the folder of the model, to learn from; it must know the classes of the data."""
+    """Folder of the run or saved model that is the teacher; its classes must be those of the data."""
     loss: Loss = Softmax()
-    """Divergence of one distribution over the classes, or of a decision per class: as the teacher was trained."""
+    """KL divergence of one distribution over the classes, or of one per class: as the teacher was trained."""
     row_tokens: int | None = None
-    """Tokens in a row of the teacher, beside those of the student; auto: chosen from the data."""
+    """Tokens in a row of the teacher, which is separate from that of the student; auto: chosen from the data."""
     digest: str = ""
-    """SHA-256 of the teacher's parameters; empty takes the model that is there, any other is refused."""
+    """SHA-256 of the teacher's parameters, which must match; empty: any."""
     classes: int | None = None
     """Number of classes; auto: those of the data."""
 
@@ -96,5 +96,5 @@ class Distill(Task):
 
 
 def check_classes(classes: int | None) -> None:
-    """Raises ConfigError where a number of classes makes no sense."""
+    """Raises ConfigError unless classes ≥ 1 or None."""
     check_in("task", "[1, 2147483647]", classes=classes)

@@ -1,6 +1,6 @@
-"""The logits of a trained model as targets; no labels.   [FlexiViT, distillation]
+"""Distillation: targets are the logits of a teacher, not labels.   [FlexiViT, distillation]
 
-The teacher is no part of the trained model: it runs as a program of its own on the same images, cut for its own patch
+The teacher is not part of the trained model. It is a separate jitted function on the same images, in patches of its own
 size, and its logits are the targets.
 """
 
@@ -24,13 +24,13 @@ from .task import AbstractTask, PreparedTask
 
 
 class Targets(NamedTuple):
-    """What the teacher says of the image in each slot."""
+    """Logits of the teacher for the image in each slot."""
 
     teacher_logits: Float[Array, "*B I Y"]
 
 
 class Distill(AbstractTask):
-    """A linear head that learns to agree with a teacher."""
+    """A linear head on the pooled vector of each image, trained by KL divergence from a teacher."""
 
     head: Linear
     link: str = eqx.field(static=True)
@@ -56,15 +56,15 @@ class Distill(AbstractTask):
         return total, count, {"agreement": agreements(logits, teacher_logits, real)}
 
     def for_inference(self) -> Classify:
-        """A classifier: the teacher has done its work."""
+        """The head as a `Classify` task, which does not depend on the teacher."""
         student = config.Classify(self.config.loss, self.config.classes)
         plain = eqx.filter_eval_shape(Classify, student, self.head.w.shape[0], key=jax.random.key(0))
         return eqx.tree_at(lambda task: task.head, plain, self.head)
 
     @classmethod
     def prepare(cls, config: Any, classes: Sequence[str], load: Callable[[str], Any]) -> PreparedTask:
-        """Load the teacher and hold its classes and digest against what is asked.   Raises ConfigError."""
-        check(bool(config.teacher), "task.teacher is not set: name the run to learn from, --task.teacher runs/digits")
+        """Load the teacher.   Raises ConfigError where its classes or digest differ from the configuration."""
+        check(bool(config.teacher), "task.teacher is not set: name the run of the teacher, --task.teacher runs/digits")
         teacher = load(config.teacher)
         known = teacher.info.classes
         check(
@@ -76,7 +76,7 @@ class Distill(AbstractTask):
         check(
             config.digest in ("", digest),
             f"task.teacher={config.teacher} holds parameters of digest {digest[:12]}, task.digest asks for "
-            f"{config.digest[:12]}: give the model that was meant, or leave the digest out",
+            f"{config.digest[:12]}: name the model with this digest, or leave the digest out",
         )
         resolved = super().prepare(config, classes, load).config
         shape = teacher.config
@@ -92,7 +92,7 @@ class Distill(AbstractTask):
 
 
 class TeacherProgram:
-    """Targets with the row that the teacher reads → `Targets` with its logits, in one jitted program."""
+    """Targets with `teacher_row`, the row that the teacher reads → `Targets` with its logits; jitted."""
 
     def __init__(self, teacher: Any):
         self.arrays, static = eqx.partition(teacher, eqx.is_array)
@@ -126,5 +126,5 @@ DIVERGENCES = {"softmax": kl_divergence, "sigmoid": sigmoid_kl_divergence}
 def agreements(
     logits: Float[Array, "*B I Y"], teacher_logits: Float[Array, "*B I Y"], real: Bool[Array, "*B I"]
 ) -> Int[Array, ""]:
-    """How many images have the teacher's class at the top."""
+    """Number of images for which student and teacher have the same top class."""
     return ((logits.argmax(-1) == teacher_logits.argmax(-1)) & real).sum(dtype=jnp.int32)

@@ -1,4 +1,4 @@
-"""A NaViT and the task that it is trained for."""
+"""A NaViT backbone with a task."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class Model(eqx.Module):
     backbone: NaViT
     task: AbstractTask
     info: ModelInfo | None = eqx.field(static=True)
-    """What a user of the model must know beside its shape; None before it is saved."""
+    """Classes and preprocessing; None before the model is saved."""
 
     def __init__(self, config: ModelConfig, task: Any, info: ModelInfo | None = None, *, key: PRNGKeyArray):
         backbone, head = jr.split(key)
@@ -35,34 +35,34 @@ class Model(eqx.Module):
 
     @property
     def config(self) -> ModelConfig:
-        """The shape of the backbone."""
+        """The configuration of the backbone."""
         return self.backbone.config
 
     def __call__(self, row: Row) -> Array:
-        """The output for each image slot, such as logits."""
+        """The output of each image slot, such as logits."""
         return self.task.predict(self.backbone, row)
 
     def loss(self, batch: Batch, key: PRNGKeyArray) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
-        """(sum, count, sums of other measures) over the images of a batch."""
+        """(sum of the loss, count, sums of other metrics) over the images of a batch."""
         return self.task.loss(self.backbone, batch, key)
 
     def for_inference(self) -> "Model":
-        """The model without what only training needs."""
+        """The model without the parts that only training needs."""
         return eqx.tree_at(lambda model: model.task, self, self.task.for_inference())
 
 
 def is_shape(leaf: object) -> bool:
-    """Whether a leaf stands for an array."""
+    """Whether a leaf is an abstract array (shape and dtype only)."""
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def abstract_model(config: ModelConfig, task: Any, info: ModelInfo | None = None) -> Model:
-    """A model with shapes in place of arrays."""
+    """A model with abstract arrays (shapes and dtypes) instead of arrays."""
     return eqx.filter_eval_shape(lambda key: Model(config, task, info, key=key), jr.key(0))
 
 
 def reconfigured(model: Model, config: ModelConfig) -> Model:
-    """The same parameters under a configuration that changes no shape: other patch sizes, another backend.
+    """The same parameters with a configuration that changes no shape, such as other patch sizes or another backend.
 
     Raises ValueError where a parameter would be missing or have another shape.
     """

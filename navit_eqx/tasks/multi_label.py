@@ -1,4 +1,4 @@
-"""A set of classes per image, each a decision by itself, as NaViT learns JFT.   [NaViT, §3.1]"""
+"""A set of classes per image, with independent classes, as NaViT is trained on JFT.   [NaViT, §3.1]"""
 
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ from .task import AbstractTask
 
 
 class Targets(NamedTuple):
-    """Label sets, filled up with −1; those of the image that was mixed in, and its share of the picture."""
+    """Label sets, padded with −1. `partner_sets` are the label sets of images that were mixed in, `weights` their
+    shares of the mixed image."""
 
     label_sets: Int[Array, "*B I M"]
     partner_sets: Int[Array, "*B I M"]
@@ -61,6 +62,6 @@ def soft_label_sets(targets: Targets, classes: int) -> Float[Array, "*B I Y"]:
 def hits_at_1(
     logits: Float[Array, "*B I Y"], label_sets: Int[Array, "*B I M"], real: Bool[Array, "*B I"]
 ) -> Int[Array, ""]:
-    """How many images have one of their classes at the top."""
+    """Number of images whose class with the highest logit is in their label set."""
     top = logits.argmax(-1).astype(label_sets.dtype)
     return ((top[..., None] == label_sets).any(-1) & real).sum(dtype=jnp.int32)

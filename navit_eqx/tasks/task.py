@@ -1,4 +1,4 @@
-"""What every task is: a head, a loss, and an output."""
+"""The base class of tasks: a head, a loss, and an output."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -14,45 +14,48 @@ from ..rows import Batch, Row
 
 
 class PreparedTask(NamedTuple):
-    """A task whose configuration leaves nothing open."""
+    """A task whose automatic configuration values are resolved."""
 
     config: Any
     data: dict[str, Any] = {}
-    """What the data must know to make its targets: keyword arguments of `data.tasks`."""
+    """Keyword arguments of the task of the same name in `data.tasks`, which makes the targets."""
     device_targets: Callable[[Any], Any] = lambda targets: targets
-    """Makes of the fields that the data gave, on the device, the targets that the loss reads."""
+    """Target fields of the data, on the device → targets that the loss reads."""
 
 
 class AbstractTask(eqx.Module):
-    """The parameters of a head, the loss that trains it, and its output.
+    """A task: the parameters of a head, its loss and its output.
 
-    Made of its configuration, the width of the backbone, and a key.
+    Constructed from its configuration, the width of the backbone, and a key.
     """
 
     Targets: ClassVar[type]
     """A NamedTuple with the targets of a row."""
     config: eqx.AbstractVar[Any]
-    """The configuration it was made of."""
+    """The configuration it was constructed from."""
 
     @abc.abstractmethod
     def loss(
         self, backbone: NaViT, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
-        """(sum, count, sums of other measures) over the images of a batch: added up over all parts, then divided."""
+        """(sum of the loss, count, sums of other metrics) over the images of a batch.
+
+        Sums and counts are added over all parts of a batch, then divided once.
+        """
 
     @abc.abstractmethod
     def predict(self, backbone: NaViT, row: Row) -> Array:
-        """The output for each image slot."""
+        """The output of each image slot."""
 
     def for_inference(self) -> "AbstractTask":
-        """The task of a saved model: without what only training needs."""
+        """The task of a saved model, without the parts that only training needs."""
         return self
 
     @classmethod
     def prepare(cls, config: Any, classes: Sequence[str], load: Callable[[str], Any]) -> PreparedTask:
-        """`config` for these classes; `load` opens a saved model, where a task needs one.
+        """Resolve `config` for data with these classes; `load` opens a saved model, where a task needs one.
 
-        Raises ConfigError where the configuration asks for another number of classes.
+        Raises ConfigError where the configuration has another number of classes.
         """
         check(
             config.classes in (None, len(classes)),

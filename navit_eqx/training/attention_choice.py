@@ -1,4 +1,4 @@
-"""Which backend a run takes: those that pass a check on this device are timed on the run's shapes."""
+"""Choice of the attention backend: backends that pass a check on this device are timed on the shapes of the run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,26 +25,26 @@ CANDIDATES: dict[str, tuple[Backend, ...]] = {
     "gpu": (Pallas(32), Pallas(64), Pallas(128), CuDNN()),
     "tpu": (Splash(),),
 }
-SHORT = {"cpu": 512}  # tokens in rows so short that the dense mask is taken unmeasured
-WORTH = 0.95  # of the time of the dense mask: what does not win so much is not taken
-LIMITS = {"float64": 1e-9, "float32": 1e-2, "bfloat16": 3e-2}  # relative; GPUs multiply float32 in 10 bits
+SHORT = {"cpu": 512}  # shorter rows use the dense mask, without timing
+WORTH = 0.95  # a backend must take less than this share of the time of the dense mask
+LIMITS = {"float64": 1e-9, "float32": 1e-2, "bfloat16": 3e-2}  # relative errors; GPUs multiply float32 in 10 bits
 REPEATS = 3
 STEPS = 5
 
 
 def choose(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slots: int) -> tuple[Backend, list[str]]:
-    """The backend for rows like these, registers included, and what was found, in words.
+    """The attention backend for rows like these, registers included, and notes on the timings.
 
-    `segment_ids` are rows as one device sees them. One that is named is only checked.   Raises ConfigError where it
-    fails. `Auto` on a CPU is dense in rows below `SHORT`, without a measurement.
+    `segment_ids` are the rows of one device. A backend other than `Auto` is only checked.   Raises ConfigError where
+    the check fails. `Auto` on a CPU is dense in rows below `SHORT`, without timing.
     """
-    platform, named = jax.default_backend(), config.attention
-    if isinstance(named, Dense):
-        return named, []
-    if not isinstance(named, Auto):
-        why = refusal(named, config, segment_ids.shape[-1], slots)
-        check(why is None, f"model.attention={named} does not work here: {why}; Auto chooses one that does")
-        return named, []
+    platform, configured = jax.default_backend(), config.attention
+    if isinstance(configured, Dense):
+        return configured, []
+    if not isinstance(configured, Auto):
+        why = refusal(configured, config, segment_ids.shape[-1], slots)
+        check(why is None, f"model.attention={configured} does not work here: {why}; Auto chooses one that does")
+        return configured, []
     length = segment_ids.shape[-1]
     if platform not in CANDIDATES or length < SHORT.get(platform, 0):
         return Dense(), []
@@ -63,30 +63,31 @@ def choose(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slots: int)
 
 
 def fastest(seconds: dict[Backend, float]) -> Backend:
-    """The fastest, unless it wins less than 5 % over the dense mask."""
+    """The fastest backend, if it is at least 5 % faster than the dense mask, else the dense mask."""
     dense = seconds.get(Dense(), np.inf)
     best = min(seconds, key=seconds.__getitem__, default=Dense())
     return best if best in seconds and seconds[best] < WORTH * dense else Dense()
 
 
 def refusal(backend: Backend, config: ModelConfig, length: int, slots: int) -> str | None:
-    """Why a backend cannot be used for a model of this shape on this device; None where it can."""
+    """The reason why a backend cannot be used for this model on this device; None where it can."""
     platform, needed = jax.default_backend(), PLATFORMS.get(type(backend))
     if needed not in (None, platform):
         return f"it runs on a {needed}, and this is a {platform}"
     try:
         replace(config, attention=backend)
         error = disagreement(partial(packed_attention, backend), config, length, slots)
-    except Exception as reason:  # private functions and compilers raise what they like
+    except Exception as reason:  # private functions and compilers raise exceptions of any kind
         return _first_line(reason)
     limit = LIMITS[compute_dtype(config.dtype)]
     return None if error <= limit else f"its error against the dense mask is {error:.2g}, above {limit:g}"
 
 
 def disagreement(attention: Callable[..., Array], config: ModelConfig, length: int, slots: int, seed: int = 0) -> float:
-    """The largest relative error of outputs and gradients against the dense mask in full precision; ∞ for NaN.
+    """Largest relative error of outputs and gradients against the dense mask in full precision; ∞ for NaN.
 
-    On rows with gaps, an image of one token and empty slots (`gappy`), at the run's length, heads and precision.
+    Measured on rows with gaps, an image of one token and empty slots (`gappy`), with the row length, heads and dtype of
+    the run.
     """
     segment_ids = jnp.asarray(gappy(length, slots))
     shape = (len(segment_ids), config.heads, length, config.width // config.heads)
@@ -107,8 +108,8 @@ def disagreement(attention: Callable[..., Array], config: ModelConfig, length: i
 
 
 def gappy(length: int, slots: int) -> Int[np.ndarray, "2 T"]:
-    """A row with padding before, between and after images, one of them a single token, and empty slots as far as
-    slots go; and a row that one image fills."""
+    """Segment ids of two rows: one with padding before, between and after images, a single-token image and, where there
+    are enough slots, an empty slot; and one filled by a single image."""
     ids = np.zeros((2, length), np.int32)
     half = length // 2
     for slot, (start, end) in enumerate(((length // 16, half), (half + 1, half + 2), (half, half), (half + 3, -3)), 1):
@@ -118,14 +119,14 @@ def gappy(length: int, slots: int) -> Int[np.ndarray, "2 T"]:
 
 
 def block_seconds(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slots: int) -> float:
-    """Seconds of one block, forward and backward, on rows like these: the best of REPEATS."""
+    """Seconds of one block, forward and backward, on these rows: the minimum of REPEATS."""
     ids = jnp.asarray(segment_ids)
     dtype = compute_dtype(config.dtype)
     encoder = eqx.filter_jit(lambda: Encoder(replace(config, depth=1), key=jr.key(0)))()
     x = jnp.ones((*ids.shape, config.width), dtype) * jnp.linspace(-1, 1, config.width).astype(dtype)
 
     @eqx.filter_jit
-    def step(encoder: Encoder, x: Array, ids: Array) -> Any:  # an argument, since of a constant the mask is folded
+    def step(encoder: Encoder, x: Array, ids: Array) -> Any:  # ids are an argument: XLA would fold a constant mask
         def mean_square(both):
             encoder, x = both
             return (full(encoder(x, attention_mask(config.attention, ids, slots))) ** 2).mean()

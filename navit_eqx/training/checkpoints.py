@@ -1,8 +1,8 @@
-"""States of a run on disk: written by Orbax while training goes on, verified when read.
+"""Checkpoints of a run: written by Orbax while training continues, verified when restored.
 
-<step>/             one state, as Orbax writes it
-<step>/saved.json   written last: a digest of each file and of each leaf; what has none is not a saved step
-<step>.damaged/     one that is not what was saved, put aside when an older one was used instead
+<step>/             one training state, written by Orbax
+<step>/saved.json   digests of every file and every leaf, written last; a step without it is incomplete
+<step>.damaged/     a corrupt checkpoint, renamed when an older one was restored instead
 """
 
 import hashlib
@@ -29,18 +29,19 @@ DAMAGED = ".damaged"
 
 
 def not_orbax(record: logging.LogRecord) -> bool:
-    """A filter of log records: Orbax logs a failed save at length; here it is one line."""
+    """Log filter that drops records of Orbax, which logs failed saves at length; `Checkpointer` reports one line."""
     return f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
 class CorruptCheckpoint(Exception):
-    """A saved step that is not what was saved."""
+    """A checkpoint whose files or leaves differ from their recorded digests."""
 
 
 class Checkpointer:
-    """The last `keep` states of a run. One that cannot be written is reported; older ones stay as they are.
+    """The last `keep` checkpoints of a run. A failed save is reported by `say`, and older checkpoints are kept.
 
-    Of several processes each writes its share into the same folder; the first judges files and completes steps.
+    With several processes, each writes its shards to the same folder; the main process verifies files and completes
+    steps.
     """
 
     def __init__(self, folder: Path | str, keep: int, say: Callable[[str], None] = print):
@@ -50,7 +51,7 @@ class Checkpointer:
         self.thread = ThreadPoolExecutor(1)
         logging.getLogger("absl").addFilter(not_orbax)
         self.writing: Future | None = None
-        for step in self._remove_rests():
+        for step in self._remove_incomplete():
             say(f"step {step} was not wholly saved: it is removed")
 
     def __enter__(self) -> "Checkpointer":
@@ -61,31 +62,32 @@ class Checkpointer:
 
     @property
     def steps(self) -> list[int]:
-        """Those on disk, in order."""
+        """The saved steps, in ascending order."""
         return saved_steps(self.folder)
 
-    def save(self, step: int, state: Any, about: dict[str, Any]) -> None:
-        """Copy a state to the host and begin to write it, with what belongs to it, after the one before is written."""
+    def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
+        """Copy a state to the host and write it with JSON metadata in the background; waits for the previous save."""
         self.finish()
         try:
-            record = {"leaves": fingerprint(state), "about": about}
+            record = {"leaves": fingerprint(state), "about": metadata}
             self.folder.mkdir(parents=True, exist_ok=True)
             response = ocp.save_async(str(self.folder / str(step)), state, overwrite=True)
             self.writing = self.thread.submit(self._complete, step, response, record)
-        except Exception as error:  # Orbax does not say which
+        except Exception as error:  # Orbax does not document its exceptions
             self._failed(step, error)
 
     def finish(self) -> None:
-        """Wait until what was begun is on disk."""
+        """Wait until the save in progress is on disk."""
         if self.writing is not None:
             self.writing.result()
             self.writing = None
 
     def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest state that is what was saved, and what belongs to it; None where nothing was saved.
+        """The newest valid checkpoint: (state, metadata); None where nothing was saved.
 
-        `abstract_state` tells shape, dtype and sharding of each leaf; the sharding may be another than it was. Damaged steps
-        are reported and put aside.   Raises ConfigError if all are damaged, or if the state has another structure.
+        `abstract_state` has the shape, dtype and sharding of each leaf; the sharding may differ from that of the save.
+        Corrupt checkpoints are reported and renamed.   Raises ConfigError where all are corrupt, or where the structure
+        of the state differs.
         """
         damaged: dict[int, str] = {}
         for step in reversed(broadcast_from_main(self.steps)):
@@ -102,7 +104,7 @@ class Checkpointer:
             raise ConfigError(
                 f"no step in {self.folder} is what was saved ("
                 + "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
-                + "): restore one from a copy, or remove the folder to begin anew"
+                + "): restore one from a copy, or remove the folder to start again"
             )
         return None
 
@@ -119,20 +121,20 @@ class Checkpointer:
             self._failed(step, error)
 
     def _failed(self, step: int, error: Exception) -> None:
-        self._remove_rests()
+        self._remove_incomplete()
         last = f"step {self.steps[-1]} is the last one saved" if self.steps else "nothing is saved"
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         self.say(f"step {step} was not saved, {last}: {reason[:300]}")
 
-    def _remove_rests(self) -> list[str]:
-        """Of saves that failed or were killed; those that seemed to be steps."""
+    def _remove_incomplete(self) -> list[str]:
+        """Remove folders of saves that failed or were killed; returns the names that are steps."""
         if not is_main_process() or not self.folder.is_dir():
             return []
-        whole = {str(step) for step in self.steps}
-        rests = [path for path in self.folder.iterdir() if path.name not in whole and path.suffix != DAMAGED]
-        for path in rests:
+        complete = {str(step) for step in self.steps}
+        incomplete = [path for path in self.folder.iterdir() if path.name not in complete and path.suffix != DAMAGED]
+        for path in incomplete:
             shutil.rmtree(path, ignore_errors=True)
-        return sorted(path.name for path in rests if path.name.isdecimal())
+        return sorted(path.name for path in incomplete if path.name.isdecimal())
 
     def _put_aside(self, step: int) -> None:
         if is_main_process():
@@ -142,12 +144,15 @@ class Checkpointer:
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """Those in a folder of saves, in order."""
+    """The saved steps in a folder of checkpoints, in ascending order."""
     return sorted(int(path.parent.name) for path in folder.glob(f"*/{RECORD}") if path.parent.name.isdecimal())
 
 
 def load(path: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
-    """A state and what belongs to it.   Raises Damaged, or ConfigError where `abstract_state` has another structure."""
+    """(state, metadata) of one checkpoint.
+
+    Raises CorruptCheckpoint, or ConfigError where `abstract_state` has another structure.
+    """
     wrong = broadcast_from_main(damage(path) if is_main_process() else None)
     if wrong:
         raise CorruptCheckpoint(wrong)
@@ -162,7 +167,7 @@ def load(path: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def damage(path: Path) -> str:
-    """What is wrong with the files of a step, in words; empty where they are what was saved."""
+    """The first file of a checkpoint that is missing or differs from its digest, as a message; empty for none."""
     try:
         record = read_record(path)
     except CorruptCheckpoint as error:
@@ -174,11 +179,11 @@ def damage(path: Path) -> str:
     return ""
 
 
-# the record: what was saved ---------------------------------------------------------------------------
+# the record: digests and metadata of a checkpoint ----------------------------------------------------
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """On disk before it has its name; it carries a digest of its own."""
+    """Write the record atomically (flush, then rename), with its own digest."""
     draft = path / f"{RECORD}.draft"
     with draft.open("w") as file:
         json.dump({**record, "sha256": _sha256(record)}, file)
@@ -188,7 +193,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Raises Damaged."""
+    """The record of a checkpoint.   Raises CorruptCheckpoint where it cannot be read or its digest differs."""
     try:
         record = json.loads((path / RECORD).read_text())
         digest = record.pop("sha256")
@@ -204,7 +209,7 @@ def _sha256(record: dict[str, Any]) -> str:
 
 
 def digests_of_files(path: Path) -> dict[str, str]:
-    """SHA-256 of every file below `path` but the record, by relative name."""
+    """SHA-256 of every file below `path` except the record, by relative name."""
     digests = {}
     for file in sorted(path.rglob("*")):
         if file.is_file() and file.name != RECORD:
@@ -214,7 +219,7 @@ def digests_of_files(path: Path) -> dict[str, str]:
 
 
 def check_structure(saved: dict[str, str], abstract_state: Any, path: Path) -> None:
-    """Raises ConfigError, naming the first leaf that is missing, new, or of another dtype or shape."""
+    """Raises ConfigError, naming the first leaf that is missing, unexpected, or of another dtype or shape."""
     want = {name: kind(leaf) for name, leaf in named(abstract_state)}
     have = {name: mark.rpartition(" ")[0] for name, mark in saved.items()}
     for name in sorted(want.keys() | have.keys()):
@@ -225,17 +230,17 @@ def check_structure(saved: dict[str, str], abstract_state: Any, path: Path) -> N
             )
 
 
-# digests of leaves: from the device before the save to the device after the restore -------------------
+# digests of leaves: computed on the device before the save and after the restore ---------------------
 
 
 def fingerprint(state: Any) -> dict[str, str]:
-    """For each leaf, by dotted name, its dtype, shape and digest."""
+    """dtype, shape and digest of each leaf, by dotted name."""
     marks = jax.device_get(_digests(state))
     return {name: f"{kind(leaf)} {mark[0]:08x}{mark[1]:08x}" for (name, leaf), mark in zip(named(state), marks)}
 
 
 def named(tree: Any) -> list[tuple[str, Any]]:
-    """Leaves by dotted name."""
+    """(dotted name, leaf) of each leaf."""
     return [(keystr(path, simple=True, separator="."), leaf) for path, leaf in tree_leaves_with_path(tree)]
 
 
@@ -250,11 +255,11 @@ def _digests(state: Any) -> list[UInt32[Array, "2"]]:
 
 
 def digest(leaf: Array) -> UInt32[Array, "2"]:
-    """Σ over elements of mix(bits XOR mix(place + seed)), mod 2³², for two seeds.
+    """Σ over elements of mix(bits XOR mix(index + seed)), mod 2³², for two seeds.
 
-    Sums of integers have no order, so the digest is the same on any number of devices and hosts, whatever the
-    sharding, and no leaf is gathered. `mix` is a bijection: one changed element always changes both sums; any other
-    damage passes with a chance of 2⁻⁶⁴. It guards against accidents, not against intent.
+    Integer sums do not depend on their order, so the digest is the same for any number of devices and hosts and any
+    sharding, and no leaf is gathered. `mix` is a bijection: one changed element always changes both sums; other
+    corruption is missed with probability 2⁻⁶⁴. The digest detects accidents, not attacks.
     """
     bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * min(leaf.dtype.itemsize, 4)}")).astype(jnp.uint32)
     place = jnp.zeros(bits.shape, jnp.uint32)
@@ -265,7 +270,7 @@ def digest(leaf: Array) -> UInt32[Array, "2"]:
 
 
 def mix(x: Array) -> Array:
-    """A bijection of 32-bit numbers in which each bit depends on all (the finaliser of MurmurHash3)."""
+    """A bijection of 32-bit integers in which each output bit depends on all input bits (finalizer of MurmurHash3)."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> jnp.uint32(shift))) * jnp.uint32(factor)
     return x ^ (x >> jnp.uint32(16))

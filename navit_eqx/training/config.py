@@ -1,4 +1,4 @@
-"""What a model learns from, and by which rule: frozen dataclasses, as in `config.py`."""
+"""Optimizer, schedule and parallelism: frozen dataclasses, as in `navit_eqx/config.py`."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,20 @@ from ..errors import check_in
 
 @dataclass(frozen=True)
 class Cosine:
-    """From the peak to 0 along half a cosine."""
+    """Half a cosine from the peak to 0."""
 
 
 @dataclass(frozen=True)
 class Rsqrt:
-    """Peak / √(1 + t / timescale), then a straight line to 0 over the last `cooldown` share of the run."""
+    """peak / √(1 + t / timescale), t steps after warm-up, and a linear cooldown to 0.
+
+    [Scaling ViT, Zhai et al., arXiv:2106.04560]
+    """
 
     timescale: int = 10_000
+    """In steps."""
     cooldown: float = 0.15
-    """From 1 on, in steps."""
+    """Share of the run; values ≥ 1 are steps."""
 
     def __post_init__(self):
         check_in("optim.schedule", "[1, 2147483647]", timescale=self.timescale)
@@ -25,7 +29,7 @@ class Rsqrt:
 
 @dataclass(frozen=True)
 class AdamW:
-    """Adam with decay apart from the gradient."""
+    """Adam with decoupled weight decay.   [Loshchilov & Hutter, arXiv:1711.05101]"""
 
     b1: float = 0.9
     b2: float = 0.99
@@ -36,7 +40,7 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Adafactor:
-    """Factored second moments and a first moment in bfloat16: an optimiser state of half the parameters' bytes."""
+    """Factored second moments and a first moment in bfloat16: optimizer state of half the bytes of the parameters."""
 
     b1: float = 0.9
 
@@ -46,9 +50,10 @@ class Adafactor:
 
 @dataclass(frozen=True)
 class Muon:
-    """Orthogonalised momentum for the matrices of blocks and pool, Adam for the rest.
+    """Orthogonalized momentum for the matrices of blocks and pool, Adam for other parameters.
 
-    Steps are scaled to the size of Adam's [arXiv:2502.16982], so that rate and decay mean the same for all rules.
+    Updates are scaled to the RMS of Adam's [arXiv:2502.16982], so that learning rate and weight decay have the same
+    meaning for all optimizers.
     """
 
     beta: float = 0.95
@@ -61,11 +66,11 @@ class Muon:
 
 @dataclass(frozen=True)
 class Spikes:
-    """Steps are refused, like those that are not finite, whose gradient norm is above `factor` times its running mean.
+    """Skip updates whose gradient norm is above `factor` times its moving average; non-finite ones are always skipped.
 
-    Choice: the mean follows each norm, up to that limit, by 1 / window of the difference; none is refused before it has
-    seen `window` norms. So a lone spike hardly moves it, and a lasting change is followed: it grows by
-    1 + (factor − 1) / window a step.
+    Choice: each norm, clipped to that limit, enters the moving average with weight 1 / window; none is skipped in the
+    first `window` steps. A single spike hardly changes the average, and a lasting increase is followed: the average
+    grows by up to 1 + (factor − 1) / window per step.
     """
 
     factor: float = 10.0
@@ -78,7 +83,7 @@ class Spikes:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """An optimiser with warm-up, a schedule, decay, and clipping by the global norm."""
+    """Optimizer with warm-up, learning rate schedule, weight decay, and clipping by the global norm."""
 
     rule: AdamW | Adafactor | Muon = AdamW()
 
@@ -86,19 +91,19 @@ class OptimConfig:
     """Peak learning rate."""
     schedule: Cosine | Rsqrt = Rsqrt()
     warmup: float = 0.05
-    """Share of the run over which the rate rises from 0; from 1 on, in steps."""
+    """Share of the run with a linear increase from 0; values ≥ 1 are steps."""
     weight_decay: float = 0.05
-    """Per step, lr · weight_decay · parameter, on matrices alone."""
+    """Each step subtracts lr · weight_decay · parameter, for matrices only."""
     head_decay: float | None = None
-    """The same for the head of the task; auto: weight_decay."""
+    """Weight decay of the head of the task; auto: weight_decay."""
     clip: float = 1.0
     """Largest global norm of the gradient."""
     skip: Spikes | None = None
-    """Which finite steps are refused; none refuses none."""
+    """Skip updates with a spike of the gradient norm; none: skip only non-finite ones."""
     accumulate: int = 1
-    """Parts into which a batch is cut, one after the other: less memory, the same gradient."""
+    """Gradient accumulation: sequential parts of a batch. Less memory, the same gradient."""
     ema: float = 0.0
-    """Decay of a moving average of the parameters, which is then evaluated and saved; 0 keeps none."""
+    """Decay of the moving average of the parameters, which is evaluated and saved instead; 0: no average."""
 
     def __post_init__(self):
         check_in("optim", "[0, inf)", lr=self.lr, weight_decay=self.weight_decay, head_decay=self.head_decay)
@@ -110,19 +115,19 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class DataParallel:
-    """Every device holds all parameters and sees its share of the rows."""
+    """Parameters are replicated on every device; rows are sharded."""
 
 
 @dataclass(frozen=True)
 class FSDP:
-    """Every device also holds its share of each large parameter, its average and its optimiser state.
+    """Rows are sharded, and so are large parameters, their moving average and their optimizer state.
 
-    Arrays are split along the longest axis that the devices divide, and gathered when they are needed.
+    Arrays are sharded along the longest axis that the devices divide, and gathered when they are needed.
     [ZeRO stage 3, arXiv:1910.02054]
     """
 
     min_size: int = 2**16
-    """Numbers in the smallest array that is split; smaller ones are on every device."""
+    """Elements of the smallest array that is sharded; smaller ones are replicated."""
 
     def __post_init__(self):
         check_in("parallelism", "[1, 2147483647]", min_size=self.min_size)

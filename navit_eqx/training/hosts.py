@@ -1,6 +1,6 @@
-"""Processes of one run: how they find each other, what they tell each other, and which of them speaks.
+"""Multi-process start-up, broadcast and gather between hosts, main-process logging.
 
-Functions that tell or ask are called by all processes, in the same order. With one process they do nothing.
+Collective functions must be called by all processes, in the same order. With one process they do nothing.
 """
 
 import json
@@ -21,22 +21,22 @@ from .sharding import data_mesh, replicated
 TIMEOUTS: dict[str, Any] = {
     "initialization_timeout": 300,
     "heartbeat_timeout_seconds": 60,
-    "shutdown_timeout_seconds": 24 * 3600,  # process 0 evaluates while the others wait for it to end
+    "shutdown_timeout_seconds": 24 * 3600,  # the other processes wait while process 0 evaluates
 }
-BLOCK = 4096  # bytes: messages are filled up to a multiple, so that few programs are compiled
+BLOCK = 4096  # bytes: messages are padded to a multiple, so that few programs are compiled
 
 
 def initialize_distributed(
     distributed: Literal["auto", "on", "off"], environment: Mapping[str, str] = os.environ
 ) -> None:
-    """Become one of the processes of a run; only the first goes on speaking on standard output.
+    """Initialize `jax.distributed` for this process; only the main process keeps its standard output.
 
-    To be called before anything that starts JAX's backend. Raises ConfigError where `distributed` is "on" and there
-    is nothing to join, or variables do not fit together.
+    Must be called before anything that initializes JAX's backend. Raises ConfigError where `distributed` is "on" and no
+    coordinator is found, or where environment variables are inconsistent.
     """
     if distributed == "off" or (distributed == "auto" and not launcher(environment)):
         return
-    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM away from whoever listens
+    jax.config.update("jax_enable_preemption_service", False)  # it would replace our SIGTERM handler
     try:
         jax.distributed.initialize(**explicit_arguments(environment), **TIMEOUTS)
     except ValueError as error:
@@ -50,7 +50,7 @@ def initialize_distributed(
 
 
 def connect_devices() -> None:
-    """Connect all devices now, that nobody is busy: the libraries below wait half a minute for a late process."""
+    """Connect all devices before training: the collective libraries wait only 30 s for a late process."""
     broadcast_from_main(None)
     any_host = AnyHost(data_mesh())
     for _ in range(2):
@@ -58,9 +58,9 @@ def connect_devices() -> None:
 
 
 def launcher(environment: Mapping[str, str]) -> str | None:
-    """What started this process as one of several, told from the environment alone; None where nothing did.
+    """The launcher that started this process as one of several, from environment variables; None for a single process.
 
-    A shell inside a Slurm allocation has some of the variables, but is a step of one task.
+    A shell inside a Slurm allocation has some of the variables, but is a step with one task.
     """
     tasks = environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))
     found = {
@@ -75,15 +75,16 @@ def launcher(environment: Mapping[str, str]) -> str | None:
 
 
 def explicit_arguments(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What JAX does not read itself: count, own number; then nothing is detected, and only the address given listens.
+    """Arguments of `jax.distributed.initialize` from variables that JAX does not read: process count and process id.
 
-    Raises ConfigError.
+    With both and a coordinator address, cluster detection is off, and process 0 listens on that address only.
+    Raises ConfigError where a variable is not a number or the address has no port.
     """
     names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-    given = {key: environment[name] for key, name in names.items() if name in environment}
-    for key, text in given.items():
+    texts = {key: environment[name] for key, name in names.items() if name in environment}
+    for key, text in texts.items():
         check(text.isdecimal(), f"{names[key]}={text} is not a number: see docs/scaling.md")
-    numbers = {key: int(text) for key, text in given.items()}
+    numbers = {key: int(text) for key, text in texts.items()}
     address = environment.get("JAX_COORDINATOR_ADDRESS")
     if address is None or len(numbers) < 2:
         return numbers
@@ -93,34 +94,34 @@ def explicit_arguments(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def is_main_process() -> bool:
-    """Whether this process writes the run's folder and speaks for all."""
+    """Whether this is process 0, which writes the folder of the run and logs."""
     return jax.process_index() == 0
 
 
 def all_gather(value: Any) -> list[Any]:
-    """What each process gives, in their order, on all of them; anything that JSON can hold."""
+    """The values of all processes, in process order, on every process; values are JSON."""
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
-    filled = np.zeros(-(-lengths.max() // BLOCK) * BLOCK, np.uint8)
-    filled[: len(text)] = text
-    texts = multihost_utils.process_allgather(filled)
+    padded = np.zeros(-(-lengths.max() // BLOCK) * BLOCK, np.uint8)
+    padded[: len(text)] = text
+    texts = multihost_utils.process_allgather(padded)
     return [json.loads(row[:length].tobytes()) for row, length in zip(texts, lengths)]
 
 
 def broadcast_from_main(value: Any) -> Any:
-    """What process 0 gives, on all."""
+    """The value of process 0, on every process."""
     return all_gather(value)[0]
 
 
 def merge_from_hosts(value: dict[str, Any]) -> dict[str, Any]:
-    """The entries of all processes."""
+    """The union of the dictionaries of all processes, on every process."""
     return {key: entry for each in all_gather(value) for key, entry in each.items()}
 
 
 def assert_same_on_hosts(value: dict[str, Any]) -> None:
-    """Raises ConfigError where processes differ, naming what and which."""
+    """Raises ConfigError where processes have different entries, naming keys and processes."""
     zero, *others = all_gather(value)
     for n, other in enumerate(others, 1):
         different = sorted(key for key in zero.keys() | other.keys() if zero.get(key) != other.get(key))
@@ -131,7 +132,7 @@ def assert_same_on_hosts(value: dict[str, Any]) -> None:
 
 
 def is_peer_failure(error: Exception) -> bool:
-    """Whether an error says that another process of this run is gone."""
+    """Whether an error means that another process of this run has failed."""
     return (
         jax.distributed.is_initialized()
         and isinstance(error, jax.errors.JaxRuntimeError)
@@ -140,26 +141,26 @@ def is_peer_failure(error: Exception) -> bool:
 
 
 def replicate_to_host(tree: Any) -> Any:
-    """The same numbers where this process can use them by itself: gathered, leaf by leaf, if others hold a part."""
+    """The arrays on this process alone: gathered leaf by leaf where other processes hold shards."""
     if jax.process_count() == 1:
         return tree
     return jax.device_put(multihost_utils.process_allgather(tree, tiled=True))
 
 
 class AnyHost:
-    """Whether any process said yes at the call before: the same answer on all.
+    """Whether any process passed True in the previous call; the same result on every process.
 
-    One call late, so that none waits for the step under way. A single process hears itself at once.
+    The result is one call late, so that no process waits for the step in progress; immediate for a single process.
     """
 
     def __init__(self, mesh: Mesh):
         self.rows = NamedSharding(mesh, PartitionSpec("data"))
         self.any = jax.jit(jnp.any, out_shardings=replicated(mesh))
-        self.asked: jax.Array | None = None
+        self.pending: jax.Array | None = None
 
     def __call__(self, mine: bool) -> bool:
         if jax.process_count() == 1:
             return mine
         flags = np.full(jax.local_device_count(), mine)
-        before, self.asked = self.asked, self.any(jax.make_array_from_process_local_data(self.rows, flags))
+        before, self.pending = self.pending, self.any(jax.make_array_from_process_local_data(self.rows, flags))
         return before is not None and bool(before)

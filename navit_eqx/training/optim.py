@@ -1,4 +1,4 @@
-"""The optimiser, its schedule, and which parameters decay."""
+"""The optimizer, its schedule, and which parameters decay."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position ta
 
 
 def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
-    """Learning rate as a function of the steps before, so that a resumed run continues it.
+    """Learning rate as a function of the number t of completed steps, so that a resumed run continues it.
 
-    It rises as (t + 1) / warmup, so that the first step learns, and is 0 only after the last.
+    Warm-up is (t + 1) / warmup, so that the first step has a positive rate; the rate is 0 only after the last step.
     """
     warmup = span(config.warmup, steps)
     match config.schedule:
@@ -35,12 +35,12 @@ def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
 
 
 def span(length: float, steps: int) -> int:
-    """A share of the run in steps; from 1 on, `length` is steps already."""
+    """A length in steps: `length` is a share of the run below 1, else a number of steps."""
     return max(1, round(length if length >= 1 else length * steps))
 
 
 def decay_groups(model: Any) -> Any:
-    """For each parameter of a `Model` "head" (those of the task), "body", or "none" if it does not decay."""
+    """The decay group of each parameter of a `Model`: "head" (task), "body" (backbone), or "none" (no decay)."""
 
     def group(path, leaf):
         if path[-1].name not in DECAYED:
@@ -51,7 +51,7 @@ def decay_groups(model: Any) -> Any:
 
 
 def matrices(model: Any) -> Any:
-    """For each matrix of the blocks and of the pool its axes (inputs, outputs); None for everything else."""
+    """Input and output axes of each matrix of blocks and pool, for Muon; None for other parameters."""
 
     def axes(path, _):
         name, part = path[-1].name, path[1].name if path[0].name == "backbone" else ""
@@ -65,17 +65,17 @@ def matrices(model: Any) -> Any:
 
 
 def direction(rule: AdamW | Adafactor | Muon) -> optax.GradientTransformation:
-    """The update before decay and learning rate."""
+    """The update before weight decay and learning rate."""
     match rule:
         case AdamW(b1, b2):
             return optax.scale_by_adam(b1, b2)
         case Adafactor(b1):
-            # Scaling ViT (arXiv:2106.04560), whose cap of the second moment's decay optax does not have.
+            # Scaling ViT (arXiv:2106.04560), without its cap on the decay of second moments, which optax lacks.
             second = optax.scale_by_factored_rms(min_dim_size_to_factor=32)
             return optax.chain(second, optax.ema(b1, debias=False, accumulator_dtype="bfloat16"))
         case Muon(beta, b1, b2):
             return muon(
-                -1.0,  # uphill, as the others
+                -1.0,  # the sign of the gradient, as in the others
                 beta=beta,
                 adam_b1=b1,
                 adam_b2=b2,
@@ -85,7 +85,7 @@ def direction(rule: AdamW | Adafactor | Muon) -> optax.GradientTransformation:
 
 
 def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by the global norm, find the direction, add decay, scale by the learning rate."""
+    """Clip by global norm, direction of the update, weight decay, learning rate."""
 
     def decay(group: str, rate: float) -> optax.GradientTransformation:
         mask = lambda model: jax.tree.map(lambda g: g == group, decay_groups(model))

@@ -21,7 +21,7 @@ from .step import State, init, train_step
 
 
 class Program(NamedTuple):
-    """Each of its functions is compiled when it is first called."""
+    """Compiled functions of a run; each is compiled on its first call."""
 
     mesh: Mesh
     static: Any
@@ -29,19 +29,20 @@ class Program(NamedTuple):
     abstract_state: State
     """Shape, dtype and sharding of each leaf of the state."""
     init_state: Callable[[PRNGKeyArray], State]
-    """The state before the first step."""
+    """key → the state before the first step."""
     state_from: Callable[[Any], State]
-    """The same, with the arrays of a given model."""
+    """Arrays of a model → the state before the first step."""
     step: Any
-    """(state, batch on the device) → (state, metrics); the state that went in is used up."""
+    """(state, device batch) → (state, metrics); the input state is donated."""
     device_targets: Callable[[Any], Any]
+    """Target fields of the data, on the device → targets that the loss reads."""
 
     def model(self, arrays: Any) -> Model:
         """The model with the arrays of a state."""
         return eqx.combine(arrays, self.static)
 
     def device_batch(self, batch: Any) -> Batch:
-        """This host's rows and their targets, as its share of the global batch."""
+        """Rows and targets of this host → its share of the global batch, on the devices."""
         row, targets = shard_rows(tuple(batch), self.mesh)
         return Batch(Row(*row), self.device_targets(targets))
 
@@ -56,24 +57,26 @@ def make_program(
     parallelism: DataParallel | FSDP | None = None,
     mesh: Mesh | None = None,
 ) -> Program:
-    """The program that trains what `build` makes of a key: a `Model`, or anything else with its `loss`.
+    """The program that trains `build(key)`: a `Model`, or any module with the same `loss`.
 
-    By default every device of `data_mesh()` holds all parameters.
+    By default parameters are replicated on all devices of `data_mesh()`.
     """
     mesh, parallelism = mesh or data_mesh(), parallelism or DataParallel()
     tx = optimizer(optim, steps)
-    begin = partial(init, optimizer=tx, config=optim)
+    init_state = partial(init, optimizer=tx, config=optim)
     arrays, static = eqx.partition(eqx.filter_eval_shape(build, jr.key(0)), is_shape)
-    shapes = jax.eval_shape(begin, arrays)
-    places = shardings(shapes, parallelism, mesh)
+    shapes = jax.eval_shape(init_state, arrays)
+    state_shardings = shardings(shapes, parallelism, mesh)
     step = partial(train_step, static=static, optimizer=tx, config=optim, seed=seed)
-    out = places, replicated(mesh)
+    out = state_shardings, replicated(mesh)
     return Program(
         mesh,
         static,
-        abstract_arrays(shapes, places),
-        jax.jit(lambda key: begin(build(key)), out_shardings=places, compiler_options=INIT_COMPILER_OPTIONS),
-        jax.jit(begin, out_shardings=places),
+        abstract_arrays(shapes, state_shardings),
+        jax.jit(
+            lambda key: init_state(build(key)), out_shardings=state_shardings, compiler_options=INIT_COMPILER_OPTIONS
+        ),
+        jax.jit(init_state, out_shardings=state_shardings),
         jax.jit(with_mesh(step, mesh), donate_argnums=0, out_shardings=out, compiler_options=step_compiler_options()),
         task.device_targets,
     )

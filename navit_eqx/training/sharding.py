@@ -1,4 +1,4 @@
-"""Devices: rows are split among them, and parameters too where the configuration says so."""
+"""Device mesh and shardings: rows are sharded, and with FSDP parameters as well."""
 
 import math
 from collections.abc import Callable
@@ -11,21 +11,21 @@ from .config import FSDP, DataParallel
 
 
 def data_mesh() -> Mesh:
-    """All devices of all hosts on one axis.
+    """All devices of all hosts on one mesh axis, "data".
 
-    Automatic axes: with JAX's default, explicit ones, a sharding constraint can be ignored silently.
+    The axis type is Auto: with Explicit, JAX's default, a sharding constraint can be ignored silently.
     """
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
 def shard_rows(leaves: Any, mesh: Mesh) -> Any:
-    """Arrays with a leading axis of rows: those of this host as its share of the global batch."""
+    """Arrays of this host with a leading axis of rows → its share of global arrays, sharded over rows."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), leaves)
 
 
 def partition_spec(shape: tuple[int, ...], rule: DataParallel | FSDP, devices: int) -> PartitionSpec:
-    """Which axis of an array is split over the devices: the longest that they divide, if the rule splits it at all."""
+    """Sharding of one array: along the longest axis that `devices` divides with FSDP, else replicated."""
     if isinstance(rule, DataParallel) or math.prod(shape) < rule.min_size:
         return PartitionSpec()
     divisible = [axis for axis, size in enumerate(shape) if size % devices == 0]
@@ -36,33 +36,33 @@ def partition_spec(shape: tuple[int, ...], rule: DataParallel | FSDP, devices: i
 
 
 def shardings(shapes: Any, rule: DataParallel | FSDP, mesh: Mesh) -> Any:
-    """The place of each leaf: parameters, average and optimiser alike, by shape alone."""
+    """Sharding of each leaf of parameters, moving average and optimizer state, by its shape."""
     return jax.tree.map(lambda leaf: NamedSharding(mesh, partition_spec(leaf.shape, rule, mesh.size)), shapes)
 
 
-def bytes_per_device(placed: Any) -> int:
-    """Of all leaves, as they are placed."""
+def bytes_per_device(arrays: Any) -> int:
+    """Bytes of all leaves on one device, by their shardings."""
     return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(placed)
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(arrays)
     )
 
 
 def abstract_arrays(shapes: Any, sharding: Any) -> Any:
-    """Shapes and dtypes with a place, one for all or a tree of them: what to restore into."""
+    """Abstract arrays (shape, dtype, sharding) to restore into; `sharding` is one for all leaves, or a tree."""
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
         shapes,
         jax.tree.broadcast(sharding, shapes),
     )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A copy on every device."""
+    """The sharding of an array with a copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def with_mesh(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """`step`, traced with the mesh: kernels then run on the rows of each device; see `kernels.per_device`."""
+    """`step`, traced with the mesh: kernels then run on the rows of each device; see `kernels/per_device.py`."""
 
     def traced(*args: Any) -> Any:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):

@@ -1,4 +1,4 @@
-"""One training step as a pure function of (state, batch)."""
+"""One train step as a pure function of (state, batch)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,38 +17,40 @@ from .config import OptimConfig, Spikes
 
 
 class State(NamedTuple):
-    """Everything that changes while training."""
+    """The training state."""
 
     model: Any
-    """Arrays of the model; the rest of it is static."""
+    """Arrays of the model; its other part is static."""
     ema: Any
-    """Moving average of the model; None where none is kept."""
+    """Moving average of `model`; None without one."""
     optimizer: Any
+    """State of the optimizer."""
     step: Int[Array, ""]
     grad_norm_ema: Any = None
-    """Running mean of the gradient norm; None where spikes are not refused."""
+    """Moving average of the gradient norm; None unless spikes are skipped."""
 
     @property
     def eval_params(self) -> Any:
-        """The parameters to evaluate and to save."""
+        """The parameters to evaluate and to save: the moving average, where there is one."""
         return self.model if self.ema is None else self.ema
 
 
 class Metrics(NamedTuple):
-    """Of one step, over all images of the batch."""
+    """Metrics of one train step, over all images of the global batch."""
 
     loss_sum: Float[Array, ""]
     count: Int[Array, ""]
-    """Images, or whatever else the task divides its loss by."""
+    """Divisor of the sums: images, or another count of the task."""
     extras: dict[str, Array]
-    """Sums of other measures of the task, to be divided by `count` as well."""
+    """Sums of other metrics of the task, to be divided by `count` as well."""
     images: Int[Array, ""]
     tokens: Int[Array, ""]
     places: Int[Array, ""]
     """Tokens and padding."""
     grad_norm: Float[Array, ""]
+    """Global norm before clipping."""
     refused: Bool[Array, ""]
-    """Whether a number was not finite, or the gradient a spike: then nothing was learned."""
+    """Whether the update was skipped: a value was not finite, or the gradient norm was a spike."""
 
 
 def init(model: Any, optimizer: optax.GradientTransformation, config: OptimConfig) -> State:
@@ -68,10 +70,10 @@ def train_step(
     config: OptimConfig,
     seed: int,
 ) -> tuple[State, Metrics]:
-    """Gradient of the mean loss of all rows on all devices, and one update.
+    """Gradient of the mean loss over all rows on all devices, and one update.
 
-    Where loss, gradient or update is not finite, or the gradient is a spike (`Spikes`), model, moving average and
-    optimizer (its count included) stay as they are.
+    Where loss, gradient or update is not finite, or the gradient norm is a spike (`Spikes`), the update is skipped:
+    model, moving average and optimizer state (its count included) are unchanged. The step count always increases.
     """
     key = jr.fold_in(jr.key(seed), state.step)
 
@@ -83,7 +85,7 @@ def train_step(
         (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.model, part)
         return grads, sums
 
-    # Sums over images are divided once, by the count of the whole batch: a mean of means would weigh images unequally.
+    # Sums are divided once, by the count of the global batch: a mean of means would weight images unequally.
     grads, (loss_sum, count, extras) = accumulated(gradient, batch, config.accumulate)
     grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1).astype(g.dtype), grads)
     updates, opt = optimizer.update(grads, state.optimizer, state.model)
@@ -111,28 +113,29 @@ def train_step(
 
 
 def accumulated(sums: Callable[[Any], Any], batch: Any, parts: int) -> Any:
-    """Σ sums(part) over `parts` equal parts of the rows, one after the other.   Raises ValueError if unequal.
+    """Σ sums(part) over `parts` equal parts of the rows, sequentially.   Raises ValueError where rows do not divide.
 
-    Part j holds rows j, j + parts, …: each device then finds its share of every part at home.
+    Part j holds rows j, j + parts, …, so that each device already holds its share of every part.
     """
     if parts == 1:
         return sums(batch)
     rows = len(jax.tree.leaves(batch)[0])
     if rows % parts:
         raise ValueError(f"{rows} rows cannot be cut into {parts} equal parts: change rows or optim.accumulate")
-    cut = jax.tree.map(lambda leaf: leaf.reshape(rows // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(sums, jax.tree.map(lambda x: x[0], cut)))
+    split = jax.tree.map(lambda leaf: leaf.reshape(rows // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)
+    shapes = jax.eval_shape(sums, jax.tree.map(lambda x: x[0], split))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
     def add(total, part):
         return jax.tree.map(jnp.add, total, sums(part)), None
 
-    return jax.lax.scan(add, zeros, cut)[0]
+    return jax.lax.scan(add, zeros, split)[0]
 
 
 def ema_update(ema: Any, model: Any, decay: float, step: Int[Array, ""]) -> Any:
     """decay · ema + (1 − decay) · model.
 
-    Choice: the decay is at most (1 + t) / (10 + t) at step t, so that the start is soon forgotten.
+    Choice: the decay is at most (1 + t) / (10 + t) at step t, so that the weight of the initial parameters fades early.
     """
     t = step.astype(jnp.float32)
     keep = jnp.minimum(decay, (1 + t) / (10 + t))
@@ -140,14 +143,14 @@ def ema_update(ema: Any, model: Any, decay: float, step: Int[Array, ""]) -> Any:
 
 
 def is_spike(norm: Array, ema: Array, step: Int[Array, ""], skip: Spikes) -> Bool[Array, ""]:
-    """Whether a gradient norm is above `factor` times its running mean, once that has seen `window` norms."""
+    """Whether a gradient norm is above `factor` times its moving average; False in the first `window` steps."""
     return _is_known(ema, step, skip) & (norm.astype(ema.dtype) > skip.factor * ema)
 
 
 def update_grad_norm_ema(norm: Array, ema: Array, step: Int[Array, ""], skip: Spikes) -> Float[Array, ""]:
-    """The running mean after a step: it takes in min(norm, factor · mean) by 1 / min(t + 1, window) at step t.
+    """ema + (min(norm, factor · ema) − ema) / min(t + 1, window) at step t; the limit applies from step `window` on.
 
-    A norm that is not finite is left out.
+    A norm that is not finite is ignored.
     """
     norm = norm.astype(ema.dtype)
     limited = jnp.where(_is_known(ema, step, skip), jnp.minimum(norm, skip.factor * ema), norm)

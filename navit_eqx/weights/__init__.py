@@ -1,5 +1,5 @@
-"""Models on disk.
+"""Saved models.
 
 bridge.py  modules ↔ nested dicts of arrays ↔ dotted names
-saved.py   our own format: model.safetensors and config.json
+saved.py   the format of this project: model.safetensors and config.json
 """

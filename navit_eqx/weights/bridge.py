@@ -1,4 +1,4 @@
-"""The model as a nested dict of arrays, and back: no table of names, since both sides use the same ones."""
+"""Modules ↔ nested dicts of arrays. `reference` and `navit_eqx` use the same names, so no table of names is needed."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -11,9 +11,9 @@ M = TypeVar("M", bound=eqx.Module)
 
 
 def to_reference(module: eqx.Module) -> dict:
-    """The parameters as the reference reads them: field names are keys, arrays are NumPy arrays.
+    """Parameters as a nested dict for `reference`: field names are keys, arrays are NumPy arrays.
 
-    The name of a module's class stands under "kind": where there are several to choose from, it says which.
+    The key "kind" holds the class name of a module; the reference uses it to select among alternatives.
     """
 
     def convert(node: Any) -> Any:
@@ -26,9 +26,10 @@ def to_reference(module: eqx.Module) -> dict:
 
 
 def from_reference(params: dict, abstract: M) -> M:
-    """A module shaped as `abstract`, of arrays or of their shapes alone, holding the arrays of `params`.
+    """A module with the structure and dtypes of `abstract` (a module of arrays or abstract arrays), and the arrays of
+    `params`.
 
-    Raises ValueError naming a parameter that is missing or has another shape.
+    Raises ValueError, naming the parameter, where one is missing or has another shape.
     """
 
     def fill(path, leaf):
@@ -46,16 +47,16 @@ def from_reference(params: dict, abstract: M) -> M:
 
 
 def flatten(model: eqx.Module) -> dict[str, np.ndarray]:
-    """Every array by its dotted name, as stored in safetensors files.
+    """Arrays of a module by dotted name, as stored in safetensors files.
 
-    Contiguous: a view, such as a transpose, would be stored in the order of its memory.
+    Arrays are contiguous: safetensors would store a view, such as a transpose, in its memory order.
     """
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_array))
     return {".".join(key.name for key in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
 
 
 def unflatten(tensors: dict[str, np.ndarray]) -> dict:
-    """Dotted names to a nested dict."""
+    """Arrays by dotted name → nested dict."""
     tree: dict = {}
     for name, tensor in tensors.items():
         *outer, last = name.split(".")

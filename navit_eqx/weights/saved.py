@@ -1,7 +1,7 @@
-"""A model on disk: `model.safetensors` with the parameters, `config.json` with everything else.
+"""Saved models: `model.safetensors` with the parameters, `config.json` with everything else.
 
-Neither file can run code, and nothing of them is believed: names, types and shapes are held against the
-configuration before a tensor is read, and the checksum against the tensors before they are used.
+Neither file can run code, and neither is trusted: names, dtypes and shapes are checked against the configuration before
+a tensor is read, and the checksum before tensors are used.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ KINDS = ("F64", "F32", "F16", "BF16")
 
 
 def save_model(folder: Path | str, model: Model, info: ModelInfo) -> None:
-    """Write parameters, configuration, task, and what a user of the model must know.
+    """Write parameters, model configuration, task and info to a folder.
 
-    Which program computes attention is a matter of the machine, and not saved.
+    The attention backend depends on the machine and is not saved.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def save_model(folder: Path | str, model: Model, info: ModelInfo) -> None:
 
 
 def load_model(folder: Path | str) -> Model:
-    """The model in a folder, or in the folder of a run, with its `config` and its `info`.
+    """Load a model, with its `config` and `info`, from its folder or from the folder of a run.
 
     Raises ConfigError where a file is missing, damaged, or does not match the configuration.
 
@@ -66,7 +66,7 @@ def load_model(folder: Path | str) -> Model:
 
 
 def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
-    """What config.json says: model, task, info, and the checksum of the parameters.   Raises ConfigError."""
+    """Model, task, info and checksum of the parameters, from config.json.   Raises ConfigError where it is invalid."""
     where = f"{folder}/config.json"
     saved = read_json(folder / "config.json")
     check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
@@ -87,15 +87,15 @@ def _located(folder: Path | str) -> Path:
 
 
 def _shape(config: ModelConfig, task: Task, info: ModelInfo, where: str) -> Model:
-    """The model without its numbers."""
+    """The abstract model of a configuration.   Raises ConfigError where it cannot be built."""
     try:
         return abstract_model(config, task, info)
-    except Exception as error:  # no limit on each number says which of them go together
+    except Exception as error:  # values within their ranges can still be inconsistent with each other
         raise ConfigError(f"{where} describes a model that cannot be built: {error}") from error
 
 
 def _read(file: Path, abstract: Model) -> dict[str, np.ndarray]:
-    """Tensors by name, after their names, types and shapes were found to be those of `abstract`."""
+    """Tensors by name.   Raises ConfigError where names, dtypes or shapes differ from those of `abstract`."""
     leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(abstract) if isinstance(leaf, jax.ShapeDtypeStruct)]
     shapes = {".".join(key.name for key in path): leaf.shape for path, leaf in leaves}
     try:
