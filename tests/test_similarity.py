@@ -6,22 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.evaluation.studies.similarity import compared
+from harness.evaluation.studies.similarity import layer_similarities
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
 from reference.evaluation import similarity
 from reference.layers import norm
 from reference.masks import slot_tokens
-from reference.model import features as slow_features
-from reference.model import image_hidden_states
+from reference.model import forward, image_hidden_states
 from reference.pooling import map_pool
 from reference.rows import pack
-from tests.support.strategies import CONFIG, I, Packed, T, model, seeds, tokens_of
+from tests.support.laws import caught
+from tests.support.strategies import CONFIG, I, Packed, T, backbone, seeds, tokens_of
 from tests.support.strategies import rows as packed_rows
-from tests.test_meta import caught
-from tests.support.tolerances import FLOAT64, assert_close
+from tests.support.tolerances import FLOAT64, GRADIENT64, assert_close
 
-FAST = model()
+FAST = backbone()
 PARAMS = to_reference(FAST)
 
 
@@ -30,8 +29,8 @@ def test_cka_sees_no_rotation_scale_or_shift(seed, scale):
     draw = np.random.default_rng(seed)
     x, y = draw.normal(size=(12, 5)), draw.normal(size=(12, 8))
     turn = np.linalg.qr(draw.normal(size=(5, 5)))[0]
-    assert abs(similarity.linear_cka(x, scale * x @ turn + 3) - 1) < 1e-9
-    assert abs(similarity.linear_cka(x, y) - similarity.linear_cka(scale * x @ turn - 1, y)) < 1e-9
+    assert abs(similarity.linear_cka(x, scale * x @ turn + 3) - 1) < GRADIENT64
+    assert abs(similarity.linear_cka(x, y) - similarity.linear_cka(scale * x @ turn - 1, y)) < GRADIENT64
     assert 0 <= similarity.linear_cka(x, y) < 1
     assert similarity.linear_cka(x, y) == pytest.approx(similarity.linear_cka(y, x))
 
@@ -67,7 +66,7 @@ def test_tokens_on_another_grid_lie_at_their_places(seed, grid, common):
 
 @jax.jit
 def layers_of(row):
-    return FAST.layers(row)
+    return FAST.hidden_states(row)
 
 
 @given(packed=packed_rows())
@@ -80,18 +79,18 @@ def test_layers_of_a_packed_row_are_those_of_each_image_alone(packed):
 
 
 def ends_in_the_output(layers, packed) -> None:
-    """The last layer through the last norm and the pool is what the classifier gets."""
+    """The last layer through the last norm and the pool is what the head gets."""
     last = norm(PARAMS["encoder"]["norm"], layers[-1])
     slots = slot_tokens(packed.row.segment_ids, I)
     vectors = map_pool(PARAMS["pool"], last, slots, np.zeros((I, 0, CONFIG.width)))
     count = len(packed.images)
-    assert_close(vectors[:count], slow_features(PARAMS, packed.row)[:count], FLOAT64)
+    assert_close(vectors[:count], forward(PARAMS, packed.row)[:count], FLOAT64)
 
 
 def test_the_last_layer_is_the_output():
     """And no other one is."""
     images = [tokens_of(np.random.default_rng(0), grid) for grid in ((2, 3), (3, 4))]
-    packed = Packed(pack(images, [0, 1], [0, 1], T, I), images)
+    packed = Packed(pack(images, [0, 1], T, I), images)
     found = np.asarray(layers_of(to_device(packed.row)))
     ends_in_the_output(found, packed)
     caught(ends_in_the_output, found[:-1], packed)
@@ -101,8 +100,8 @@ def test_the_last_layer_is_the_output():
 def test_places_are_compared_place_by_place():
     """A size with itself is alike; with its tokens moved by a place it is the same nowhere."""
     tokens = {i: np.random.default_rng(i).normal(size=(3, 6, 8)) for i in range(20)}
-    ema_update = {i: np.roll(x, 1, axis=1) for i, x in tokens.items()}
-    for layer in compared(tokens, tokens, sorted(tokens)):
+    moved = {i: np.roll(x, 1, axis=1) for i, x in tokens.items()}
+    for layer in layer_similarities(tokens, tokens, sorted(tokens)):
         assert layer["cka"] == pytest.approx(1) and layer["same_place"] == 1
-    for layer in compared(tokens, ema_update, sorted(tokens)):
+    for layer in layer_similarities(tokens, moved, sorted(tokens)):
         assert layer["cka"] < 0.5 and layer["same_place"] == 0
