@@ -19,24 +19,22 @@ if __name__ == "__main__":
     tune_allocator()
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from data.errors import DataError
 from data.sources.source import with_classes
 from data.tasks import TASKS
 from harness.config import Config, DataConfig
 from harness.evaluation.predictions import Context
-from harness.evaluation.studies import STUDIES, chosen, publish
+from harness.evaluation.studies import ALWAYS, STUDIES, chosen, publish_all
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
 from harness.run.folder import read_config
 from harness.run.loading import open_source
 from navit_eqx import load_model
 from navit_eqx.config import Flexi
-from navit_eqx.errors import ConfigError, check_in
+from navit_eqx.errors import check_in
 from navit_eqx.front import info_of
 
 
@@ -98,29 +96,18 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     task = TASKS[type(model.task).__name__]()
     context = Context(model, config, source, task, tuple(sorted(set(resolutions))), patch)
-    found = dict(published(names, context, out))
+    found = dict(publish_all(names, context, out))
     print()
     for name in ("sweep", "cascade"):
         if name in found:
             best = choice(found[name], options.within, context.metric)
             print(f"cheapest within {options.within:g} points of the best ({name}): {best}")
     if not options.studies:
-        print(f"more studies: --studies {' '.join(n for n in STUDIES if n != 'sweep')}, or all")
+        print(f"more studies: --studies {' '.join(n for n in STUDIES if n not in ALWAYS)}, or all")
     total = len(source.manifest)
     row = next((row for row in found["sweep"] if row["resolution"] == config.data.reported_at), found["sweep"][-1])
     print(f"resolution {row['resolution']:g}: {in_words(row, total)}\ntables and pictures: {out}/")
     check_share(row, total, config.data.max_unreadable)
-
-
-def published(names: list[str], context: Context, out: Path) -> Iterator[tuple[str, list[dict]]]:
-    """Rows of each study. A study that fails is reported and the others continue; the sweep must succeed."""
-    for name in names:
-        try:
-            yield name, publish(name, context, out).rows
-        except (ConfigError, DataError) as error:
-            if name == "sweep":
-                raise
-            print(f"\n{name}: cannot be done, {error}", flush=True)
 
 
 def folder_for(folder: Path, config: Config, options: Options) -> Path:

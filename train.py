@@ -37,7 +37,7 @@ from harness.cli import parse
 from harness.config import Config
 from harness.evaluation import pictures
 from harness.evaluation.predictions import Context
-from harness.evaluation.studies import named, publish
+from harness.evaluation.studies import ALWAYS, named, publish_all
 from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
 from harness.presets import PRESETS
@@ -188,7 +188,7 @@ def conclude(
     config, val, metric = context.config, context.source, context.task.metric
     at = config.data.reported_at
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
-    entries = publish("sweep", replace(context, resolutions=resolutions), folder).rows
+    entries = dict(publish_all(ALWAYS, replace(context, resolutions=resolutions), folder))["sweep"]
     undecoded = undecodable(val) if any(e["unreadable"] for e in entries) else {}
     for name, why in undecoded.items():
         print(f"set aside {name}: {why}")

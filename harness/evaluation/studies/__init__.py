@@ -1,6 +1,7 @@
 """Studies of a trained model: functions of a `Context` that return `Findings`. See docs/evaluation.md.
 
 sweep.py        accuracy, cost and time at each resolution
+mistakes.py     accuracy by class, confusion, the surest mistakes
 aspect.py       aspect ratio kept or squashed to a square, at equal tokens
 upscaling.py    small images enlarged to the resolution or kept at native size
 dropping.py     smaller images or dropped tokens, at equal tokens
@@ -14,9 +15,10 @@ findings.py     result of a study, comparisons of two settings
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from data.errors import DataError
 from navit_eqx.errors import ConfigError
 
 from ...run.folder import write_json
@@ -27,6 +29,7 @@ from .calibration import calibration
 from .cascade import cascade
 from .dropping import dropping
 from .findings import Findings
+from .mistakes import mistakes
 from .patches import patches
 from .probe import probe
 from .similarity import similarity
@@ -34,29 +37,41 @@ from .sweep import sweep
 from .upscaling import upscaling
 
 Study = Callable[[Context], Findings]
-ALL = (sweep, aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity)
+ALL = (sweep, mistakes, aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity)
+ALWAYS = ("sweep", "mistakes")
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """Names of the studies to run, always starting with the sweep; "all": every study.   Raises ConfigError."""
+    """Names of the studies to run: those of ALWAYS and `names`; "all": every study.   Raises ConfigError."""
     for name in names:
         if name not in STUDIES and name != "all":
             near = difflib.get_close_matches(name, [*STUDIES, "all"], n=1)
             hint = f", did you mean {near[0]}?" if near else "."
             raise ConfigError(f"no study {name!r}{hint} Studies: {', '.join(STUDIES)}, all")
-    return [name for name in STUDIES if name == "sweep" or name in names or "all" in names]
+    return [name for name in STUDIES if name in ALWAYS or name in names or "all" in names]
 
 
 def publish(name: str, context: Context, folder: Path) -> Findings:
     """Run a study; print its table and summary, write `name.csv`, `name.json` and its picture into `folder`."""
     findings = STUDIES[name](context)
     rows = [named(row, context.task.metric) for row in findings.rows]
-    print(f"\n{findings.title}\n\n{table(rows)}\n\n{findings.summary}", flush=True)
+    print(f"\n{findings.title}\n\n{table(rows[: findings.most])}\n\n{findings.summary}", flush=True)
     write_csv(folder / f"{name}.csv", rows)
     write_json(folder / f"{name}.json", rows)
     findings.draw(folder / findings.picture)
     return findings
+
+
+def publish_all(names: Sequence[str], context: Context, folder: Path) -> Iterator[tuple[str, list[dict]]]:
+    """Name and rows of each study. One that cannot be done is named and does not end the others; the sweep must be."""
+    for name in names:
+        try:
+            yield name, publish(name, context, folder).rows
+        except (ConfigError, DataError) as error:
+            if name == "sweep":
+                raise
+            print(f"\n{name}: cannot be done, {error}", flush=True)
 
 
 def named(row: dict, metric: str) -> dict:

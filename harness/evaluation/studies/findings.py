@@ -21,6 +21,8 @@ class Findings(NamedTuple):
     picture: str
     """File name of the picture."""
     draw: Callable[[Path], None]
+    most: int | None = None
+    """Rows that are printed; None prints all. Files hold all."""
 
 
 def cheapest_within(rows: Sequence[dict], points: float) -> dict:
