@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .config import ModelConfig
-from .layers import AbstractNorm, full, make_norm, masked_softmax, matmul, normal
+from .layers import AbstractNorm, expand, full, make_norm, masked_softmax, matmul, normal
 from .masks import SegmentMask
 from .rope import apply_rotary
 
@@ -128,7 +128,7 @@ def project(
 
 def plus(x: Float[Array, "*n"], bias: Float[Array, "*#n"] | None) -> Float[Array, "*n"]:
     """x + bias; x where `bias` is None."""
-    return x if bias is None else x + bias.astype(x.dtype)
+    return x if bias is None else x + expand(bias, x)
 
 
 def heads_first(x: Float[Array, "*B T H K"]) -> Float[Array, "*B H T K"]:

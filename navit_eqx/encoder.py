@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .attention import Attention
 from .config import ModelConfig
-from .layers import AbstractNorm, Mlp, make_norm
+from .layers import AbstractNorm, Mlp, expand, make_norm
 from .masks import SegmentMask
 
 
@@ -57,7 +57,7 @@ def add(
     gate: Float[Array, "*B T"] | None,
 ) -> Float[Array, "*B T D"]:
     """x + gate · scale · residual; None is 1."""
-    residual = residual if scale is None else residual * scale.astype(x.dtype)
+    residual = residual if scale is None else residual * expand(scale, residual)
     return x + (residual if gate is None else residual * gate[..., None].astype(x.dtype))
 
 
@@ -136,7 +136,7 @@ def sample_gates(
     def active(image_id):
         return jr.uniform(jr.fold_in(key, image_id), (len(rates),), jnp.float32) >= jnp.asarray(rates, jnp.float32)
 
-    gates = jax.vmap(active)(image_ids.reshape(-1)).astype(jnp.float32) / jnp.asarray(1 - rates, jnp.float32)
+    gates = jax.vmap(active)(image_ids.reshape(-1)).astype(jnp.float32) / jnp.asarray(1 - rates, jnp.float32)[None]
     return gates.T.reshape(len(rates), *image_ids.shape)
 
 

@@ -31,6 +31,11 @@ def full(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
+def expand(v: Num[Array, "*v"], x: Num[Array, "*n"]) -> Num[Array, "..."]:
+    """v in the dtype of x and with its number of axes, the last ones of which are those of v."""
+    return v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape)
+
+
 def matmul(x: Float[Array, "*n In"], w: Float[Array, "In *out"]) -> Float[Array, "..."]:
     """x w over the last axis of x, as one matrix product over all tokens of the batch.
 
@@ -51,7 +56,7 @@ class Linear(eqx.Module):
         self.b = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, "*n In"]) -> Float[Array, "*n Out"]:
-        return matmul(x, self.w) + self.b.astype(x.dtype)
+        return matmul(x, self.w) + expand(self.b, x)
 
 
 class AbstractNorm(eqx.Module):
@@ -89,8 +94,8 @@ class RmsNorm(AbstractNorm):
 
 def scaled(norm: AbstractNorm, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
     """scale · x / √(mean x² + ε) + bias"""
-    y = norm.scale.astype(x.dtype) * x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + EPSILON)
-    return y if norm.bias is None else y + norm.bias.astype(x.dtype)
+    y = expand(norm.scale, x) * x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + EPSILON)
+    return y if norm.bias is None else y + expand(norm.bias, y)
 
 
 NORMS = {"layer": LayerNorm, "rms": RmsNorm}
@@ -144,7 +149,8 @@ def normalize(
     repeats = patches.shape[-1] // max(len(mean), len(std))
     per_channel = np.broadcast_arrays(1 / (255 * np.array(std)), np.array(mean) / np.array(std))
     scale, shift = (np.tile(values, repeats) for values in per_channel)
-    return patches.astype(jnp.float32) * jnp.asarray(scale, jnp.float32) - jnp.asarray(shift, jnp.float32)
+    x = patches.astype(jnp.float32)
+    return x * expand(jnp.asarray(scale), x) - expand(jnp.asarray(shift), x)
 
 
 def compute_dtype(dtype: str) -> str:

@@ -6,6 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .layers import expand
+
 
 class SegmentMask(eqx.Module):
     """The mask `same_image` in the form that an attention kernel reads; see `kernels/`."""
@@ -29,8 +31,8 @@ def same_image(segment_ids: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
 
 def slot_tokens(segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B I T"]:
     """Pooling mask: the tokens of each image slot.   [NaViT, §2.1, "masked pooling"]"""
-    slot = jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
-    return slot[:, None] == segment_ids[..., None, :]
+    ids = segment_ids[..., None, :]
+    return expand(jnp.arange(1, slots + 1)[:, None], ids) == ids
 
 
 def used_slots(segment_ids: Int[Array, "*B T"], slots: int) -> Bool[Array, "*B I"]:

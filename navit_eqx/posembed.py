@@ -14,6 +14,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from . import config
+from .layers import expand
 
 WAVELENGTHS = 10_000  # slowest over fastest sinusoid
 SPREAD = 0.02  # standard deviation of initial tables
@@ -44,7 +45,8 @@ def locate(
 
 def tent(u: Float[Array, "*B T"], size: int, radius: Float[Array, "*B T"]) -> Float[Array, "*B T M"]:
     """Interpolation weights of the entries m around u: max(0, 1 − |u − m| / radius), normalized to Σ_m = 1."""
-    distance = jnp.abs(jnp.clip(u, 0, size - 1)[..., None] - jnp.arange(size, dtype=u.dtype))
+    near = jnp.clip(u, 0, size - 1)[..., None]
+    distance = jnp.abs(near - expand(jnp.arange(size), near))
     weights = jnp.maximum(0, 1 - distance / radius[..., None])
     return weights / weights.sum(-1, keepdims=True)
 
@@ -61,7 +63,7 @@ def read(
     for size, u_a, radius_a in zip(sizes, by_axis(u), by_axis(radius), strict=True):
         entries = tent(u_a[..., 0], size, radius_a[..., 0])
         weights = jnp.einsum("...tn,...tm->...tnm", weights, entries).reshape(*u.shape[:-1], -1)
-    inside = ((u >= -0.5) & (u <= jnp.asarray(sizes, u.dtype) - 0.5)).all(-1)
+    inside = ((u >= -0.5) & (u <= expand(jnp.asarray(sizes), u) - 0.5)).all(-1)
     return jnp.where(inside[..., None], weights.astype(table.dtype) @ table.reshape(-1, width), jnp.nan)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .config import ModelConfig
+from .layers import expand
 
 
 class Rope(eqx.Module):
@@ -21,7 +22,8 @@ class Rope(eqx.Module):
         axes = coords.shape[-1]
         share = self.size // (2 * axes)
         frequency = self.theta ** -(np.arange(share) / share)
-        angles = coords.astype(float)[..., None] * jnp.asarray(frequency, jnp.result_type(float))
+        places = coords.astype(float)[..., None]
+        angles = places * expand(jnp.asarray(frequency), places)
         return angles.reshape(*coords.shape[:-1], axes * share)
 
 

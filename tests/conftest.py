@@ -1,4 +1,4 @@
-"""Strict settings for every test: float64, no silent change of dtype, eight CPU devices, Hypothesis profiles."""
+"""Strict settings for every test: float64, no silent change of dtype or rank, eight CPU devices, Hypothesis profiles."""
 
 import os
 import tempfile
@@ -16,6 +16,7 @@ from hypothesis import settings
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 # What is tested is what a program says, not how fast: most of the time would go into making it fast.
 jax.config.update("jax_disable_most_optimizations", True)
 

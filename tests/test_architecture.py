@@ -321,6 +321,7 @@ EXCEPTIONS = {
     "layers.make_norm": FRESH,
     "layers.full": SPEED,
     "layers.matmul": SPEED,
+    "layers.expand": "axes are added explicitly in the backend",
     "layers.scaled": SPEED,
     "layers.normalize": "in patches.py of the reference, beside the other functions of patches",
     "layers.compute_dtype": "precision is a matter of the backend",

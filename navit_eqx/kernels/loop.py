@@ -115,9 +115,9 @@ def by_need(
     start: Int[Array, " N"], end: Int[Array, " N"], windows: tuple[int, ...]
 ) -> tuple[Int[Array, " N"], Int[Array, " windows_and_one"]]:
     """Slots sorted by the window size that they need, empty slots last; and the first index of each window size."""
-    too_small = (end - start)[:, None] > jnp.asarray(windows, jnp.int32)
+    too_small = (end - start)[:, None] > jnp.asarray(windows, jnp.int32)[None]
     need = jnp.where(end > 0, too_small.sum(-1, dtype=jnp.int32), len(windows))
-    first = (need[:, None] < jnp.arange(len(windows) + 1, dtype=jnp.int32)).sum(0, dtype=jnp.int32)
+    first = (need[:, None] < jnp.arange(len(windows) + 1, dtype=jnp.int32)[None]).sum(0, dtype=jnp.int32)
     return jnp.argsort(need).astype(jnp.int32), first
 
 

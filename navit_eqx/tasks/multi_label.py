@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..layers import Linear
+from ..layers import Linear, expand
 from ..masks import used_slots
 from ..model import NaViT
 from ..rows import Batch, Row
@@ -50,7 +50,8 @@ class MultiLabel(AbstractTask):
 
 def multi_hot(label_sets: Int[Array, "*B I M"], classes: int) -> Float[Array, "*B I Y"]:
     """1 at every label of a set, else 0."""
-    return (label_sets[..., None] == jnp.arange(classes, dtype=label_sets.dtype)).any(-2).astype(float)
+    sets = label_sets[..., None]
+    return (sets == expand(jnp.arange(classes), sets)).any(-2).astype(float)
 
 
 def soft_label_sets(targets: Targets, classes: int) -> Float[Array, "*B I Y"]:

@@ -123,7 +123,7 @@ def block_seconds(config: ModelConfig, segment_ids: Int[np.ndarray, "B T"], slot
     ids = jnp.asarray(segment_ids)
     dtype = compute_dtype(config.dtype)
     encoder = eqx.filter_jit(lambda: Encoder(replace(config, depth=1), key=jr.key(0)))()
-    x = jnp.ones((*ids.shape, config.width), dtype) * jnp.linspace(-1, 1, config.width).astype(dtype)
+    x = jnp.broadcast_to(jnp.linspace(-1, 1, config.width).astype(dtype), (*ids.shape, config.width))
 
     @eqx.filter_jit
     def step(encoder: Encoder, x: Array, ids: Array) -> Any:  # ids are an argument: XLA would fold a constant mask
