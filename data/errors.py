@@ -24,10 +24,9 @@ def check_in(interval: str, **values: Any) -> None:
     lo, hi = map(float, interval[1:-1].split(","))
     for name, value in values.items():
         for x in value if isinstance(value, tuple | list) else (value,):
-            number = isinstance(x, Real) and not isinstance(x, bool)
-            above = number and (lo <= x if interval[0] == "[" else lo < x)
-            below = number and (x <= hi if interval[-1] == "]" else x < hi)
-            if x is not None and not (above and below):
+            number: Any = x if isinstance(x, Real) and not isinstance(x, bool) else float("nan")
+            inside = lo < number < hi or number == lo and interval[0] == "[" or number == hi and interval[-1] == "]"
+            if x is not None and not inside:
                 raise ValueError(f"{name}={x!r} must be in {interval}")
 
 

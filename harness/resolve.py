@@ -6,7 +6,7 @@ notes to print.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -118,7 +118,8 @@ def packing(config: Config, images: Images) -> tuple[Config, list[str]]:
 def task(config: Config, images: Images) -> tuple[Config, list[str]]:
     """Resolve the options of the task."""
     fields, notes = images.task.resolve(TokenLengths(config, images.manifest))
-    return replace(config, task=replace(config.task, **fields)), notes
+    options: Any = config.task
+    return replace(config, task=replace(options, **fields)), notes
 
 
 def val_resolution(config: Config, images: Images) -> tuple[Config, list[str]]:

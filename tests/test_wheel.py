@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
