@@ -1,12 +1,12 @@
-"""What one accelerator does with S/16, B/16 and L/16: tokens a second, share of its peak, memory.
+"""Training step of S/16, B/16 and L/16 on one accelerator: tokens per second, share of its peak, memory.
 
     python benchmarks/accelerator.py [--presets s16 b16 l16] [--attention auto dense pallas cudnn] [--quick]
 
-Images are those of the contest's case "mixed" in rows of 288 tokens, the training step is that of train.py. The useful
-FLOPs are those of real tokens within their own images, three times the forward pass: MFU = useful / (seconds · peak).
-Peaks are in TFLOP/s; the defaults are what the data sheet of an H200 says for bfloat16, and what its matrix products
-are said to reach (--peaks). Steps follow one another without waiting, as in training; the clock stops when the last
-is done.
+Images are those of the case "mixed" of the contest in rows of 288 tokens; the training step is that of train.py.
+Useful FLOPs count real tokens and attention within images, three times the forward pass:
+MFU = useful / (seconds · peak). Peaks (--peaks) are in TFLOP/s; the defaults are the bfloat16 peak of an H200 by its
+data sheet, and the reported peak of its matrix products. Steps are dispatched without waiting, as in training; the
+clock stops when the last is done.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ from navit_eqx.training.config import OptimConfig
 
 PRESETS = {"s16": presets.s, "b16": presets.b, "l16": presets.l}
 ATTENTION = {"auto": Auto(), "dense": Dense(), "pallas": Pallas(), "cudnn": CuDNN(), "splash": Splash()}
-STEP_TOKENS = {"s16": 131_072, "b16": 65_536, "l16": 32_768}  # places; GEMMs want 32 thousand and more
+STEP_TOKENS = {"s16": 131_072, "b16": 65_536, "l16": 32_768}  # token places; GEMMs need at least 32 thousand
 BFLOAT16 = 3e-2  # largest relative error of logits against the reference
 QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
 
@@ -50,7 +50,7 @@ def main() -> None:
     for preset, attention in product(args.presets, args.attention):
         try:
             measure(preset, ATTENTION[attention], args)
-        except (jax.errors.JaxRuntimeError, ConfigError) as error:  # too large, or not for this device: go on
+        except (jax.errors.JaxRuntimeError, ConfigError) as error:  # too large, or not for this device: continue
             report(name="accelerator", preset=preset, asked=attention, failed=str(error).splitlines()[0])
 
 
@@ -103,7 +103,7 @@ def measure(preset: str, attention: Backend, args: Any) -> None:
 
 
 def agreement(config: ModelConfig, rows: Any) -> float:
-    """Relative error of the first row's logits, in the arithmetic that is timed.   Raises AssertionError."""
+    """Relative error of the logits of the first row, in the timed arithmetic.   Raises AssertionError."""
     model, first = build(config), type(rows)(*(leaf[0] for leaf in rows))
     error = relative_error(model, eqx.filter_jit(model)(to_device(first)), first)
     limit = FLOAT32 if model.dtype == "float32" else BFLOAT16

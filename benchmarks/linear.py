@@ -1,4 +1,4 @@
-"""Whether cost is linear in tokens: time per real token, whatever the number and the sizes of the images.
+"""Linearity of cost in tokens: time per real token for different numbers and sizes of images.
 
     python benchmarks/linear.py [--counts 100 1000 10000 100000] [--quick]
 
@@ -15,17 +15,17 @@ from typing import Any
 
 import jax
 import numpy as np
+from data.images import pack_images
 
 from benchmarks.measure import arguments, clocked, report
 from benchmarks.train_step import FLOAT32, build, program, relative_error
-from data.images import pack_images
 from data.pipeline import batches
 from data.sampling.packing import Packing
 from data.sampling.resolution import Native
 from data.sources.digits import Digits
-from harness import resolve as choose
 from harness.presets import digits
 from harness.process import tune_allocator
+from harness.resolve import resolve
 from harness.run.loading import open_source, training_rows
 from navit_eqx import config as presets
 from navit_eqx.inference import forward
@@ -37,8 +37,8 @@ from reference.rows import Row
 COUNTS = (100, 1_000, 10_000, 100_000)
 LENGTHS = (16, 64, 256)
 ROW, SLOTS, ROWS, PATCH = 256, 16, 8, 16
-STEPS = 1_000_000  # more than any measurement takes
-LEAST_IMAGES = 20_000  # so many pass in all rounds of `counts`, in as many epochs as that takes
+STEPS = 1_000_000  # more than any measurement needs
+LEAST_IMAGES = 20_000  # images in all rounds of `counts`, at least, over several epochs
 
 
 def main() -> None:
@@ -52,28 +52,28 @@ def main() -> None:
 
 
 def measure_counts(counts: Sequence[int], least: int, rounds: int) -> None:
-    """Each count sees whole epochs, a part of them in each round, the first of which warms up."""
+    """Measure whole epochs for each count, a part of them in each round; the first round warms up."""
     runs = {count: training(count, -(-max(count, least) // rounds)) for count in counts}
     for count, costs in alternating(runs, lambda count: next(runs[count]), rounds).items():
         report(name="linear", kind="counts", images_in_epoch=count, rounds=rounds, **spread(costs))
 
 
 def training(count: int, images: int) -> Iterator[float]:
-    """Microseconds a token that so many images more cost, with all that an epoch costs but compiling."""
+    """Microseconds per token of each next `images` images, with all costs of an epoch except compilation."""
     config = digits()
     config = replace(config, data=replace(config.data, source=Digits(train_images=count)))
     config = replace(config, model=replace(config.model, width=32, depth=1, heads=1, mlp_width=64), rows=2, steps=STEPS)
     source = open_source(config.data, "train")
-    config, _ = choose.resolve(config, source.manifest)
+    config, _ = resolve(config, source.manifest)
     rows = training_rows(config, source)
     first = tuple(map(np.stack, zip(*(rows[i] for i in range(config.rows)))))
     step, state, _ = program(build(config.model), config.optim, config.steps, config.loss, placed(first))
     stream = batches(rows, config.rows)
     while True:
-        seen, tokens, start = 0, 0, time.perf_counter()
-        while seen < images:
+        done, tokens, start = 0, 0, time.perf_counter()
+        while done < images:
             state, metrics = step(state, placed(next(stream)))
-            seen, tokens = seen + int(metrics.images), tokens + int(metrics.tokens)
+            done, tokens = done + int(metrics.images), tokens + int(metrics.tokens)
         yield 1e6 * (time.perf_counter() - start) / tokens
 
 
@@ -105,7 +105,7 @@ def measure_lengths(depth: int, rounds: int) -> None:
 
 
 def alternating(cases: Iterable[int], cost: Callable[[int], float], rounds: int) -> dict[int, list[float]]:
-    """The cost of each case in each round but a first one, which warms up; each is first in turn."""
+    """Costs of each case in each round, after a round of warm-up; the order rotates."""
     costs: dict[int, list[float]] = {case: [] for case in cases}
     for number in range(rounds + 1):
         for case in rotated(list(costs), number):

@@ -1,4 +1,4 @@
-"""What all benchmarks share: a clock, and a line of JSON."""
+"""Shared by all benchmarks: timing, and output as lines of JSON."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from harness.run.folder import commit
 
 
 class Seconds(NamedTuple):
-    """Wall time of several calls of the same work."""
+    """Wall time of repeated calls of the same function."""
 
     seconds: float
     """The median."""
@@ -25,7 +25,7 @@ class Seconds(NamedTuple):
 
 
 def arguments(doc: str | None, quick: str, repeats: int = 5) -> argparse.ArgumentParser:
-    """The command line that all benchmarks share."""
+    """The command line of a benchmark."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--repeats", "--rounds", type=int, default=repeats)
@@ -40,13 +40,13 @@ def clocked(f: Callable[[], Any]) -> float:
 
 
 def median_seconds(f: Callable[[], Any], repeats: int) -> Seconds:
-    """Time `repeats` calls of `f`; warming up and waiting for a device are the business of `f`'s owner."""
+    """Time `repeats` calls of `f`; the caller warms up, and `f` waits for the device."""
     times = [clocked(f) for _ in range(repeats)]
     return Seconds(statistics.median(times), min(times), max(times), repeats)
 
 
 def report(**fields: Any) -> None:
-    """Print one measurement as a line of JSON, with what it ran on; floats to six digits."""
+    """Print one measurement as a line of JSON, with versions and machine; floats to six digits."""
     line = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in fields.items()}
     print(json.dumps(line | machine()), flush=True)
 

@@ -1,4 +1,4 @@
-"""What it costs to mix patch sizes in a row: the training step and the reading of rows, against one fixed size.
+"""Cost of mixed patch sizes in a row, for the training step and for reading, relative to one patch size.
 
     python benchmarks/mixed_rows.py [--presets digits ti16] [--quick]
 
@@ -47,7 +47,7 @@ def measure(preset: str, quick: bool, repeats: int) -> None:
         arm.once()  # warms up
     times = {name: [] for name in arms}
     for number in range(repeats):
-        for name in sorted(arms, reverse=number % 2 == 1):  # either is first in turn
+        for name in sorted(arms, reverse=number % 2 == 1):  # alternate the order
             times[name].append(arms[name].once())
     ratios = [mixed / fixed for mixed, fixed in zip(times["mixed"], times["fixed"])]
     reading = {name: arm.seconds_a_row(repeats) for name, arm in arms.items()}
@@ -63,11 +63,11 @@ def measure(preset: str, quick: bool, repeats: int) -> None:
 
 
 class Arm:
-    """A training step and its batch, once the first row agrees with the reference."""
+    """A training step and its batch; the first row is checked against the reference."""
 
     def __init__(self, preset: str, quick: bool, mixed: bool):
         rows = 1 if quick else ROWS[preset]
-        config, source = preset_on_noise(preset, 8 * rows)  # images enough that no row lacks one
+        config, source = preset_on_noise(preset, 8 * rows)  # enough images to fill all rows
         config = replace(flexible(config, preset, mixed), rows=rows)
         config = replace(config, model=replace(config.model, depth=1)) if quick else config
         self.stream = training_rows(config, source)
@@ -89,7 +89,7 @@ class Arm:
         }
 
     def once(self) -> float:
-        """Seconds of a step, the way of its batch to the device included."""
+        """Seconds of a step, with the transfer of its batch to the device."""
         return clocked(self._once)
 
     def _once(self) -> None:
@@ -97,12 +97,12 @@ class Arm:
         jax.block_until_ready(metrics)
 
     def seconds_a_row(self, repeats: int) -> float:
-        """Of reading: resizing, cutting, and what maps patches to the model's own size."""
+        """Seconds to read a row: resizing, patchifying, and mapping patches to the size of the model."""
         return statistics.median(clocked(lambda i=i: self.stream[i]) for i in islice(range(len(self.stream)), repeats))
 
 
 def flexible(config: Config, preset: str, mixed: bool) -> Config:
-    """The preset with rows of the length that its finest patches need; its own patch size alone, or all sizes."""
+    """The preset with rows long enough for its finest patches, with its own patch size or with all sizes."""
     packing = PACKING[preset]
     model = replace(config.model, posembed=Sinusoidal(64, "fractional"), flexi=Flexi(SIZES[preset]))
     data = replace(config.data, packing=packing)

@@ -1,4 +1,4 @@
-"""How fast each packing rule is and what it wastes; then a whole epoch's plan.
+"""Speed and padding of each packing rule, and of the plan of an epoch.
 
     python benchmarks/packing.py [--quick]
 
@@ -19,7 +19,7 @@ from data.sampling.resolution import Sides
 from reference.packing import PACKINGS, padding
 from reference.sampling.dropping import kept_tokens
 
-LAW, PATCH = Sides(64, 256), 16
+RESOLUTION, PATCH = Sides(64, 256), 16
 SETTINGS: list[tuple[Dropping, int]] = [(Beta(0.5, 0.9), 256), (Constant(0.0), 256), (Constant(0.0), 512)]
 ROW_IMAGES, WINDOW = 16, 64
 
@@ -60,7 +60,7 @@ def measure_rule(rule: str, count: int, dropping: Dropping, row_tokens: int, rep
 def measure_plan(count: int, fill: Literal["none", "rate", "resolution"], repeats: int) -> None:
     (dropping, row_tokens), shapes = SETTINGS[0], photo_sizes(count)
     packing = Packing(row_tokens, ROW_IMAGES, ExactFit(WINDOW), fill)
-    options = {"patch_size": PATCH, "resolution": LAW, "dropping": dropping, "packing": packing}
+    options = {"patch_size": PATCH, "resolution": RESOLUTION, "dropping": dropping, "packing": packing}
     make = lambda: plan_epoch(shapes, seed=SEED, epoch=0, longest_side=64, **options)
     plan = make()
     check_plan(plan, count, row_tokens)
@@ -83,19 +83,19 @@ def measure_plan(count: int, fill: Literal["none", "rate", "resolution"], repeat
 
 def token_counts(count: int, dropping: Dropping) -> list[int]:
     rng = np.random.default_rng(SEED + 1)
-    tokens = LAW.grids(rng, photo_sizes(count), PATCH).prod(-1)
+    tokens = RESOLUTION.grids(rng, photo_sizes(count), PATCH).prod(-1)
     return kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(count))).tolist()
 
 
 def check_rows(rows: list[list[int]], lengths: list[int], row_tokens: int) -> None:
-    """Every image once; no row empty, or over its tokens or images."""
+    """Check that every image is in one row, and no row is empty or exceeds its tokens or slots."""
     assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
     assert all(1 <= len(row) <= ROW_IMAGES for row in rows)
     assert all(sum(lengths[i] for i in row) <= row_tokens for row in rows)
 
 
 def check_plan(plan: Plan, count: int, row_tokens: int) -> None:
-    """Every image once, none left out, none with more tokens than its grid has; no row over its tokens."""
+    """Check that every image is in one row with at most the tokens of its grid, and no row exceeds its tokens."""
     used = plan.image_ids >= 0
     assert not plan.left_out and np.array_equal(np.sort(plan.image_ids[used]), np.arange(count))
     assert used.any(-1).all() and (plan.kept.sum(-1) <= row_tokens).all()

@@ -1,9 +1,9 @@
-"""How fast pixels become packed rows: one thread alone, then the batch pipeline with 0, 1, 2 workers.
+"""Speed from pixels to packed rows: one thread alone, then the batch pipeline with 0, 1, 2 workers.
 
     python benchmarks/pipeline.py [--root DIR] [--quick]
 
-Digit strips always; with --root also a folder of images, ROOT/train/<class>/* or ROOT/<class>/*: decoded as in
-training, decoded whole, and from a cache of sides up to 256 pixels, which is written for it.
+Digit strips, and with --root a folder of images, ROOT/train/<class>/* or ROOT/<class>/*: decoded as in training,
+decoded at full size, and from a cache of sides up to 256 pixels, which the benchmark writes.
 """
 
 import multiprocessing
@@ -26,16 +26,16 @@ from data.sources.decode import Whole
 from data.sources.digits import Digits
 from data.sources.folder import Folder
 from data.sources.records import Cached
-from harness import resolve as choose
 from harness.config import Config
 from harness.presets import digits, folder
+from harness.resolve import resolve
 from harness.run.loading import open_source, training_rows
 from reference.rows import Row
 
 WORKERS = (0, 1, 2)
 CACHED_SIDE = 256  # pixels
 CHECKED = 4  # batches compared before timing
-READ_AHEAD = 24  # more batches than one process holds ready: reading so many empties the buffers
+READ_AHEAD = 24  # more batches than a process buffers: reading this many empties the buffers
 STEPS = 1_000_000  # more than any measurement reads
 
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def of_folder(root: str, out: str) -> dict[str, Config]:
-    """Preset folder without changes of colour, which would cost more than decoding; its cache goes to `out`."""
+    """Preset `folder` without color jitter, which costs more than decoding; its cache is written to `out`."""
     source = Folder().open(root, "train")
     start = time.process_time()
     write_split(source, Path(out) / "train", CACHED_SIDE, longest=True)
@@ -76,9 +76,9 @@ def of_folder(root: str, out: str) -> dict[str, Config]:
 
 
 def measure_source(name: str, config: Config, per_repeat: int, repeats: int) -> None:
-    """`per_repeat` batches make one repeat."""
+    """Measure a source, with `per_repeat` batches per repeat."""
     source = open_source(config.data, "train")
-    config, _ = choose.resolve(replace(config, steps=STEPS), source.manifest)
+    config, _ = resolve(replace(config, steps=STEPS), source.manifest)
     rows = training_rows(config, source)
     packing = config.data.packing
     about = {
@@ -111,14 +111,14 @@ def measure_batches(rows: PlannedRows, size: int, workers: int, per_repeat: int,
 
 
 def check_batch(batch: Row, rows: PlannedRows, step: int, size: int) -> None:
-    """Batch `step` is rows step · size … of the plan, to the bit, whichever process made it."""
+    """Check that batch `step` equals rows step · size … of the plan, bit by bit."""
     for r in range(size):
         for got, want in zip(batch, rows[step * size + r]):
             np.testing.assert_array_equal(got[r], want)
 
 
 def measure(load: Callable[[], int], repeats: int) -> dict:
-    """`load` gives the number of images that it made."""
+    """Images per second of `load`, which returns the number of images."""
     counts: list[int] = []
     before = cpu_seconds()
     seconds = median_seconds(lambda: counts.append(load()), repeats)
@@ -134,7 +134,7 @@ def images(row: Row) -> int:
 
 
 def cpu_seconds() -> float | None:
-    """CPU time of this process and its living children; None where children cannot be read."""
+    """CPU time of this process and its running children; None where it is unknown."""
     children, ticks = multiprocessing.active_children(), 0
     if children and sys.platform != "linux":
         return None

@@ -1,4 +1,4 @@
-"""What is measured: images of the shapes of photographs, and presets on images of noise."""
+"""Inputs of benchmarks: sizes of photographs, and presets on images of noise."""
 
 from dataclasses import replace
 
@@ -16,12 +16,12 @@ SEED = 0
 
 
 def photo_sizes(count: int, scale: int = 100) -> np.ndarray:
-    """Heights and widths of `count` images, shapes in equal shares, in random order."""
+    """Heights and widths of `count` images with random shapes of SHAPES."""
     return scale * SHAPES[np.random.default_rng(SEED).integers(len(SHAPES), size=count)]
 
 
 def preset_on_noise(name: str, rows: int) -> tuple[Config, Source]:
-    """Preset `digits`, or `imagenet-s16` with the model Ti/16 or S/16, and images enough for one batch."""
+    """Preset `digits`, or `imagenet-s16` with the model Ti/16 or S/16, and enough images for one batch."""
     config = digits() if name == "digits" else imagenet_s16()
     shape = ti() if name == "ti16" else config.model
     classes = 10 if name == "digits" else CLASSES

@@ -1,10 +1,10 @@
-"""How long a run on millions of images takes to its first planned row, and what planning costs afterwards.
+"""Time to the first planned row of a run on millions of images, and time per image of later blocks.
 
     python benchmarks/startup.py [--images N] [--quick]
 
-The manifest is synthetic and lies on disk as `python -m data.cache` leaves it: names, sizes, labels. A process is timed
-that opens it, takes its digest, lets the data decide what preset imagenet-s16 leaves open, and plans the first block of
-an epoch; then some blocks more, for the time per image. No pixel is read. On a busy machine read the CPU times.
+The manifest is synthetic, on disk in the format of `python -m data.cache`: names, sizes, labels. A process opens it,
+computes its digest, resolves the automatic options of preset imagenet-s16 and plans the first block of an epoch; then
+it plans more blocks, for the time per image. No pixel is read. On a busy machine use the CPU times.
 """
 
 import resource
@@ -19,12 +19,12 @@ import numpy as np
 from benchmarks.measure import arguments, report
 from benchmarks.settings import SEED, photo_sizes
 from data.sources.records import ABOUT, CachedImages
-from harness import resolve as choose
 from harness.presets import imagenet_s16
+from harness.resolve import resolve
 from harness.run.loading import blocks_of, training_rows
 
 CLASSES = 21_841
-NAMES = 100_000  # that differ
+NAMES = 100_000  # distinct names
 
 
 def main() -> None:
@@ -35,14 +35,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for job, options in ((write, (count,)), (measure, (args.repeats,))):
             process = get_context("spawn").Process(target=job, args=(Path(folder), *options))
-            process.start()  # each in a process of its own, so that memory is that of one
+            process.start()  # one process each, to measure its memory alone
             process.join()
             if process.exitcode:
                 sys.exit(process.exitcode)
 
 
 def write(folder: Path, count: int) -> None:
-    """A manifest of photographs with names as long as those of ImageNet."""
+    """Write a manifest of photographs with names as long as those of ImageNet."""
     rng = np.random.default_rng(SEED)
     names = np.lib.format.open_memmap(folder / "names.npy", "w+", "S30", (count,))
     some = np.array([b"n%08d/n%08d_%05d.JPEG" % (i // 640, i // 640, i % 640) for i in range(min(count, NAMES))])
@@ -55,17 +55,17 @@ def write(folder: Path, count: int) -> None:
 
 
 def measure(folder: Path, blocks: int) -> None:
-    """Start, then `blocks` more blocks."""
-    began, began_cpu = perf_counter(), process_time()
+    """Time the start, then `blocks` more blocks."""
+    start, start_cpu = perf_counter(), process_time()
     source = CachedImages(folder)
     digest = source.manifest.digest
     opened = perf_counter()
-    config, _ = choose.resolve(imagenet_s16(), source.manifest)
+    config, _ = resolve(imagenet_s16(), source.manifest)
     rows = training_rows(config, source)
     chosen = perf_counter()
     first = rows.epochs.locate(0)[1]
     started = perf_counter()
-    cpu = process_time() - began_cpu
+    cpu = process_time() - start_cpu
     used, images = process_time(), 0
     for block in range(1, 1 + min(blocks, blocks_of(source) - 1)):
         images += int((rows.epochs.plan(block).image_ids >= 0).sum())
@@ -74,9 +74,9 @@ def measure(folder: Path, blocks: int) -> None:
         name="startup",
         images=len(source.manifest),
         digest=digest,
-        seconds=started - began,
+        seconds=started - start,
         cpu_seconds=cpu,
-        seconds_opening=opened - began,
+        seconds_opening=opened - start,
         seconds_choosing=chosen - opened,
         seconds_first_block=started - chosen,
         block_images=int((first.image_ids >= 0).sum()),

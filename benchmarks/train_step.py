@@ -1,9 +1,9 @@
-"""How fast one training step is: batched or vmapped over rows, the scan over blocks rolled or unrolled.
+"""Speed of one training step: batched or vmapped over rows, the scan over blocks rolled or unrolled.
 
     python benchmarks/train_step.py [--presets digits ti16 s16] [--rows N] [--allocator off] [--quick]
 
 Images are noise: digits has the shapes, sizes and packing of its preset, ti16 and s16 those of imagenet-s16.
---allocator off leaves out the settings that train.py runs with: they hold for a whole process.
+--allocator off omits the allocator settings of train.py, which apply to a whole process.
 """
 
 import os
@@ -39,7 +39,7 @@ FLOAT32 = 1e-5  # largest relative error of float32 logits against the reference
 
 
 class PerRow(eqx.Module):
-    """The model, vmapped over the rows of a batch."""
+    """The model, vmapped over rows."""
 
     model: NaViT
 
@@ -70,24 +70,24 @@ def main() -> None:
 
 
 def build(config: ModelConfig) -> NaViT:
-    """A model whose classifier is not zero, so that its logits say something."""
+    """A model with a nonzero classifier, so that its logits can be compared."""
 
-    def fresh() -> NaViT:
+    def initial() -> NaViT:
         model = NaViT(config, key=jr.key(0))
         head = 0.02 * jr.normal(jr.key(1), model.head.w.shape)
         return eqx.filter(eqx.tree_at(lambda m: m.head.w, model, head), eqx.is_array)
 
-    return eqx.combine(jax.jit(fresh, compiler_options=INIT_COMPILER_OPTIONS)(), static_part(config))
+    return eqx.combine(jax.jit(initial, compiler_options=INIT_COMPILER_OPTIONS)(), static_part(config))
 
 
 def relative_error(model: NaViT, logits: Any, first: Any) -> float:
-    """Of a float32 model's logits for the first row, against the reference."""
+    """Relative error of the logits of the first row of a float32 model, against the reference."""
     want, real = forward(to_reference(model), first), first.labels >= 0
     return float(np.abs(np.asarray(logits) - want)[real].max() / np.abs(want[real]).max())
 
 
 def program(model: Any, optim: OptimConfig, steps: int, loss: Loss, batch: Row) -> tuple[Any, State, float]:
-    """The compiled training step, the state before its first one, and the seconds that compiling took."""
+    """The compiled training step, the initial state, and the seconds of compilation."""
     made = program_of(Config(optim=optim, steps=steps, loss=loss), data_mesh(), build=lambda key: model)
     state, start = made.begun(eqx.filter(model, eqx.is_inexact_array)), perf_counter()
     return made.step.lower(state, batch).compile(), state, perf_counter() - start

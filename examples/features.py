@@ -1,10 +1,10 @@
-"""Frozen features of image files, in constant memory over any number of files.
+"""Write frozen features of image files, in constant memory for any number of files.
 
     python examples/features.py runs/digits photos/ features.parquet
     python examples/features.py runs/digits a.jpg b.png features.npz
 
-A folder stands for all image files below it. The result has a name and a vector for each image; files that cannot be
-read are named and left out.
+A folder means all image files below it. The result has a name and a vector for each image; files that cannot be read
+are reported and left out.
 """
 
 import sys
@@ -23,7 +23,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 
 
 def files(paths: list[str]) -> Iterator[str]:
-    """The files, and the images in the folders, among the paths."""
+    """Files of the paths, with folders replaced by the images below them."""
     for path in map(Path, paths):
         if path.is_dir():
             yield from (str(p) for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES)
@@ -32,7 +32,7 @@ def files(paths: list[str]) -> Iterator[str]:
 
 
 def usable(model: navit.Model, paths: Iterator[str]) -> Iterator[str]:
-    """Files that the model can read, by their headers; the others are named."""
+    """Files that the model can read, by their headers; others are reported."""
     for path in paths:
         if why := navit.refusal(model, path):
             print(f"left out: {why}", file=sys.stderr)
@@ -41,7 +41,7 @@ def usable(model: navit.Model, paths: Iterator[str]) -> Iterator[str]:
 
 
 def chunks(model: navit.Model, paths: Iterator[str]) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Names and vectors, a few images at a time."""
+    """Names and vectors, in chunks of AT_ONCE images."""
     while names := list(islice(paths, AT_ONCE)):
         bad: dict[int, str] = {}
         vectors = np.asarray(navit.features(model, names, report=bad.__setitem__))
@@ -52,7 +52,7 @@ def chunks(model: navit.Model, paths: Iterator[str]) -> Iterator[tuple[list[str]
 
 
 def write_parquet(found: Iterator[tuple[list[str], np.ndarray]], width: int, out: Path) -> int:
-    """A column of names and one of vectors; the number of images."""
+    """Write columns `file` and `features`; returns the number of images."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -69,7 +69,7 @@ def write_parquet(found: Iterator[tuple[list[str], np.ndarray]], width: int, out
 
 
 def write_npz(found: Iterator[tuple[list[str], np.ndarray]], width: int, out: Path) -> int:
-    """Arrays `files` and `features`; the number of images. Vectors go through a file, not through memory."""
+    """Write arrays `files` and `features`; returns the number of images. Vectors are buffered on disk."""
     names: list[str] = []
     with tempfile.TemporaryFile() as raw:
         for chunk, vectors in found:
@@ -88,7 +88,7 @@ def write_npz(found: Iterator[tuple[list[str], np.ndarray]], width: int, out: Pa
 
 
 def main(folder: str, paths: list[str], out: str) -> int:
-    """Write the features of all images, and return their number."""
+    """Write the features of all images; returns their number."""
     model = navit.load(folder)
     found = chunks(model, usable(model, files(paths)))
     write = write_npz if out.endswith(".npz") else write_parquet

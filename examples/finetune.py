@@ -2,7 +2,8 @@
 
     python examples/finetune.py runs/digits
 
-Here the images are drawn: discs and frames of any size. Yours are a list of arrays, PIL images or paths, and labels.
+The images here are drawn: discs and frames of any size. Replace them by lists of arrays, PIL images or paths, and
+labels.
 """
 
 import sys
@@ -17,7 +18,7 @@ from navit_eqx.tasks.config import Classify
 
 
 def draw(rng: np.random.Generator, label: int) -> np.ndarray:
-    """A disc (0) or a frame (1) in an image of any size."""
+    """Draw a disc (0) or a frame (1) in an image of random size."""
     height, width = rng.integers(16, 64, 2)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     distance = np.hypot(y, x) if label == 0 else np.maximum(np.abs(y), np.abs(x))
@@ -26,7 +27,7 @@ def draw(rng: np.random.Generator, label: int) -> np.ndarray:
 
 
 def main(folder: str, steps: int = 40) -> float:
-    """Train, and return the accuracy on fresh images."""
+    """Train; returns the accuracy on new images."""
     rng = np.random.default_rng(0)
     model = navit.load(folder)
     state, step = navit.finetune(model, Classify(classes=2), optax.adamw(1e-3))
@@ -42,7 +43,7 @@ def main(folder: str, steps: int = 40) -> float:
     row = navit.pack([draw(rng, label) for label in labels], model)
     logits = navit.unpack(row, navit.forward(state.model, row))
     accuracy = float((logits.argmax(-1) == labels).mean())
-    print(f"accuracy on 100 fresh images: {accuracy:.2f}")
+    print(f"accuracy on 100 new images: {accuracy:.2f}")
     return accuracy
 
 

@@ -1,4 +1,4 @@
-"""One learned kernel through all patch sizes, how much PI-resize amplifies, and what it keeps of the tokens.
+"""Draw PI-resize of a learned kernel at all patch sizes, its gain, and the error of the tokens.
 
     python examples/plot_pi_resize.py    # seconds, no download; writes docs/img/pi_resize.png
 
@@ -19,25 +19,25 @@ from reference.sampling.patch_sizes import WARN_ABOVE, gain
 PICTURE = Path(__file__).parent.parent / "docs" / "img" / "pi_resize.png"
 BASE = (16, 16)
 SHOWN = (6, 8, 10, 12, 14, 15, 16, 17, 18, 20, 24, 32, 48)
-KERNEL = 14  # of those learned: an oblique edge
+KERNEL = 14  # index of the drawn kernel: an oblique edge
 
 
 def photo_patches(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Grey patches of the base size from random places, each without its mean, flattened."""
+    """Gray patches of the base size at random places, centered and flattened."""
     photos = [photo.mean(-1) / 127.5 - 1 for photo in load_sample_images().images]
     height, width = BASE
 
-    def cut() -> np.ndarray:
+    def sample() -> np.ndarray:
         photo = photos[rng.integers(len(photos))]
         y, x = (rng.integers(n - side + 1) for n, side in zip(photo.shape, BASE))
         patch = photo[y : y + height, x : x + width].ravel()
         return patch - patch.mean()
 
-    return np.stack([cut() for _ in range(count)])
+    return np.stack([sample() for _ in range(count)])
 
 
 def learned_kernels(patches: np.ndarray, features: int = 16) -> np.ndarray:
-    """Filters (P D) whose responses are as independent as can be, sorted by how peaked these are."""
+    """Filters (P D) of independent component analysis, sorted by kurtosis."""
     ica = FastICA(features, whiten_solver="eigh", random_state=0, tol=1e-3).fit(patches)
     filters = ica.components_.T
     peaked = np.mean((patches @ filters) ** 4, axis=0)
@@ -53,7 +53,7 @@ def token_error(name: str, patches: np.ndarray, w: np.ndarray, side: int) -> flo
 
 
 def draw_kernels(axes, w: np.ndarray) -> None:
-    """The kernel at every size: PI-resized above, resized as an image below; each with its own grey scale."""
+    """Draw the kernel at every size, PI-resized above, resized as an image below, each with its own gray scale."""
     for row, name in zip(axes, ("pi", "vanilla")):
         for axis, side in zip(row, SHOWN):
             kernel = RESIZES[name](w, BASE, (side, side)).reshape(side, side)
@@ -77,8 +77,8 @@ def main() -> None:
     sides = np.arange(4, 49)
     for label, how in (("linear (FlexiViT)", FLEXIVIT), ("cubic, antialias (timm)", TIMM)):
         left.plot(sides, [gain(BASE, (s, s), how) for s in sides], ".-", label=label)
-    left.axhline(WARN_ABOVE, color="grey", linestyle="--", linewidth=1)
-    left.text(48, WARN_ABOVE * 1.05, "warned above", ha="right", color="grey", fontsize=9)
+    left.axhline(WARN_ABOVE, color="gray", linestyle="--", linewidth=1)
+    left.text(48, WARN_ABOVE * 1.05, "warned above", ha="right", color="gray", fontsize=9)
     left.set(xlabel="patch size", ylabel="gain", yscale="log", title="Gain of PI-resize from the base size 16")
     left.set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
     left.minorticks_off()

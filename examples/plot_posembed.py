@@ -1,4 +1,4 @@
-"""Draw what position embeddings see: the three coordinates, and which positions each kind finds alike.
+"""Draw the three coordinates of position embeddings, and the cosine similarity of positions for each kind.
 
 python examples/plot_posembed.py docs/img/posembed.png
 """
@@ -22,7 +22,7 @@ GRID, MARKED, WIDTH, M = (8, 16), (3, 5), 768, 16
 
 
 def kinds(rng: np.random.Generator) -> dict[str, dict]:
-    """Fresh parameters of each kind, by the title of its picture."""
+    """Initial parameters of each kind, by title of the panel."""
     tables = 0.02 * rng.normal(size=(2, M, WIDTH))
     table = {"coordinate": "absolute", "feature": "learned", "combine": "sum", "tables": tables}
     square = {"coordinate": "fractional", "feature": "resized", "table": 0.02 * rng.normal(size=(4, 4, WIDTH))}
@@ -41,27 +41,27 @@ def kinds(rng: np.random.Generator) -> dict[str, dict]:
 
 
 def draw_coordinate(axis, coordinate: str, title: str) -> None:
-    """Where the patches of two images lie: centres as dots, outlines as lines."""
-    corner = 0.0 if coordinate == "absolute" else 0.5  # shares count from the corner of the image
+    """Draw the positions of the patches of two images: centers as dots, outlines as lines."""
+    corner = 0.0 if coordinate == "absolute" else 0.5  # fractional coordinates start at the corner of the image
     for (name, grid), color in zip(IMAGES.items(), COLORS):
         coords = raster(grid)
         u, step = locate(coordinate, coords, np.broadcast_to(np.array(grid), coords.shape), 1)
-        centres = u + corner
-        (top, left), (bottom, right) = (centres - step / 2).min(0), (centres + step / 2).max(0)
-        axis.plot(centres[:, 1], centres[:, 0], "o", color=color, markersize=4, alpha=0.7, label=name)
+        centers = u + corner
+        (top, left), (bottom, right) = (centers - step / 2).min(0), (centers + step / 2).max(0)
+        axis.plot(centers[:, 1], centers[:, 0], "o", color=color, markersize=4, alpha=0.7, label=name)
         axis.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=color, alpha=0.8)
     axis.set(title=title, xlabel="x", ylabel="y", aspect="equal")
     axis.invert_yaxis()
 
 
-def draw_likeness(axis, params: dict, title: str):
-    """Cosine of the embedding of one patch with those of all others, the mean over the image taken out."""
+def draw_similarity(axis, params: dict, title: str):
+    """Draw the cosine similarity of all embeddings to that of one patch, after subtraction of the mean."""
     coords = raster(GRID)
     p = posembed(params, coords, np.broadcast_to(np.array(GRID), coords.shape))
     p = p - p.mean(0)
     p = p / np.linalg.norm(p, axis=-1, keepdims=True)
-    likeness = p @ p[MARKED[0] * GRID[1] + MARKED[1]]
-    picture = axis.imshow(likeness.reshape(GRID), vmin=-1, vmax=1, cmap="RdBu_r")
+    similarity = p @ p[MARKED[0] * GRID[1] + MARKED[1]]
+    picture = axis.imshow(similarity.reshape(GRID), vmin=-1, vmax=1, cmap="RdBu_r")
     axis.set(title=title, xticks=[], yticks=[])
     return picture
 
@@ -73,10 +73,10 @@ def main(path: str) -> None:
     for axis, (coordinate, title) in zip(above.subplots(1, 3), COORDINATES.items()):
         draw_coordinate(axis, coordinate, title)
     above.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    below.suptitle("Which positions of a grid of 8 x 16 are alike to the one marked, in fresh embeddings (cosine)")
+    below.suptitle("Cosine similarity of the positions of a grid of 8 x 16 to the marked one, at initialization")
     panels = below.subplots(2, 4)
     for axis, (title, params) in zip(panels.flat, kinds(np.random.default_rng(0)).items()):
-        picture = draw_likeness(axis, params, title)
+        picture = draw_similarity(axis, {"kind": title.partition("(")[0], **params}, title)
         axis.plot(MARKED[1], MARKED[0], "k+")
     below.colorbar(picture, ax=panels, shrink=0.6)
     figure.savefig(path, dpi=90)

@@ -1,8 +1,8 @@
-"""Pictures of the sampling laws, drawn from the laws themselves: drop rates, schedules, token counts.
+"""Draw the distributions of sampling: drop rates, schedules, token counts.
 
     python examples/plot_sampling.py [FOLDER]
 
-Writes `drop_rates.png` and `resolutions.png` into FOLDER, docs/img unless given.
+Writes `drop_rates.png` and `resolutions.png` into FOLDER, by default docs/img.
 """
 
 import sys
@@ -19,7 +19,7 @@ from data.sampling.resolution import Areas, Sides, TruncatedNormal, Uniform
 
 COUNT, PATCH = 400_000, 16
 SQUARE = np.full((COUNT, 2), 1_000, np.int32)
-FINE = 100  # laws are drawn in patches so many times finer, so that steps of whole patches do not hide them
+FINE = 100  # patches are this many times finer, so that rounding to whole patches does not hide the distribution
 COLORS = ["tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple"]
 
 
@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
 
 
 def draw_drop_rates(path: Path) -> None:
-    """Beta laws of three ranges, laws by resolution, schedules."""
+    """Draw Beta distributions with three ranges, rates by resolution, and schedules."""
     figure, axes = plt.subplots(2, 3, figsize=(13, 7), layout="constrained")
     for axis, (highest, means) in zip(
         axes[0], {0.4: (0.1, 0.25, 0.35), 0.7: (0.1, 0.25, 0.5, 0.65), 0.9: (0.1, 0.25, 0.5, 0.7, 0.85)}.items()
@@ -38,13 +38,13 @@ def draw_drop_rates(path: Path) -> None:
             rates = Beta(mean, highest).rates(rng(), SQUARE[:, 0], SQUARE[:, 0])
             label = f"mean {mean:g}: {np.mean(rates < 0.1):.1%} below 0.1"
             density(axis, rates, np.linspace(0, 1, 101), color, label)
-        axis.axvline(0.1, color="grey", linewidth=0.8, linestyle=":")
+        axis.axvline(0.1, color="gray", linewidth=0.8, linestyle=":")
         axis.set(title=f"Beta(mean, highest={highest:g})", xlabel="drop rate", xlim=(0, 1), ylim=(0, 6))
         legend(axis, "upper right" if highest < 0.5 else "upper center")
     axes[0, 0].set_ylabel("density")
     draw_by_resolution(axes[1, 0], axes[1, 1])
     draw_schedules(axes[1, 2])
-    save(figure, path, "Which share of its tokens an image loses")
+    save(figure, path, "Share of tokens dropped from an image")
 
 
 def draw_by_resolution(against_tokens, densities) -> None:
@@ -64,10 +64,10 @@ def draw_schedules(axis) -> None:
     images_seen = np.linspace(0, 1.15 * COUNT, 400).astype(int)
     settings = {"falls fast": (0.5, -0.1), "falls slowly": (2 / 3, -0.2), "rises": (0.5, 0.1)}
     for color, (name, (middle, width)) in zip(COLORS, settings.items()):
-        law = Schedule(Constant(), images=COUNT, middle=middle, width=width)
-        rates = law.rates(rng(), images_seen, images_seen)
+        schedule = Schedule(Constant(), images=COUNT, middle=middle, width=width)
+        rates = schedule.rates(rng(), images_seen, images_seen)
         axis.plot(images_seen / COUNT, rates, color=color, label=f"{name}: {middle:.2g}, {width:g}")
-    axis.axhline(0.5, color="grey", linewidth=0.8, linestyle=":", label="Constant(0.5)")
+    axis.axhline(0.5, color="gray", linewidth=0.8, linestyle=":", label="Constant(0.5)")
     axis.set(
         title="Schedule of the mean rate: middle, width",
         xlabel="images seen / N",
@@ -78,7 +78,7 @@ def draw_schedules(axis) -> None:
 
 
 def draw_resolutions(path: Path) -> None:
-    """Token counts of square images where the side is drawn, and where the area is."""
+    """Draw token counts of square images, with the side or the area sampled."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
     draws = [Uniform(), TruncatedNormal(-0.5), TruncatedNormal(0.0), TruncatedNormal(0.5)]
     for axis, kind in zip(axes, (Sides, Areas)):
@@ -88,11 +88,11 @@ def draw_resolutions(path: Path) -> None:
         axis.set(title=f"{kind.__name__}(64, 384, draw)", xlabel="tokens of a square image, patches of 16 pixels")
         legend(axis, "upper right")
     axes[0].set_ylabel("density")
-    save(figure, path, "Drawing the side gives more small images than drawing the area")
+    save(figure, path, "Sampling the side gives more small images than sampling the area")
 
 
-def token_counts(law: Sides | Areas) -> np.ndarray:
-    return law.grids(rng(), SQUARE, PATCH).prod(-1) / FINE**2
+def token_counts(sampling: Sides | Areas) -> np.ndarray:
+    return sampling.grids(rng(), SQUARE, PATCH).prod(-1) / FINE**2
 
 
 def density(axis, values: np.ndarray, edges: np.ndarray, color: str, label: str) -> None:
@@ -101,7 +101,7 @@ def density(axis, values: np.ndarray, edges: np.ndarray, color: str, label: str)
 
 
 def legend(axis, place: str, ncols: int = 1) -> None:
-    """On white, so that curves end at it."""
+    """Add a legend on a white background."""
     axis.legend(fontsize=8, loc=place, ncols=ncols, framealpha=1, edgecolor="white")
 
 

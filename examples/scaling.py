@@ -1,4 +1,4 @@
-"""Print the predicted efficiency of training on many devices, as it stands in docs/scaling.md.
+"""Print the table of docs/scaling.md: predicted efficiency of training on many devices.
 
 python examples/scaling.py
 """
@@ -9,25 +9,25 @@ from harness.cost import row_cost
 from navit_eqx.config import ModelConfig, variant
 from reference.evaluation.cost import efficiency, parameters, position_parameters, state_bytes, step_bytes
 
-FLOPS = 0.4 * 790e12  # of a device, in a second: 40 % of dense bfloat16 on an H200
-ISLAND, INSIDE, OUTSIDE = 8, 450e9, 50e9  # devices joined by fast links; bytes a second that each sends inside, outside
-LATENCY = 20e-6  # seconds of each of 2 log2(n) rounds of a collective
-COLLECTIVES = 2  # of gradients, and of counts and norms; three more a block where parameters are split
-ROWS, TOKENS, SLOTS = 256, 256, 16  # of a device in a step, as in the preset imagenet-b16
+FLOPS = 0.4 * 790e12  # per device and second: 40 % of dense bfloat16 on an H200
+ISLAND, INSIDE, OUTSIDE = 8, 450e9, 50e9  # devices with fast links; bytes per second and device inside, outside
+LATENCY = 20e-6  # seconds per round of a collective, of 2 log2(n) rounds
+COLLECTIVES = 2  # one of gradients, one of counts and norms; three more per block with FSDP
+ROWS, TOKENS, SLOTS = 256, 256, 16  # per device and step, as in the preset imagenet-b16
 DEVICES = (1, 8, 16, 64, 256, 1024)
 CLASSES = 1000
 MODELS = {name: variant(name) for name in ("S/16", "B/16", "L/16")}
 
 
 def count(model: ModelConfig) -> int:
-    """Parameters."""
+    """Number of parameters."""
     positions = position_parameters(width=model.width, size=64)["sum"]
     shape = {name: getattr(model, name) for name in ("patch_dim", "width", "depth", "heads", "mlp_width")}
     return parameters(**shape, classes=CLASSES, positions=positions)
 
 
 def seconds(model: ModelConfig, devices: int, split: bool, rows: float) -> tuple[float, float]:
-    """Of computing and of communicating in one step; the backward pass costs twice the forward pass."""
+    """Seconds of computation and of communication in one step; the backward pass costs twice the forward pass."""
     compute = 3 * rows * row_cost(model, CLASSES, TOKENS, SLOTS) / FLOPS
     rounds = 2 * (devices - 1).bit_length() * (COLLECTIVES + (3 * model.depth if split else 0))
     speed = INSIDE if devices <= ISLAND else OUTSIDE
@@ -35,7 +35,7 @@ def seconds(model: ModelConfig, devices: int, split: bool, rows: float) -> tuple
 
 
 def cell(model: ModelConfig, devices: int, split: bool, rows: float = ROWS) -> str:
-    """Efficiency if nothing overlaps, and if all does; nothing where a device has no row."""
+    """Efficiency without and with full overlap; empty where a device has less than one row."""
     if rows < 1:
         return ""
     waits, overlaps = efficiency(*seconds(model, devices, split, rows))

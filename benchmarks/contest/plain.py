@@ -1,8 +1,8 @@
-"""Our model once more, in PyTorch, on flat tokens `T D` without padding: the strongest peers, by their attention.
+"""Our model in PyTorch, on flat tokens `T D` without padding: the strongest peers, by attention backend.
 
-Parameters come from ours, so that it is checked to be the same model. Attention of each image by itself:
+Parameters are those of our model, so that logits can be compared. Attention within each image:
 
-    flat      one SDPA call for each image
+    flat      one SDPA call per image
     flex      FlexAttention with a document mask, compiled
     varlen    torch.nn.attention.varlen (FlashAttention), compiled
 """
@@ -20,11 +20,11 @@ Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v: T H K → T H K
 
 
 class Flat(NamedTuple):
-    """Images one after the other."""
+    """Concatenated images."""
 
     patches: Tensor  # T P
     coords: Tensor  # T 2
-    image: Tensor  # T: whose
+    image: Tensor  # T: image of each token
     lengths: list[int]
 
 
@@ -42,7 +42,7 @@ class Attention(nn.Module):
         return mix(self.q_norm(q), self.k_norm(k), v).reshape(len(x), -1) @ self.o
 
     def pool(self, probe: Tensor, x: Tensor, image: Tensor, count: int) -> Tensor:
-        """The probe's view of each image: a softmax over segments."""
+        """Attention pooling of each image: a softmax over segments."""
         wq, wkv = self.qkv.tensor_split([self.heads * self.size], 1)
         q = self.q_norm((probe @ wq).view(self.heads, self.size))
         k, v = (x @ wkv).view(len(x), 2, self.heads, self.size).unbind(1)
@@ -84,7 +84,7 @@ class Block(nn.Module):
 
 
 class Plain(nn.Module):
-    """Logits of all images of a flat step."""
+    """The model: logits of all images of a flat step."""
 
     def __init__(self, arrays: dict[str, np.ndarray]):
         super().__init__()
@@ -109,7 +109,7 @@ class Plain(nn.Module):
 
 
 def flat(step: Flat) -> Mix:
-    """Image by image."""
+    """Attention image by image."""
 
     def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         parts = zip(*(t.transpose(0, 1).split(step.lengths, 1) for t in (q, k, v)))
@@ -122,7 +122,7 @@ def flex(step: Flat) -> Mix:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     image, count = step.image, len(step.image)
-    attend = torch.compile(flex_attention)  # as it is meant to be used: otherwise all pairs of tokens are kept
+    attend = torch.compile(flex_attention)  # uncompiled, it materializes all pairs of tokens
     mask = create_block_mask(lambda b, h, i, j: image[i] == image[j], None, None, count, count, device=image.device)
 
     def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

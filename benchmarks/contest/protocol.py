@@ -1,7 +1,7 @@
-"""A contestant is a process of its own that talks in lines of JSON; standard library alone.
+"""Protocol of contestants: processes that exchange lines of JSON; standard library alone.
 
-It says what it is once it is warm, `{"compile_seconds": …}`, or `{"absent": why}`; then for each line that it reads it
-runs two rounds and answers with the times of the second, until its input ends.
+After warm-up a contestant writes `{"compile_seconds": …}`, or `{"absent": reason}`. For each line of input it runs two
+rounds and writes the times of the second, until the input ends.
 """
 
 import json
@@ -17,31 +17,31 @@ class Ready(NamedTuple):
     """A contestant that has compiled and run once."""
 
     once: Callable[[], Any]
-    """One round: all steps of the list, finished when it returns."""
+    """Run one round: all steps of the list; blocks until they are finished."""
     about: dict[str, Any]
-    """What does not change from round to round."""
+    """Facts that are the same for all rounds."""
     peak: Callable[[], int | None] = lambda: memory("VmHWM")
-    """Most bytes used since the start, of the device."""
+    """Peak memory of the device since the start, in bytes."""
 
 
 def serve(prepare: Callable[[str, dict[str, Any], Path], Ready]) -> None:
     """Run as `python worker.py NAME FOLDER`, where FOLDER holds task.json and images.npz."""
     name, folder = sys.argv[1], Path(sys.argv[2])
     lines, sys.stdout = sys.stdout, sys.stderr  # libraries may print
-    say = lambda answer: print(json.dumps(answer), file=lines, flush=True)
+    write = lambda answer: print(json.dumps(answer), file=lines, flush=True)
     start = memory("VmRSS")
     try:
         ready = prepare(name, json.loads((folder / "task.json").read_text()), folder)
     except Exception as error:  # a peer that cannot run is a result
-        say({"absent": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"})
+        write({"absent": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"})
         raise SystemExit(1) from error
-    say({**ready.about, "python_bytes": start})
+    write({**ready.about, "python_bytes": start})
     for _ in sys.stdin:
-        ready.once()  # not timed: while others ran, caches and perhaps memory were lost, of the largest most
+        ready.once()  # not timed: other contestants have evicted caches
         cpu, wall = time.process_time(), time.perf_counter()
         ready.once()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        say({"cpu_seconds": cpu, "wall_seconds": wall, "peak_bytes": ready.peak()})
+        write({"cpu_seconds": cpu, "wall_seconds": wall, "peak_bytes": ready.peak()})
 
 
 def warm(once: Callable[[], Any], rounds: int = 1) -> float:
@@ -53,7 +53,7 @@ def warm(once: Callable[[], Any], rounds: int = 1) -> float:
 
 
 def memory(field: str) -> int | None:
-    """Bytes of this process as Linux counts them; VmHWM is the most there ever was."""
+    """Memory of this process by Linux, in bytes; VmHWM is the peak."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -62,6 +62,6 @@ def memory(field: str) -> int | None:
 
 
 def pin(count: int) -> None:
-    """This process, and those that it starts, on the first `count` of the cores that it may use; Linux alone."""
+    """Pin this process and its children to the first `count` of its cores; Linux alone."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])

@@ -1,24 +1,24 @@
-"""The list of a case, and our rows of it."""
+"""Images of a case, and their packed rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from data.images import pack_images
 
 from benchmarks.contest.stream import CASES, CLASSES, PATCH, pixels, sizes, tokens
-from data.images import pack_images
 from data.sampling.packing import ExactFit, Packing
 from data.sampling.resolution import Native
 from reference.packing import exact_fit
 from reference.rows import Row
 
-LONGEST_SIDE = 64  # in patches; what the position tables hold
-WINDOW = 64  # images that may wait for their row
+LONGEST_SIDE = 64  # in patches; size of the position tables
+WINDOW = 64  # queued images considered for each row
 
 
 class Images(NamedTuple):
-    """What all contestants see, in the order of the stream, and which of them share our rows."""
+    """Images of all contestants, in the order of the stream, and their assignment to our rows."""
 
     pixels: list[np.ndarray]
     labels: np.ndarray
@@ -27,19 +27,19 @@ class Images(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Given(ExactFit):
-    """Rows that exact fit has made before."""
+class FixedRows(ExactFit):
+    """Rows packed beforehand by exact fit."""
 
-    given: Sequence[Sequence[int]] = ()
+    packed_rows: Sequence[Sequence[int]] = ()
 
     def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
-        return [list(row) for row in self.given]
+        return [list(row) for row in self.packed_rows]
 
 
 def steady(name: str, count: int) -> Images:
-    """The images of the first `count` rows of an endless stream, so that no row stands half full at its end.
+    """The images of the first `count` rows of an endless stream, so that the last row is full too.
 
-    Of a case with a number of images, all rows of those.
+    For a case with a fixed number of images, all rows of these.
     """
     case, rng = CASES[name], np.random.default_rng(0)
     hw = sizes(name, rng, case.images or 2 * WINDOW + count * case.row_images)
@@ -56,6 +56,6 @@ def packed(
     images: Sequence[np.ndarray], labels: np.ndarray, rows: Sequence[Sequence[int]], row_tokens: int, row_images: int
 ) -> Row:
     """The rows as one batch."""
-    packing = Packing(row_tokens, row_images, Given(given=rows))
+    packing = Packing(row_tokens, row_images, FixedRows(packed_rows=rows))
     batch = pack_images(images, patch_size=PATCH, resolution=Native(), packing=packing, longest_side=LONGEST_SIDE)
     return batch._replace(labels=np.where(batch.image_ids >= 0, labels[batch.image_ids], -1).astype(np.int32))

@@ -1,12 +1,12 @@
-"""All contestants in turn on the same images: ours, and the peers in an environment of their own.
+"""Compare the speed of our model and of peers, in an environment of their own, on the same images.
 
     python -m venv peers
     peers/bin/pip install torch timm vit-pytorch monai torchvision pillow
     python benchmarks/contest/run.py --peers peers/bin/python [--threads 2] [--cases mixed tiny] [--presets ti16 s16]
 
-Every contestant is a process, pinned to the same cores; rounds are interleaved, one contestant after the other, so
-that whatever else runs on the machine meets all alike. One thread is compared by CPU time, more by wall time. Ours is
-compared with the reference first. A peer that cannot run is reported as absent, with the reason.
+Every contestant is a process, pinned to the same cores; rounds are interleaved, so that other load on the machine
+affects all contestants equally. One thread is compared by CPU time, several threads by wall time. Our model is first
+checked against the reference. A peer that cannot run is reported as absent, with the reason.
 """
 
 import json
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent.parent
 PRESETS = {"ti16": presets.ti, "s16": presets.s, "b16": presets.b}
 PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flat")
 GPU_PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flex", "varlen")
-# A step alone then keeps its memory; what feeds a run would suffer: docs/speed.md.
+# With one arena, steps keep their memory; in training it would slow down reading: docs/speed.md.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 QUICK = {"width": 32, "depth": 1, "heads": 1, "mlp_width": 64}
 
@@ -72,7 +72,7 @@ def contest(preset: str, name: str, args: Any) -> list[dict[str, Any]]:
         contestants = [Contestant(c, args, Path(folder)) for c in chosen if c != "unpacked" or name == "equal"]
         present = [c for c in contestants if not c.absent]
         for number in range(1 if args.quick else args.repeats):
-            for i in range(len(present)):  # each is first in turn
+            for i in range(len(present)):  # rotate the order
                 present[(number + i) % len(present)].round()
         lines = []
         for contestant in contestants:
@@ -88,7 +88,7 @@ def contest(preset: str, name: str, args: Any) -> list[dict[str, Any]]:
 
 
 def lay_out(preset: str, name: str, args: Any, folder: Path) -> dict[str, Any]:
-    """The task of a case in a folder: its images, and everything that contestants have in common."""
+    """Write the task of a case to a folder: its images, and the settings of all contestants."""
     case = CASES[name]
     steps = 1 if case.images or args.quick else args.steps
     step_tokens = min(args.step_tokens, 2 * case.row_tokens) if args.quick else args.step_tokens
@@ -109,7 +109,7 @@ def lay_out(preset: str, name: str, args: Any, folder: Path) -> dict[str, Any]:
 
 
 class Contestant:
-    """A process that is warm, or the reason why it is absent."""
+    """A running process after warm-up, or the reason why it is absent."""
 
     def __init__(self, name: str, args: Any, folder: Path):
         self.name, self.rounds, self.absent = name, [], ""
@@ -137,12 +137,12 @@ class Contestant:
         self.absent = self.about.get("absent", "")
 
     def answer(self) -> dict[str, Any]:
-        """The next line that it says; one that dies is absent."""
+        """The next line of its output; a process that ended is absent."""
         line = self.process.stdout.readline()
         if line:
             return json.loads(line)
-        said = self.log.read_text().strip().splitlines() or ["nothing"]
-        return {"absent": f"ended with code {self.process.wait()}, last said: {said[-1]}"}
+        lines = self.log.read_text().strip().splitlines() or ["nothing"]
+        return {"absent": f"ended with code {self.process.wait()}, last output: {lines[-1]}"}
 
     def round(self) -> None:
         if not self.absent:

@@ -1,4 +1,4 @@
-"""The images that all contestants see: cases, pixels, steps. NumPy alone, since the peers' interpreter reads it too."""
+"""Images of all contestants: cases, pixels, steps. NumPy alone, since the interpreter of the peers imports it too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import numpy as np
 PATCH = 16
 CLASSES = 1_000
 SHAPES = np.array([4 / 3, 3 / 4, 3 / 2, 2 / 3, 1.0])  # width over height
-BUCKETS = (64, 128, 192, 320, 512, 1024)  # tokens; the lengths that a padded batch may have
+BUCKETS = (64, 128, 192, 320, 512, 1024)  # tokens; possible lengths of a padded batch
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is seen, and how our rows are cut; row_tokens is about the longest image."""
+    """Images and row shape of a case; row_tokens is about the longest image."""
 
     row_tokens: int
     row_images: int
     images: int = 0
-    """In the list; 0 takes as many as fill the rows of all steps."""
+    """Number of images; 0: as many as fill the rows of all steps."""
     train: bool = True
 
 
@@ -59,7 +59,7 @@ def tokens(hw: np.ndarray) -> np.ndarray:
 
 
 def pixels(rng: np.random.Generator, hw: np.ndarray) -> list[np.ndarray]:
-    """Noise: no contestant's time depends on what is seen."""
+    """Images of noise, since the time of no contestant depends on their content."""
     return [rng.integers(0, 256, (*size, 3), np.uint8) for size in hw.tolist()]
 
 
@@ -71,7 +71,7 @@ def consecutive(lengths: Sequence[int], steps: int) -> list[list[int]]:
 
 
 def bucketed(lengths: Sequence[int], step_tokens: int) -> list[list[int]]:
-    """Batches of one length bucket each, in equal parts of at most `step_tokens` places: what NaFlex loaders do."""
+    """Batches of one length bucket each, in equal parts of at most `step_tokens` places, as NaFlex loaders do."""
     lengths, bounds = np.asarray(lengths), (0, *BUCKETS)
     batches = []
     for lo, hi in zip(bounds, bounds[1:]):

@@ -1,4 +1,4 @@
-"""What the rounds say: a line for each contestant, ratios with their spread, bars met or missed, a picture."""
+"""Results of the rounds: a line per contestant, ratios with their spread, goals met or missed, a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,13 +34,13 @@ def summary(rounds: Sequence[Line], about: Line, task: Line, metric: str) -> Lin
 
 
 def ratio(ours: Line, other: Line) -> Line:
-    """How many times faster ours is: each round against the same round, since both met the same machine."""
+    """Speed-up of our model, round by round, since load on the machine is equal within a round."""
     each = [b / a for a, b in zip(ours["rounds"], other["rounds"])]
     return {"value": median(each), "value_min": min(each), "value_max": max(each)}
 
 
 def bars(lines: Sequence[Line], threads: int) -> list[Line]:
-    """Each goal that can be judged from these lines, with its value and whether it is met."""
+    """Goals that these lines decide, with value and whether they are met."""
     found = []
     for preset, case in dict.fromkeys((line["preset"], line["case"]) for line in lines):
         here = {x["contestant"]: x for x in lines if (x["preset"], x["case"]) == (preset, case) and not x.get("absent")}
@@ -61,7 +61,7 @@ def bars(lines: Sequence[Line], threads: int) -> list[Line]:
 
 
 def goals(case: str, threads: int, here: Line) -> dict[str, float]:
-    """Contestants and how much faster than they ours shall be."""
+    """Goals of a case: contestants and the speed-up of our model over them."""
     if case == "mixed":
         return AGAINST[threads]
     if case == "inference":
@@ -83,8 +83,8 @@ def draw(lines: Sequence[Line], path: Path) -> None:
         ratios = [ratio(ours, x) for x in here]
         values = [r["value"] for r in ratios]
         spread = [[r["value"] - r["value_min"] for r in ratios], [r["value_max"] - r["value"] for r in ratios]]
-        colours = ["C1" if x["contestant"] in OURS else "C0" for x in here]
-        axis.barh([x["contestant"] for x in here], values, xerr=spread, color=colours)
+        colors = ["C1" if x["contestant"] in OURS else "C0" for x in here]
+        axis.barh([x["contestant"] for x in here], values, xerr=spread, color=colors)
         axis.axvline(1, color="black", linewidth=0.8)
         axis.invert_yaxis()
         axis.set_title(f"{panel[0]}, {panel[1]}", fontsize=9)

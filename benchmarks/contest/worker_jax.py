@@ -13,13 +13,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from data.images import unpack_images
 from jaxtyping import Array
 
 from benchmarks.contest.protocol import Ready, memory, serve, warm
 from benchmarks.contest.rows import packed
 from benchmarks.contest.stream import CLASSES, PATCH, load
 from benchmarks.train_step import FLOAT32, build, program, relative_error
-from data.images import unpack_images
 from navit_eqx import ModelConfig, NaViT, Row, to_device
 from navit_eqx.config import Auto, Backend, Dense
 from navit_eqx.inference import forward
@@ -31,7 +31,7 @@ from navit_eqx.weights.bridge import flatten
 
 
 class Unpacked(eqx.Module):
-    """The same modules as a plain ViT: one image a row, all as long as the row, no mask."""
+    """The same modules as a plain ViT: one image per row, as long as the row, no mask."""
 
     model: NaViT
 
@@ -47,12 +47,12 @@ class Unpacked(eqx.Module):
 
 
 def ours(task: dict[str, Any], folder: Path) -> Ready:
-    """What `train.py` runs: rows closed by exact fit, one scan over the blocks."""
+    """The training step of `train.py`: rows packed by exact fit, one scan over the blocks."""
     return contest(task, folder, lambda model: model, task["rows"], task["row_images"], Auto())
 
 
 def unrolled(task: dict[str, Any], folder: Path) -> Ready:
-    """The same with `model.unroll` at its largest: one long program, which takes longer to compile."""
+    """The same with all blocks unrolled: one long program, which takes longer to compile."""
     task = task | {"model": task["model"] | {"unroll": task["model"]["depth"]}}
     return ours(task, folder)
 
@@ -69,16 +69,16 @@ def contest(
     row_images: int,
     attention: Backend,
 ) -> Ready:
-    """Ready once the first row agrees with the NumPy reference.
+    """Compile and check the first row against the NumPy reference.
 
-    `ours.npz` then holds parameters and logits, for peers that can be the same model.
+    Parameters and logits are written to `ours.npz`, for peers that are the same model.
     """
     start = perf_counter()
     batch = packed(*load(folder / "images.npz"), rows, task["row_tokens"], row_images)
     input_seconds = perf_counter() - start
     config = ModelConfig(patch_size=PATCH, classes=CLASSES, attention=attention, **task["model"])
     steps = in_steps(to_device(batch), task["steps"])
-    backend, found = choose(config, np.asarray(steps[0].segment_ids), row_images)  # held against the dense mask there
+    backend, found = choose(config, np.asarray(steps[0].segment_ids), row_images)
     model = build(replace(config, attention=backend))
     exact = model if model.dtype == "float32" else build(replace(config, dtype="float32", attention=Dense()))
     error = check(exact, wrap, steps, batch, folder / "ours.npz")
@@ -102,7 +102,7 @@ def contest(
 
 
 def check(model: NaViT, wrap: Callable[[NaViT], Any], steps: list[Row], rows: Any, path: Path) -> float:
-    """The relative error of the first row; all logits, in the order of the list, and the parameters go to `path`."""
+    """Relative error of the first row; writes the parameters and all logits, in the order of the list, to `path`."""
     with jax.default_matmul_precision("highest"):
         logits = np.concatenate([np.asarray(forward(wrap(model), batch)) for batch in steps])
     error = relative_error(model, logits[0], type(rows)(*(leaf[0] for leaf in rows)))
@@ -113,7 +113,7 @@ def check(model: NaViT, wrap: Callable[[NaViT], Any], steps: list[Row], rows: An
 
 
 def in_steps(rows: Row, steps: int) -> list[Row]:
-    """Equal batches, in order. Raises ValueError where rows do not split."""
+    """Split rows into equal batches.   Raises ValueError where they do not split."""
     count = len(rows.labels)
     if count % steps:
         raise ValueError(f"{count} rows are not {steps} equal steps")
@@ -121,7 +121,7 @@ def in_steps(rows: Row, steps: int) -> list[Row]:
 
 
 def gemm(task: dict[str, Any], folder: Path) -> Ready:
-    """The matrix products of a block, forward alone: what this machine gives at best."""
+    """The matrix products of the blocks, forward alone: the peak of this machine."""
     width, depth, mlp = (task["model"][name] for name in ("width", "depth", "mlp_width"))
     count = task["step_tokens"]
     shapes = [(width, 3 * width), (width, width), (width, mlp), (mlp, width)]

@@ -1,4 +1,4 @@
-"""Contestants written in PyTorch; runs in the interpreter of the peers, where this project is not installed.
+"""Contestants in PyTorch; runs in the interpreter of the peers, where this project is not installed.
 
 worker_torch.py NAME FOLDER        NAME one of CONTESTANTS; see protocol.py
 """
@@ -16,24 +16,24 @@ import torch.nn.functional as F
 from benchmarks.contest.protocol import Ready, memory, serve, warm
 from benchmarks.contest.stream import CLASSES, PATCH, bucketed, consecutive, load
 
-TABLE = 64  # entries of a position table per axis, as ours
-KEPT: list[torch.library.Library] = []  # operators live as long as their library
+TABLE = 64  # entries of a position table per axis, as in our model
+KEPT: list[torch.library.Library] = []  # keeps operators alive
 Steps = list[tuple[Any, torch.Tensor]]  # inputs, labels
 
 
 class Setup(NamedTuple):
-    """What a contestant makes of the task."""
+    """Model and inputs of a contestant."""
 
     model: torch.nn.Module
     steps: Steps
     places: int | None
-    """Token places that are computed, padding included; None where the model decides."""
+    """Token places computed, padding included; None where the model packs by itself."""
     call: Callable[[torch.nn.Module, Any], torch.Tensor]
     about: dict[str, Any] = {}
 
 
 class Images:
-    """The list of a task: pixels in -1..1, on the device."""
+    """Images of a task on the device, with pixels in -1..1."""
 
     def __init__(self, task: dict[str, Any], folder: Path):
         self.task, self.folder = task, folder
@@ -47,7 +47,7 @@ class Images:
         return torch.tensor(self.raw[i], device=self.device).permute(2, 0, 1).float() / 127.5 - 1
 
     def patches(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(T P, T 2): flattened as (row, column, channel), and where each stands."""
+        """Patches (T P), flattened as (row, column, channel), and their coordinates (T 2)."""
         h, w = (side // PATCH for side in self.raw[i].shape[:2])
         cut = torch.tensor(self.raw[i], device=self.device).view(h, PATCH, w, PATCH, 3).transpose(1, 2)
         places = torch.cartesian_prod(torch.arange(h), torch.arange(w)).to(self.device)
@@ -55,7 +55,7 @@ class Images:
 
 
 def naflex(images: Images, batches: list[list[int]]) -> Setup:
-    """timm: one image a row, padded to the longest of its batch; factorised positions, QK-norm, MAP."""
+    """timm: one image per row, padded to the longest of its batch; factorised positions, QK-norm, MAP."""
     from timm.models.naflexvit import NaFlexVit, NaFlexVitCfg
 
     shape = images.task["model"]
@@ -87,7 +87,7 @@ def lists_of_images(images: Images) -> Steps:
 
 
 def vit_pytorch(images: Images) -> Setup:
-    """Packed by the model itself, next fit, in rows as long as ours."""
+    """Packed by the model itself, by next fit, in rows of our length."""
     from vit_pytorch.na_vit import NaViT
 
     call = lambda model, x: model(x, group_images=True, group_max_seq_len=images.task["row_tokens"])
@@ -113,7 +113,7 @@ def lucid(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def monai(images: Images) -> Setup:
-    """Packed by the model itself, next fit, in rows as long as ours."""
+    """Packed by the model itself, by next fit, in rows of our length."""
     from monai.networks.nets.navit import NaViT
 
     shape = images.task["model"]
@@ -127,7 +127,7 @@ def monai(images: Images) -> Setup:
 
 
 def plain(images: Images, mix: str) -> Setup:
-    """Our own model on flat tokens, with the parameters of ours; its logits are compared with ours."""
+    """Our model on flat tokens, with our parameters; logits are compared with ours."""
     from benchmarks.contest.plain import MIXES, Flat, Plain
 
     with np.load(images.folder / "ours.npz") as file:
@@ -162,7 +162,7 @@ CONTESTANTS: dict[str, Callable[[Images], Setup]] = {
 
 
 def prepare(name: str, task: dict[str, Any], folder: Path) -> Ready:
-    """On a GPU compiled and in bfloat16; on a CPU as shipped, in float32."""
+    """Set up a contestant: compiled and in bfloat16 on a GPU, uncompiled and in float32 on a CPU."""
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
     tolerate_torchvision()
@@ -202,7 +202,7 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def tolerate_torchvision() -> None:
-    """Let torchvision be imported beside a PyTorch without CUDA that its compiled part was not made for."""
+    """Make torchvision importable with a PyTorch build that its compiled part does not match."""
     try:
         import torchvision  # noqa: F401
     except ImportError:
