@@ -2,123 +2,111 @@
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from data.plan import NOTHING
 from data.sampling.dropping import Constant
 from data.sampling.resolution import Native, Square
 from data.sources.digits import Digits
+from data.tasks import TASKS
 from evaluate import Options, evaluate
 from harness.evaluation import studies
-from harness.evaluation.predictions import Context, Look, forward_flops, halves, on_common_images
+from harness.evaluation.predictions import Context, forward_flops, halves, on_common_images
 from harness.evaluation.studies.findings import cheapest_within, compare
-from harness.evaluation.studies.probe import first_of_each, fit, subset
+from harness.evaluation.studies.probe import Features, first_of_each, fit, subset
 from harness.evaluation.tables import table
 from harness.presets import digits
-from navit_eqx import NaViT, save_model
+from harness.run.folder import write_config
+from navit_eqx import ModelInfo, save_model
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
-from navit_eqx.inference import features, forward
+from navit_eqx.inference import forward, pooled
+from navit_eqx.tasks.config import Classify, MultiLabel, Sigmoid
+from navit_eqx.tasks.model import abstract_model
+from reference.evaluation.calibration import sigmoid, softmax
 from reference.evaluation.cost import image_flops
-from tests.support.strategies import seeds
-from tests.support.tolerances import FLOAT64, assert_close
+from tests.support.predictions import synthetic
+from tests.support.strategies import filled, seeds
+from tests.support.tolerances import EXACT, FLOAT32, FLOAT64, assert_close
 
 ROOT = Path(__file__).parent.parent
 RESOLUTIONS = (0.5, 0.8)
-SMALL = ModelConfig(
-    8, width=16, depth=1, heads=2, mlp_width=16, classes=10, posembed=Factorised(24), unroll=1, dtype="float32"
-)
+SMALL = ModelConfig((8, 8), width=16, depth=1, heads=2, mlp_width=16, posembed=Factorised(24), dtype="float32")
+SOFTMAX = Classify(classes=10)
 
 
 @lru_cache
-def context() -> Context:
-    """A model of random numbers: its answers differ between images and looks."""
+def context(task=SOFTMAX) -> Context:
+    """A model of random numbers: its predictions differ between images and resolutions."""
     base = digits()
-    source = Digits(train_images=150, val_images=60)
-    config = replace(base, model=SMALL, data=replace(base.data, source=source, val_resolution=0.8), rows=4)
-    rng = np.random.default_rng(0)
-    shape = eqx.filter_eval_shape(NaViT, SMALL, key=jax.random.key(0))
-    model = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shape)
-    return Context(model, config, source.open("", "val"), RESOLUTIONS)
+    data = replace(base.data, source=Digits(train_images=150, val_images=60), val_resolution=0.8)
+    config = replace(base, model=SMALL, task=task, data=data, rows=4)
+    model = filled(abstract_model(SMALL, task), 0, "float32")
+    return Context(model, config, data.source.open("", "val"), TASKS[type(task).__name__](), RESOLUTIONS)
 
 
-def synthetic(correct, flops, confident=None) -> Look:
-    """A look at ten classes in which image i is right where `correct`, and sure of it where `confident`."""
-    correct = np.asarray(correct, bool)
-    count = len(correct)
-    answer = np.where(correct, 0, 1)
-    height = np.where(correct if confident is None else confident, 6.0, 1.0)
-    logits = np.eye(10)[answer] * height[:, None]
-    ids = np.arange(count)
-    cost = np.full(count, float(flops))
-    return Look(ids, np.zeros(count, np.int32), logits, np.full(count, 9), cost, 1e-3 * flops, 0, 0)
+def sampled(resolution: float):
+    return context().sampling_at(resolution)
 
 
-# what a look is -----------------------------------------------------------------------------------
+# what predictions are -----------------------------------------------------------------------------------
 
 
-def test_a_look_sees_every_image_once_with_its_tokens():
+def test_predictions_are_of_every_image_once_with_its_tokens():
     manifest = context().source.manifest
     for resolution in RESOLUTIONS:
-        seen = context().look(context().sampling_at(resolution))
+        seen = context().predict(sampled(resolution))
         assert seen.image_ids.tolist() == list(range(60))
-        np.testing.assert_array_equal(seen.labels, manifest.labels)
-        grids = Native(resolution, resolution).grids(np.random.default_rng(0), manifest.sizes, 8)
+        np.testing.assert_array_equal(seen.correct, seen.outputs.argmax(-1) == manifest.labels)
+        grids = Native(resolution, resolution).grids(np.random.default_rng(0), manifest.sizes, (8, 8))
         np.testing.assert_array_equal(seen.tokens, grids.prod(-1))
 
 
-def test_a_look_is_taken_once():
-    law = context().sampling_at(0.8)
-    assert context().look(law) is context().look(law)
-    assert context().look(law, Constant(0.5)) is not context().look(law)
-
-
-def test_features_come_before_the_classifier():
-    model, law = context().model, context().sampling_at(0.8)
-    x = context().look(law, output=features).output
+def test_features_come_before_the_head():
+    head, law = context().model.task.head, sampled(0.8)
+    x = context().predict(law, output=pooled).outputs
     assert x.shape == (60, SMALL.width)
-    assert_close(x @ np.asarray(model.head.w) + np.asarray(model.head.b), context().look(law).output, 1e-5)
+    assert_close(x @ np.asarray(head.w) + np.asarray(head.b), context().predict(law).outputs, FLOAT32)
 
 
 @given(tokens=st.lists(st.integers(1, 400), min_size=1, max_size=8))
 def test_flops_are_summed_over_the_images(tokens):
-    sizes = {"patch_dim": 192, "width": 16, "depth": 1, "mlp_width": 16, "classes": 10}
-    each = forward_flops(np.array(tokens), SMALL)
-    assert_close(each, [image_flops(n, **sizes) for n in tokens], FLOAT64)
-    at_the_mean = image_flops(float(np.mean(tokens)), **sizes)
-    assert at_the_mean <= each.mean() * (1 + 1e-12)
+    each = forward_flops(np.array(tokens), SMALL, context().config)
+    assert_close(each, [image_flops(n, **SMALL.sizes, classes=10) for n in tokens], FLOAT64)
+    at_the_mean = image_flops(float(np.mean(tokens)), **SMALL.sizes, classes=10)
+    assert at_the_mean <= each.mean() * (1 + EXACT)
     if max(tokens) > 2 * min(tokens):
         assert at_the_mean < each.mean()  # what a cost at the mean number of tokens would miss
 
 
 def test_halves_are_two_halves():
-    seen = context().look(context().sampling_at(0.8))
+    seen = context().predict(sampled(0.8))
     first, second = halves(seen)
-    assert len(first.labels) == len(second.labels) == 30
+    assert len(first.scores) == len(second.scores) == 30
     assert sorted([*first.image_ids, *second.image_ids]) == seen.image_ids.tolist()
-    again = halves(context().look(context().sampling_at(0.5)))
+    again = halves(context().predict(sampled(0.5)))
     np.testing.assert_array_equal(first.image_ids, again[0].image_ids)
     with pytest.raises(ConfigError, match="halved"):
         halves(seen.only(seen.image_ids == 0))
 
 
 def test_differences_are_between_the_same_images():
-    """The first look could not see image 0, which the second gets wrong: that is no difference between them."""
+    """The first could not read image 0, which the second gets wrong: that is no difference between them."""
     whole = synthetic([False, True, True], 1)
     part = synthetic([True, True, True], 1).only(np.array([False, True, True]))
     row = compare(("a", "b"), part, whole)
-    assert (row["gain"], row["images"], row["b_accuracy"]) == (0.0, 2, 1.0)
+    assert (row["gain"], row["images"], row["b_score"]) == (0.0, 2, 1.0)
     assert [each.image_ids.tolist() for each in on_common_images([part, whole])] == [[1, 2], [1, 2]]
     with pytest.raises(ConfigError, match="no image can be read"):
         on_common_images([part, whole.only(whole.image_ids == 0)])
@@ -129,8 +117,8 @@ def test_differences_are_between_the_same_images():
 
 def test_aspect_compares_at_equal_tokens():
     for resolution in RESOLUTIONS:
-        law = context().sampling_at(resolution)
-        kept, squashed = context().look(law).tokens, context().look(Square(law)).tokens
+        law = sampled(resolution)
+        kept, squashed = context().predict(law).tokens, context().predict(Square(law)).tokens
         assert (np.abs(kept - squashed) <= np.sqrt(kept) + 0.25).all() and (kept != squashed).any()
     rows = studies.aspect(context()).rows
     assert [row["kept_mean_tokens"] for row in rows] == [m["mean_tokens"] for m in studies.sweep(context()).rows]
@@ -154,10 +142,10 @@ def test_dropping_compares_at_equal_tokens():
     (row,) = studies.dropping(context()).rows
     assert 0 < row["drop_rate"] < 1
     assert 0 <= row["resize_mean_tokens"] - row["drop_mean_tokens"] < 1  # each image is rounded down
-    top = context().look(context().sampling_at(0.8))
-    dropped = context().look(context().sampling_at(0.8), Constant(row["drop_rate"]))
+    top = context().predict(sampled(0.8))
+    dropped = context().predict(sampled(0.8), Constant(row["drop_rate"]))
     assert (dropped.tokens <= top.tokens).all()
-    assert not np.allclose(dropped.output, top.output)
+    assert not np.allclose(dropped.outputs, top.outputs)
 
 
 def test_dropping_needs_a_smaller_resolution():
@@ -165,16 +153,14 @@ def test_dropping_needs_a_smaller_resolution():
         studies.dropping(replace(context(), resolutions=(0.8,)))
 
 
-def test_a_cascade_mends_what_the_cheap_look_is_unsure_of():
+def test_a_cascade_mends_what_the_cheap_prediction_is_unsure_of():
     """Cheap: right exactly where sure, three times in four. Better: always right, four times the cost."""
     right = np.arange(200) % 4 > 0
     cheap, better = synthetic(right, 1e9), synthetic(np.ones(200), 4e9)
-    taken = {
-        (context().sampling_at(r), NOTHING, forward, SMALL.patch_size): look for r, look in zip(RESOLUTIONS, (cheap, better))
-    }
-    rows = studies.cascade(replace(context(), taken=taken)).rows
+    cache = {(sampled(r), NOTHING, forward, SMALL.patch): seen for r, seen in zip(RESOLUTIONS, (cheap, better))}
+    rows = studies.cascade(replace(context(), cache=cache)).rows
     assert [(row["cheap"], row["better"]) for row in rows] == [(0.5, None), (0.5, 0.8)]
-    assert rows[1]["accuracy"] == 1.0
+    assert rows[1]["score"] == 1.0
     share = 1 - halves(cheap)[1].correct.mean()
     assert_close(rows[1]["share"], share, FLOAT64)
     assert_close(rows[1]["mean_gflops"], 1 + 4 * share, FLOAT64)
@@ -187,10 +173,10 @@ def test_a_probe_reads_what_the_features_say():
     def seen(count):
         labels = rng.integers(0, 10, count).astype(np.int32)
         x = np.eye(10)[labels] + 0.05 * rng.normal(size=(count, 10))
-        return Look(np.arange(count), labels, x, np.ones(count, int), np.ones(count), 1.0, 0, 0)
+        return Features(x, labels)
 
     assert fit(seen(100), seen(50), seen(50), 10)[0] == 1.0
-    noise = seen(100)._replace(output=rng.normal(size=(100, 10)))
+    noise = seen(100)._replace(values=rng.normal(size=(100, 10)))
     assert fit(noise, seen(50), seen(50), 10)[0] < 0.5
 
 
@@ -214,21 +200,50 @@ def test_a_subset_holds_the_chosen_images():
 @given(seed=seeds, points=st.floats(0, 30))
 def test_the_cheapest_good_setting(seed, points):
     rng = np.random.default_rng(seed)
-    rows = [{"accuracy": a, "mean_gflops": g} for a, g in zip(rng.random(6), rng.random(6))]
+    rows = [{"score": a, "mean_gflops": g} for a, g in zip(rng.random(6), rng.random(6))]
     row = cheapest_within(rows, points)
-    best = max(each["accuracy"] for each in rows)
-    assert row["accuracy"] >= best - points / 100 - 1e-9
-    assert not any(e["mean_gflops"] < row["mean_gflops"] and e["accuracy"] >= best - points / 100 for e in rows)
-    assert cheapest_within(rows, 0)["accuracy"] == best
+    best = max(each["score"] for each in rows)
+    assert row["score"] >= best - points / 100 - EXACT
+    assert not any(e["mean_gflops"] < row["mean_gflops"] and e["score"] >= best - points / 100 for e in rows)
+    assert cheapest_within(rows, 0)["score"] == best
     assert cheapest_within(rows, 100)["mean_gflops"] == min(e["mean_gflops"] for e in rows)
 
 
 # what is written ----------------------------------------------------------------------------------
 
+# Columns that a picture shows: across, up.
+DRAWN = {
+    "sweep": [("mean_tokens", "score")],
+    "aspect": [("kept_mean_tokens", "kept_score"), ("squashed_mean_tokens", "squashed_score")],
+    "upscaling": [("enlarged_mean_tokens", "enlarged_score"), ("own_mean_tokens", "own_score")],
+    "dropping": [("resize_mean_tokens", "resize_score"), ("drop_mean_tokens", "drop_score")],
+    "calibration": [("mean_tokens", "ece"), ("mean_tokens", "ece_scaled"), ("mean_tokens", "ece_perfect")],
+    "probe": [("shots", "score")],
+    "cascade": [("mean_gflops", "score")],
+    "patches": [("mean_gflops", "score"), ("ensemble_gflops", "ensemble")],
+    "similarity": [("layer", "cka"), ("layer", "same_place")],
+    "mistakes": [],  # images and counts: see below
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Points of the lines of every picture that is made, however it is saved."""
+    found: list[tuple[float, float]] = []
+    save = Figure.savefig
+
+    def savefig(figure, *arguments, **options):
+        for axis in figure.axes:
+            found.extend((float(x), float(y)) for line in axis.lines for x, y in zip(*line.get_data()))
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return found
+
 
 @pytest.mark.parametrize("name", studies.STUDIES)
-def test_a_study_leaves_a_table_and_a_picture(name, tmp_path, capsys):
-    """And every column is explained in the documentation."""
+def test_a_study_leaves_a_table_and_a_picture(name, tmp_path, capsys, drawn):
+    """The picture shows the numbers of the table, and every column is explained in the documentation."""
     findings = studies.publish(name, context(), tmp_path)
     said = capsys.readouterr().out
     assert findings.title in said and findings.summary in said
@@ -236,45 +251,114 @@ def test_a_study_leaves_a_table_and_a_picture(name, tmp_path, capsys):
         lines = list(csv.DictReader(file))
     written = json.loads((tmp_path / f"{name}.json").read_text())
     assert len(lines) == len(written) == len(findings.rows)
-    assert written == findings.rows
-    assert Image.open(tmp_path / findings.picture).size[0] > 300
+    assert written == [studies.named(row, "accuracy") for row in findings.rows]
+    assert "score" not in " ".join(written[0]) and {"accuracy", "gain", "cka"} & {*written[0]}
+    points = {(f"{x:.6g}", f"{y:.6g}") for x, y in drawn}
+    for across, up in DRAWN[name]:
+        shown = {(f"{row[across]:.6g}", f"{row[up]:.6g}") for row in findings.rows}
+        assert up == "ensemble" or shown <= points, f"{up} is not in the picture"
+        assert shown & points
+    with Image.open(tmp_path / findings.picture) as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
     page = (ROOT / "docs" / "evaluation.md").read_text()
-    for column in findings.rows[0]:
+    for column in written[0]:
         side, _, rest = column.partition("_")
         assert f"`{column}`" in page or (f"`{side}_`" in page and f"`{rest}`" in page), column
 
 
-def test_a_look_is_the_same_again():
+def test_mistakes_are_those_of_each_class(tmp_path, monkeypatch):
+    """Worst first; the picture shows the counts, and the images that the model is most sure of and wrong about."""
+    images, texts = [], []
+    monkeypatch.setattr(Axes, "imshow", lambda axis, image, **how: images.append(np.asarray(image)))
+    monkeypatch.setattr(Axes, "text", lambda axis, x, y, text, **how: texts.append((y, x, text)))
+    monkeypatch.setattr(Figure, "savefig", lambda *arguments, **how: None)
+    source, seen = context().source, context().predict(sampled(0.8))
+    labels, said = source.manifest.labels, seen.outputs.argmax(-1)
+    findings = studies.mistakes(context())
+    findings.draw(tmp_path / "mistakes.png")
+    scores = [row["score"] for row in findings.rows]
+    assert scores == sorted(scores) and sum(row["images"] for row in findings.rows) == len(labels)
+    for row in findings.rows:
+        mine = said[labels == int(row["class"])]
+        wrong = np.bincount(mine[mine != int(row["class"])], minlength=10)
+        assert row["score"] == (mine == int(row["class"])).mean() and row["times"] == wrong.max()
+        assert row["taken_for"] is None if not wrong.any() else wrong[int(row["taken_for"])] == wrong.max()
+    counts = {(y, x): int(text) for y, x, text in texts if text}
+    assert counts == {(y, x): n for (y, x), n in Counter(zip(labels.tolist(), said.tolist())).items()}
+    sure = np.where(said == labels, -1, softmax(seen.outputs.astype(float)).max(-1))
+    worst = np.argsort(-sure, kind="stable")[: min(12, int((said != labels).sum()))]
+    for image, index in zip(images[1:], worst, strict=True):
+        np.testing.assert_array_equal(image, source.image(int(index)))
+
+
+def test_every_study_has_a_picture_that_is_looked_at():
+    assert DRAWN.keys() == studies.STUDIES.keys()
+
+
+def test_predictions_are_the_same_again():
     """Dropped tokens included."""
-    law, dropping = context().sampling_at(0.8), Constant(0.5)
-    again = replace(context(), taken={}).look(law, dropping)
-    np.testing.assert_array_equal(again.output, context().look(law, dropping).output)
+    law, dropping = sampled(0.8), Constant(0.5)
+    again = replace(context(), cache={}).predict(law, dropping)
+    np.testing.assert_array_equal(again.outputs, context().predict(law, dropping).outputs)
+
+
+# other tasks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "task, link", [(SOFTMAX, softmax), (Classify(Sigmoid(), 10), sigmoid), (MultiLabel(10), sigmoid)]
+)
+def test_confidence_is_read_as_the_task_was_trained(task, link):
+    """The calibration of a model trained with sigmoid is that of sigmoids, whatever softmax would say."""
+    rows = studies.calibration(context(task)).rows
+    for row, resolution in zip(rows, RESOLUTIONS):
+        test = halves(context(task).predict(sampled(resolution)))[1]
+        want = [f(test.outputs.astype(float)).max(-1).mean() for f in (link, sigmoid if link is softmax else softmax)]
+        assert_close(row["confidence"], want[0], EXACT)
+        assert abs(row["confidence"] - want[1]) > 0.01
+
+
+def test_label_sets_are_scored_by_their_own_metric(tmp_path):
+    """The columns carry the name of the metric."""
+    findings = studies.publish("sweep", context(MultiLabel(10)), tmp_path)
+    rows = json.loads((tmp_path / "sweep.json").read_text())
+    assert [row["precision_at_1"] for row in rows] == [row["score"] for row in findings.rows]
+    assert {"precision_at_1_se", "mean_average_precision"} <= {*rows[0]} and "accuracy" not in rows[0]
 
 
 def test_unknown_studies_are_refused_with_the_nearest():
-    assert studies.chosen([]) == ["sweep"]
+    assert studies.chosen([]) == ["sweep", "mistakes"]
     assert studies.chosen(["all"]) == [*studies.STUDIES]
-    assert studies.chosen(["probe", "aspect"]) == ["sweep", "aspect", "probe"]
+    assert studies.chosen(["probe", "aspect"]) == ["sweep", "mistakes", "aspect", "probe"]
     with pytest.raises(ConfigError, match="'cascades', did you mean cascade"):
         studies.chosen(["cascades"])
     with pytest.raises(ConfigError, match="Studies: sweep, aspect"):
         studies.chosen(["xyzzy"])
 
 
+def saved_run(folder: Path, run: Context) -> Path:
+    """What evaluate.py needs of a run."""
+    classes = run.source.manifest.classes
+    info = ModelInfo(classes, replace(ModelInfo().preprocessing, row_tokens=96), run.source.manifest.where)
+    save_model(folder / "model", run.model, info)
+    write_config(folder, run.config, "digits")
+    return folder
+
+
 def test_the_command(tmp_path, capsys):
     """On a saved run: the sweep, what was asked for, the choice, and what else there is."""
-    config, model = context().config, context().model
-    save_model(tmp_path / "model", model, config.model, {"classes": list(context().source.manifest.classes)})
-    options = Options(config.data, resolutions=RESOLUTIONS, within=100, out=str(tmp_path / "new"))
-    evaluate(tmp_path, config, options)
+    config = context().config
+    options = Options(config.data, split="val", resolutions=RESOLUTIONS, within=100, out=str(tmp_path / "new"))
+    evaluate(saved_run(tmp_path, context()), config, options)
     said = capsys.readouterr().out
     assert "cheapest within 100 points of the best (sweep): resolution 0.5" in said
     assert (
         "more studies: --studies aspect upscaling dropping calibration probe cascade patches similarity, or all" in said
     )
-    assert {file.name for file in (tmp_path / "new").iterdir()} == {"sweep.csv", "sweep.json", "accuracy_tokens.png"}
+    tables = {f"{name}.{kind}" for name in ("sweep", "mistakes") for kind in ("csv", "json")}
+    assert {file.name for file in (tmp_path / "new").iterdir()} == tables | {"accuracy_tokens.png", "mistakes.png"}
     rows = json.loads((tmp_path / "new" / "sweep.json").read_text())
-    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in studies.sweep(context()).rows]
+    assert [row["accuracy"] for row in rows] == [row["score"] for row in studies.sweep(context()).rows]
 
 
 def test_a_table_says_once_what_is_the_same_everywhere():
