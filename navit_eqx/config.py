@@ -365,7 +365,7 @@ class ModelConfig:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What formulas of cost read of it: sizes, the name of the pool, FLOPs of a token's position."""
+        """Arguments of the cost formulas: sizes, the name of the pool, FLOPs of the position embedding per token."""
         names = ("patch_dim", "width", "depth", "mlp_width", "registers")
         positions = int(2 * self.posembed.products * self.width)
         options = {"pool": type(self.pool).__name__, "positions": positions}

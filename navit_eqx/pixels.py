@@ -87,8 +87,8 @@ def resize(
 def patchify(image: Num[np.ndarray, "h w C"], patch: tuple[int, int]) -> Num[np.ndarray, "T P"]:
     """Patches in raster order, each flattened as (row, column, channel)."""
     height, width, channels = image.shape
-    cut = image.reshape(height // patch[0], patch[0], width // patch[1], patch[1], channels)
-    return cut.swapaxes(1, 2).reshape(-1, prod(patch) * channels)
+    blocks = image.reshape(height // patch[0], patch[0], width // patch[1], patch[1], channels)
+    return blocks.swapaxes(1, 2).reshape(-1, prod(patch) * channels)
 
 
 def _name(source: Source) -> str:

@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A row, or several, and the targets of its images; the task defines what targets are."""
+    """One or several rows, and the targets of their images, as defined by the task."""
 
     row: Row
     targets: Any

@@ -28,12 +28,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def seal(value: dict[str, Any]) -> dict[str, Any]:
-    """The value with a digest of its own, for a file in which any changed byte must be noticed."""
+    """Add a digest of the value under the key "digest", so that any changed byte of its file is detected."""
     return {**value, "digest": _digest(value)}
 
 
 def unseal(value: dict[str, Any], where: str) -> dict[str, Any]:
-    """The value without its digest.   Raises ConfigError where it is not the one that was sealed."""
+    """The value without its digest.   Raises ConfigError where the digest does not match."""
     rest = {key: entry for key, entry in value.items() if key != "digest"}
     check(
         value.get("digest") == _digest(rest),

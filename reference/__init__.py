@@ -13,7 +13,7 @@ Axes: one letter, one meaning, in annotations, einsum strings and docs.
     A  spatial axes: 2 image, 3 video       L  layers         M  entries in a position table, or labels in a set
     C  channels                             Y  classes
 
-Words, spelled alike in `reference`, `navit_eqx`, `data`, batches, checkpoints and logs.
+Vocabulary of `reference`, `navit_eqx`, `data`, batches, checkpoints and logs.
 
     image        h w C          a picture of any size; `patch` is a shape in pixels (height, width)
     patches      T P            patches of the images of a row; `tokens` are patches after the embedding
@@ -37,7 +37,7 @@ Words, spelled alike in `reference`, `navit_eqx`, `data`, batches, checkpoints a
     budget                      tokens of a row that an image takes
     sampling                    everything drawn at random for an image before it is packed
     resolution                  a side R in pixels for area R², a factor, or a number of tokens
-    ema                         moving average of parameters; eval_params, those that are evaluated
+    ema                         moving average of parameters; eval_params, the parameters that are evaluated
     plan                        grid, patch size, kept tokens and row of every image, made before pixels are read
 
 A function that draws random numbers is `sample_*` and takes `rng`.
@@ -56,8 +56,8 @@ Reading order (★ = the core path, one sitting):
     ★ model.py      the meaning and the mechanism
     ★ packing.py    which images share a row
     ★ resize.py     any patch size with one kernel: resize matrix, PI-resize, its adjoint
-      init.py       fresh parameters
-      tasks/        heads and losses: classes, label sets, a teacher
+      init.py       initial parameters
+      tasks/        heads and losses: classes, label sets, distillation
       sampling/     resolution, patch size, drop rate, token selection, mixing
       evaluation/   metrics, cost, calibration, cascades, similarity, probe
 

@@ -27,9 +27,9 @@ def patchify(image: Num[np.ndarray, "*space C"], patch_size: Sequence[int]) -> T
         )
     grid = [s // p for s, p in zip(sides, patch_size)]
     axes = len(grid)
-    cut = image.reshape(*(n for pair in zip(grid, patch_size) for n in pair), channels)
+    blocks = image.reshape(*(n for pair in zip(grid, patch_size) for n in pair), channels)
     order = (*range(0, 2 * axes, 2), *range(1, 2 * axes, 2), 2 * axes)  # grid axes, patch axes, channel
-    patches = cut.transpose(order).reshape(prod(grid), -1)
+    patches = blocks.transpose(order).reshape(prod(grid), -1)
     return Tokens(patches, raster(grid), np.array(grid, np.int32))
 
 
@@ -38,9 +38,9 @@ def unpatchify(
 ) -> Num[np.ndarray, "*space C"]:
     """Patches in raster order → image: the inverse of `patchify`."""
     axes = len(grid)
-    cut = patches.reshape(*grid, *patch_size, -1)
+    blocks = patches.reshape(*grid, *patch_size, -1)
     order = [n for a in range(axes) for n in (a, axes + a)] + [2 * axes]
-    return cut.transpose(order).reshape(*(g * p for g, p in zip(grid, patch_size)), -1)
+    return blocks.transpose(order).reshape(*(g * p for g, p in zip(grid, patch_size)), -1)
 
 
 def normalize(

@@ -65,9 +65,9 @@ def bounds(segment_ids: Int[Array, "*B T"], slots: int, tile: int) -> Int[Array,
     start, end = (jnp.take_along_axis(edge, slot, axis=-1) for edge in spans(segment_ids, slots))
     real = segment_ids > 0
     start, end = jnp.where(real, start, length), jnp.where(real, end, 0)
-    cut = (*segment_ids.shape[:-1], length // tile, tile)
-    hi = -(-end.reshape(cut).max(-1) // tile)
-    return jnp.stack([jnp.minimum(start.reshape(cut).min(-1) // tile, hi), hi], axis=-1)
+    by_tile = (*segment_ids.shape[:-1], length // tile, tile)
+    hi = -(-end.reshape(by_tile).max(-1) // tile)
+    return jnp.stack([jnp.minimum(start.reshape(by_tile).min(-1) // tile, hi), hi], axis=-1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))

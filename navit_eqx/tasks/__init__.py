@@ -5,7 +5,7 @@
     classify.py     one class per image
     multi_label.py  a set of classes per image
     distill.py      distillation from the logits of a teacher
-    model.py        backbone and task
+    model.py        `Model`: backbone and task
 
 A new task is a file here, one in `reference/tasks` and one in `data/tasks`, and a line in the table of each.
 """

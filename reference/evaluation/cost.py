@@ -1,4 +1,4 @@
-"""What a model costs, as formulas. A multiply-add is two FLOPs; norms, softmax, GELU, products without a sum, and the
+"""Cost of a model as formulas. A multiply-add is two FLOPs; norms, softmax, GELU, products without a sum, and the
 resizing of a kernel to other patches are left out.
 
 Options of a model: `registers`, learned tokens of each image; `pool`, by its name in the configuration; `positions`,
