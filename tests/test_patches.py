@@ -151,7 +151,7 @@ def test_channels_first_are_caught(monkeypatch):
 
     def by_pixel(patches, mean, std):
         scale, shift = (np.repeat(x, patches.shape[-1] // len(mean)) for x in (std, mean))
-        return (patches.astype("float32") / 255 - shift.astype("float32")) / scale.astype("float32")
+        return (patches.astype("float32") / 255 - shift[None].astype("float32")) / scale[None].astype("float32")
 
     model, rng = backbone(config=CONFIGS["RGB"]), np.random.default_rng(0)
     row = pack([patchify(rng.integers(0, 256, (4, 6, 3), np.uint8), (2, 3))], [0], T, I)

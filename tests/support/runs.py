@@ -16,6 +16,7 @@ from data.tasks import TASKS
 from harness.config import Config, DataConfig
 from harness.run.loading import training_rows
 from navit_eqx.config import ModelConfig
+from navit_eqx.layers import expand
 from navit_eqx.rows import Batch, Row, to_device
 from navit_eqx.tasks.classify import Targets, softmax_cross_entropy
 from navit_eqx.training.config import OptimConfig
@@ -42,8 +43,9 @@ class Toy(eqx.Module):
         row, targets = batch
         slots = jnp.arange(1, row.grids.shape[-2] + 1, dtype=jnp.int32)
         gates = jax.random.normal(key, row.image_ids.shape, "float32")
-        noise = gates[..., None] * jnp.arange(self.w.shape[-1], dtype="float32")  # the same for all would be none
-        mine = (row.segment_ids[..., None, :] == slots[:, None]).astype("float32")
+        noise = gates[..., None] * expand(jnp.arange(self.w.shape[-1]), gates[..., None])  # the same for all is none
+        ids = row.segment_ids[..., None, :]
+        mine = (ids == expand(slots[:, None], ids)).astype("float32")
         logits = jnp.einsum("bit,btp,pc->bic", mine, row.patches.astype("float32") / 255, self.w) + noise
         own, other = (jax.nn.one_hot(y, logits.shape[-1], dtype="float32") for y in targets[:2])
         target = own + targets.weights[..., None] * (other - own)
