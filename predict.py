@@ -78,7 +78,7 @@ def chosen(model: navit.Model, options: Options) -> dict[str, Any]:
 def usable(model: navit.Model, paths: tuple[str, ...], how: dict[str, Any]) -> list[str]:
     """Files that the model can read, by their headers; others are reported.   Raises DataError where there are none."""
     if not paths:
-        raise DataMissing("no image given: name one or more image files")
+        raise DataMissing("no image: name one or more image files")
     found = []
     for path in paths:
         if why := navit.refusal(model, path, **how):

@@ -47,7 +47,7 @@ class Manifest:
             i = int(wrong[0])
             raise DataError(
                 f"{self.where}: {self.name(i)} has label {self.labels[i].tolist()}, allowed are 0 to "
-                f"{len(self.classes) - 1} ({len(wrong)} such images): mend the labels or the list of classes"
+                f"{len(self.classes) - 1} ({len(wrong)} such images): fix the labels or the list of classes"
             )
         if self.sizes.min() < 1:
             i = int(self.sizes.min(-1).argmin())
@@ -96,7 +96,7 @@ class Manifest:
             raise DataError(
                 f"{len(self.set_aside)} of {len(self) + len(self.set_aside)} images in {self.where} cannot be "
                 f"read, more than the share data.max_unreadable={budget}; first: {self._first()}. "
-                "Mend or remove them (`python -m data.check` names all), or raise the share"
+                "Fix or remove them (`python -m data.check` lists all), or raise the share"
             )
 
 

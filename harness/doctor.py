@@ -157,7 +157,7 @@ def devices(case: Case) -> str:
         raise Unavailable(f"JAX finds no device, {error}: install the extra for it, or set JAX_PLATFORMS=cpu") from None
     idle = [path for path in ACCELERATORS if os.path.exists(path)]
     if found[0].platform == "cpu" and idle and "JAX_PLATFORMS" not in os.environ:
-        raise Unavailable(f"JAX sees CPUs alone, but here is {idle[0]}: pip install -e '.[cuda]' or '.[tpu]'")
+        raise Unavailable(f"JAX finds only CPUs, but there is {idle[0]}: pip install -e '.[cuda]' or '.[tpu]'")
     rows = case.requested.rows
     check(rows % len(found) == 0, f"rows={rows} must be a multiple of the {len(found)} devices: change --rows")
     return f"{len(found)} {found[0].device_kind}, activations in {compute_dtype(case.requested.model.dtype)}"

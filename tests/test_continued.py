@@ -112,7 +112,7 @@ def test_lines_after_the_saved_step_are_dropped(tmp_path, capsys):
     path.write_text(first + spoilt.replace("3", "2", 1) + last + '{"st')
     resume.truncate_log(path, 4)
     assert path.read_text() == first + last
-    assert "2 lines are not what was written" in capsys.readouterr().out
+    assert "2 lines are damaged" in capsys.readouterr().out
     resume.truncate_log(path, 3)
     assert path.read_text() == first
 

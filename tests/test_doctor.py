@@ -174,7 +174,7 @@ def saves_that_fail(case, monkeypatch, tmp_path):
 SABOTAGE = [
     ("versions", 78, "optax 0.0.1, not ", wrong_version),
     ("devices", 69, "JAX finds no device", no_device),
-    ("devices", 69, "JAX sees CPUs alone", idle_accelerator),
+    ("devices", 69, "JAX finds only CPUs", idle_accelerator),
     ("devices", 78, "rows=9 must be a multiple of the 8", rows_for_other_devices),
     ("arithmetic", 70, "roundings, allowed are 8", coarse_products),
     ("cores", 78, "data.workers=2 are more than the 1 cores", one_core),

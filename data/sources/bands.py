@@ -76,7 +76,7 @@ def read_bands(data: bytes, channels: int) -> Num[np.ndarray, "h w C"]:
     except Exception as error:  # decoders raise exceptions of any kind
         raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from error
     if not np.isfinite(pixels).all():
-        raise BadImage("holds numbers that are not finite: mend or remove it")
+        raise BadImage("has values that are not finite: fix or remove it")
     return pixels
 
 

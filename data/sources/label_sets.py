@@ -95,7 +95,9 @@ def read_table(path: Path, separator: str) -> dict[str, list[str]]:
             for line in lines:
                 name = line["file"]
                 if not name or name in found:
-                    raise DataError(f"{path}, line {lines.line_num}: file {name!r} is empty or named twice: mend it")
+                    raise DataError(
+                        f"{path}, line {lines.line_num}: file {name!r} is empty or listed twice: fix the line"
+                    )
                 found[name] = [c.strip() for c in (line["labels"] or "").split(separator) if c.strip()]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a table in UTF-8, {error}: save it again") from None

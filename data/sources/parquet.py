@@ -107,7 +107,7 @@ def named_labels(file: Path, column: str) -> list[tuple[str, ...]]:
         if isinstance(value, str) or not names:
             return str(value)
         if value >= len(names):
-            raise DataError(f"{file}: {column} {value}, but the file names {len(names)} classes: mend one of them")
+            raise DataError(f"{file}: {column} {value}, but the file has {len(names)} class names: fix one of them")
         return names[value]
 
     return [
@@ -124,9 +124,7 @@ def check_alike(files: list[Path], column: str) -> None:
         if first is not None:
             (names if isinstance(first, str) or class_names(file, column) else numbers).append(file)
     if numbers and names:
-        raise DataError(
-            f"labels are integers in one file and names in another: {numbers[0]}, {names[0]}; write them alike"
-        )
+        raise DataError(f"labels are integers in one file and names in another: {numbers[0]}, {names[0]}; use one kind")
 
 
 def classes_of(files: list[Path], label: str, sets: list[tuple[str, ...]]) -> tuple[str, ...]:
@@ -153,9 +151,7 @@ def numbered(
     for image, names in zip(images, sets):
         for name in names:
             if name not in place:
-                raise DataError(
-                    f"{image}: label {name!r} does not occur in the training files: mend it, or train on it"
-                )
+                raise DataError(f"{image}: label {name!r} does not occur in the training files: fix it, or train on it")
     found = [[place[name] for name in names] for names in sets]
     return fill_up(found) if is_set else [places[0] for places in found]
 

@@ -36,7 +36,7 @@ def read_labels(file: Path, column: str) -> list[int] | list[str] | list[list[in
         if type(value) is not type(values[0]) or not kinds <= {int} and not kinds <= {str}:
             raise DataError(
                 f"{file.name}:{i} has {column} {value!r}: labels are all integers or all strings, or lists of them; "
-                "mend or remove it, or set data.source.label"
+                "fix or remove it, or set data.source.label"
             )
         if kinds == {int} and not all(0 <= label < MAX_CLASSES for label in inside):
             raise DataError(

@@ -149,12 +149,12 @@ def exit_saved(saver: Checkpointer, step: int, refused: bool = False) -> NoRetur
 
 
 def truncate_log(path: Path, step: int) -> None:
-    """Drop the lines of a JSON-lines file that were written after `step`, and a line that is not whole."""
+    """Drop lines of a JSON-lines file after `step`, and damaged lines."""
     if path.exists():
         lines = path.read_text(errors="replace").splitlines()
         sound = [line for line in lines if is_sound(line)]
         if len(sound) < len(lines):
-            print(f"{path}: {len(lines) - len(sound)} lines are not what was written, and are dropped", flush=True)
+            print(f"{path}: {len(lines) - len(sound)} lines are damaged and are dropped", flush=True)
         kept = [line for line in sound if json.loads(line)["step"] <= step]
         draft = path.with_name(f"{path.name}.draft")
         draft.write_text("".join(f"{line}\n" for line in kept))

@@ -1,7 +1,7 @@
 """Studies of a trained model: functions of a `Context` that return `Findings`. See docs/evaluation.md.
 
 sweep.py        accuracy, cost and time at each resolution
-mistakes.py     accuracy by class, confusion, the surest mistakes
+mistakes.py     accuracy by class, confusion, mistakes of the highest confidence
 aspect.py       aspect ratio kept or squashed to a square, at equal tokens
 upscaling.py    small images enlarged to the resolution or kept at native size
 dropping.py     smaller images or dropped tokens, at equal tokens
@@ -64,14 +64,14 @@ def publish(name: str, context: Context, folder: Path) -> Findings:
 
 
 def publish_all(names: Sequence[str], context: Context, folder: Path) -> Iterator[tuple[str, list[dict]]]:
-    """Name and rows of each study. One that cannot be done is named and does not end the others; the sweep must be."""
+    """Name and rows of each study. A study that fails is reported and the others continue; the sweep must succeed."""
     for name in names:
         try:
             yield name, publish(name, context, folder).rows
         except (ConfigError, DataError) as error:
             if name == "sweep":
                 raise
-            print(f"\n{name}: cannot be done, {error}", flush=True)
+            print(f"\n{name}: not possible, {error}", flush=True)
 
 
 def named(row: dict, metric: str) -> dict:

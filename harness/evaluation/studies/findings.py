@@ -22,7 +22,7 @@ class Findings(NamedTuple):
     """File name of the picture."""
     draw: Callable[[Path], None]
     most: int | None = None
-    """Rows that are printed; None prints all. Files hold all."""
+    """Largest number of printed rows; None: all. Files have all rows."""
 
 
 def cheapest_within(rows: Sequence[dict], points: float) -> dict:

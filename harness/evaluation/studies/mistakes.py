@@ -1,4 +1,4 @@
-"""Which classes are confused, and the images that the model is most sure of and wrong about."""
+"""Accuracy by class, confusion of classes, and the mistakes of the highest confidence."""
 
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,11 @@ from .calibration import link
 from .findings import Findings
 
 WORST = 12  # images in the picture
-SHOWN = 30  # classes in the picture, those with the most mistakes
+MOST_CLASSES = 30  # classes in the picture, those with the most mistakes
 
 
 class Mistake(NamedTuple):
-    """An image, its class, the class that the model prefers, and how sure it is of that."""
+    """An image, its class, the predicted class, and the confidence of the prediction."""
 
     image: Num[np.ndarray, "h w C"]
     label: str
@@ -30,7 +30,7 @@ class Mistake(NamedTuple):
 
 
 def mistakes(context: Context) -> Findings:
-    """Accuracy by class, at the resolution of the run.   Raises ConfigError where images have sets of classes."""
+    """Which classes have low accuracy?   Raises ConfigError for label sets."""
     resolution = context.config.data.reported_at
     predictions, classes = context.predict(context.sampling_at(resolution)), context.source.manifest.classes
     labels = labels_of(context.source.manifest)[predictions.image_ids]
@@ -42,7 +42,7 @@ def mistakes(context: Context) -> Findings:
         f"mistakes: {context.metric} by class, worst first, at resolution {resolution:g}",
         sorted(rows, key=lambda row: row["score"]),
         f"worst class: {worst['class']}, {context.metric} {worst['score']:.3f} on {worst['images']} images; "
-        f"the picture shows the {WORST} mistakes of which the model is most sure",
+        f"the picture has the {WORST} mistakes of the highest confidence",
         "mistakes.png",
         partial(draw, found, classes, surest(context, predictions.image_ids, labels, probabilities)),
         most=10,
@@ -50,12 +50,12 @@ def mistakes(context: Context) -> Findings:
 
 
 def confusion(labels: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"], classes: int) -> Int[np.ndarray, "Y Y"]:
-    """Images by class (rows) and predicted class (columns)."""
+    """Number of images by class (rows) and predicted class (columns)."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def class_row(found: Int[np.ndarray, "Y Y"], label: int, classes: tuple[str, ...]) -> dict:
-    """Accuracy of one class, and the class that it is most often taken for."""
+    """One row of the table: accuracy of a class, and the most frequent wrong prediction."""
     others = found[label].copy()
     others[label] = 0
     taken_for = int(others.argmax())
@@ -74,7 +74,7 @@ def surest(
     labels: Int[np.ndarray, " N"],
     probabilities: Float[np.ndarray, "N Y"],
 ) -> list[Mistake]:
-    """The mistakes of the highest confidence; images that cannot be read any more are left out."""
+    """The mistakes of the highest confidence, without unreadable images."""
     predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
     wrong = np.flatnonzero(predicted != labels)
     names = [printable(name) for name in context.source.manifest.classes]
@@ -89,7 +89,7 @@ def surest(
 
 
 def draw(found: Int[np.ndarray, "Y Y"], classes: tuple[str, ...], worst: list[Mistake], path: Path) -> None:
-    """The confusion of the classes with the most mistakes; and the surest mistakes."""
+    """Draw the confusion of the classes with the most mistakes, and the mistakes of the highest confidence."""
     figure = Figure(figsize=(13, 6.2), layout="constrained")
     left, right = figure.subfigures(1, 2).ravel()  # pyright: ignore[reportAttributeAccessIssue]
     draw_confusion(left.subplots(), found, classes)
@@ -99,32 +99,32 @@ def draw(found: Int[np.ndarray, "Y Y"], classes: tuple[str, ...], worst: list[Mi
     for axis, mistake in zip(panels, worst):
         axis.imshow(displayable(mistake.image))
         axis.set_title(f"{short(mistake.label)}\n→ {short(mistake.predicted)} {mistake.confidence:.0%}", fontsize=8)
-    right.suptitle("The mistakes of which the model is most sure" if worst else "No mistake", fontsize=11)
+    right.suptitle("Mistakes of the highest confidence" if worst else "No mistakes", fontsize=11)
     figure.savefig(path, dpi=110)
 
 
 def draw_confusion(axis, found: Int[np.ndarray, "Y Y"], classes: tuple[str, ...]) -> None:
-    """Shares of each class by predicted class."""
+    """Draw the share of each predicted class for each class."""
     errors = found.sum(1) - found.diagonal()
-    shown = np.sort(np.argsort(-errors, kind="stable")[:SHOWN])
-    part = found[np.ix_(shown, shown)]
-    axis.imshow(part / np.maximum(found[shown].sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
-    names = [short(printable(classes[y])) for y in shown]
-    axis.set_xticks(range(len(shown)), names, rotation=90, fontsize=7)
-    axis.set_yticks(range(len(shown)), names, fontsize=7)
-    if len(shown) <= 15:
+    worst = np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
+    part = found[np.ix_(worst, worst)]
+    axis.imshow(part / np.maximum(found[worst].sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
+    names = [short(printable(classes[y])) for y in worst]
+    axis.set_xticks(range(len(worst)), names, rotation=90, fontsize=7)
+    axis.set_yticks(range(len(worst)), names, fontsize=7)
+    if len(worst) <= 15:
         for (y, x), count in np.ndenumerate(part):
             axis.text(x, y, count or "", ha="center", va="center", fontsize=7)
-    every = "" if len(shown) == len(classes) else f"; the {len(shown)} classes with the most mistakes"
+    every = "" if len(worst) == len(classes) else f"; the {len(worst)} classes with the most mistakes"
     axis.set(xlabel="predicted class", ylabel="class", title=f"Share of each class (number: images){every}")
 
 
 def displayable(image: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w 3"]:
-    """Three channels; pixels that are normalized already from −1…1 to 0…1."""
+    """An image as RGB, with normalized pixels mapped from −1…1 to 0…1."""
     color = as_color(image)
     return color if color.dtype == np.uint8 else np.clip(color / 2 + 0.5, 0, 1)
 
 
 def short(name: str) -> str:
-    """At most 16 characters."""
+    """A name truncated to 16 characters."""
     return name if len(name) <= 16 else f"{name[:15]}…"
