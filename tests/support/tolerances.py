@@ -22,6 +22,7 @@ PRODUCT32 = 8 * UNIT32  # of |A| |B|, a product of matrices in float32 on number
 PRODUCT16 = 3 * UNIT16 + PRODUCT32  # the same in bfloat16: both inputs and the result rounded, the sum not
 PILLOW = 16 * UNIT32  # resizing in float32, as Pillow does
 BYTES = 1e-2  # what patches put back into bytes lose at least
+PRINTED = 51e-5  # shares printed to a tenth of a per cent
 GAIN = 2e-3  # numbers given to three digits
 POWER = 1e-3  # a norm after 200 steps of power iteration
 DECAY = 128 * UNIT32  # a decay in float32, relative to the learning rate
