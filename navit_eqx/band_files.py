@@ -5,8 +5,9 @@
 
 import io
 import os
+import zipfile
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from jaxtyping import Shaped
@@ -53,8 +54,9 @@ def read_bands(path: str | os.PathLike, channels: int, name: str) -> Shaped[np.n
     (height, width), _ = bands_header(path, channels, name)
     try:
         if is_array(path):
-            found = np.load(path, allow_pickle=False)
-            array = found if isinstance(found, np.ndarray) else found[found.files[0]]
+            with Path(path).open("rb") as file:
+                found = np.load(file, allow_pickle=False)
+                array = found if isinstance(found, np.ndarray) else found[found.files[0]]
         else:
             pages = ImageSequence.Iterator(opened(path, channels, name))
             array = np.stack([np.asarray(page) for page in pages], -1)
@@ -71,23 +73,29 @@ def read_bands(path: str | os.PathLike, channels: int, name: str) -> Shaped[np.n
 def array_header(path: str | os.PathLike, name: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of the array in a NumPy file.   Raises ImageError where it holds none, or several."""
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found.shape, found.dtype
-        with found as archive:
-            names = archive.zip.namelist()
-            if len(names) != 1:
-                raise ImageError(f"{name} holds {len(names)} arrays: save one image per file")
-            with archive.zip.open(names[0]) as member:
-                readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-                shape, _, dtype = readers[np.lib.format.read_magic(member)[0]](member)
-                return shape, dtype
+        with Path(path).open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                return header_of(file)
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                if len(names) != 1:
+                    raise ImageError(f"{name} holds {len(names)} arrays: save one image per file")
+                with archive.open(names[0]) as member:
+                    return header_of(member)
     except ImageError:
         raise
     except Exception as error:  # parsers raise exceptions of any kind
         raise ImageError(
             f"{name} is no NumPy file of one image, {error or type(error).__name__}: save it anew"
         ) from error
+
+
+def header_of(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an array in the format of .npy."""
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read[np.lib.format.read_magic(file)[0]](file)
+    return shape, dtype
 
 
 def checked_size(shape: tuple[int, ...], channels: int, name: str) -> tuple[int, int]:
