@@ -11,8 +11,11 @@ from PIL import Image
 
 import navit_eqx as navit
 from data.sources.folder import Folder
+from harness.config import Config
+from harness.presets import PRESETS
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.config import Classify
+from train import command_line
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(p for folder in (ROOT, ROOT / "docs") for p in folder.glob("*.md"))
@@ -97,6 +100,25 @@ def test_the_files_of_the_page_on_bands_are_read(tmp_path, monkeypatch):
     assert len(source.manifest) == 72 and source.manifest.classes == ("field", "forest")
     note = "no validation split: 8 of 80 images are held out, a tenth of each class"
     assert note in source.manifest.notes and note in (ROOT / "docs/bands.md").read_text()
+
+
+def commands() -> set[tuple[str, ...]]:
+    """Arguments of every `python train.py` on the pages but the log, with 1 for N."""
+    found = set()
+    for page in (p for p in PAGES if p.name not in ("log.md", "mutants.md", "CHANGELOG.md")):
+        for line in re.findall(r"python train\.py([^`\n&]*)", page.read_text().replace("\\\n", " ")):
+            words = re.sub(r"\s#.*", "", line).strip().strip("'\"),]").split()
+            words = words[1:] if words[:1] == ["doctor"] else words
+            if not {"...", "PRESET"} & {*words}:
+                found.add(tuple("1" if word == "N" else word for word in words))
+    return found
+
+
+def test_the_commands_of_the_pages_are_accepted():
+    assert len(commands()) > 20
+    for arguments in sorted(commands()):
+        preset, config = command_line(list(arguments))
+        assert preset in PRESETS and isinstance(config, Config)
 
 
 def blocks(page: str) -> list[str]:
