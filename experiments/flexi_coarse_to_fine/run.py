@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num
 
 from data.sampling.patch_size import OneSize
 from data.sources.digits import Digits
@@ -29,8 +29,8 @@ STEPS, RATE = 150, 4e-3  # of fine-tuning: a fifth of the rate of the training b
 class Pairs(Digits):
     """Strips whose digits 0 and 1, 2 and 3, … are one class: another task on the same pictures."""
 
-    def open(self, root: str, split: str) -> Source:
-        return Paired(super().open(root, split))
+    def open(self, root: str, split: str, channels: int = 3) -> Source:
+        return Paired(super().open(root, split, channels))
 
 
 class Paired:
@@ -42,7 +42,7 @@ class Paired:
         classes = tuple(" or ".join(known.classes[k : k + 2]) for k in range(0, len(known.classes), 2))
         self.manifest = replace(known, labels=known.labels // 2, classes=classes, where=f"{known.where}, in pairs")
 
-    def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         return self.source.image(index, shrink)
 
 
