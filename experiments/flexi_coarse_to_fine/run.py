@@ -95,7 +95,7 @@ def draw(result: Mapping, path: Path) -> None:
             for colour, (model, arm) in zip(COLOURS, arms_of.items()):
                 mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
                 axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=model, color=colour, ms=4)
-            axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
+            axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)
         axes[0].set_title("Before: ten digits")
