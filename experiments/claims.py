@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.stats import t
 
 from experiments.settings import AnySetting, name
 
 Verdict = Literal["holds", "fails", "open"]
 Arms = tuple[str, ...]
-ERRORS = 2  # standard errors either way
+CONFIDENCE = 0.95  # of intervals, two-sided
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,30 @@ def each_against(arms: Sequence[str], other: str) -> tuple[tuple[Arms, Arms], ..
 
 
 def verdict(differences: Sequence[float], by: float) -> Verdict:
-    """Where the mean difference lies, two standard errors either way: above `by`, below it, or around it.
-
-    Raises ValueError on fewer than two differences, which have no standard error.
-    """
-    mean, error = mean_and_error(differences)
-    if mean - ERRORS * error >= by:
+    """Where the interval of the mean difference lies: above `by`, below it, or around it."""
+    mean, _, interval = estimate(differences)
+    if mean - interval >= by:
         return "holds"
-    return "fails" if mean + ERRORS * error < by else "open"
+    return "fails" if mean + interval < by else "open"
 
 
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error, s / √n with n − 1 in the variance."""
-    if len(values) < 2:
-        raise ValueError(f"{len(values)} seed has no standard error: run at least 2")
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+class Estimate(NamedTuple):
+    """A mean over seeds."""
+
+    mean: float
+    error: float
+    """Its standard error, s / √n with n − 1 in the variance."""
+    interval: float
+    """Half the width of its 95 % interval, by Student's t with n − 1 degrees of freedom."""
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Raises ValueError on fewer than two values, which have no standard error."""
+    count = len(values)
+    if count < 2:
+        raise ValueError(f"{count} seed has no standard error: run at least 2")
+    error = float(np.std(values, ddof=1) / np.sqrt(count))
+    return Estimate(float(np.mean(values)), error, float(t.ppf((1 + CONFIDENCE) / 2, count - 1) * error))
 
 
 def weakest(verdicts: Sequence[Verdict]) -> Verdict:
@@ -66,10 +76,10 @@ def judge(claim: Claim, trials: Sequence[Mapping]) -> dict:
                    for arms in (first, second)]  # fmt: skip
         common = sorted(by_seed[0].keys() & by_seed[1].keys())
         differences = [float(by_seed[0][s] - by_seed[1][s]) for s in common]
-        mean, error = mean_and_error(differences)
+        mean, error, interval = estimate(differences)
         pairs.append({
-            "first": list(first), "second": list(second), "difference": mean, "error": error,
-            "verdict": verdict(differences, claim.by),
+            "first": list(first), "second": list(second), "difference": mean, "error": error, "interval": interval,
+            "seeds": len(common), "verdict": verdict(differences, claim.by),
         })  # fmt: skip
     return {
         "says": claim.says,

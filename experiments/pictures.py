@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.claims import mean_and_error, score
+from experiments.claims import estimate, score
 from experiments.settings import AnySetting
 
 
 def statistics(result: Mapping, arm: str, at: Sequence[AnySetting] = ()) -> tuple[float, float]:
-    """Mean accuracy in per cent of an arm over its seeds, and the standard error."""
+    """Mean accuracy in per cent of an arm over its seeds, and half the width of its 95 % interval."""
     seeds = [t["seed"] for t in result["trials"] if t["arm"] == arm]
-    mean, error = mean_and_error([score(result["trials"], arm, s, at) for s in seeds])
-    return 100 * mean, 100 * error
+    mean, _, interval = estimate([score(result["trials"], arm, s, at) for s in seeds])
+    return 100 * mean, 100 * interval
 
 
 def arms(result: Mapping) -> list[str]:
@@ -29,7 +29,7 @@ def curves(axis: Any, result: Mapping, names: Sequence[str] = (), relative_to: f
             resolutions, [m / scale for m in mean], [e / scale for e in error], fmt="o-", capsize=2, label=name,
             markersize=4,
         )  # fmt: skip
-    ylabel = "accuracy, % (bars: one standard error)" if relative_to is None else f"accuracy / that at {relative_to:g}"
+    ylabel = "accuracy, % (bars: 95 % interval)" if relative_to is None else f"accuracy / that at {relative_to:g}"
     axis.set(xlabel="resolution at test time", ylabel=ylabel)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
@@ -42,6 +42,6 @@ def dots(axis: Any, result: Mapping, names: Sequence[str] = (), at: Sequence[Any
     axis.errorbar(mean, names, xerr=error, fmt="o", capsize=2)
     for place, m in enumerate(mean):
         axis.annotate(f"{m:.1f}", (m, place), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
-    axis.set_xlabel("mean accuracy over resolutions, % (bars: one standard error)")
+    axis.set_xlabel("mean accuracy over resolutions, % (bars: 95 % interval)")
     axis.margins(y=0.08)
     axis.grid(alpha=0.3)

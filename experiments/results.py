@@ -11,6 +11,7 @@ from typing import Any
 from harness.run.folder import PACKAGES, commit, write_json
 
 HEADING = "## Result"
+PLUS_MINUS = "Over {seeds} seeds; ± is half the width of a 95 % t interval."
 
 
 def save(folder: Path, **found: Any) -> dict:
@@ -21,6 +22,13 @@ def save(folder: Path, **found: Any) -> dict:
     ]  # no folders of this machine
     command = " ".join(["python", f"experiments/{folder.name}/run.py", *arguments])
     result = {"experiment": folder.name, "command": command, "commit": commit(), "versions": versions, **found}
+    write_json(folder / "result.json", result)
+    return result
+
+
+def renew(folder: Path, **found: Any) -> dict:
+    """Write result.json with other findings from the same command and code."""
+    result = load(folder) | found
     write_json(folder / "result.json", result)
     return result
 
@@ -43,8 +51,9 @@ def filled(page: str, text: str) -> str:
 
 
 def tables(result: Mapping) -> str:
-    """Claims and verdicts, then the numbers, in Markdown."""
-    return "\n\n".join([claim_table(result["claims"]), *(markdown(rows) for rows in result["tables"])])
+    """Claims and verdicts, what ± says where models were trained, then the numbers, in Markdown."""
+    said = [PLUS_MINUS.format(**result)] if "seeds" in result else []
+    return "\n\n".join([claim_table(result["claims"]), *said, *(markdown(rows) for rows in result["tables"])])
 
 
 def claim_table(claims: Sequence[Mapping]) -> str:
@@ -57,7 +66,7 @@ def found(claim: Mapping) -> str:
         return claim["found"]
     pair = min((p for p in claim["pairs"] if p["verdict"] == claim["verdict"]), key=lambda p: p["difference"])
     which = "" if len(claim["pairs"]) == 1 else f" ({' and '.join(pair['first'])} − {' and '.join(pair['second'])})"
-    return f"{100 * pair['difference']:+.1f} ± {100 * pair['error']:.1f}{which}"
+    return f"{100 * pair['difference']:+.1f} ± {100 * pair['interval']:.1f}{which}"
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

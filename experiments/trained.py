@@ -3,12 +3,13 @@
     python experiments/NAME/run.py                   train what is missing, judge, draw
     python experiments/NAME/run.py --seeds 5         more seeds
     python experiments/NAME/run.py --only sum        the arms whose name holds this
+    python experiments/NAME/run.py --judge           judge the trials of result.json again, and draw
     python experiments/NAME/run.py --draw            picture and tables from result.json alone
 
 Every finished training is a line of runs/experiments/trials.jsonl, known by a digest of its configuration: an
 interrupted experiment goes on where it stopped, a changed setting is trained anew, and experiments share what they
-have in common. Models from which other arms start are kept beside it, in models/. Remove both to train everything
-again, as after a change of the code.
+have in common. Trials that stand in result.json are finished too. Models from which other arms start are kept beside
+the log, in models/. Remove all three to train everything again, as after a change of the code.
 """
 
 import argparse
@@ -20,9 +21,9 @@ from pathlib import Path
 import jax
 
 from experiments.bed import STEPS
-from experiments.claims import Claim, judge, mean_and_error
+from experiments.claims import Claim, estimate, judge
 from experiments.kept import digest, kept, located, others, seeded
-from experiments.results import fill_readme, load, save
+from experiments.results import fill_readme, load, renew, save
 from experiments.settings import AnySetting
 from experiments.trial import trial
 from harness.config import Config
@@ -53,15 +54,10 @@ def main(experiment: Experiment) -> None:
     options = command_line()
     if options.draw:
         result = load(experiment.folder)
+    elif options.judge:
+        result = renew(experiment.folder, **summary(experiment, trials_in(experiment.folder)))
     else:
-        tune_allocator()
-        jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
-        arms = experiment.arms(options.steps)
-        for name, line in train_missing(
-            arms, options.seeds, experiment.settings, only=options.only, trial=experiment.trial
-        ):
-            print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)
-        trials = trials_of(arms, options.seeds, experiment.settings)
+        trials = train(experiment, options)
         result = save(experiment.folder, steps=options.steps, **summary(experiment, trials))
     experiment.draw(result, experiment.folder / "result.png")
     fill_readme(experiment.folder, result)
@@ -74,8 +70,41 @@ def command_line() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--only", default="", metavar="NAME")
+    parser.add_argument("--judge", action="store_true")
     parser.add_argument("--draw", action="store_true")
     return parser.parse_args()
+
+
+def trials_in(folder: Path) -> list[dict]:
+    """Those of result.json, if there is one."""
+    return load(folder)["trials"] if (folder / "result.json").exists() else []
+
+
+def train(experiment: Experiment, options: argparse.Namespace) -> list[dict]:
+    """All finished trials, after those that were missing."""
+    tune_allocator()
+    jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
+    remember(trials_in(experiment.folder))
+    arms = experiment.arms(options.steps)
+    for name, line in train_missing(
+        arms, options.seeds, experiment.settings, only=options.only, trial=experiment.trial
+    ):
+        print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)
+    return trials_of(arms, options.seeds, experiment.settings)
+
+
+def remember(trials: Sequence[Mapping], log: Path = LOG) -> None:
+    """Put into the log what it lacks of these trials; not the arm, which each experiment names for itself."""
+    known = finished(log)
+    for line in trials:
+        if line["digest"] not in known:
+            note({key: value for key, value in line.items() if key != "arm"}, log)
+
+
+def note(line: Mapping, log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        file.write("\n" + json.dumps(line))  # a line of its own, whatever was cut short before
 
 
 def train_missing(
@@ -88,22 +117,30 @@ def train_missing(
 ) -> Iterator[tuple[str, dict]]:
     """Each newly finished trial, logged; all arms with one seed before the next seed.
 
-    Arms whose name holds `only`, and those from which others start: their models are kept.
+    Arms whose name holds `only`, and those from which they start or learn.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     models = log.parent / "models"
     for seed in range(seeds):
-        configs = seeded(arms, seed)
-        needed = set().union(*(others(config) for name, config in configs.items() if only in name))
-        for name, config in configs.items():
-            model = models / digest(config) if digest(config) in needed else None
-            done = digest(config, settings) in finished(log) and (model is None or kept(model))
-            if done or (model is None and only not in name):
-                continue
+        configs, done = seeded(arms, seed), finished(log)
+        asked = {name for name, config in configs.items() if only in name and digest(config, settings) not in done}
+        for name, model in with_models(configs, asked, models).items():
+            config = configs[name]
             line = {"digest": digest(config, settings), "seed": seed, **trial(located(config, models), settings, model)}
-            with log.open("a") as file:
-                file.write("\n" + json.dumps(line))  # a line of its own, whatever was cut short before
+            note(line, log)
             yield name, line
+
+
+def with_models(configs: Mapping[str, Config], asked: set[str], models: Path) -> dict[str, Path | None]:
+    """The arms that are asked for, after those whose models they need and lack; and where to keep a model that
+    another arm needs."""
+    needed: set[str] = set()
+    found: dict[str, Path | None] = {}
+    for name, config in reversed(configs.items()):
+        model = models / digest(config) if digest(config) in needed else None
+        if name in asked or (model and not kept(model)):
+            needed |= others(config)
+            found[name] = model
+    return dict(reversed(found.items()))
 
 
 def finished(log: Path = LOG) -> dict[str, dict]:
@@ -148,7 +185,7 @@ def accuracy_tables(trials: Sequence[Mapping]) -> list[list[dict]]:
 
 
 def accuracy_table(trials: Sequence[Mapping]) -> list[dict]:
-    """A row for each arm: accuracy in per cent with its standard error, at each setting and on average."""
+    """A row for each arm: accuracy in per cent with its interval, at each setting and on average."""
     rows = []
     for arm in dict.fromkeys(t["arm"] for t in trials):
         mine = [t for t in trials if t["arm"] == arm]
@@ -164,5 +201,5 @@ def accuracy_table(trials: Sequence[Mapping]) -> list[dict]:
 
 
 def points(values: Sequence[float]) -> str:
-    mean, error = mean_and_error(values)
-    return f"{100 * mean:.1f} ± {100 * error:.1f}"
+    mean, _, interval = estimate(values)
+    return f"{100 * mean:.1f} ± {100 * interval:.1f}"

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from data.sampling.dropping import Constant
 from data.sampling.packing import ExactFit, FirstFit
 from data.sampling.resolution import Native, Square
 from experiments import results, trained
-from experiments.claims import Claim, against_each, judge, verdict
+from experiments.claims import CONFIDENCE, Claim, against_each, estimate, judge, verdict
 from experiments.fig03_aspect_ratios.run import off_square
 from experiments.fig04_attention_overhead.run import shares
 from experiments.fig14_sampling_laws.run import PAPER, small_rates
@@ -156,6 +158,20 @@ def test_an_interrupted_line_is_trained_again(tmp_path):
         assert len(trained.trials_of(ARMS, 1, (0.4,), log)) == 2
 
 
+def test_trials_of_a_result_are_finished(tmp_path):
+    """Without the log from which they came, and whatever their arms were called there."""
+    settings, log = (0.4,), tmp_path / "trials.jsonl"
+    [*trained.train_missing(ARMS, 2, settings, log=log, trial=pretend([]))]
+    found, new = trained.trials_of(ARMS, 2, settings, log), tmp_path / "new" / "trials.jsonl"
+    for _ in range(2):
+        trained.remember(found, new)
+    assert len(new.read_text().split("\n")[1:]) == 4, "none twice"
+    assert trained.trials_of(ARMS, 2, settings, new) == found
+    more = [line["seed"] for _, line in trained.train_missing(ARMS, 3, settings, log=new, trial=pretend([]))]
+    assert more == [2, 2]
+    assert {t["arm"] for t in trained.trials_of({"other": ARMS["rate 0.2"]}, 3, settings, new)} == {"other"}
+
+
 FAMILY = {
     "teacher": TINY,
     "tuned": replace(TINY, start="teacher"),
@@ -193,7 +209,9 @@ def test_models_of_others_are_trained_first_and_kept(tmp_path):
     folders = sorted((tmp_path / "models").iterdir())
     assert folders == sorted(tmp_path / "models" / digest(seeded(FAMILY, seed)["teacher"]) for seed in range(2))
     (folders[0] / "model.safetensors").unlink()
-    assert [name for name, _ in train_missing(only="taught")] == ["teacher"]
+    assert [*train_missing()] == [], "no arm needs it"
+    again = partial(trained.train_missing, FAMILY, 2, (0.8,), log=log, trial=trial)
+    assert sorted(name for name, _ in again(only="taught")) == ["taught", "taught", "teacher"]
 
 
 # verdicts -----------------------------------------------------------------------------------------
@@ -202,16 +220,28 @@ def test_models_of_others_are_trained_first_and_kept(tmp_path):
 @pytest.mark.parametrize(
     "differences, by, want",
     [
-        ([0.03, 0.02, 0.04], 0.01, "holds"),
-        ([0.03, 0.02, 0.04], 0.05, "fails"),  # better, but not by so much
+        ([0.04, 0.03, 0.05], 0.01, "holds"),
+        ([0.03, 0.02, 0.04], 0.06, "fails"),  # better, but not by so much
         ([-0.03, -0.02, -0.04], 0.0, "fails"),
         ([-0.001, 0.0, 0.001], -0.005, "holds"),  # no worse than
-        ([-0.03, -0.02, -0.04], -0.005, "fails"),
+        ([-0.03, -0.02, -0.04], 0.0, "fails"),
         ([-0.05, 0.02, 0.06], 0.0, "open"),  # too noisy to say
+        ([0.02, 0.03, 0.04], 0.03 - 3 * 0.01 / 3**0.5, "open"),  # three standard errors are not enough for three seeds
+        ([0.02, 0.03, 0.04], 0.03 + 3 * 0.01 / 3**0.5, "open"),
+        ([0.02, 0.03, 0.04], 0.03 - 4.31 * 0.01 / 3**0.5, "holds"),
+        ([0.02, 0.03, 0.04], 0.03 + 4.31 * 0.01 / 3**0.5, "fails"),
     ],
 )
 def test_a_verdict(differences, by, want):
     assert verdict(differences, by) == want
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_an_interval_is_that_of_a_t_test(count):
+    values = np.random.default_rng(count).normal(0.3, 0.1, count)
+    mean, _, interval = estimate(values)
+    want = ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE)
+    np.testing.assert_allclose((mean - interval, mean + interval), want)
 
 
 def test_one_seed_is_no_evidence():
@@ -253,6 +283,25 @@ def test_arms_of_a_side_are_averaged_and_resolutions_chosen():
     uneven = [*trials(a=[0.5, 0.5]), *({**t, "accuracy": {"1": 0.5, "2": 0.5}} for t in trials(b=[0, 0]))]
     by = {at: judge(Claim("", 0.0, ((("a",), ("b",)),), at), uneven)["pairs"][0]["difference"] for at in ((1,), (2,))}
     assert by == {(1,): pytest.approx(0), (2,): pytest.approx(-0.1)}
+
+
+def test_trials_are_judged_again(tmp_path, monkeypatch):
+    """From result.json alone; what was run, and with which code, stands as it was."""
+    known = trials(a=[0.5, 0.52, 0.51], b=[0.3, 0.33, 0.32])
+    found = {"command": "python run.py", "commit": "c0de", "trials": [t | {"images": 10} for t in known]}
+    (tmp_path / "result.json").write_text(json.dumps(found))
+    (tmp_path / "README.md").write_text("# A\n\n## Result\n")
+    monkeypatch.setattr(sys, "argv", ["run.py", "--judge"])
+    claim, drawn = Claim("a is better", 0.1, ((("a",), ("b",)),)), []
+    trained.main(trained.Experiment(tmp_path, lambda steps: {}, (1, 2), (claim,), lambda *seen: drawn.append(seen)))
+    result = results.load(tmp_path)
+    assert result.items() >= found.items()
+    assert result["claims"] == [judge(claim, found["trials"])] and result["claims"][0]["verdict"] == "holds"
+    mean, error, interval = estimate([0.2, 0.19, 0.19])
+    pair = {"difference": mean, "error": error, "interval": interval, "seeds": 3}
+    assert {name: result["claims"][0]["pairs"][0][name] for name in pair} == pytest.approx(pair)
+    assert "| a is better | +19.3 ± 1.4 | **holds** |\n\nOver 3 seeds; ±" in (tmp_path / "README.md").read_text()
+    assert drawn == [(result, tmp_path / "result.png")]
 
 
 # the folders --------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def draw(result: Mapping, path: Path) -> None:
             for color, (model, arm) in zip(COLORS, arms_of.items()):
                 mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
                 axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=model, color=color, ms=4)
-            axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
+            axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)
         axes[0].set_title("Before: ten digits")

@@ -47,7 +47,7 @@ def draw(result: Mapping, path: Path) -> None:
         for color, arm in zip(COLORS, (CURRICULUM, RANDOM, ALONE)):
             mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
             axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=arm, color=color, ms=4)
-        axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
+        axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")
         axis.set_title(f"Ways to a model for patches of {FINE} px, at equal FLOPs in training")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)

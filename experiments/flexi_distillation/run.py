@@ -64,7 +64,7 @@ def draw(result: Mapping, path: Path) -> None:
                 mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
                 line = ":" if name == TEACHER else "-"
                 axis.errorbar(SIZES, mean, error, fmt=f"o{line}", capsize=2, label=label, color=color, ms=4)
-            axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
+            axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")
             axis.set_title(f"A flexible student at equal {equal}")
             axis.grid(alpha=0.3)
             axis.set(ylim=(-25, 95), yticks=range(0, 100, 20))  # the legend stands below

@@ -52,7 +52,7 @@ def draw(result: Mapping, path: Path) -> None:
             mean, error = zip(*(statistics({"trials": read(result["trials"])}, kernel, at(size)) for size in SIZES))
             axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=kernel, ms=4)
         axis.axvline(OWN, color="grey", ls=":", label="trained")
-        axis.set(xlabel="patch size (pixels); the image grows with it", ylabel="accuracy, % (bars: one standard error)")
+        axis.set(xlabel="patch size (pixels); the image grows with it", ylabel="accuracy, % (bars: 95 % interval)")
         axis.set_title("One trained model, its kernel resized in four ways")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)

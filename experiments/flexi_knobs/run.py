@@ -163,9 +163,7 @@ def draw(result: Mapping, path: Path) -> None:
             axis.errorbar(cost, mean, error, fmt="o-", capsize=2, label=knob, color=color, ms=4)
             for said, x, y in zip(settings, cost, mean):
                 axis.annotate(said, (x, y), xytext=(4, -10), textcoords="offset points", fontsize=7, color=color)
-        axis.set(
-            xlabel="MFLOPs per image (mean, forward)", ylabel="accuracy, % (bars: one standard error)", xscale="log"
-        )
+        axis.set(xlabel="MFLOPs per image (mean, forward)", ylabel="accuracy, % (bars: 95 % interval)", xscale="log")
         axis.set_title("One trained model and its knob, at equal FLOPs in training")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)

@@ -104,7 +104,7 @@ def draw(result: Mapping, path: Path) -> None:
             left.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=name, color=color, ms=4)
         for style, name in zip((":", "--"), (EVEN, LONG)):
             left.plot(SIZES, [statistics(result, name, at(size))[0] for size in SIZES], f"k{style}", label=name)
-        left.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: one standard error)")
+        left.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")
         left.set_title("Trained at one patch size, or at all")
         for color, (system, settings) in zip(COLORS, KNOBS.items()):
             cost = np.array([mflops(setting) for setting in settings])
