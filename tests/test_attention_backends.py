@@ -346,7 +346,7 @@ def test_splash_gives_nan_where_an_image_outgrows_the_window():
 def like_cudnn(q, k, v, bias, mask, q_lengths, kv_lengths, q_starts, kv_starts, *, scale, qkv_layout):
     """What its documentation says, by a mask; NaN in padding, for what it leaves there is undefined."""
     assert qkv_layout == "BTNH" and q_starts.shape[-1] == q_lengths.shape[-1] + 1
-    place = jnp.arange(q.shape[1], dtype="int32")
+    place = jnp.arange(q.shape[1], dtype="int32")[None, None]
     start, length = q_starts[:, :-1, None], q_lengths[:, :, None]
     owns = (start >= 0) & (place >= start) & (place < start + length)  # B I T
     may = jnp.einsum("bit,bis->bts", owns.astype("int32"), owns.astype("int32")) > 0
