@@ -23,7 +23,7 @@ from data.tasks import TASKS
 from reference.patches import unpatchify
 from reference.sampling.mixing import cutmix, mixup, sample_box
 from tests.support.strategies import seeds
-from tests.support.tolerances import EXACT
+from tests.support.tolerances import EXACT, LEVEL
 
 PATCH = (4, 4)
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -83,9 +83,6 @@ LABELS = np.arange(COUNT, dtype=np.int32)
 SETS = np.stack([LABELS, np.where(LABELS % 3, -1, (LABELS + 1) % COUNT)], -1).astype(np.int32)  # of one or two classes
 
 
-ROUNDED = 0.5 + 1e-3  # levels: pixels are whole numbers, weights float32
-
-
 class Spoilt(Arrays):
     """Image 5 cannot be read."""
 
@@ -126,7 +123,7 @@ def test_rows_tell_what_their_pixels_are():
         assert (partner == -1) == (weight == 0) or partner >= 0
         if partner >= 0:
             both += 1
-            assert abs(pixels.mean() - (1 - weight) * 10 * image_id - weight * 10 * partner) <= ROUNDED
+            assert abs(pixels.mean() - (1 - weight) * 10 * image_id - weight * 10 * partner) <= LEVEL
         else:
             assert (pixels == 10 * image_id).all()
     assert 0.4 * COUNT < both < COUNT

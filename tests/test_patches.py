@@ -24,7 +24,7 @@ from reference.sampling.token_selection import sample_at_random
 from tests.support import laws
 from tests.support.laws import caught
 from tests.support.strategies import CONFIG, I, Packed, T, backbone, seeds, tokens_of
-from tests.support.tolerances import FLOAT32, FLOAT64, assert_close
+from tests.support.tolerances import FLOAT32, FLOAT64, PIXEL, assert_close
 
 axes = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=3)
 
@@ -62,8 +62,8 @@ def test_target_grid_keeps_area_and_aspect(size, side, patch):
     grid = target_grid(sizes, np.array([side]), patch)[0]
     exact = side * np.array(size) / np.sqrt(size[0] * size[1]) / np.array(patch)
     assert (grid >= 1).all()
-    assert ((grid <= exact + 1e-6) | (grid == 1)).all()
-    assert (grid > exact - 1 - 1e-6).all()
+    assert ((grid <= exact + PIXEL) | (grid == 1)).all()
+    assert (grid > exact - 1 - PIXEL).all()
 
 
 @given(n=st.integers(1, 40), patch=st.sampled_from([7, 8, 16]))
@@ -76,7 +76,7 @@ def test_kept_tokens(tokens, rate):
     kept = int(kept_tokens(np.array([tokens]), np.array([rate]))[0])
     assert 1 <= kept <= tokens
     assert kept == tokens or rate > 0
-    assert kept == 1 or kept <= tokens * (1 - rate) + 1e-6
+    assert kept == 1 or kept <= tokens * (1 - rate) + PIXEL
 
 
 @given(tokens=st.integers(1, 60), seed=seeds)

@@ -10,6 +10,7 @@ HALF = 2.0**-11  # patches rounded once to float16, as rows store them
 STEP = 1e-5  # of a central difference
 
 PIXEL = 1e-6  # sides and shares of images in pixels, by two formulas
+LEVEL = 0.5 + 1e-3  # of a mixed pixel: a whole number, by a weight in float32
 EXACT = 1e-12  # the same sums in float64, in another order
 FLOAT64 = 1e-10  # two formulas in float64
 GRADIENT64 = 1e-9  # their gradients
