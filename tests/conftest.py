@@ -1,4 +1,4 @@
-"""Strict settings for every test: float64, no silent change of dtype or rank, eight CPU devices, Hypothesis profiles."""
+"""Strict settings for every test: float64, no silent change of dtype or rank, eight CPU devices, Hypothesis."""
 
 import os
 import tempfile
