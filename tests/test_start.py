@@ -10,7 +10,7 @@ import pytest
 
 from harness.presets import digits
 from harness.run.resume import RunPosition
-from harness.run.warm_start import resume_from, shape_from, run_and_step
+from harness.run.warm_start import resume_from, run_and_step, shape_from
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import encode
 from navit_eqx.training.checkpoints import Checkpointer, fingerprint
