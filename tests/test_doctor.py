@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
-import navit_eqx.saver
 import numpy as np
 import pytest
 
@@ -27,12 +26,14 @@ from harness.presets import digits
 from navit_eqx import save_model
 from navit_eqx.config import ModelConfig
 from navit_eqx.tasks.config import Distill
+from navit_eqx.training import checkpoints
+from train import info_of
 
 ROOT = Path(__file__).parent.parent
 BASE = digits()
 TINY = replace(
     BASE,
-    model=ModelConfig(8, width=8, depth=1, heads=1, mlp_width=8, posembed=BASE.model.posembed, dtype="float32"),
+    model=ModelConfig((8, 8), width=8, depth=1, heads=1, mlp_width=8, posembed=BASE.model.posembed, dtype="float32"),
     data=replace(BASE.data, source=Digits(60, 10)),
     rows=8,
     steps=9,
@@ -59,7 +60,7 @@ def whole(tmp_path_factory):
 def case(whole):
     """The same, compiled already."""
     again = copy.copy(whole[0])
-    again.state = jax.device_put(whole[3], jax.tree.leaves(again.program.like)[0].sharding)
+    again.state = jax.device_put(whole[3], jax.tree.leaves(again.program.abstract_state)[0].sharding)
     return again
 
 
@@ -129,7 +130,9 @@ def no_logger(case, monkeypatch, tmp_path):
 
 def no_images(case, monkeypatch, tmp_path):
     del case.sources, case.config, case.planned
-    case.requested = replace(case.requested, data=replace(case.requested.data, source=Folder(), root=str(tmp_path / "nowhere")))
+    case.requested = replace(
+        case.requested, data=replace(case.requested.data, source=Folder(), root=str(tmp_path / "nowhere"))
+    )
 
 
 def images_that_fit_no_row(case, monkeypatch, tmp_path):
@@ -138,7 +141,8 @@ def images_that_fit_no_row(case, monkeypatch, tmp_path):
 
 
 def undecodable(case, monkeypatch, tmp_path):
-    case.batch = case.batch._replace(labels=np.full_like(case.batch.labels, -1))
+    row = case.batch.row
+    case.batch = case.batch._replace(row=row._replace(grids=np.zeros_like(row.grids)))
 
 
 def small_shared_memory(case, monkeypatch, tmp_path):
@@ -168,7 +172,7 @@ def saves_that_fail(case, monkeypatch, tmp_path):
     def fail(*args, **options):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(navit_eqx.saver.ocp, "save_async", fail)
+    monkeypatch.setattr(checkpoints.ocp, "save_async", fail)
 
 
 SABOTAGE = [
@@ -206,13 +210,14 @@ def test_a_run_with_a_teacher_is_tried_with_it(whole, tmp_path, monkeypatch):
     """The step that is compiled and timed is that of the distillation."""
     monkeypatch.setattr(doctor, "CHECKS", {name: CHECKS[name] for name in CHECKS if name in needs_of("training step")})
     case = whole[0]
-    classes = case.sources[0].manifest.classes
-    save_model(tmp_path / "model", case.program.model(whole[3].model), case.config.model, {"classes": [*classes]})
-    case, said = Case(replace(case.requested, loss=Distill(str(tmp_path))), "digits"), []
+    save_model(tmp_path / "model", case.program.model(whole[3].model), info_of(case.config, case.sources[0]))
+    case, said = Case(replace(case.requested, task=Distill(str(tmp_path))), "digits"), []
     assert examine(case, said.append) == 0, said
     (step,) = [line for line in said if line.startswith("training step")]
-    assert " ok: loss " in step and len(case.program.given(case.batch)) == 3
-    assert " NOT OK, 78: loss.teacher is not set" in refused(replace(case.requested, loss=Distill()))
+    assert " ok: loss " in step
+    teacher_logits = case.program.device_batch(case.batch).targets.teacher_logits
+    assert teacher_logits.shape == (*case.batch.row.image_ids.shape, 10)
+    assert " NOT OK, 78: task.teacher is not set" in refused(replace(case.requested, task=Distill()))
 
 
 def needs_of(name: str) -> set[str]:
@@ -246,6 +251,7 @@ def test_what_is_broken_is_named(case, monkeypatch, tmp_path, name, code, words,
     assert said[-1] == f"\nnot ok: {name}"
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     done = subprocess.run(
         [sys.executable, "train.py", "doctor", "folder", "--data.root", str(tmp_path / "none"), "--out", str(tmp_path)],
