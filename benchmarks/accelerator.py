@@ -13,25 +13,27 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
-from benchmarks.contest.rows import packed, steady
+from benchmarks.contest.rows import steady
 from benchmarks.contest.stream import CASES, CLASSES, PATCH
 from benchmarks.measure import arguments, median_seconds, report
-from benchmarks.train_step import FLOAT32, build, program, relative_error
-from harness.cost import image_cost, sizes
+from benchmarks.settings import packed
+from benchmarks.train_step import FLOAT32, build, relative_error, training
+from harness.cost import image_cost
 from harness.run.folder import machine as about_machine
-from navit_eqx import config as presets
 from navit_eqx import to_device
-from navit_eqx.config import Auto, Backend, CuDNN, Dense, ModelConfig, Pallas, Splash
+from navit_eqx.config import Auto, Backend, CuDNN, Dense, ModelConfig, Pallas, Splash, variant
 from navit_eqx.errors import ConfigError
-from navit_eqx.tasks.config import Softmax
+from navit_eqx.inference import forward
+from navit_eqx.layers import compute_dtype
+from navit_eqx.tasks.config import Classify
 from navit_eqx.training.attention_choice import choose
 from navit_eqx.training.config import OptimConfig
 
-PRESETS = {"s16": presets.s, "b16": presets.b, "l16": presets.l}
+PRESETS = {"s16": variant("S/16"), "b16": variant("B/16"), "l16": variant("L/16")}
+TASK = Classify(classes=CLASSES)
 ATTENTION = {"auto": Auto(), "dense": Dense(), "pallas": Pallas(), "cudnn": CuDNN(), "splash": Splash()}
 STEP_TOKENS = {"s16": 131_072, "b16": 65_536, "l16": 32_768}  # token places; GEMMs need at least 32 thousand
 BFLOAT16 = 3e-2  # largest relative error of logits against the reference
@@ -55,19 +57,19 @@ def main() -> None:
 
 
 def measure(preset: str, attention: Backend, args: Any) -> None:
-    config = replace(PRESETS[preset](PATCH), classes=CLASSES, unroll=args.unroll, attention=attention)
+    config = replace(PRESETS[preset], unroll=args.unroll, attention=attention)
     config = replace(config, **QUICK) if args.quick else config
     case = CASES["mixed"]
     count = 2 if args.quick else (args.step_tokens or STEP_TOKENS[preset]) // case.row_tokens
     images = steady("mixed", count)
-    rows = packed(images.pixels, images.labels, images.rows, case.row_tokens, case.row_images)
-    batch, lengths = to_device(rows), images.lengths
-    backend, found = choose(config, rows.segment_ids, case.row_images)
+    rows = packed(images.pixels, images.labels, images.rows, case.row_tokens, case.row_images, (PATCH, PATCH))
+    lengths = images.lengths
+    backend, found = choose(config, rows.row.segment_ids, case.row_images)
     config = replace(config, attention=backend)
-    error = agreement(config, rows)
+    error = agreement(config, rows.row)
 
-    model = build(config)
-    step, state, compile_seconds = program(model, OptimConfig(), 1000, Softmax(), batch)
+    step, state, device_batch, compile_seconds = training(build(config, TASK), OptimConfig(), 1000, rows)
+    batch = device_batch(rows)
     steps = 2 if args.quick else args.steps
 
     def several():
@@ -77,14 +79,15 @@ def measure(preset: str, attention: Backend, args: Any) -> None:
         return jax.block_until_ready(metrics)
 
     metrics = several()  # warms up
-    if not np.isfinite(metrics.loss):
-        raise FloatingPointError(f"the loss of {preset} is {metrics.loss}")
+    if not np.isfinite(metrics.loss_sum):
+        raise FloatingPointError(f"the loss of {preset} is {metrics.loss_sum}")
     seconds = median_seconds(several, args.repeats)
     each = seconds.seconds / steps
-    useful = 3 * sum(image_cost(config, n) for n in lengths)
+    useful = 3 * sum(image_cost(config, CLASSES, n) for n in lengths)
     memory = jax.devices()[0].memory_stats() or {}
     report(
-        **{"name": "accelerator", "preset": preset, **sizes(config), "unroll": config.unroll, "dtype": model.dtype},
+        **{"name": "accelerator", "preset": preset, **config.sizes, "classes": CLASSES, "unroll": config.unroll},
+        dtype=compute_dtype(config.dtype),
         **{"device": jax.devices()[0].device_kind, "images": len(lengths), "rows": count, "relative_error": error},
         **{"row_tokens": case.row_tokens, "row_images": case.row_images, "state": "donated"},
         **{"attention": str(backend), "asked": type(attention).__name__.lower(), "found": found},
@@ -104,9 +107,9 @@ def measure(preset: str, attention: Backend, args: Any) -> None:
 
 def agreement(config: ModelConfig, rows: Any) -> float:
     """Relative error of the logits of the first row, in the timed arithmetic.   Raises AssertionError."""
-    model, first = build(config), type(rows)(*(leaf[0] for leaf in rows))
-    error = relative_error(model, eqx.filter_jit(model)(to_device(first)), first)
-    limit = FLOAT32 if model.dtype == "float32" else BFLOAT16
+    model, first = build(config, TASK), type(rows)(*(leaf[0] for leaf in rows))
+    error = relative_error(model, forward(model, to_device(first)), first)
+    limit = FLOAT32 if compute_dtype(config.dtype) == "float32" else BFLOAT16
     if error > limit:
         raise AssertionError(f"relative error {error:.3g} against the reference, limit {limit}")
     return error

@@ -11,32 +11,30 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import jax
 import numpy as np
-from data.images import pack_images
 
 from benchmarks.measure import arguments, clocked, report
-from benchmarks.train_step import FLOAT32, build, program, relative_error
+from benchmarks.settings import packed, stacked
+from benchmarks.train_step import FLOAT32, build, relative_error, training
 from data.pipeline import batches
-from data.sampling.packing import Packing
-from data.sampling.resolution import Native
 from data.sources.digits import Digits
 from harness.presets import digits
 from harness.process import tune_allocator
 from harness.resolve import resolve
-from harness.run.loading import open_source, training_rows
-from navit_eqx import config as presets
+from harness.run.loading import open_source, open_task, training_rows
+from navit_eqx.config import variant
 from navit_eqx.inference import forward
-from navit_eqx.tasks.config import Softmax
+from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Classify
 from navit_eqx.training.config import OptimConfig
-from navit_eqx.training.sharding import data_mesh, shard_batch
-from reference.rows import Row
+from reference.rows import Batch
 
 COUNTS = (100, 1_000, 10_000, 100_000)
 LENGTHS = (16, 64, 256)
 ROW, SLOTS, ROWS, PATCH = 256, 16, 8, 16
+MODEL, CLASSES = variant(f"Ti/{PATCH}"), 1_000
 STEPS = 1_000_000  # more than any measurement needs
 LEAST_IMAGES = 20_000  # images in all rounds of `counts`, at least, over several epochs
 
@@ -48,48 +46,48 @@ def main() -> None:
     tune_allocator()
     rounds = 2 if args.quick else args.repeats
     measure_counts([100, 200] if args.quick else args.counts, 200 if args.quick else LEAST_IMAGES, rounds)
-    measure_lengths(1 if args.quick else presets.ti(PATCH).depth, rounds)
+    measure_lengths(1 if args.quick else MODEL.depth, rounds)
 
 
 def measure_counts(counts: Sequence[int], least: int, rounds: int) -> None:
     """Measure whole epochs for each count, a part of them in each round; the first round warms up."""
-    runs = {count: training(count, -(-max(count, least) // rounds)) for count in counts}
+    runs = {count: epochs(count, -(-max(count, least) // rounds)) for count in counts}
     for count, costs in alternating(runs, lambda count: next(runs[count]), rounds).items():
         report(name="linear", kind="counts", images_in_epoch=count, rounds=rounds, **spread(costs))
 
 
-def training(count: int, images: int) -> Iterator[float]:
+def epochs(count: int, images: int) -> Iterator[float]:
     """Microseconds per token of each next `images` images, with all costs of an epoch except compilation."""
     config = digits()
     config = replace(config, data=replace(config.data, source=Digits(train_images=count)))
     config = replace(config, model=replace(config.model, width=32, depth=1, heads=1, mlp_width=64), rows=2, steps=STEPS)
-    source = open_source(config.data, "train")
-    config, _ = resolve(config, source.manifest)
-    rows = training_rows(config, source)
-    first = tuple(map(np.stack, zip(*(rows[i] for i in range(config.rows)))))
-    step, state, _ = program(build(config.model), config.optim, config.steps, config.loss, placed(first))
+    source = open_source(config, "train")
+    prepared, task = open_task(config, source.manifest)
+    config, _ = resolve(replace(config, task=prepared.config), source.manifest, task)
+    rows = task.batches(training_rows(config, source, task))
+    first = stacked([rows[i] for i in range(config.rows)])
+    step, state, device_batch, _ = training(build(config.model, config.task), config.optim, STEPS, first)
     stream = batches(rows, config.rows)
     while True:
         done, tokens, start = 0, 0, time.perf_counter()
         while done < images:
-            state, metrics = step(state, placed(next(stream)))
+            state, metrics = step(state, device_batch(next(stream)))
             done, tokens = done + int(metrics.images), tokens + int(metrics.tokens)
         yield 1e6 * (time.perf_counter() - start) / tokens
 
 
 def measure_lengths(depth: int, rounds: int) -> None:
-    config = replace(presets.ti(PATCH), classes=1000, depth=depth)
     rows = {n: full_rows(n) for n in LENGTHS}
-    model = build(config)
+    model = build(replace(MODEL, depth=depth), Classify(classes=CLASSES))
     with jax.default_matmul_precision("highest"):
-        for batch in rows.values():
-            first = jax.tree.map(lambda leaf: leaf[0], batch)
-            error = relative_error(model, forward(model, placed(batch))[0], first)
+        for row, _ in rows.values():
+            first = jax.tree.map(lambda leaf: leaf[0], row)
+            error = relative_error(model, forward(model, to_device(row))[0], first)
             assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
-    step, state, _ = program(model, OptimConfig(), 1000, Softmax(), placed(rows[LENGTHS[0]]))
+    step, state, device_batch, _ = training(model, OptimConfig(), 1000, rows[LENGTHS[0]])
 
     def cost(n: int) -> float:
-        batch = placed(rows[n])
+        batch = device_batch(rows[n])
 
         def once() -> None:
             nonlocal state
@@ -119,20 +117,13 @@ def spread(costs: list[float]) -> dict[str, float]:
     return {"microseconds_per_token": median, "microseconds_min": min(costs), "microseconds_max": max(costs)}
 
 
-def full_rows(tokens: int) -> Row:
+def full_rows(tokens: int) -> Batch:
     """Rows without padding, of square images of noise."""
     side, rng = PATCH * int(tokens**0.5), np.random.default_rng(0)
     count = ROWS * ROW // tokens
     images = [rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
-    batch = pack_images(
-        images, patch_size=PATCH, resolution=Native(), packing=Packing(ROW, SLOTS), longest_side=int(tokens**0.5)
-    )
-    labels = rng.integers(0, 1000, count)
-    return batch._replace(labels=np.where(batch.image_ids >= 0, labels[batch.image_ids], -1).astype(np.int32))
-
-
-def placed(batch: Any) -> Any:
-    return shard_batch(batch, data_mesh())
+    rows = np.arange(count).reshape(ROWS, -1).tolist()
+    return packed(images, rng.integers(0, CLASSES, count), rows, ROW, SLOTS, (PATCH, PATCH))
 
 
 def rotated(items: Sequence, by: int) -> list:

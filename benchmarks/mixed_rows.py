@@ -13,19 +13,17 @@ from itertools import islice
 from typing import Any
 
 import jax
-import numpy as np
 
 from benchmarks.measure import arguments, clocked, report
-from benchmarks.settings import preset_on_noise
-from benchmarks.train_step import FLOAT32, build, program, relative_error
+from benchmarks.settings import preset_on_noise, stacked, training_stream
+from benchmarks.train_step import FLOAT32, build, relative_error, training
 from data.sampling.packing import Packing
 from data.sampling.patch_size import PerImage
 from harness.config import Config
 from harness.process import tune_allocator
-from harness.run.loading import training_rows
 from navit_eqx.config import Flexi, Sinusoidal
 from navit_eqx.inference import forward
-from navit_eqx.training.sharding import data_mesh, shard_batch
+from navit_eqx.rows import to_device
 
 SIZES = {"digits": (4, 6, 8, 10, 12, 14), "ti16": (12, 16, 20, 24, 32)}
 ROWS = {"digits": 4, "ti16": 4}
@@ -67,23 +65,24 @@ class Arm:
 
     def __init__(self, preset: str, quick: bool, mixed: bool):
         rows = 1 if quick else ROWS[preset]
-        config, source = preset_on_noise(preset, 8 * rows)  # enough images to fill all rows
+        config, source, task = preset_on_noise(preset, 8 * rows)  # enough images to fill all rows
         config = replace(flexible(config, preset, mixed), rows=rows)
         config = replace(config, model=replace(config.model, depth=1)) if quick else config
-        self.stream = training_rows(config, source)
+        self.stream = training_stream(config, source, task)
         first = [self.stream[i] for i in range(rows)]
-        self.batch = tuple(map(np.stack, zip(*first)))
-        exact = build(replace(config.model, dtype="float32"))
+        self.batch = stacked(first)
+        exact = build(replace(config.model, dtype="float32"), config.task)
         with jax.default_matmul_precision("highest"):
-            error = relative_error(exact, forward(exact, shard_batch(self.batch, data_mesh()))[0], first[0])
+            logits = forward(exact, to_device(self.batch.row))[0]
+        error = relative_error(exact, logits, first[0].row)
         assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
-        model, on_device = build(config.model), shard_batch(self.batch, data_mesh())
-        self.step, self.state, compile_seconds = program(model, config.optim, 1000, config.loss, on_device)
-        places = rows * config.data.packing.row_tokens
+        model = build(config.model, config.task)
+        self.step, self.state, self.device_batch, compile_seconds = training(model, config.optim, 1000, self.batch)
+        places = rows * config.data.packing.shape[0]
         self.about: dict[str, Any] = {
-            "images": int(sum((row.labels >= 0).sum() for row in first)),
-            "padding": 1 - sum(int((row.segment_ids > 0).sum()) for row in first) / places,
-            "patches": str(first[0].patches.dtype),
+            "images": int(sum((row.grids[:, 0] > 0).sum() for row, _ in first)),
+            "padding": 1 - sum(int((row.segment_ids > 0).sum()) for row, _ in first) / places,
+            "patches": str(self.batch.row.patches.dtype),
             "compile_seconds": compile_seconds,
             "relative_error": error,
         }
@@ -93,7 +92,7 @@ class Arm:
         return clocked(self._once)
 
     def _once(self) -> None:
-        self.state, metrics = self.step(self.state, shard_batch(self.batch, data_mesh()))
+        self.state, metrics = self.step(self.state, self.device_batch(self.batch))
         jax.block_until_ready(metrics)
 
     def seconds_a_row(self, repeats: int) -> float:

@@ -15,22 +15,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from benchmarks.measure import arguments, median_seconds, report
 from data.cache import write_split
 from data.pipeline import batches
-from data.rows import PlannedRows
 from data.sampling.augment import Augment
 from data.sources.decode import Whole
 from data.sources.digits import Digits
 from data.sources.folder import Folder
 from data.sources.records import Cached
+from data.tasks.task import Batches
 from harness.config import Config
 from harness.presets import digits, folder
 from harness.resolve import resolve
-from harness.run.loading import open_source, training_rows
-from reference.rows import Row
+from harness.run.loading import open_source, open_task, training_rows
+from reference.rows import Batch
 
 WORKERS = (0, 1, 2)
 CACHED_SIDE = 256  # pixels
@@ -77,16 +78,17 @@ def of_folder(root: str, out: str) -> dict[str, Config]:
 
 def measure_source(name: str, config: Config, per_repeat: int, repeats: int) -> None:
     """Measure a source, with `per_repeat` batches per repeat."""
-    source = open_source(config.data, "train")
-    config, _ = resolve(replace(config, steps=STEPS), source.manifest)
-    rows = training_rows(config, source)
-    packing = config.data.packing
+    source = open_source(config, "train")
+    prepared, task = open_task(config, source.manifest)
+    config, _ = resolve(replace(config, steps=STEPS, task=prepared.config), source.manifest, task)
+    planned = training_rows(config, source, task)
+    rows, (row_tokens, row_images) = task.batches(planned), config.data.packing.shape
     about = {
         **{"source": name, "source_images": len(source.manifest)},
-        "row_tokens": packing.row_tokens,
-        "row_images": packing.row_images,
+        "row_tokens": row_tokens,
+        "row_images": row_images,
         "batch_rows": config.rows,
-        "padding": float(rows.epochs.locate(0)[1].padding(packing.row_tokens)),
+        "padding": float(planned.epochs.locate(0)[1].padding(row_tokens)),
     }
     load = lambda: sum(images(rows[i]) for i in range(per_repeat * config.rows))
     load()
@@ -96,7 +98,7 @@ def measure_source(name: str, config: Config, per_repeat: int, repeats: int) -> 
         measure_batches(rows, config.rows, workers, per_repeat, repeats, about)
 
 
-def measure_batches(rows: PlannedRows, size: int, workers: int, per_repeat: int, repeats: int, about: dict) -> None:
+def measure_batches(rows: Batches, size: int, workers: int, per_repeat: int, repeats: int, about: dict) -> None:
     start = time.perf_counter()
     stream = batches(rows, size, workers=workers)
     first = next(stream)
@@ -110,10 +112,10 @@ def measure_batches(rows: PlannedRows, size: int, workers: int, per_repeat: int,
     stream.close()
 
 
-def check_batch(batch: Row, rows: PlannedRows, step: int, size: int) -> None:
+def check_batch(batch: Batch, rows: Batches, step: int, size: int) -> None:
     """Check that batch `step` equals rows step · size … of the plan, bit by bit."""
     for r in range(size):
-        for got, want in zip(batch, rows[step * size + r]):
+        for got, want in zip(jax.tree.leaves(batch), jax.tree.leaves(rows[step * size + r]), strict=True):
             np.testing.assert_array_equal(got[r], want)
 
 
@@ -129,8 +131,8 @@ def measure(load: Callable[[], int], repeats: int) -> dict:
     return rate | seconds._asdict()
 
 
-def images(row: Row) -> int:
-    return int((row.labels >= 0).sum())
+def images(batch: Batch) -> int:
+    return int((batch.row.grids[..., 0] > 0).sum())
 
 
 def cpu_seconds() -> float | None:

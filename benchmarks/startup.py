@@ -10,6 +10,7 @@ it plans more blocks, for the time per image. No pixel is read. On a busy machin
 import resource
 import sys
 import tempfile
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter, process_time
@@ -18,10 +19,11 @@ import numpy as np
 
 from benchmarks.measure import arguments, report
 from benchmarks.settings import SEED, photo_sizes
-from data.sources.records import ABOUT, CachedImages
+from data.manifest import Manifest
+from data.sources.records import CachedImages, finish
 from harness.presets import imagenet_s16
 from harness.resolve import resolve
-from harness.run.loading import blocks_of, training_rows
+from harness.run.loading import open_task, training_rows
 
 CLASSES = 21_841
 NAMES = 100_000  # distinct names
@@ -44,14 +46,24 @@ def main() -> None:
 def write(folder: Path, count: int) -> None:
     """Write a manifest of photographs with names as long as those of ImageNet."""
     rng = np.random.default_rng(SEED)
-    names = np.lib.format.open_memmap(folder / "names.npy", "w+", "S30", (count,))
+    names = np.zeros(count, "S30")
     some = np.array([b"n%08d/n%08d_%05d.JPEG" % (i // 640, i // 640, i % 640) for i in range(min(count, NAMES))])
     for start in range(0, count, NAMES):
         names[start : start + NAMES] = some[: count - start]
-    np.save(folder / "sizes.npy", (photo_sizes(count) * rng.uniform(0.5, 2, (count, 1))).astype(np.int32))
-    np.save(folder / "labels.npy", rng.integers(0, CLASSES, count).astype(np.int32))
-    classes = ", ".join(f'"{i}"' for i in range(CLASSES))
-    (folder / ABOUT).write_text(f'{{"classes": [{classes}], "counts": [{count}], "set_aside": []}}')
+    sizes = (photo_sizes(count) * rng.uniform(0.5, 2, (count, 1))).astype(np.int32)
+    labels = rng.integers(0, CLASSES, count).astype(np.int32)
+    manifest = Manifest(names, sizes, labels, tuple(map(str, range(CLASSES))), "photographs")
+    finish(Unread(manifest), sizes, folder, [range(count)], {})
+
+
+class Unread:
+    """A source whose images nobody reads."""
+
+    def __init__(self, manifest: Manifest):
+        self.manifest = manifest
+
+    def image(self, index: int, shrink: int = 1) -> np.ndarray:
+        raise NotImplementedError
 
 
 def measure(folder: Path, blocks: int) -> None:
@@ -60,14 +72,15 @@ def measure(folder: Path, blocks: int) -> None:
     source = CachedImages(folder)
     digest = source.manifest.digest
     opened = perf_counter()
-    config, _ = resolve(imagenet_s16(), source.manifest)
-    rows = training_rows(config, source)
+    prepared, task = open_task(imagenet_s16(), source.manifest)
+    config, _ = resolve(replace(imagenet_s16(), task=prepared.config), source.manifest, task)
+    rows = training_rows(config, source, task)
     chosen = perf_counter()
     first = rows.epochs.locate(0)[1]
     started = perf_counter()
     cpu = process_time() - start_cpu
     used, images = process_time(), 0
-    for block in range(1, 1 + min(blocks, blocks_of(source) - 1)):
+    for block in range(1, 1 + min(blocks, rows.epochs.blocks - 1)):
         images += int((rows.epochs.plan(block).image_ids >= 0).sum())
     planned, used = perf_counter() - started, process_time() - used
     report(
@@ -80,7 +93,7 @@ def measure(folder: Path, blocks: int) -> None:
         seconds_choosing=chosen - opened,
         seconds_first_block=started - chosen,
         block_images=int((first.image_ids >= 0).sum()),
-        padding=float(first.padding(config.data.packing.row_tokens)),
+        padding=float(first.padding(config.data.packing.shape[0])),
         microseconds_per_image=1e6 * planned / images if images else None,
         cpu_microseconds_per_image=1e6 * used / images if images else None,
         peak_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,

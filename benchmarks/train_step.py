@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 from itertools import product
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,36 +18,41 @@ import jax.random as jr
 import numpy as np
 
 from benchmarks.measure import arguments, median_seconds, report
-from benchmarks.settings import preset_on_noise
+from benchmarks.settings import preset_on_noise, stacked, training_stream
+from data.sources.source import Source
+from data.tasks import DataTask
 from harness.config import Config
-from harness.cost import image_cost, sizes
+from harness.cost import image_cost
 from harness.process import ALLOCATOR, tune_allocator
-from harness.run.loading import training_rows
-from navit_eqx import ModelConfig, NaViT, Row
-from navit_eqx.model import static_part
-from navit_eqx.tasks.config import Loss
+from navit_eqx import Model, ModelConfig, NaViT, Row, to_device
+from navit_eqx.inference import forward
+from navit_eqx.layers import compute_dtype
+from navit_eqx.tasks import PreparedTask
+from navit_eqx.tasks.config import Classify
+from navit_eqx.tasks.model import abstract_model, is_shape
 from navit_eqx.training.compiling import INIT_COMPILER_OPTIONS
 from navit_eqx.training.config import OptimConfig
-from navit_eqx.training.program import program_of
-from navit_eqx.training.sharding import data_mesh, shard_batch
+from navit_eqx.training.program import make_program
 from navit_eqx.training.step import State
 from navit_eqx.weights.bridge import to_reference
-from reference.model import forward
+from reference import model as reference
+from reference.rows import Batch
+from reference.tasks import classify
 
 ROWS = {"digits": 24, "ti16": 4, "s16": 2}  # in a batch
 FLOAT32 = 1e-5  # largest relative error of float32 logits against the reference
 
 
 class PerRow(eqx.Module):
-    """The model, vmapped over rows."""
+    """A backbone, vmapped over rows."""
 
-    model: NaViT
+    backbone: NaViT
 
     def gates(self, key: jax.Array, image_ids: jax.Array) -> None:
         """No preset timed here uses stochastic depth."""
 
     def __call__(self, batch: Row, gates: None = None) -> jax.Array:
-        return jax.vmap(self.model)(batch)
+        return jax.vmap(self.backbone)(batch)
 
 
 def main() -> None:
@@ -62,69 +67,95 @@ def main() -> None:
         parser.error(f"--allocator off: unset {', '.join(ALLOCATOR)} first")
 
     for preset in args.presets or (["digits"] if args.quick else ROWS):
-        config, source = preset_on_noise(preset, args.rows or (2 if args.quick else ROWS[preset]))
+        config, source, task = preset_on_noise(preset, args.rows or (2 if args.quick else ROWS[preset]))
         shape = replace(config.model, depth=2) if args.quick else config.model
         for variant, unroll in product(("batched", "vmap"), (1, shape.depth)):
             config = replace(config, model=replace(shape, unroll=unroll))
-            measure(preset, config, source, variant, 3 if args.quick else args.repeats)
+            measure(preset, config, source, task, variant, 3 if args.quick else args.repeats)
 
 
-def build(config: ModelConfig) -> NaViT:
+def build(config: ModelConfig, task: Classify) -> Model:
     """A model with a nonzero classifier, so that its logits can be compared."""
 
-    def initial() -> NaViT:
-        model = NaViT(config, key=jr.key(0))
-        head = 0.02 * jr.normal(jr.key(1), model.head.w.shape)
-        return eqx.filter(eqx.tree_at(lambda m: m.head.w, model, head), eqx.is_array)
+    def initial() -> Model:
+        model = Model(config, task, key=jr.key(0))
+        head = 0.02 * jr.normal(jr.key(1), model.task.head.w.shape)
+        return eqx.filter(eqx.tree_at(lambda m: m.task.head.w, model, head), eqx.is_array)
 
-    return eqx.combine(jax.jit(initial, compiler_options=INIT_COMPILER_OPTIONS)(), static_part(config))
+    static = eqx.filter(abstract_model(config, task), is_shape, inverse=True)
+    return eqx.combine(jax.jit(initial, compiler_options=INIT_COMPILER_OPTIONS)(), static)
 
 
-def relative_error(model: NaViT, logits: Any, first: Any) -> float:
-    """Relative error of the logits of the first row of a float32 model, against the reference."""
-    want, real = forward(to_reference(model), first), first.labels >= 0
+def with_backbone(model: Model, wrap: Any) -> Model:
+    """The model with `wrap` around its backbone."""
+    return eqx.tree_at(lambda m: m.backbone, model, wrap(model.backbone))
+
+
+def relative_error(model: Model, logits: Any, row: Any) -> float:
+    """Relative error of the logits of a row of a float32 model, against the reference."""
+    features = reference.forward(to_reference(model.backbone), row)
+    want, real = classify.predict(to_reference(model.task), features), row.grids[:, 0] > 0
     return float(np.abs(np.asarray(logits) - want)[real].max() / np.abs(want[real]).max())
 
 
-def program(model: Any, optim: OptimConfig, steps: int, loss: Loss, batch: Row) -> tuple[Any, State, float]:
-    """The compiled training step, the initial state, and the seconds of compilation."""
-    made = program_of(Config(optim=optim, steps=steps, loss=loss), data_mesh(), build=lambda key: model)
-    state, start = made.begun(eqx.filter(model, eqx.is_inexact_array)), perf_counter()
-    return made.step.lower(state, batch).compile(), state, perf_counter() - start
+class Training(NamedTuple):
+    """A training step, compiled for batches of one shape."""
+
+    step: Any
+    """(state, batch on the device) → (state, metrics)"""
+    state: State
+    """Before the first step."""
+    device_batch: Any
+    compile_seconds: float
 
 
-def measure(preset: str, config: Config, source, variant: str, repeats: int) -> None:
-    stream, wrap = training_rows(config, source), PerRow if variant == "vmap" else lambda model: model
+def training(model: Model, optim: OptimConfig, steps: int, batch: Batch) -> Training:
+    """The training program of `train.py`, from the parameters of a model."""
+    program = make_program(lambda key: model, PreparedTask(model.task.config), optim, steps=steps, seed=0)
+    state = program.state_from(jax.device_get(eqx.filter(model, eqx.is_inexact_array)))
+    on_device, start = program.device_batch(batch), perf_counter()
+    step = program.step.lower(state, on_device).compile()
+    return Training(step, state, program.device_batch, perf_counter() - start)
+
+
+def measure(preset: str, config: Config, source: Source, task: DataTask, variant: str, repeats: int) -> None:
+    stream, wrap = training_stream(config, source, task), PerRow if variant == "vmap" else lambda backbone: backbone
     rows = [stream[i] for i in range(config.rows)]
-    lengths = [n for row in rows for n in np.bincount(row.segment_ids)[1:].tolist()]
-    batch = shard_batch(tuple(map(np.stack, zip(*rows))), data_mesh())
-    exact = build(replace(config.model, dtype="float32"))
+    lengths = [n for row, _ in rows for n in np.bincount(row.segment_ids)[1:].tolist()]
+    batch = stacked(rows)
+    exact = build(replace(config.model, dtype="float32"), config.task)
     with jax.default_matmul_precision("highest"):
-        error = relative_error(exact, eqx.filter_jit(wrap(exact))(batch)[0], rows[0])
+        logits = forward(with_backbone(exact, wrap), to_device(batch.row))[0]
+    error = relative_error(exact, logits, rows[0].row)
     assert error <= FLOAT32, f"relative error {error:.3g}, limit {FLOAT32}"
 
-    model = build(config.model)
-    compiled, state, compile_seconds = program(wrap(model), config.optim, config.steps, config.loss, batch)
+    model = build(config.model, config.task)
+    compiled, state, device_batch, compile_seconds = training(
+        with_backbone(model, wrap), config.optim, config.total_steps, batch
+    )
+    on_device = device_batch(batch)
 
     def once():
         nonlocal state
-        state, metrics = jax.block_until_ready(compiled(state, batch))
+        state, metrics = jax.block_until_ready(compiled(state, on_device))
         return metrics
 
     metrics = once()  # warms up
-    assert (int(metrics.images), int(metrics.tokens)) == (len(lengths), sum(lengths)) and np.isfinite(metrics.loss)
+    assert (int(metrics.images), int(metrics.tokens)) == (len(lengths), sum(lengths)) and np.isfinite(metrics.loss_sum)
     seconds = median_seconds(once, repeats)
-    useful = 3 * sum(image_cost(config.model, n) for n in lengths)  # the backward pass costs twice the forward pass
-    packing = config.data.packing
+    classes = config.task.classes or 0
+    useful = 3 * sum(image_cost(config.model, classes, n) for n in lengths)  # the backward pass costs twice the forward
+    row_tokens, row_images = config.data.packing.shape
     report(
         **{"name": "train_step", "preset": preset, "variant": variant, "unroll": config.model.unroll},
-        **{"allocator": "on" if ALLOCATOR.items() <= os.environ.items() else "off", "dtype": model.dtype},
-        **{"device": jax.devices()[0].device_kind, **sizes(config.model), "images": len(lengths), "rows": len(rows)},
-        **{"row_tokens": packing.row_tokens, "row_images": packing.row_images},
+        **{"allocator": "on" if ALLOCATOR.items() <= os.environ.items() else "off"},
+        **{"dtype": compute_dtype(config.model.dtype), "device": jax.devices()[0].device_kind},
+        **{**config.model.sizes, "classes": classes, "images": len(lengths), "rows": len(rows)},
+        **{"row_tokens": row_tokens, "row_images": row_images},
         images_per_second=len(lengths) / seconds.seconds,
         tokens_per_second=sum(lengths) / seconds.seconds,
         useful_gflops_per_second=useful / seconds.seconds / 1e9,
-        padding=1 - sum(lengths) / (len(rows) * packing.row_tokens),
+        padding=1 - sum(lengths) / (len(rows) * row_tokens),
         **{"compile_seconds": compile_seconds, "relative_error": error, **seconds._asdict()},
     )
 

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.contest import protocol, stream
-from benchmarks.contest.rows import packed, steady
+from benchmarks.contest.rows import steady
 from benchmarks.contest.run import Contestant
 from benchmarks.contest.stream import CASES, PATCH, bucketed, consecutive
 from benchmarks.contest.verdict import bars, draw, summary
+from benchmarks.settings import packed
 
 ROOT = Path(__file__).parent.parent
 LENGTHS = st.lists(st.integers(1, 1024), min_size=1, max_size=60)
@@ -39,11 +40,12 @@ def test_the_list_of_a_case(name):
 
 def test_rows_hold_every_image_and_its_label():
     images, case = steady("tiny", 1), CASES["tiny"]
-    batch = packed(images.pixels, images.labels, images.rows, case.row_tokens, case.row_images)
-    used = batch.image_ids >= 0
-    assert sorted(batch.image_ids[used].tolist()) == list(range(len(images.pixels)))
-    assert (batch.labels[used] == images.labels[batch.image_ids[used]]).all()
-    assert (batch.labels[~used] == -1).all() and (batch.segment_ids > 0).sum() == sum(images.lengths)
+    row, targets = packed(images.pixels, images.labels, images.rows, case.row_tokens, case.row_images, (PATCH, PATCH))
+    used = row.image_ids >= 0
+    assert sorted(row.image_ids[used].tolist()) == list(range(len(images.pixels)))
+    assert (targets.labels[used] == images.labels[row.image_ids[used]]).all()
+    assert (targets.labels[~used] == -1).all() and (row.segment_ids > 0).sum() == sum(images.lengths)
+    assert (targets.partners == -1).all() and (targets.weights == 0).all()
 
 
 def test_images_are_saved_and_loaded(tmp_path):

@@ -88,7 +88,8 @@ class Plain(nn.Module):
 
     def __init__(self, arrays: dict[str, np.ndarray]):
         super().__init__()
-        self.embed_w, self.embed_b = matrix(arrays["embed.w"].T), matrix(arrays["embed.b"])
+        head, arrays = within(arrays, "task.head."), within(arrays, "backbone.")
+        self.embed_w, self.embed_b = matrix(arrays["patch_embedding.w"].T), matrix(arrays["patch_embedding.b"])
         self.tables = matrix(arrays["posembed.tables"])
         stacked = within(arrays, "encoder.blocks.")
         depth = len(stacked["attention.q"])
@@ -96,7 +97,7 @@ class Plain(nn.Module):
         self.norm, self.pool_norm = Norm(arrays["encoder.norm.scale"]), Norm(arrays["pool.norm.scale"])
         self.probe = matrix(arrays["pool.probe"])
         self.pool, self.pool_mlp = Attention(within(arrays, "pool.attention.")), Mlp(within(arrays, "pool.mlp."))
-        self.head_w, self.head_b = matrix(arrays["head.w"].T), matrix(arrays["head.b"])
+        self.head_w, self.head_b = matrix(head["w"].T), matrix(head["b"])
 
     def forward(self, patches: Tensor, coords: Tensor, image: Tensor, count: int, mix: Mix) -> Tensor:
         y, x = coords.unbind(-1)

@@ -26,10 +26,10 @@ from benchmarks.contest.verdict import OURS, bars, draw, summary
 from benchmarks.measure import arguments, report
 from harness.cost import image_cost
 from harness.process import ALLOCATOR
-from navit_eqx import config as presets
+from navit_eqx.config import variant
 
 ROOT = Path(__file__).parent.parent.parent
-PRESETS = {"ti16": presets.ti, "s16": presets.s, "b16": presets.b}
+PRESETS = {"ti16": variant("Ti/16"), "s16": variant("S/16"), "b16": variant("B/16")}
 PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flat")
 GPU_PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flex", "varlen")
 # With one arena, steps keep their memory; in training it would slow down reading: docs/speed.md.
@@ -92,15 +92,15 @@ def lay_out(preset: str, name: str, args: Any, folder: Path) -> dict[str, Any]:
     case = CASES[name]
     steps = 1 if case.images or args.quick else args.steps
     step_tokens = min(args.step_tokens, 2 * case.row_tokens) if args.quick else args.step_tokens
-    config = PRESETS[preset]()
+    config = PRESETS[preset]
     shape = {k: getattr(config, k) for k in QUICK} | ({"depth": args.blocks} if args.blocks else {})
     shape = QUICK if args.quick else shape
 
     per_step = max(1, step_tokens // case.row_tokens)
     images = steady(name, steps * per_step)
     stream.save(folder / "images.npz", images.pixels, images.labels)
-    config = replace(config, patch_size=PATCH, classes=CLASSES, **shape)
-    flops = sum(image_cost(config, n) for n in images.lengths)
+    config = replace(config, patch=(PATCH, PATCH), **shape)
+    flops = sum(image_cost(config, CLASSES, n) for n in images.lengths)
     task = {"model": shape, "threads": args.threads, "steps": steps, **asdict(case)}
     task |= {"rows": images.rows, "lengths": images.lengths, "step_tokens": per_step * case.row_tokens}
     task |= {"flops": flops * (3 if case.train else 1)}  # the backward pass costs twice the forward pass
@@ -125,11 +125,12 @@ class Contestant:
         env = os.environ | ALLOCATOR | ONE_ARENA | threads | device | {"PYTHONPATH": str(ROOT)}
         self.log = folder / f"{name}.log"
         try:
-            self.process = subprocess.Popen(
-                [python, str(worker), name, str(folder)],
-                **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env},
-                stderr=self.log.open("w"),
-            )
+            with self.log.open("w") as log:
+                self.process = subprocess.Popen(
+                    [python, str(worker), name, str(folder)],
+                    **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env},
+                    stderr=log,
+                )
         except OSError as error:
             self.absent = str(error)
             return
@@ -156,6 +157,7 @@ class Contestant:
         if hasattr(self, "process"):
             self.process.stdin.close()
             self.process.wait()
+            self.process.stdout.close()
 
 
 if __name__ == "__main__":

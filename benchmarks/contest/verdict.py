@@ -71,10 +71,11 @@ def goals(case: str, threads: int, here: Line) -> dict[str, float]:
 
 def draw(lines: Sequence[Line], path: Path) -> None:
     """Time per real token over ours, a panel for each case; whiskers are the fastest and slowest round."""
-    from harness.evaluation.pictures import plt
+    from matplotlib.figure import Figure
 
     panels = list(dict.fromkeys((line["preset"], line["case"]) for line in lines))
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 2.6), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(3.2 * len(panels), 2.6), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, panel in zip(axes[0], panels):
         here = [x for x in lines if (x["preset"], x["case"]) == panel and "rounds" in x and "flops" not in x]
         ours = next((x for x in here if x["contestant"] == "ours"), None)
@@ -91,4 +92,3 @@ def draw(lines: Sequence[Line], path: Path) -> None:
         axis.set_xlabel("time, ours = 1", fontsize=8)
         axis.tick_params(labelsize=8)
     figure.savefig(path, dpi=150)
-    plt.close(figure)

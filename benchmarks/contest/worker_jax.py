@@ -13,42 +13,43 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from data.images import unpack_images
 from jaxtyping import Array
 
 from benchmarks.contest.protocol import Ready, memory, serve, warm
-from benchmarks.contest.rows import packed
 from benchmarks.contest.stream import CLASSES, PATCH, load
-from benchmarks.train_step import FLOAT32, build, program, relative_error
-from navit_eqx import ModelConfig, NaViT, Row, to_device
+from benchmarks.settings import packed
+from benchmarks.train_step import FLOAT32, build, relative_error, training, with_backbone
+from navit_eqx import Model, ModelConfig, NaViT, Row, to_device
 from navit_eqx.config import Auto, Backend, Dense
+from navit_eqx.images import unpack
 from navit_eqx.inference import forward
-from navit_eqx.layers import full
-from navit_eqx.tasks.config import Softmax
+from navit_eqx.layers import compute_dtype
+from navit_eqx.tasks.config import Classify
 from navit_eqx.training.attention_choice import choose
 from navit_eqx.training.config import OptimConfig
 from navit_eqx.weights.bridge import flatten
+from reference.rows import Batch
 
 
 class Unpacked(eqx.Module):
     """The same modules as a plain ViT: one image per row, as long as the row, no mask."""
 
-    model: NaViT
+    backbone: NaViT
 
     def gates(self, key: Array, image_ids: Array) -> None:
         """No model timed here uses stochastic depth."""
 
     def __call__(self, batch: Row, gates: None = None) -> Array:
-        model, count = self.model, batch.segment_ids.shape[-1]
+        backbone, count = self.backbone, batch.segment_ids.shape[-1]
         grids = jnp.broadcast_to(batch.grids, (*batch.grids.shape[:-2], count, 2))
-        x = model.encoder(model.tokens(batch.patches, batch.coords, grids), None)
+        x = backbone.encoder(backbone.embed_patches(batch.patches, batch.coords, grids), None)
         everything = jnp.ones((*x.shape[:-2], 1, count), bool)
-        return model.head(full(model.pool(x, everything, jnp.zeros((*x.shape[:-2], 1, 0, x.shape[-1])))))
+        return backbone.pool(x, everything, jnp.zeros((*x.shape[:-2], 1, 0, x.shape[-1])))
 
 
 def ours(task: dict[str, Any], folder: Path) -> Ready:
     """The training step of `train.py`: rows packed by exact fit, one scan over the blocks."""
-    return contest(task, folder, lambda model: model, task["rows"], task["row_images"], Auto())
+    return contest(task, folder, lambda backbone: backbone, task["rows"], task["row_images"], Auto())
 
 
 def unrolled(task: dict[str, Any], folder: Path) -> Ready:
@@ -74,50 +75,55 @@ def contest(
     Parameters and logits are written to `ours.npz`, for peers that are the same model.
     """
     start = perf_counter()
-    batch = packed(*load(folder / "images.npz"), rows, task["row_tokens"], row_images)
+    batch = packed(*load(folder / "images.npz"), rows, task["row_tokens"], row_images, (PATCH, PATCH))
     input_seconds = perf_counter() - start
-    config = ModelConfig(patch_size=PATCH, classes=CLASSES, attention=attention, **task["model"])
-    steps = in_steps(to_device(batch), task["steps"])
-    backend, found = choose(config, np.asarray(steps[0].segment_ids), row_images)
-    model = build(replace(config, attention=backend))
-    exact = model if model.dtype == "float32" else build(replace(config, dtype="float32", attention=Dense()))
+    config, classify = ModelConfig((PATCH, PATCH), attention=attention, **task["model"]), Classify(classes=CLASSES)
+    steps = in_steps(batch, task["steps"])
+    backend, found = choose(config, steps[0].row.segment_ids, row_images)
+    model, dtype = build(replace(config, attention=backend), classify), compute_dtype(config.dtype)
+    exact = model if dtype == "float32" else build(replace(config, dtype="float32", attention=Dense()), classify)
     error = check(exact, wrap, steps, batch, folder / "ours.npz")
+    model = with_backbone(model, wrap)
 
     if task["train"]:
-        step, state, compile_seconds = program(wrap(model), OptimConfig(), 1000, Softmax(), steps[0])
+        step, state, device_batch, compile_seconds = training(model, OptimConfig(), 1000, steps[0])
+        parts = [device_batch(part) for part in steps]
 
         def once():
             nonlocal state
-            for part in steps:
+            for part in parts:
                 state, metrics = step(state, part)
             return jax.block_until_ready(metrics)
 
         warm(once)
     else:
-        once = lambda: jax.block_until_ready([forward(wrap(model), part) for part in steps])
+        parts = [to_device(part.row) for part in steps]
+        once = lambda: jax.block_until_ready([forward(model, part) for part in parts])
         compile_seconds = warm(once)
-    about = {"places": batch.segment_ids.size, "steps": len(steps), "relative_error": error, "dtype": model.dtype}
+    about = {"places": batch.row.segment_ids.size, "steps": len(steps), "relative_error": error, "dtype": dtype}
     about |= {"attention": str(backend), "found": found}
     return Ready(once, {**about, "input_seconds": input_seconds, "compile_seconds": compile_seconds}, peak)
 
 
-def check(model: NaViT, wrap: Callable[[NaViT], Any], steps: list[Row], rows: Any, path: Path) -> float:
+def check(model: Model, wrap: Callable[[NaViT], Any], steps: list[Batch], batch: Batch, path: Path) -> float:
     """Relative error of the first row; writes the parameters and all logits, in the order of the list, to `path`."""
+    wrapped = with_backbone(model, wrap)
     with jax.default_matmul_precision("highest"):
-        logits = np.concatenate([np.asarray(forward(wrap(model), batch)) for batch in steps])
-    error = relative_error(model, logits[0], type(rows)(*(leaf[0] for leaf in rows)))
+        logits = np.concatenate([np.asarray(forward(wrapped, to_device(part.row))) for part in steps])
+    error = relative_error(model, logits[0], type(batch.row)(*(leaf[0] for leaf in batch.row)))
     if error > FLOAT32:
         raise AssertionError(f"relative error {error:.3g} against the reference, limit {FLOAT32}")
-    np.savez(path, logits=unpack_images(rows, logits), **flatten(model))
+    np.savez(path, logits=unpack(to_device(batch.row), logits), **flatten(model))
     return error
 
 
-def in_steps(rows: Row, steps: int) -> list[Row]:
-    """Split rows into equal batches.   Raises ValueError where they do not split."""
-    count = len(rows.labels)
+def in_steps(batch: Batch, steps: int) -> list[Batch]:
+    """Split a batch into equal batches.   Raises ValueError where its rows do not split."""
+    count = len(batch.row.grids)
     if count % steps:
         raise ValueError(f"{count} rows are not {steps} equal steps")
-    return [Row(*part) for part in zip(*(jnp.split(leaf, steps) for leaf in rows))]
+    size = count // steps
+    return [jax.tree.map(lambda leaf, s=s: leaf[s * size : (s + 1) * size], batch) for s in range(steps)]
 
 
 def gemm(task: dict[str, Any], folder: Path) -> Ready:
