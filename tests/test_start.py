@@ -1,6 +1,5 @@
 """A branch: a run that goes on from a saved step of another one, with another schedule."""
 
-import json
 from dataclasses import replace
 
 import jax
@@ -9,13 +8,14 @@ import numpy as np
 import pytest
 
 from harness.presets import digits
+from harness.run.folder import write_config
 from harness.run.resume import RunPosition
 from harness.run.warm_start import resume_from, run_and_step, shape_from
 from navit_eqx.errors import ConfigError
-from navit_eqx.serialize import encode
 from navit_eqx.training.checkpoints import Checkpointer, fingerprint
 from navit_eqx.training.config import OptimConfig, Rsqrt
 from navit_eqx.training.optim import schedule
+from tests.support.tolerances import FLOAT32, assert_close
 
 STATE = {"w": jnp.linspace(0.0, 1.0, 12), "step": jnp.asarray(20, jnp.int32)}
 LIKE = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), STATE)
@@ -25,7 +25,7 @@ LIKE = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sh
 def trunk(tmp_path):
     """A run with steps 10 and 20 saved."""
     config = replace(digits(), optim=OptimConfig(schedule=Rsqrt(100, 0.0)))
-    (tmp_path / "config.json").write_text(json.dumps({"config": encode(config)}))
+    write_config(tmp_path, config, "digits")
     with Checkpointer(tmp_path / "checkpoints", keep=9) as saver:
         for step in (10, 20):
             position = RunPosition("abc", {7: "truncated"}, {"images": step})
@@ -48,7 +48,7 @@ def test_a_branch_keeps_the_shape_of_the_trunk(trunk):
     wide = replace(digits(), start=f"{trunk}@10", model=replace(digits().model, width=128, remat=True))
     config, notes = shape_from(wide)
     assert config.model == replace(digits().model, remat=True)
-    assert notes == [f"model: the shape of the one in {trunk}@10"]
+    assert notes == [f"model: the shape of the model in {trunk}@10"]
 
 
 @pytest.mark.parametrize("start", ["", "runs/digits", "runs/me@home", "@10"])
@@ -78,5 +78,5 @@ def test_a_cool_down_leaves_the_trunk_where_it_begins():
     trunk = schedule(OptimConfig(schedule=Rsqrt(100, 0.0), warmup=50), 100_000)
     cool = schedule(OptimConfig(schedule=Rsqrt(100, 80), warmup=50), 480)
     rates = np.array([[trunk(n), cool(n)] for n in range(481)])
-    np.testing.assert_allclose(rates[:401, 0], rates[:401, 1], rtol=1e-6)
+    assert_close(rates[:401, 0], rates[:401, 1], FLOAT32)
     assert (rates[401:, 1] < rates[401:, 0]).all() and (np.diff(rates[401:, 1]) < 0).all() and rates[480, 1] == 0
