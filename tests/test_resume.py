@@ -169,7 +169,8 @@ def test_refused_steps_are_named_counted_and_limited(tmp_path):
         and row["accuracy"] == 4 / 8
         and row["refused"] == 2
         and row["images_seen"] == 16
-        and row["lr"] == 0.2
+       
+    assert row["lr"] == 0.1, "that of the second step that learned; the first had rate(0)"
     )
     for n in (5, 6):
         progress.add(n, metrics_of(np.nan), np.array([[1]]))
