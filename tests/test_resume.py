@@ -164,14 +164,9 @@ def test_refused_steps_are_named_counted_and_limited(tmp_path):
     assert [line["step"] for line in lines] == [2, 4] and [line["loss"] for line in lines] == ["nan", "inf"]
     assert lines[0]["images"] == [manifest.name(2), manifest.name(7)]
     (row,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert (
-        row["loss"] == 6 / 8
-        and row["accuracy"] == 4 / 8
-        and row["refused"] == 2
-        and row["images_seen"] == 16
-       
+    assert row["loss"] == 6 / 8 and row["accuracy"] == 4 / 8
+    assert row["refused"] == 2 and row["images_seen"] == 16
     assert row["lr"] == 0.1, "that of the second step that learned; the first had rate(0)"
-    )
     for n in (5, 6):
         progress.add(n, metrics_of(np.nan), np.array([[1]]))
     with pytest.raises(FloatingPointError, match="3 steps in a row, until step 6"):
