@@ -1,0 +1,115 @@
+"""Mistakes by syntax tree: all of the list can be made, whatever local names, formatting and comments are."""
+
+import ast
+
+import pytest
+
+from tests.mutants import MUTANTS, ROOT, Mutant, not_made, one, recorded, sources
+from tests.support.mutation import DoesNotApply, mutated, replace, returns, starts_with
+
+SOURCE = '''
+"""A module."""
+LIMIT = 3
+
+
+class Rows:
+    def cut(self, rows, count):
+        """The first rows."""
+        kept = rows[:count]  # a comment
+
+        def last(rows):
+            return rows[-1]
+
+        return kept if count <= LIMIT else join(kept, last(rows), axis=0, copy=True)
+'''
+RENAMED = (
+    SOURCE.replace("kept", "first").replace("  # a comment", "").replace("axis=0, copy=True", "axis=0,\n copy=True")
+)
+
+
+def tree(source: str) -> str:
+    """Code without formatting and comments."""
+    return ast.dump(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    "place, change, old, new",
+    [
+        ("m:Rows.cut", replace("__a <= LIMIT", "__a < LIMIT"), "count <= LIMIT", "count < LIMIT"),
+        ("m:Rows.cut", replace("join(__a, *__rest, **__named)", "join(*__rest, __a, **__named)"),
+         "join(kept, last(rows), ", "join(last(rows), kept, "),
+        ("m:Rows.cut", replace("join(*__rest, **__named)", "join(*__rest)"), ", axis=0, copy=True", ""),
+        ("m:Rows.cut", replace("__a[:__b]", "__a[__b:]"), "rows[:count]", "rows[count:]"),
+        ("m:Rows.cut.last", returns("(__value, __value)"), "return rows[-1]", "return (rows[-1], rows[-1])"),
+        ("m:Rows.cut", returns("kept"), "kept if count <= LIMIT else join(kept, last(rows), axis=0, copy=True)", "kept"),
+        ("m:Rows.cut", starts_with("rows = [*rows]"), "kept = rows[:count]", "rows = [*rows]; kept = rows[:count]"),
+        ("m:LIMIT", replace("3", "4"), "LIMIT = 3", "LIMIT = 4"),
+    ],
+)  # fmt: skip
+def test_a_change(place, change, old, new):
+    assert SOURCE.count(old) == 1
+    assert tree(mutated(SOURCE, place, change)) == tree(SOURCE.replace(old, new))
+
+
+def test_places_are_counted_in_the_order_of_the_source():
+    source = "def f(a, b):\n    return g(a) + g(b) * g(a)\n"
+    found = [mutated(source, "m:f", replace("g(__x)", "0", nth=n)) for n in (0, 1, 2)]
+    assert [text.splitlines()[1].strip() for text in found] == [
+        "return 0 + g(b) * g(a)", "return g(a) + 0 * g(a)", "return g(a) + g(b) * 0",
+    ]  # fmt: skip
+
+
+def test_names_formatting_and_comments_do_not_matter():
+    change = replace("join(__a, __b, **__named)", "join(__b, __a, **__named)")
+    assert SOURCE != RENAMED
+    plain, renamed = (mutated(source, "m:Rows.cut", change) for source in (SOURCE, RENAMED))
+    assert tree(plain.replace("kept", "first")) == tree(renamed)
+
+
+@pytest.mark.parametrize(
+    "place, change, why",
+    [
+        ("m:Rows.cut", replace("__a >= LIMIT", "True"), "`__a >= LIMIT` occurs 0 times"),
+        ("m:Rows.cut", replace("rows", "count"), "`rows` occurs 3 times"),
+        ("m:Rows.cut", replace("join(__a, __a, **__named)", "__a"), "occurs 0 times"),
+        ("m:Rows.cut", replace("join(__a, **__named)", "__a"), "occurs 0 times"),
+        ("m:Rows.cut", replace("__a <= LIMIT", "__a <= LIMIT"), "nothing changes"),
+        ("m:Rows.drop", returns("None"), "drop is defined 0 times"),
+        ("m:Rows", returns("None"), "it returns at 0 places"),
+    ],
+)
+def test_what_is_gone_is_named(place, change, why):
+    with pytest.raises(DoesNotApply, match=f"^{place}: .*") as error:
+        mutated(SOURCE, place, change)
+    assert why in str(error.value)
+
+
+def test_every_mistake_can_be_made():
+    assert not_made() == []
+
+
+def test_a_mistake_that_cannot_be_made_is_named():
+    place = "navit_eqx.masks:same_image"
+    gone = one("masks are soft", place, replace("soft(__mask)", "__mask"), "tests/test_x.py::test")
+    with pytest.raises(DoesNotApply, match=f"'masks are soft' cannot be made any more: {place}: .*soft"):
+        sources(gone)
+    with pytest.raises(DoesNotApply, match="cannot be made any more: .*no_such"):
+        sources(gone._replace(changes=(("navit_eqx.no_such:f", returns("1")),)))
+
+
+@pytest.mark.parametrize("number", MUTANTS)
+def test_the_tests_of_a_mistake_exist(number):
+    mutant: Mutant = MUTANTS[number]
+    assert mutant.tests
+    for test in mutant.tests:
+        file, _, name = test.partition("::")
+        defined = [node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)]
+        assert name in defined, test
+
+
+def test_the_table_is_that_of_the_list():
+    """Each line of the page has the number, the words and the place of its mistake."""
+    for line in recorded().values():
+        number, _, rest = line.removeprefix("| ").partition(". ")
+        mutant = MUTANTS[int(number)]
+        assert rest.startswith(f"{mutant.what} | `{mutant.changes[0][0]}` | "), line
