@@ -1,4 +1,4 @@
-"""Fine-tuning in a loop of one's own: each step is one of gradient descent on the mean loss, with the head of the task."""
+"""Fine-tuning in a loop of one's own: each step descends along the mean loss, with the head of the task."""
 
 import equinox as eqx
 import jax

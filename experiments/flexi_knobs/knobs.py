@@ -37,7 +37,7 @@ class ShallowOrDeep(NaViT):
         """
         depth = self.encoder.depth
         deep = jax.vmap(lambda i: jr.randint(jr.fold_in(key, i), (), 1, depth + 1))(image_ids.reshape(-1))
-        return (jnp.arange(depth)[:, None] < deep).astype(jnp.float32).reshape(depth, *image_ids.shape)
+        return (jnp.arange(depth)[:, None] < deep[None]).astype(jnp.float32).reshape(depth, *image_ids.shape)
 
 
 def shallow_or_deep(config: ModelConfig, task: Any, *, key: PRNGKeyArray) -> Model:
