@@ -1,4 +1,4 @@
-"""A real packed batch, and who may look at whom.   [NaViT, fig. 2]"""
+"""A real packed batch, and which token attends to which.   [NaViT, fig. 2]"""
 
 from argparse import Namespace
 from collections.abc import Mapping
