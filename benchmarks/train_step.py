@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from benchmarks.measure import arguments, median_seconds, report
 from benchmarks.settings import preset_on_noise, stacked, training_stream
@@ -110,8 +111,9 @@ class Training(NamedTuple):
 
 
 def training(model: Model, optim: OptimConfig, steps: int, batch: Batch) -> Training:
-    """The training program of `train.py`, from the parameters of a model."""
-    program = make_program(lambda key: model, PreparedTask(model.task.config), optim, steps=steps, seed=0)
+    """The training program of `train.py` on one device, from the parameters of a model."""
+    one = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
+    program = make_program(lambda key: model, PreparedTask(model.task.config), optim, steps=steps, seed=0, mesh=one)
     state = program.state_from(jax.device_get(eqx.filter(model, eqx.is_inexact_array)))
     on_device, start = program.device_batch(batch), perf_counter()
     step = program.step.lower(state, on_device).compile()
