@@ -332,7 +332,7 @@ def test_unknown_studies_are_refused_with_the_nearest():
     assert studies.chosen(["probe", "aspect"]) == ["sweep", "mistakes", "aspect", "probe"]
     with pytest.raises(ConfigError, match="'cascades', did you mean cascade"):
         studies.chosen(["cascades"])
-    with pytest.raises(ConfigError, match="Studies: sweep, aspect"):
+    with pytest.raises(ConfigError, match="Studies: sweep, mistakes, aspect"):
         studies.chosen(["xyzzy"])
 
 
