@@ -109,7 +109,7 @@ def test_impossible_schedules_are_refused(lo, hi, width, message):
     """By the formula, and by the options."""
     with pytest.raises(ValueError, match=message):
         scheduled_rate(SEEN, lo, hi, 0.5, width)
-    with pytest.raises(ValueError, match="lo=|hi=|width="):
+    with pytest.raises(ValueError, match="lo=|hi=|width must not be 0"):
         Schedule(lo=lo, hi=hi, width=width)
 
 

@@ -81,10 +81,18 @@ def test_a_folder_with_images_in_it_is_a_class_whatever_its_name(tmp_path):
     assert ImageFolder(tmp_path, "train").manifest.classes == ("bus", "test", "train")
 
 
-def test_a_training_folder_with_a_loose_image_is_not_taken_for_one(split_root):
+def test_a_loose_image_does_not_make_a_class_of_a_split(split_root):
+    before = ImageFolder(split_root, "train").manifest
     put(split_root / "train" / "loose.png")
-    with pytest.raises(DataMissing, match="has val/ but no train/: put the training classes there"):
-        ImageFolder(split_root, "train")
+    after = ImageFolder(split_root, "train").manifest
+    assert after.classes == before.classes and len(after) == len(before)
+
+
+def test_a_class_called_train_is_a_class(tmp_path):
+    for name in ("bus", "car", "train"):
+        for i in range(3):
+            put(tmp_path / name / f"{i}.png", i)
+    assert ImageFolder(tmp_path, "train").manifest.classes == ("bus", "car", "train")
 
 
 def test_one_class_alone_is_refused(tmp_path):

@@ -55,10 +55,11 @@ def main():
     open({str(tmp_path / "done")!r}, "w").close()
 run(main)
 """
-    program = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert program.stdout.readline() == b"line 0\n"
-    program.stdout.close()
-    assert program.wait(60) == 0, program.stderr.read()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes) as program:
+        assert program.stdout.readline() == b"line 0\n"
+        program.stdout.close()
+        assert program.wait(60) == 0, program.stderr.read()
     assert (tmp_path / "done").exists()
 
 
@@ -74,12 +75,13 @@ with StopSignal() as stop:
     print("noted", flush=True)
     time.sleep(30)
 """
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert child.stdout.readline() == b"ready\n"
-    child.send_signal(number)
-    assert child.stdout.readline() == b"noted\n"
-    child.send_signal(number)
-    assert child.wait(30) == 128 + number
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes) as child:
+        assert child.stdout.readline() == b"ready\n"
+        child.send_signal(number)
+        assert child.stdout.readline() == b"noted\n"
+        child.send_signal(number)
+        assert child.wait(30) == 128 + number
     assert number in StopSignal.SIGNALS
 
 

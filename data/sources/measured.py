@@ -105,7 +105,7 @@ def cache_folder() -> Path:
 def _stored(file: Path, count: int) -> tuple[np.ndarray, list[str]] | None:
     """The cached measurement; None where it is missing or damaged."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             sizes, reasons = stored["sizes"], stored["reasons"]
     except Exception:  # a damaged file raises exceptions of any kind
         return None
