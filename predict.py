@@ -55,13 +55,17 @@ def main() -> None:
     model = navit.load(options.run)
     how = chosen(model, options)
     classes, paths = info_of(model).classes, usable(model, options.images, how)
+    predicted = 0
     for start in range(0, len(paths), AT_ONCE):
         part = paths[start : start + AT_ONCE]
         for path, p in zip(part, predict(model, part, how)):
             if np.isnan(p).any():
                 continue  # reported already
+            predicted += 1
             best = np.argsort(-p)[: options.top]
             print(f"{printable(path)}: " + ", ".join(f"{printable(classes[c])} {p[c]:.1%}" for c in best))
+    if not predicted:
+        raise DataError(f"none of {len(paths)} images could be decoded")
 
 
 def chosen(model: navit.Model, options: Options) -> dict[str, Any]:

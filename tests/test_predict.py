@@ -166,6 +166,17 @@ def test_files_that_are_no_images_are_named_and_cost_no_other(root, tmp_path, mo
         assert re.search(rf"set aside .*{name}", said.err)
 
 
+def test_where_no_pixels_can_be_decoded_it_fails(root, tmp_path, monkeypatch, capsys):
+    context = saved(tmp_path, config_for(root, Sides(24, 24), model_for("softmax")), model_for("softmax"))
+    whole = Path(files_of(context)[0]).read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(tmp_path), str(tmp_path / "half.png")])
+    with pytest.raises(SystemExit) as end:
+        run(predict.main)
+    said = capsys.readouterr().err
+    assert end.value.code == 65 and "half.png" in said and "could be decoded" in said
+
+
 @pytest.mark.parametrize(
     "arguments, code, words", [([], 66, "name one or more"), (["nowhere.png"], 65, "none of 1 files is an image")]
 )
