@@ -22,7 +22,7 @@ from reference.sampling.dropping import kept_tokens
 RESOLUTION, PATCH = Sides(64, 256), (16, 16)
 SETTINGS: list[tuple[Dropping, int]] = [(Beta(0.5, 0.9), 256), (Constant(0.0), 256), (Constant(0.0), 512)]
 ROW_IMAGES, WINDOW = 16, 64
-RULES: dict[str, Rule] = {
+PACKINGS: dict[str, Rule] = {
     "first_fit": FirstFit(WINDOW), "best_fit": BestFit(WINDOW), "exact_fit": ExactFit(WINDOW),
 }  # fmt: skip
 
@@ -32,7 +32,7 @@ def main() -> None:
 
     for count in (2_000,) if args.quick else (10_000, 100_000, 1_000_000):
         for dropping, row_tokens in SETTINGS:
-            for rule in RULES if count < 1_000_000 else ("exact_fit",):
+            for rule in PACKINGS if count < 1_000_000 else ("exact_fit",):
                 measure_rule(rule, count, dropping, row_tokens, args.repeats)
     for count in (2_000,) if args.quick else (10_000, 100_000):
         for fill in ("none", "rate", "resolution"):
@@ -41,7 +41,7 @@ def main() -> None:
 
 def measure_rule(rule: str, count: int, dropping: Dropping, row_tokens: int, repeats: int) -> None:
     lengths = token_counts(count, dropping)
-    pack = lambda: RULES[rule].rows(lengths, row_tokens, ROW_IMAGES)
+    pack = lambda: PACKINGS[rule].rows(lengths, row_tokens, ROW_IMAGES)
     rows = pack()
     check_rows(rows, lengths, row_tokens)
     seconds = median_seconds(pack, repeats)

@@ -1,4 +1,4 @@
-"""Inputs of benchmarks: sizes of photographs, presets on images of noise, images packed in given rows."""
+"""Inputs of benchmarks: sizes of photographs, presets on images of noise, images packed into planned rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,7 +61,7 @@ def packed(
     row_images: int,
     patch: tuple[int, int],
 ) -> Batch:
-    """Labelled images as one batch, in rows that are given."""
+    """Labeled images as one batch, packed into `rows`."""
     tokens = [patchify(image, patch) for image in images]
     batch = Row(
         *map(np.stack, zip(*(pack([tokens[i] for i in row], row, row_tokens, row_images) for row in rows))),

@@ -116,7 +116,7 @@ class Contestant:
         ours = name in OURS
         python = sys.executable if ours else args.peers
         if not python:
-            self.absent = "no --peers given"
+            self.absent = "--peers is not set"
             return
         worker = Path(__file__).with_name("worker_jax.py" if ours else "worker_torch.py")
         threads = {f"{kind}_NUM_THREADS": str(args.threads) for kind in ("OMP", "MKL", "OPENBLAS")}

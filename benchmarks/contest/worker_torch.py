@@ -49,9 +49,9 @@ class Images:
     def patches(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Patches (T P), flattened as (row, column, channel), and their coordinates (T 2)."""
         h, w = (side // PATCH for side in self.raw[i].shape[:2])
-        cut = torch.tensor(self.raw[i], device=self.device).view(h, PATCH, w, PATCH, 3).transpose(1, 2)
+        patches = torch.tensor(self.raw[i], device=self.device).view(h, PATCH, w, PATCH, 3).transpose(1, 2)
         places = torch.cartesian_prod(torch.arange(h), torch.arange(w)).to(self.device)
-        return cut.reshape(h * w, -1).float() / 127.5 - 1, places
+        return patches.reshape(h * w, -1).float() / 127.5 - 1, places
 
 
 def naflex(images: Images, batches: list[list[int]]) -> Setup:
