@@ -76,7 +76,7 @@ def test_a_batch_of_a_bucket_has_one_length_and_not_too_many_places(lengths, ste
 
 
 @pytest.mark.parametrize(
-    "python, why", [("", "no --peers"), ("/no/such/python", "No such file"), (sys.executable, "ended with code")]
+    "python, why", [("", "--peers is not set"), ("/no/such/python", "No such file"), (sys.executable, "ended with code")]
 )
 def test_a_peer_that_cannot_run_is_absent_with_the_reason(tmp_path, python, why):
     peer = Contestant("flat", argparse.Namespace(peers=python, threads=1, gpu=False), tmp_path)
@@ -164,4 +164,4 @@ def test_a_quick_run(script):
     assert done.returncode == 0, done.stderr
     lines = [json.loads(text) for text in done.stdout.splitlines()]
     assert all(x["relative_error"] <= 1e-5 for x in lines if x.get("contestant") in ("ours", "unpacked"))
-    assert all("no --peers" in x["absent"] for x in lines if x.get("contestant") == "monai")
+    assert all("--peers is not set" in x["absent"] for x in lines if x.get("contestant") == "monai")
