@@ -27,7 +27,7 @@ def digits() -> Config:
             val_resolution=1.2,
             eval_resolutions=(0.8, 1.0, 1.2, 1.4, 1.6),
         ),
-        optim=OptimConfig(lr=2e-3, schedule=Cosine(), weight_decay=0.05),
+        optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
         rows=16,
         steps=3000,
         log_every=100,
@@ -37,14 +37,13 @@ def digits() -> Config:
 def digits_flexi() -> Config:
     """Digit strips in patches of 4 to 14 pixels, all sizes in one row: one model for every token budget.
 
-    Fine patches are expensive, so the run has half as many images, and an optimizer that needs few.
+    Fine patches are expensive, so the run has half as many images.
     """
     base = digits()
     return replace(
         base,
         model=replace(base.model, posembed=Factorised(16, "fractional"), flexi=Flexi((4, 6, 8, 10, 12, 14))),
         data=replace(base.data, patch_sizes=PerImage(), packing=Packing(row_tokens=416, row_images=48)),
-        optim=replace(base.optim, rule=Muon(), lr=1e-2),
         rows=4,
         steps=2000,
     )
