@@ -61,7 +61,7 @@ def test_every_field_has_one_rule():
         (lambda c: replace(c, data=replace(c.data, resolution=Native(0.5, 1.4))), "data.resolution.lo"),
         (lambda c: replace(c, seed=1, rows=8), "rows .16 there, 8 here., seed .0 there, 1 here."),
         (lambda c: replace(c, optim=replace(c.optim, rule=Adafactor()), override=True), "optim.rule.kind"),
-        (lambda c: replace(c, optim=replace(c.optim, lr=1e-4)), "optim.lr .0.002 there, 0.0001 here.: --override"),
+        (lambda c: replace(c, optim=replace(c.optim, lr=1e-4)), "optim.lr .0.01 there, 0.0001 here.: --override"),
         (lambda c: replace(c, optim=replace(c.optim, lr=1e-4), steps=9000, override=True), None),
         (lambda c: replace(c, optim=replace(c.optim, head_decay=0.1)), "optim.head_decay .auto there, 0.1 here."),
         (lambda c: replace(c, task=Distill("runs/a")), "task.digest .nothing there, '' here."),
