@@ -76,7 +76,8 @@ def test_a_batch_of_a_bucket_has_one_length_and_not_too_many_places(lengths, ste
 
 
 @pytest.mark.parametrize(
-    "python, why", [("", "--peers is not set"), ("/no/such/python", "No such file"), (sys.executable, "ended with code")]
+    "python, why",
+    [("", "--peers is not set"), ("/no/such/python", "No such file"), (sys.executable, "ended with code")],
 )
 def test_a_peer_that_cannot_run_is_absent_with_the_reason(tmp_path, python, why):
     peer = Contestant("flat", argparse.Namespace(peers=python, threads=1, gpu=False), tmp_path)
