@@ -116,13 +116,31 @@ def image_flops(
     positions: int = 0,
 ) -> float:
     """Forward FLOPs that one image of n tokens and r registers needs: linear in n and r, pairs (n + r)², pool."""
+    sizes = {"patch_dim": patch_dim, "width": width, "depth": depth, "mlp_width": mlp_width, "classes": classes}
+    return dense_flops(tokens, 1, **sizes, registers=registers, pool=pool, positions=positions)
+
+
+def dense_flops(
+    tokens: float,
+    slots: int,
+    *,
+    patch_dim: int,
+    width: int,
+    depth: int,
+    mlp_width: int,
+    classes: int,
+    registers: int = 0,
+    pool: str = "Map",
+    positions: int = 0,
+) -> float:
+    """Forward FLOPs of n tokens and I slots of r registers: all pairs of both, a pool over n tokens per slot."""
     one = {"width": width, "mlp_width": mlp_width}
     per_token = token_flops(patch_dim=patch_dim, depth=depth, pool=pool, positions=positions, **one)
     return (
-        tokens * (per_token + pool_cost(pool, **one).pair)
-        + registers * block_flops(depth=depth, **one)
-        + (tokens + registers) ** 2 * pair_flops(width=width, depth=depth)
-        + pool_flops(classes=classes, pool=pool, **one)
+        tokens * (per_token + slots * pool_cost(pool, **one).pair)
+        + slots * registers * block_flops(depth=depth, **one)
+        + (tokens + slots * registers) ** 2 * pair_flops(width=width, depth=depth)
+        + slots * pool_flops(classes=classes, pool=pool, **one)
     )
 
 
@@ -145,16 +163,10 @@ def row_flops(
     Needed: the sum over its images. Spent: as if all T tokens and the registers of all I slots were one image, and all
     slots were pooled over all T tokens. The difference is padding and pairs of tokens of different images.
     """
-    one = {"width": width, "mlp_width": mlp_width}
-    per_token = token_flops(patch_dim=patch_dim, depth=depth, pool=pool, positions=positions, **one)
+    sizes = {"patch_dim": patch_dim, "width": width, "depth": depth, "mlp_width": mlp_width, "classes": classes}
     options = {"registers": registers, "pool": pool, "positions": positions}
-    needed = sum(image_flops(n, patch_dim=patch_dim, depth=depth, classes=classes, **one, **options) for n in lengths)
-    spent = (
-        row_tokens * (per_token + row_images * pool_cost(pool, **one).pair)
-        + row_images * registers * block_flops(depth=depth, **one)
-        + (row_tokens + row_images * registers) ** 2 * pair_flops(width=width, depth=depth)
-        + row_images * pool_flops(classes=classes, pool=pool, **one)
-    )
+    needed = sum(image_flops(n, **sizes, **options) for n in lengths)
+    spent = dense_flops(row_tokens, row_images, **sizes, **options)
     return needed, spent
 
 
