@@ -4,7 +4,10 @@ import ast
 
 import pytest
 
-from tests.mutants import MUTANTS, ROOT, Mutant, not_made, one, recorded, row, sources
+from tests.mutants import MUTANTS
+from tests.mutants.__main__ import chosen
+from tests.mutants.kinds import ROOT, Mutant, one
+from tests.mutants.made import not_made, recorded, row, sources
 from tests.support.mutation import DoesNotApply, mutated, replace, returns, starts_with
 
 SOURCE = '''
@@ -95,9 +98,16 @@ def test_a_mistake_that_cannot_be_made_is_named():
         sources(gone._replace(changes=(("navit_eqx.no_such:f", returns("1")),)))
 
 
-@pytest.mark.parametrize("number", MUTANTS)
-def test_the_tests_of_a_mistake_exist(number):
-    mutant: Mutant = MUTANTS[number]
+def test_a_mistake_is_known_by_its_words():
+    assert len({mutant.what for mutant in MUTANTS}) == len(MUTANTS)
+    assert chosen([]) == list(MUTANTS)
+    assert [mutant.what for mutant in chosen(["top 5 is", "top 5 is top 4"])] == ["top 5 is top 4"]
+    with pytest.raises(SystemExit, match="no table and no mistake is called 'nothing of the kind'"):
+        chosen(["nothing of the kind"])
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+def test_the_tests_of_a_mistake_exist(mutant: Mutant):
     assert mutant.tests
     for test in mutant.tests:
         file, _, name = test.partition("::")
@@ -105,7 +115,8 @@ def test_the_tests_of_a_mistake_exist(number):
         assert name in defined, test
 
 
-def test_the_table_is_that_of_the_list():
-    """Each line of the page has the number, the words and the place of its mistake."""
-    for number, line in recorded().items():
-        assert line.startswith(row(number, "")), line
+def test_the_page_is_that_of_the_list():
+    """Each line of the page has the words and the place of its mistake."""
+    mutants = {mutant.what: mutant for mutant in MUTANTS}
+    for what, line in recorded().items():
+        assert line.startswith(row(mutants[what], "")), line

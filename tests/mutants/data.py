@@ -1,0 +1,63 @@
+"""Mistakes in plans, rows, targets and augmentation: data/."""
+
+from tests.mutants.kinds import Mutant, one
+from tests.support.mutation import replace, returns, starts_with
+
+MUTANTS: tuple[Mutant, ...] = (
+    one(
+        "labels one slot further", "data.tasks.classify:Classify.targets",
+        replace("in_slots(__labels, *__rest)", "in_slots([*__labels[-1:], *__labels[:-1]], *__rest)", nth=0),
+        "tests/test_pipeline.py::test_digit_strips_keep_their_labels",
+    ),
+    one(
+        "the last row is lost", "data.exact_fit:exact_fit", returns("__value[:-1] or __value"),
+        "tests/test_packing.py::test_every_image_once",
+    ),
+    one(
+        "an image twice at the end of an epoch", "data.exact_fit:exact_fit",
+        returns("[*__value, __value[0][:1]] if __value else __value"), "tests/test_packing.py::test_every_image_once",
+    ),
+    Mutant(
+        "dropped tokens drawn by row, not by image",
+        (
+            ("data.rows:PlannedRows.load",
+             starts_with("self.shared = generator(Purpose.IMAGE, self.seed, epoch, int(image_ids[0]) + 1)")),
+            ("data.rows:PlannedRows.tokens", replace("generator(Purpose.IMAGE, *__rest)", "self.shared")),
+        ),
+        ("tests/test_pipeline.py::test_tokens_do_not_depend_on_row_or_neighbours",),
+    ),
+    one(
+        "a continued run skips a batch", "data.pipeline:batches",
+        replace("__start * (__batch // __hosts)", "(__start + (__start > 0)) * (__batch // __hosts)"),
+        "tests/test_pipeline.py::test_to_start_at_a_batch_is_to_skip_those_before",
+    ),
+    one(
+        "every epoch has the same order", "data.plan:epoch_order",
+        replace("generator(Purpose.ORDER, __seed, __epoch)", "generator(Purpose.ORDER, __seed, 0)"),
+        "tests/test_plan.py::test_another_epoch_or_seed_is_another_order",
+    ),
+    one(
+        "a block without rows is not passed over", "data.stream:Epochs.locate",
+        replace("bisect.bisect_right(*__where) - 1", "max(0, bisect.bisect_left(*__where) - 1)"),
+        "tests/test_blocks.py::test_a_block_without_rows_is_passed_over",
+    ),
+    one(
+        "counts of other plans are believed", "data.stream:BlockCounts.rows",
+        replace("__key == self.key", "True"), "tests/test_blocks.py::test_counts_of_other_plans_say_nothing",
+    ),
+    one(
+        "the budget forgets the teacher", "data.tasks.distill:TeacherBudget.tokens",
+        replace("np.maximum(__kept, __taken)", "__kept"),
+        "tests/test_distill.py::test_what_shares_a_row_fits_the_row_of_the_teacher",
+    ),
+    one(
+        "the budget is rounded down", "data.tasks.distill:TeacherBudget.tokens",
+        replace("-(-__tokens * __row // __other)", "__tokens * __row // __other"),
+        "tests/test_distill.py::test_what_shares_a_row_fits_the_row_of_the_teacher",
+    ),
+    one(
+        "label sets one slot further", "data.tasks.multi_label:MultiLabel.targets",
+        replace("in_slots(__sets, *__rest)", "in_slots([*__sets[-1:], *__sets[:-1]], *__rest)", nth=0),
+        "tests/test_data_tasks.py::test_label_sets_stand_in_the_slots_of_their_images",
+    ),
+)  # fmt: skip

@@ -1,0 +1,47 @@
+"""Mistakes in what users call: packing, preprocessing, fine-tuning."""
+
+from tests.mutants.kinds import Mutant, one
+from tests.support.mutation import replace
+
+MUTANTS: tuple[Mutant, ...] = (
+    one(
+        "pack exchanges rows and columns", "navit_eqx.images:_fill",
+        replace("np.indices(__grid).reshape(2, -1).T", "np.indices(__grid).reshape(2, -1).T[:, ::-1]"),
+        "tests/test_images.py::test_images_are_seen_as_in_training",
+    ),
+    one(
+        "values come back in the order of the rows", "navit_eqx.images:unpack",
+        replace("__found[np.argsort(__ids)]", "__found"),
+        "tests/test_images.py::test_values_come_back_in_order",
+    ),
+    one(
+        "rows of pack hold most images, not most tokens", "navit_eqx.images:_fullest",
+        replace("__best[max(__best)]", "max(__best.values(), key=len)"),
+        "tests/test_images.py::test_rows_are_filled_best",
+    ),
+    one(
+        "sizes are rounded to the nearest patch", "navit_eqx.preprocessing:_whole",
+        replace("max(1, __patches)", "max(1, round(__patches))"), "tests/test_preprocessing.py::test_a_rule_is_its_law",
+    ),
+    one(
+        "16 bits are read as 0 to 2", "navit_eqx.pixels:_scaled",
+        replace("__pixels / np.float32(32767.5) - 1", "__pixels / np.float32(32767.5)"),
+        "tests/test_preprocessing.py::test_arrays_keep_their_depth",
+    ),
+    one(
+        "fine-tuning leaves the backbone as it is", "navit_eqx.finetuning:start.step",
+        replace("eqx.apply_updates(__model, __updates)",
+                "eqx.tree_at(lambda m: m.backbone, eqx.apply_updates(__model, __updates), __model.backbone)"),
+        "tests/test_finetuning.py::test_a_step_is_that_of_the_mean_loss",
+    ),
+    one(
+        "fine-tuning descends along the sum", "navit_eqx.finetuning:start.step.mean_loss",
+        replace("__total / jnp.maximum(__count, 1).astype(__dtype)", "__total"),
+        "tests/test_finetuning.py::test_a_step_is_that_of_the_mean_loss",
+    ),
+    one(
+        "fine-tuning keeps the old head", "navit_eqx.finetuning:start",
+        replace("eqx.tree_at(lambda m: m.task, __model, __task)", "__model"),
+        "tests/test_finetuning.py::test_a_configuration_gives_a_head_that_starts_anew",
+    ),
+)  # fmt: skip
