@@ -57,6 +57,7 @@ Reading order (★ = the core path, one sitting):
     ★ packing.py    which images share a row
     ★ resize.py     any patch size with one kernel: resize matrix, PI-resize, its adjoint
       init.py       initial parameters
+      layer_decay.py  learning rates by layer, for fine-tuning
       tasks/        heads and losses: classes, label sets, distillation
       sampling/     resolution, patch size, drop rate, token selection, mixing
       evaluation/   metrics, cost, calibration, cascades, similarity, probe

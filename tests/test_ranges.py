@@ -97,6 +97,8 @@ RANGES = {
     "AdamW": {"b1": DECAY, "b2": DECAY},
     "Adafactor": {"b1": DECAY},
     "Muon": {"beta": DECAY, "b1": DECAY, "b2": DECAY},
+    "Backbone": {"last_n": FROM_0},
+    "LayerDecay": {"decay": "(0, 1]"},
     "Spikes": {"factor": "(1, inf)", "window": COUNT},
     "FSDP": {"min_size": COUNT},
     "Softmax": {"smoothing": DECAY},

@@ -29,11 +29,11 @@ ON_REQUEST = {
     *("steps", "task", "model.attention", "model.remat", "model.unroll", "model.dtype"),
     "model.stochastic_depth",
     *("optim.lr", "optim.schedule", "optim.warmup", "optim.weight_decay", "optim.head_decay", "optim.clip"),
-    "optim.accumulate",
+    *("optim.accumulate", "optim.layers"),
 }
 NEVER = {
     *("model", "rows", "seed", "start", "task.row_tokens", "task.digest", "task.classes"),
-    *("optim.rule", "optim.ema", "optim.skip"),
+    *("optim.rule", "optim.ema", "optim.skip", "optim.frozen"),
     *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.token_selection", "data.augment"),
     *("data.packing", "data.decoding"),
 }

@@ -1,7 +1,8 @@
 """Training; needs optax, and orbax for checkpoints.
 
 config.py            optimizers, schedules, parallelism as frozen dataclasses
-optim.py             the optimizer, its schedule, and which parameters decay
+optim.py             the optimizer, its schedule, which parameters decay, and rates by layer
+frozen.py            frozen and trained parameters
 step.py              one train step as a pure function of (state, batch)
 program.py           compiled init and train step, with their shardings
 compiling.py         compiler options

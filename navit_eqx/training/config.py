@@ -82,6 +82,36 @@ class Spikes:
 
 
 @dataclass(frozen=True)
+class Backbone:
+    """Freeze the backbone; with `last_n`, all but its last blocks and what follows them. 0: a linear probe."""
+
+    last_n: int = 0
+    """Blocks at the end that are trained, with the norm and the pool after them; 0: the head of the task alone."""
+
+    def __post_init__(self):
+        check_in("optim.frozen", "[0, 2147483647]", last_n=self.last_n)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Freeze parts of the model by name, as in locked towers.   [LiT, Zhai et al., arXiv:2111.07991]"""
+
+    names: tuple[str, ...] = ("backbone",)
+    """Dotted names, such as backbone.patch_embedding; a name includes everything below it."""
+
+
+@dataclass(frozen=True)
+class LayerDecay:
+    """Smaller learning rates for earlier layers.   [BEiT, arXiv:2106.08254; ELECTRA, arXiv:2003.10555]"""
+
+    decay: float = 0.75
+    """Rate of a layer over that of the next one."""
+
+    def __post_init__(self):
+        check_in("optim.layers", "(0, 1]", decay=self.decay)
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """Optimizer with warm-up, learning rate schedule, weight decay, and clipping by the global norm."""
 
@@ -100,6 +130,10 @@ class OptimConfig:
     """Largest global norm of the gradient."""
     skip: Spikes | None = None
     """Skip updates with a spike of the gradient norm; none: skip only non-finite ones."""
+    frozen: Backbone | Parts | None = None
+    """Parameters that stay as they are: no gradient, optimizer state or decay; none: all are trained."""
+    layers: LayerDecay | None = None
+    """Learning rate by layer; none: the same for all."""
     accumulate: int = 1
     """Gradient accumulation: sequential parts of a batch. Less memory, the same gradient."""
     ema: float = 0.0

@@ -1,15 +1,18 @@
-"""The optimizer, its schedule, and which parameters decay."""
+"""The optimizer, its schedule, which parameters decay, and rates by layer."""
 
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from .config import Adafactor, AdamW, Cosine, Muon, OptimConfig, Rsqrt
+from .config import Adafactor, AdamW, Cosine, LayerDecay, Muon, OptimConfig, Rsqrt
+from .frozen import part_at
 
+BEFORE_BLOCKS = {"patch_embedding", "posembed", "registers"}
 DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position tables or the probe
 
 
@@ -27,7 +30,6 @@ def schedule(config: OptimConfig, steps: int) -> Callable[[Any], Any]:
             cool = span(cooldown, steps)
 
             def rate(step):
-                jnp = jax.numpy
                 shape = jax.lax.rsqrt(1 + jnp.maximum(step + 1 - warmup, 0) / timescale)
                 return config.lr * shape * jnp.clip(jnp.minimum((step + 1) / warmup, (steps - step) / cool), 0, 1)
 
@@ -64,6 +66,33 @@ def matrices(model: Any) -> Any:
     return jax.tree_util.tree_map_with_path(axes, model)
 
 
+def layer_rates(model: Any, decay: float) -> Any:
+    """Factor of the learning rate of each parameter: decay^(L + 1 − l) in layer l.
+
+    Layer 0 is all before the blocks, layers 1 to L are the blocks, and layer L + 1 is all after them; `model` may have
+    the last blocks alone.   [BEiT, arXiv:2106.08254; mirror of `reference/layer_decay.py`]
+    """
+
+    def factor(path, leaf):
+        names = [key.name for key in path]
+        if "blocks" in names:
+            left = jnp.arange(len(leaf), 0, -1, dtype=leaf.dtype)  # blocks from here to the end
+            return jnp.power(decay, left).reshape(-1, *(1,) * (leaf.ndim - 1))
+        early = next((i for i, name in enumerate(names) if name in BEFORE_BLOCKS), None)
+        return 1.0 if early is None else decay ** (part_at(model, names[:early]).encoder.depth + 1)
+
+    return jax.tree_util.tree_map_with_path(factor, model)
+
+
+def scale_by_layer(layers: LayerDecay) -> optax.GradientTransformation:
+    """Updates times the factor of their layer, weight decay included."""
+
+    def scale(updates, params):
+        return jax.tree.map(lambda u, f: u * jnp.asarray(f, u.dtype), updates, layer_rates(params, layers.decay))
+
+    return optax.stateless(scale)
+
+
 def direction(rule: AdamW | Adafactor | Muon) -> optax.GradientTransformation:
     """The update before weight decay and learning rate."""
     match rule:
@@ -85,7 +114,10 @@ def direction(rule: AdamW | Adafactor | Muon) -> optax.GradientTransformation:
 
 
 def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, direction of the update, weight decay, learning rate."""
+    """Clip by global norm, direction of the update, weight decay, rate of the layer, learning rate.
+
+    It reads the trained parameters alone (`frozen.partition`).
+    """
 
     def decay(group: str, rate: float) -> optax.GradientTransformation:
         mask = lambda model: jax.tree.map(lambda g: g == group, decay_groups(model))
@@ -97,5 +129,6 @@ def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
         direction(config.rule),
         decay("body", config.weight_decay),
         decay("head", head),
+        optax.identity() if config.layers is None else scale_by_layer(config.layers),
         optax.scale_by_learning_rate(schedule(config, steps)),
     )

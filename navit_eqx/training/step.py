@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..masks import used_slots
 from ..rows import Batch
 from .config import OptimConfig, Spikes
+from .frozen import merge, partition
 
 
 class State(NamedTuple):
@@ -58,7 +59,9 @@ def init(model: Any, optimizer: optax.GradientTransformation, config: OptimConfi
     arrays = eqx.filter(model, eqx.is_inexact_array)
     ema = jax.tree.map(jnp.copy, arrays) if config.ema else None
     grad_norm_ema = jnp.zeros((), jnp.float32) if config.skip else None
-    return State(arrays, ema, optimizer.init(arrays), jnp.zeros((), jnp.int32), grad_norm_ema)
+    return State(
+        arrays, ema, optimizer.init(partition(arrays, config.frozen)[0]), jnp.zeros((), jnp.int32), grad_norm_ema
+    )
 
 
 def train_step(
@@ -76,20 +79,21 @@ def train_step(
     model, moving average and optimizer state (its count included) are unchanged. The step count always increases.
     """
     key = jr.fold_in(jr.key(seed), state.step)
+    trained, fixed = partition(state.model, config.frozen)
 
-    def loss(arrays: Any, part: Batch) -> tuple[Array, Any]:
-        total, count, extras = eqx.combine(arrays, static).loss(part, key)
+    def loss(trained: Any, part: Batch) -> tuple[Array, Any]:
+        total, count, extras = eqx.combine(merge(trained, fixed), static).loss(part, key)
         return total, (total, count, extras)
 
     def gradient(part: Batch) -> Any:
-        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.model, part)
+        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(trained, part)
         return grads, sums
 
     # Sums are divided once, by the count of the global batch: a mean of means would weight images unequally.
     grads, (loss_sum, count, extras) = accumulated(gradient, batch, config.accumulate)
     grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1).astype(g.dtype), grads)
-    updates, opt = optimizer.update(grads, state.optimizer, state.model)
-    model = optax.apply_updates(state.model, updates)
+    updates, opt = optimizer.update(grads, state.optimizer, trained)
+    model = merge(optax.apply_updates(trained, updates), fixed)
     ema = None if state.ema is None else ema_update(state.ema, model, config.ema, state.step)
     grad_norm = optax.tree.norm(grads)
     learn = jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))

@@ -1,0 +1,147 @@
+"""Frozen parameters and rates by layer: what is frozen keeps every bit and has no state, the rest has its rate."""
+
+from dataclasses import replace
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from navit_eqx.config import Factorised, ModelConfig
+from navit_eqx.errors import ConfigError
+from navit_eqx.rows import Batch, Row
+from navit_eqx.tasks.config import Classify
+from navit_eqx.tasks.model import Model
+from navit_eqx.training import frozen as module
+from navit_eqx.training.config import AdamW, Backbone, Cosine, LayerDecay, Muon, OptimConfig, Parts
+from navit_eqx.training.frozen import merge, partition
+from navit_eqx.training.optim import layer_rates, optimizer
+from navit_eqx.training.step import init, train_step
+from reference.layer_decay import layer_rates as reference_rates
+from tests.support.laws import caught
+from tests.support.runs import bits_of, same_bits
+from tests.support.tolerances import DECAY, FLOAT32, assert_close
+
+DEPTH = 3
+CONFIG = ModelConfig((4, 4), width=8, depth=DEPTH, heads=2, mlp_width=8, posembed=Factorised(4), registers=1)
+OPTIM = OptimConfig(lr=0.1, schedule=Cosine(), warmup=0.0, weight_decay=0.1)
+BATCH = Batch(
+    Row(
+        jnp.zeros((1, 4, 48), jnp.uint8), jnp.zeros((1, 4, 2), jnp.int32), jnp.ones((1, 4), jnp.int32),
+        jnp.full((1, 1, 2), 2, jnp.int32), jnp.zeros((1, 1), jnp.int32),
+    ),
+    None,
+)  # fmt: skip
+
+
+class Pulled(Model):
+    """A model whose loss pulls every parameter to one."""
+
+    def loss(self, batch, key):
+        arrays = jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array))
+        return sum(((a - 1) ** 2).sum() for a in arrays), jnp.ones((), jnp.int32), {}
+
+
+MODEL = eqx.filter_jit(lambda key: Pulled(CONFIG, Classify(classes=3), key=key))(jax.random.key(0))
+ARRAYS = eqx.filter(MODEL, eqx.is_inexact_array)
+
+FROZEN = {
+    Backbone(): lambda name: DEPTH if name.startswith("backbone.") else 0,
+    Backbone(2): lambda name: DEPTH - 2 if is_block(name) else DEPTH * is_before(name),
+    Backbone(DEPTH): lambda name: DEPTH * is_before(name),
+    Parts(("backbone.encoder", "task.head.b")): lambda name: (
+        DEPTH if name.startswith("backbone.encoder") or name == "task.head.b" else 0
+    ),
+}
+
+
+def is_block(name: str) -> bool:
+    return name.startswith("backbone.encoder.blocks.")
+
+
+def is_before(name: str) -> bool:
+    return name.startswith(("backbone.patch_embedding", "backbone.posembed", "backbone.registers"))
+
+
+@pytest.fixture(autouse=True)
+def promotion():
+    """Optax multiplies floats by integer step counts."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def named(tree) -> dict:
+    return {".".join(k.name for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def frozen_stays(optim: OptimConfig) -> None:
+    """After three steps frozen parameters have the same bits, others have moved, and only these have a state."""
+    tx = optimizer(optim, 9)
+    static = eqx.filter(MODEL, eqx.is_inexact_array, inverse=True)
+    step = jax.jit(partial(train_step, static=static, optimizer=tx, config=optim, seed=0))
+    state = init(MODEL, tx, optim)
+    moments, trained = (sum(x.size for x in jax.tree.leaves(t) if x.ndim) for t in (state.optimizer, state.model))
+    for _ in range(3):
+        state, _ = step(state, BATCH)
+    for name, before in named(ARRAYS).items():
+        after = named(state.model)[name]
+        rows = FROZEN[optim.frozen](name)
+        kept = rows if is_block(name) else len(before) if rows else 0
+        np.testing.assert_array_equal(bits_of(after[:kept]), bits_of(before[:kept]), err_msg=name)
+        assert (np.asarray(after[kept:] != before[kept:]) | (np.asarray(before[kept:]) == 1)).all(), name
+        trained -= before[:kept].size
+    assert moments == 2 * trained
+
+
+@pytest.mark.parametrize("frozen", FROZEN)
+def test_frozen_parameters_keep_every_bit_and_have_no_state(frozen):
+    frozen_stays(replace(OPTIM, frozen=frozen))
+
+
+def test_frozen_parameters_that_move_are_caught(monkeypatch):
+    def one_more(names, leaf, frozen):
+        trained, fixed = split(names, leaf, frozen)
+        return (leaf, None) if names[-1] == "probe" else (trained, fixed)
+
+    split = module.split
+    monkeypatch.setattr(module, "split", one_more)
+    caught(frozen_stays, replace(OPTIM, frozen=Backbone()))
+
+
+@pytest.mark.parametrize("frozen", [None, *FROZEN])
+def test_the_parts_make_the_whole(frozen):
+    same_bits(merge(*partition(ARRAYS, frozen)), ARRAYS)
+
+
+@pytest.mark.parametrize(
+    "frozen, words",
+    [
+        (Parts(("backbone.encode",)), "no part 'backbone.encode', it has backbone, backbone.encoder"),
+        (Parts(("backbone", "task")), "leaves nothing to train"),
+        (Backbone(DEPTH + 1), "last_n=4, but the model has 3 blocks"),
+    ],
+)
+def test_what_does_not_fit_is_refused(frozen, words):
+    with pytest.raises(ConfigError, match=words):
+        partition(ARRAYS, frozen)
+
+
+@pytest.mark.parametrize("frozen", [None, Backbone(2), Backbone()])
+@pytest.mark.parametrize("rule", [AdamW(), Muon()])
+def test_the_rate_of_a_layer_is_that_of_the_reference(rule, frozen):
+    """Without a gradient only decay moves a matrix: by lr, times weight decay, times the rate of its layer."""
+    rates = reference_rates(DEPTH, 0.5)
+    assert rates.tolist() == [0.5**4, 0.5**3, 0.5**2, 0.5, 1]
+    tx = optimizer(replace(OPTIM, rule=rule, frozen=frozen, layers=LayerDecay(0.5)), 9)
+    trained = jax.tree.map(jnp.ones_like, partition(ARRAYS, frozen)[0])
+    updates, _ = jax.jit(tx.update)(jax.tree.map(jnp.zeros_like, trained), tx.init(trained), trained)
+    factors = named(layer_rates(trained, 0.5))
+    for name, update in named(updates).items():
+        own = rates[0] if is_before(name) else rates[-1]
+        want = rates[1:-1][-len(update) :] if is_block(name) else np.array([own])
+        assert_close(np.ravel(factors[name]), want, FLOAT32)
+        if name.endswith(".w") or name.split(".")[-1] in "qkvo":
+            moved = np.asarray(update).reshape(len(want), -1).mean(-1)
+            assert np.abs(moved + 0.1 * 0.1 * want).max() <= DECAY * 0.1, name
