@@ -30,6 +30,7 @@ from harness.evaluation.predictions import Context
 from harness.evaluation.studies import ALWAYS, STUDIES, chosen, publish_all
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
+from harness.habits import EVALUATION, answer_habits
 from harness.run.folder import read_config
 from harness.run.loading import open_source
 from navit_eqx import load_model
@@ -71,6 +72,7 @@ def main() -> None:
     if not arguments or arguments[0].startswith("-"):
         print(__doc__)
         sys.exit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
+    answer_habits(arguments[1:], EVALUATION)
     folder = Path(arguments[0])
     config = read_config(folder)
     options = parse(Options, default=Options(config.data), args=arguments[1:], prog="evaluate.py RUN")

@@ -40,7 +40,8 @@ from harness.evaluation.predictions import Context
 from harness.evaluation.studies import ALWAYS, named, publish_all
 from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
-from harness.presets import PRESETS
+from harness.habits import TRAINING, answer_folder, answer_habits, check_obeyed
+from harness.presets import PRESETS, fine_tuned
 from harness.process import StopSignal, enable_compilation_cache
 from harness.resolve import resolve
 from harness.run.attention import shape_for
@@ -89,7 +90,7 @@ def train(config: Config, preset: str) -> None:
     hosts.assert_same_on_hosts(flat(encode(config)) | {"the images": images.manifest.digest})
 
     # run folder, checkpoints of an interrupted run ------------------------------------------------
-    folder, _lock = acquire_run_dir(config.out, config.name or preset)
+    folder, _lock = acquire_run_dir(config.out, config.name, preset)
     planned = training_rows(config, images, task, folder / BLOCKS)
     plan = planned.epochs.locate(0)[1]
     introduce(config, images, val, folder, notes, plan)
@@ -226,13 +227,18 @@ def command_line(arguments: list[str]) -> tuple[str, Config]:
     if not arguments or arguments[0].startswith("-"):
         arguments = ["digits", *arguments]
     preset, *rest = arguments
+    answer_habits(rest, TRAINING)
+    answer_folder(preset, rest)
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f", did you mean {near[0]}?" if near else "."
         print(f"error: no preset {preset!r}{hint} Presets: {', '.join(PRESETS)}", file=sys.stderr)
         sys.exit(2)
     make = PRESETS[preset]
-    return preset, parse(Config, default=make(), args=rest, prog=f"train.py {preset}", description=make.__doc__)
+    default = fine_tuned(make(), rest)
+    config = parse(Config, default=default, args=rest, prog=f"train.py {preset}", description=make.__doc__)
+    check_obeyed(default, config)
+    return preset, config
 
 
 def introduce(config: Config, train: Source, val: Source, folder: Path, notes: list[str], plan: Plan) -> None:

@@ -3,6 +3,7 @@
 config.py      a run as a frozen dataclass
 presets.py     configurations by name
 cli.py         command lines from dataclasses
+habits.py      answers to options of other programs
 resolve.py     automatic options, from statistics of the data
 run/           training: folder, loading, program, warm start, resume, progress
 evaluation/    predictions of a trained model, studies, tables, pictures

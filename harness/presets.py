@@ -1,5 +1,6 @@
 """Presets: configurations by name."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from data.sampling.augment import Augment, Mix
@@ -198,3 +199,15 @@ PRESETS = {
     "imagenet-s16": imagenet_s16,
     "imagenet-b16": imagenet_b16,
 }
+
+
+FINE_TUNING = 0.1  # Choice: docs/finetuning.md
+
+
+def fine_tuned(config: Config, arguments: Sequence[str]) -> Config:
+    """The default of a start from saved weights: a tenth of the learning rate, unless the backbone is frozen."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    start = next((after for word, after in zip(words, words[1:]) if word == "--start"), "")
+    if not start or start.rpartition("@")[2].isdecimal() or "--optim.frozen" in words:
+        return config
+    return replace(config, optim=replace(config.optim, lr=config.optim.lr * FINE_TUNING))

@@ -80,23 +80,23 @@ def test_what_a_continued_run_may_change(tmp_path, change, words):
 
 
 def test_a_folder_has_one_trainer_at_a_time(tmp_path):
-    folder, held = acquire_run_dir(str(tmp_path), "run")
+    folder, held = acquire_run_dir(str(tmp_path), "", "run")
     assert folder == tmp_path / "run"
     with pytest.raises(Locked, match=f"in use by process {os.getpid()}"):
-        acquire_run_dir(str(tmp_path), "run")
+        acquire_run_dir(str(tmp_path), "", "run")
     held.close()
     (folder / BLOCKS).write_text("")  # it ended before it wrote its configuration
-    again, held = acquire_run_dir(str(tmp_path), "run")
+    again, held = acquire_run_dir(str(tmp_path), "", "run")
     held.close()
     assert again == folder, "new"
     (folder / "config.json").write_text("{}")
-    again, held = acquire_run_dir(str(tmp_path), "run")
+    again, held = acquire_run_dir(str(tmp_path), "", "run")
     held.close()
     assert again == folder, "unfinished"
     (folder / "summary.json").write_text("{}")
     (tmp_path / "run-2").mkdir()
     (tmp_path / "run-2" / "notes.txt").write_text("not a run")
-    third, held = acquire_run_dir(str(tmp_path), "run")
+    third, held = acquire_run_dir(str(tmp_path), "", "run")
     held.close()
     assert third == tmp_path / "run-3"
 

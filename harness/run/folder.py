@@ -86,9 +86,15 @@ LOCK = "lock"
 BLOCKS = "blocks.jsonl"  # number of rows of each block
 
 
-def acquire_run_dir(out: str, name: str) -> tuple[Path, TextIO | None]:
-    """The run folder; the main process chooses it and holds the lock.   Raises Locked."""
-    folder, held = open_run_dir(out, name) if is_main_process() else (None, None)
+def acquire_run_dir(out: str, name: str, preset: str = "") -> tuple[Path, TextIO | None]:
+    """The run folder; the main process chooses it and holds the lock.
+
+    Raises Locked, or ConfigError where a run that was named is finished. Without a name, the folder is that of the
+    preset or the next one that is free.
+    """
+    if is_main_process() and name:
+        check_unfinished(Path(out) / name)
+    folder, held = open_run_dir(out, name or preset) if is_main_process() else (None, None)
     return Path(broadcast_from_main(str(folder))), held
 
 
@@ -104,9 +110,20 @@ def open_run_dir(out: str, name: str) -> tuple[Path, TextIO]:
         folder.mkdir(parents=True, exist_ok=True)
         held = lock(folder)
         if not is_taken(folder):  # another process may have finished it in between
+            if suffix:
+                print(f"{Path(out) / name} is finished or no run: this run is {folder}", flush=True)
             return folder, held
         held.close()
     raise ConfigError(f"{out} holds too many runs called {name}: choose another with --name")
+
+
+def check_unfinished(folder: Path) -> None:
+    """Raises ConfigError where the run in a folder is finished."""
+    check(
+        not (is_taken(folder) and (folder / "config.json").exists()),
+        f"{folder} is finished. Evaluate it: python evaluate.py {folder}. Train it on: the same command with --start "
+        f"{folder} and another --name. Train anew: another --name",
+    )
 
 
 def is_taken(folder: Path) -> bool:

@@ -39,6 +39,9 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     saved = read_config(parent[0]).model if parent else load_model(config.start).config
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
     notes = [f"model: the shape of the model in {config.start}"]
+    notes += (
+        [] if parent else [f"optim.lr = {config.optim.lr:g}, the peak; a start has a tenth of the rate of its preset"]
+    )
     if config.model.flexi and not parent:
         check_interpolation(saved, config)
         model = replace(model, patch=config.model.patch, flexi=config.model.flexi)
@@ -104,6 +107,7 @@ def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     same_classes = saved.info is not None and saved.info.classes == classes
     if not same_classes or params["task"].keys() - {"kind"} < initial["task"].keys() - {"kind"}:
         params["task"] = initial["task"]
+        print(f"the head starts anew: {config.start} has other classes or another task", flush=True)
     try:
         return from_reference(params, model)
     except ValueError as error:
