@@ -40,7 +40,11 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
     notes = [f"model: the shape of the model in {config.start}"]
     notes += (
-        [] if parent else [f"optim.lr = {config.optim.lr:g}, the peak; a start has a tenth of the rate of its preset"]
+        []
+        if parent
+        else [
+            f"optim.lr = {config.optim.lr:g}: a start has a tenth of its preset unless --optim.lr or --optim.frozen is given"
+        ]
     )
     if config.model.flexi and not parent:
         check_interpolation(saved, config)
