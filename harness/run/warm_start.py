@@ -39,13 +39,8 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     saved = read_config(parent[0]).model if parent else load_model(config.start).config
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
     notes = [f"model: the shape of the model in {config.start}"]
-    notes += (
-        []
-        if parent
-        else [
-            f"optim.lr = {config.optim.lr:g}: a start has a tenth of its preset unless --optim.lr or --optim.frozen is given"
-        ]
-    )
+    if not parent:
+        notes.append(f"optim.lr = {config.optim.lr:g}: a tenth of the preset's, unless it is given or parts are frozen")
     if config.model.flexi and not parent:
         check_interpolation(saved, config)
         model = replace(model, patch=config.model.patch, flexi=config.model.flexi)
