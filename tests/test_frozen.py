@@ -101,9 +101,9 @@ def test_frozen_parameters_keep_every_bit_and_have_no_state(frozen):
 
 
 def test_frozen_parameters_that_move_are_caught(monkeypatch):
-    def one_more(names, leaf, frozen):
-        trained, fixed = split(names, leaf, frozen)
-        return (leaf, None) if names[-1] == "probe" else (trained, fixed)
+    def one_more(path, leaf, frozen):
+        trained, fixed = split(path, leaf, frozen)
+        return (leaf, None) if path[-1].name == "probe" else (trained, fixed)
 
     split = module.split
     monkeypatch.setattr(module, "split", one_more)

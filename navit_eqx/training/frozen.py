@@ -5,7 +5,7 @@ a leading axis: of a stack, the first blocks may be frozen and the last ones tra
 """
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -27,10 +27,8 @@ def partition(model: Any, frozen: Backbone | Parts | None) -> tuple[Any, Any]:
     if frozen is None:
         return model, jax.tree.map(lambda _: None, model)
     check_fits(model, frozen)
-    trained, fixed = (
-        tree_map_with_path(lambda path, leaf, side=side: split([key.name for key in path], leaf, frozen)[side], model)
-        for side in (0, 1)
-    )
+    parts = partial(split, frozen=frozen)
+    trained, fixed = (tree_map_with_path(lambda path, leaf, k=k: parts(path, leaf)[k], model) for k in (0, 1))
     check(bool(tree_leaves(trained)), f"optim.frozen={frozen} leaves nothing to train: name fewer parts")
     return trained, fixed
 
@@ -44,8 +42,9 @@ def merge(trained: Any, fixed: Any) -> Any:
     return jax.tree.map(whole, trained, fixed, is_leaf=lambda leaf: leaf is None)
 
 
-def split(names: Sequence[str], leaf: Any, frozen: Backbone | Parts) -> tuple[Any, Any]:
+def split(path: Any, leaf: Any, frozen: Backbone | Parts) -> tuple[Any, Any]:
     """(trained, frozen) part of the parameter with this path; None for nothing."""
+    names = [key.name for key in path]
     if isinstance(frozen, Parts):
         below = any(starts(names, name.split(".")) for name in frozen.names)
     else:
