@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     STRIP_GLYPHS = 8  # seed, split
     STRIP_STROKES = 9  # seed, split, image
     PATCH_SIZE = 10  # seed, epoch, block
+    STRIP_CAPTIONS = 12  # seed, split
 
 
 def generator(purpose: Purpose, *place: int) -> np.random.Generator:

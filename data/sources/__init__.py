@@ -2,6 +2,7 @@
 
 source.py           interface of a source; arrays in memory
 digits.py           embedded digit strips
+digit_captions.py   digit strips with captions
 folder.py           a folder of images, one class per subfolder
 label_sets.py       a folder of images with a table of label sets
 layout.py           splits, classes and files of a folder
@@ -14,6 +15,7 @@ bands.py            images with any number of channels
 memory.py           decoded images cached in memory
 """
 
+from .digit_captions import DigitCaptions as DigitCaptions
 from .digits import Digits as Digits
 from .folder import Folder as Folder
 from .label_sets import LabelSets as LabelSets

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int, Num
 
 from ..errors import DataError, DataMissing
 from .decode import read_file
@@ -111,3 +111,22 @@ def fill_up(sets: Sequence[Sequence[int]]) -> list[list[int]]:
     unique = [sorted({*labels}) for labels in sets]
     longest = max(map(len, unique), default=0) or 1
     return [labels + [-1] * (longest - len(labels)) for labels in unique]
+
+
+def without_repeats(labels: Int[np.ndarray, "N M"]) -> Int[np.ndarray, "N M"]:
+    """Label sets in their order, without repeated labels; −1 at the end."""
+    earlier = np.tril(np.ones((labels.shape[1],) * 2, bool), -1)
+    repeated = (labels[:, :, None] == labels[:, None] * earlier - ~earlier).any(-1)
+    kept = np.where(repeated, -1, labels)
+    return np.take_along_axis(kept, np.argsort(kept < 0, -1, kind="stable"), -1)
+
+
+def first_seen(labels: Int[np.ndarray, "N M"]) -> tuple[Int[np.ndarray, "N M"], Int[np.ndarray, " Y"]]:
+    """Label sets in which classes are numbered as they occur, image by image, and the old number of each."""
+    used, first, place = np.unique(labels[labels >= 0], return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty(len(used), np.int32)
+    number[order] = np.arange(len(used))
+    renumbered = np.full(labels.shape, -1, np.int32)
+    renumbered[labels >= 0] = number[place]
+    return renumbered, used[order]

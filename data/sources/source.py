@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Num
@@ -21,6 +21,16 @@ class Source(Protocol):
         """An upright image with the dtype of the manifest, at full size or, where the source can do so, decoded at
         1 / shrink of its sides, rounded up.   Raises BadImage."""
         ...
+
+
+class Attribute(NamedTuple):
+    """A property of images whose values are named by texts, for zero-shot classification."""
+
+    name: str
+    prompts: tuple[str, ...]
+    """A text for each value."""
+    labels: Int[np.ndarray, " N"]
+    """The value of each image; −1 where it has none."""
 
 
 def existing(root: str) -> Path:
