@@ -7,6 +7,7 @@ habits.py      answers to options of other programs
 resolve.py     automatic options, from statistics of the data
 run/           training: folder, loading, program, warm start, resume, progress
 evaluation/    predictions of a trained model, studies, tables, pictures
+case.py        a run before it starts, part by part
 doctor.py      checks before a run
 cost.py        FLOPs of a configured model
 process.py     allocator, compilation cache, signals

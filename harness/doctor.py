@@ -16,121 +16,31 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from packaging.requirements import Requirement
 
 from data.errors import DataError
-from data.rows import PlannedRows
-from data.sources.source import Source
-from data.tasks import DataTask
-from navit_eqx import ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.layers import compute_dtype
-from navit_eqx.tasks import PreparedTask
 from navit_eqx.training.checkpoints import Checkpointer
-from navit_eqx.training.program import Program
-from navit_eqx.training.sharding import data_mesh
-from navit_eqx.training.step import State
-from reference.rows import Batch
 
-from .config import Config, TensorBoard, Wandb
+from .case import Case
+from .config import TensorBoard, Wandb
 from .exit_codes import Unavailable, code_of
-from .resolve import resolve
-from .run.attention import shape_for
-from .run.loading import check_left_out, open_sources, open_task, training_batches, training_rows
+from .run.loading import check_left_out
 from .run.logger import needed
-from .run.program import program_of
-from .run.warm_start import resume_from, shape_from, warm_start
+from .run.warm_start import resume_from, warm_start
 
 ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")
 OPEN_FILES = (256, 64)  # for the program, and for each data worker
 IN_FLIGHT = 5  # batches between a worker and the program
 UNIT = 2.0**-24  # rounding unit of float32
 MIB, GIB = 2**20, 2**30
-
-
-@dataclass
-class Case:
-    """A run to check; each part is made on first use."""
-
-    requested: Config
-    """The configuration of the command line, not resolved."""
-    preset: str
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.requested.out) / (self.requested.name or self.preset)
-
-    @property
-    def place(self) -> Path:
-        """The run folder, or its nearest existing parent."""
-        return next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
-
-    @cached_property
-    def sources(self) -> tuple[Source, Source]:
-        return open_sources(self.requested)
-
-    @cached_property
-    def shaped(self) -> Config:
-        """The configuration with the shape of the model to start from."""
-        return shape_from(self.requested)[0]
-
-    @cached_property
-    def task(self) -> tuple[PreparedTask, DataTask]:
-        """Model side and data side of the task."""
-        return open_task(self.shaped, self.sources[0].manifest)
-
-    @cached_property
-    def config(self) -> Config:
-        """The resolved configuration."""
-        prepared, task = self.task
-        return resolve(replace(self.shaped, task=prepared.config), self.sources[0].manifest, task)[0]
-
-    @cached_property
-    def shape(self) -> ModelConfig:
-        """Shape of the model, with the attention backend of training."""
-        return shape_for(self.config, self.planned.epochs.locate(0)[1], self.folder)[0]
-
-    @cached_property
-    def planned(self) -> PlannedRows:
-        config = self.config  # resolves the task as well
-        return training_rows(config, self.sources[0], self.task[1])
-
-    @cached_property
-    def batch(self) -> Batch:
-        """The first batch of the run."""
-        stream = training_batches(self.config, self.task[1], self.planned)()
-        try:
-            return jax.tree.map(np.array, next(stream))
-        finally:
-            stream.close()
-
-    @cached_property
-    def program(self) -> Program:
-        return program_of(replace(self.config, model=self.shape), self.task[0], data_mesh())
-
-    @property
-    def state_bytes(self) -> int:
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.program.abstract_state))
-
-    @cached_property
-    def step(self) -> Any:
-        """The compiled training step."""
-        return self.program.step.lower(self.program.abstract_state, self.program.device_batch(self.batch)).compile()
-
-    @cached_property
-    def state(self) -> State:
-        """The state before the first step."""
-        return self.program.init_state(jr.key(self.config.seed))
 
 
 # the machine ------------------------------------------------------------------------------------------

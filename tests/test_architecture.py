@@ -6,34 +6,13 @@ Each rule is a function of a tree of files or of modules, so that a small test c
 import ast
 import importlib
 import inspect
-import json
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import jax
-import jax.random as jr
-import numpy as np
 import pytest
 
-import train
-from data.sources.digits import Digits
-from harness.presets import digits
-from navit_eqx import load_model
-from navit_eqx.config import Factorised
-from navit_eqx.rows import Batch as DeviceBatch
-from navit_eqx.rows import to_device
-from navit_eqx.weights.bridge import to_reference
-from reference import model as slow_model
-from reference import tasks as slow_tasks
-from reference.rows import pack
-from tests.support import laws, toy_task
 from tests.support.laws import caught
-from tests.support.strategies import CONFIG, I, Packed, T, model, tokens_of
-from tests.support.tolerances import FLOAT64, assert_close
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {"reference": 0, "data": 1, "navit_eqx": 1, "harness": 2}  # train.py, experiments and tests are above
@@ -204,91 +183,6 @@ def without(absent: str, names: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
 
-# what a chapter says of itself ----------------------------------------------------------------------
-
-
-def lists_its_files(init: Path) -> None:
-    """The docstring of a folder names exactly its files and its chapters."""
-    text = ast.get_docstring(ast.parse(init.read_text())) or ""
-    lines = [line for line in text.splitlines() if re.match(r"\s*(★ )?\w+(\.py|/)\s", line)]
-    named = {name for line in lines for name in re.findall(r"(?<![\w./])(\w+(?:\.py|/))(?!\w)", line)}
-    files = {path.name for path in init.parent.glob("*.py")} - {"__init__.py"}
-    chapters = {f"{path.parent.name}/" for path in init.parent.glob("*/__init__.py")}
-    assert named == files | chapters, f"{init}: missing {files | chapters - named}, too many {named - files - chapters}"
-
-
-CHAPTERS = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("__init__.py"))]
-
-
-@pytest.mark.parametrize("init", CHAPTERS, ids=lambda path: str(path.parent.relative_to(ROOT)))
-def test_a_chapter_lists_its_files(init):
-    lists_its_files(init)
-
-
-@pytest.mark.parametrize("line", ["", "    room.py   a room\n    hall.py   not there\n"])
-def test_a_wrong_list_is_caught(tmp_path, line):
-    init = tmp_path / "__init__.py"
-    (tmp_path / "room.py").write_text("")
-    init.write_text('"""A chapter.\n\n    room.py   a room\n"""\n')
-    lists_its_files(init)
-    init.write_text(f'"""A chapter.\n\n{line}"""\n')
-    caught(lists_its_files, init)
-
-
-LONGEST = 900  # lines of the core path, blank ones left out: one sitting
-
-
-def core_path(text: str) -> list[str]:
-    """Files marked with a star."""
-    return re.findall(r"★ (\w+\.py)", text)
-
-
-def is_read_in_one_sitting(files: list[Path]) -> None:
-    lines = sum(bool(line.strip()) for path in files for line in path.read_text().splitlines())
-    assert lines <= LONGEST, f"the core path has {lines} lines"
-
-
-def test_the_core_path_is_read_in_one_sitting():
-    stars = core_path((ROOT / "reference" / "__init__.py").read_text())
-    core = "rows patches layers rope attention encoder pooling posembed masks model packing resize"
-    assert sorted(stars) == sorted(f"{name}.py" for name in core.split())
-    is_read_in_one_sitting([ROOT / "reference" / name for name in stars])
-
-
-def test_a_core_path_that_grows_is_caught(tmp_path):
-    (tmp_path / "long.py").write_text("x = 1\n" * (LONGEST + 1))
-    caught(is_read_in_one_sitting, [tmp_path / "long.py"])
-
-
-def public(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
-    """Public functions and classes of a file."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            yield node.name, node
-
-
-def says_what_it_means(path: Path) -> None:
-    """The module, and every public function and class in it, has a docstring."""
-    assert ast.get_docstring(ast.parse(path.read_text())), path
-    for name, node in public(path):
-        assert ast.get_docstring(node), f"{path}: {name} has no docstring"
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_public_function_says_what_it_means(package):
-    for path in sorted((ROOT / package).rglob("*.py")):
-        says_what_it_means(path)
-
-
-@pytest.mark.parametrize("text", ["def f(): ...", "class C: ...", '"""A module."""\ndef f(): ...'])
-def test_a_missing_docstring_is_caught(tmp_path, text):
-    path = tmp_path / "module.py"
-    path.write_text('"""A module."""\ndef f():\n    """A function."""\ndef _g(): ...\n')
-    says_what_it_means(path)
-    path.write_text(text)
-    caught(says_what_it_means, path)
-
-
 # both sides use the same names ----------------------------------------------------------------------
 
 MIRRORED = tuple(
@@ -425,61 +319,3 @@ def test_rows_batches_and_targets_have_the_same_fields():
     for task in ("classify", "multi_label", "distill"):
         slow, fast = sides_of(f"tasks.{task}")
         assert slow.Targets._fields == fast.Targets._fields
-
-
-# a task is three parts and a line in each table -----------------------------------------------------
-
-
-@pytest.fixture
-def toy(monkeypatch):
-    toy_task.register(monkeypatch)
-    return toy_task.Config(Digits(200, 40))
-
-
-def test_a_new_task_agrees_on_both_sides(toy):
-    """Packed is alone, and the loss is that of the reference."""
-    module = model(task=toy)
-    params = to_reference(module)
-    rng = np.random.default_rng(0)
-    images = [tokens_of(rng, (2, 3)), tokens_of(rng, (3, 3), keep=5)]
-    row = pack(images, [0, 1], T, I)
-    laws.gives_each_image_its_meaning(
-        lambda row: np.asarray(module(to_device(row))), laws.model_of(params), Packed(row, images)
-    )
-    targets = toy_task.Targets(rng.random((I, 3)))
-    features = slow_model.forward(params["backbone"], row)
-    used = row.grids[:, 0] > 0
-    want, count = slow_tasks.TASKS["MeanColor"].loss(params["task"], features, targets, used)
-    got, images, _ = module.task.loss(module.backbone, DeviceBatch(to_device(row), targets), jr.key(0))
-    assert int(images) == count == 2
-    assert_close(got, want, FLOAT64)
-
-
-def test_a_new_task_trains_from_end_to_end(toy, tmp_path):
-    """By the program for all tasks: the loss falls, the summary holds the metric, and the model is read again."""
-    base = digits()
-    config = replace(
-        base,
-        model=replace(CONFIG, patch=(8, 8), posembed=Factorised(40), dtype="float32"),
-        data=replace(base.data, source=toy.images, eval_resolutions=(1.0,), val_resolution=1.0),
-        optim=replace(base.optim, lr=1e-2),
-        task=toy, rows=8, steps=20, log_every=5, save_every=0, out=str(tmp_path), name="toy",
-    )  # fmt: skip
-    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies floats by integer step counts
-        train.train(config, "digits")
-    folder = tmp_path / "toy"
-    losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert losses[-1] < 0.5 * losses[0], losses
-    summary = json.loads((folder / "summary.json").read_text())
-    assert 0.5 < summary["val_closeness"] < 1 and "closeness" in summary["sweep"][0]
-    loaded = load_model(folder)
-    assert loaded.task.config == toy and loaded.config.patch == (8, 8)
-
-
-def test_a_task_that_is_in_no_table_is_refused(toy, monkeypatch, tmp_path):
-    """It is the table that makes a task known: not that its class exists."""
-    import navit_eqx.tasks
-
-    monkeypatch.delitem(navit_eqx.tasks.TASKS, toy_task.Config)
-    with pytest.raises(KeyError, match="MeanColor"):
-        train.train(replace(digits(), task=toy, out=str(tmp_path), rows=8), "digits")

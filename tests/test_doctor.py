@@ -20,8 +20,9 @@ from data.sampling.packing import Packing
 from data.sources.digits import Digits
 from data.sources.folder import Folder
 from harness import doctor
+from harness.case import Case
 from harness.config import Config, DataConfig, TensorBoard
-from harness.doctor import CHECKS, Case, examine
+from harness.doctor import CHECKS, examine
 from harness.presets import digits
 from navit_eqx import save_model
 from navit_eqx.config import ModelConfig

@@ -48,12 +48,12 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "the budget forgets the teacher", "data.tasks.distill:TeacherBudget.tokens",
         replace("np.maximum(__kept, __taken)", "__kept"),
-        "tests/test_distill.py::test_what_shares_a_row_fits_the_row_of_the_teacher",
+        "tests/test_distill_rows.py::test_what_shares_a_row_fits_the_row_of_the_teacher",
     ),
     one(
         "the budget is rounded down", "data.tasks.distill:TeacherBudget.tokens",
         replace("-(-__tokens * __row // __other)", "__tokens * __row // __other"),
-        "tests/test_distill.py::test_what_shares_a_row_fits_the_row_of_the_teacher",
+        "tests/test_distill_rows.py::test_what_shares_a_row_fits_the_row_of_the_teacher",
     ),
     one(
         "label sets one slot further", "data.tasks.multi_label:MultiLabel.targets",
