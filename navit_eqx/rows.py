@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
@@ -30,3 +31,15 @@ class Batch(NamedTuple):
 def to_device(leaves: Iterable[Any]) -> Row:
     """The fields of a row, in order, as arrays on the default device."""
     return Row(*map(jnp.asarray, leaves))
+
+
+def micro_batches(batch: Any, parts: int) -> Any:
+    """Leaves with a leading axis of rows → with an axis of `parts` before it.
+
+    Part j holds rows j, j + parts, …, so that each device already holds its share of every part.
+    Raises ValueError where rows do not divide.
+    """
+    rows = len(jax.tree.leaves(batch)[0])
+    if rows % parts:
+        raise ValueError(f"{rows} rows cannot be cut into {parts} equal parts: change rows or optim.accumulate")
+    return jax.tree.map(lambda leaf: leaf.reshape(rows // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)

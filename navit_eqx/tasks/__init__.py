@@ -5,6 +5,7 @@
     classify.py     one class per image
     multi_label.py  a set of classes per image
     distill.py      distillation from the logits of a teacher
+    pair_losses.py  contrastive losses of images and texts: in blocks, around devices
     model.py        `Model`: backbone and task
 
 A new task is a file here, one in `reference/tasks` and one in `data/tasks`, and a line in the table of each.

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..masks import used_slots
-from ..rows import Batch
+from ..rows import Batch, micro_batches
 from .config import OptimConfig, Spikes
 from .frozen import merge, partition
 
@@ -117,16 +117,10 @@ def train_step(
 
 
 def accumulated(sums: Callable[[Any], Any], batch: Any, parts: int) -> Any:
-    """Σ sums(part) over `parts` equal parts of the rows, sequentially.   Raises ValueError where rows do not divide.
-
-    Part j holds rows j, j + parts, …, so that each device already holds its share of every part.
-    """
+    """Σ sums(part) over `parts` equal parts of the rows, sequentially.   Raises ValueError where rows do not divide."""
     if parts == 1:
         return sums(batch)
-    rows = len(jax.tree.leaves(batch)[0])
-    if rows % parts:
-        raise ValueError(f"{rows} rows cannot be cut into {parts} equal parts: change rows or optim.accumulate")
-    split = jax.tree.map(lambda leaf: leaf.reshape(rows // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)
+    split = micro_batches(batch, parts)
     shapes = jax.eval_shape(sums, jax.tree.map(lambda x: x[0], split))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
