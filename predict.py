@@ -37,7 +37,7 @@ class Options:
     run: Annotated[str, tyro.conf.Positional]
     """Folder of a run or of a saved model."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Image files."""
+    """Image files of any sizes."""
     top: int = 5
     """Number of classes to print per image."""
     resolution: float | None = None

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import difflib
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,13 +45,16 @@ from harness.presets import PRESETS, fine_tuned
 from harness.process import StopSignal, enable_compilation_cache
 from harness.resolve import resolve
 from harness.run.attention import shape_for
+from harness.run.cadence import LOG_SECONDS, SAVE_SECONDS, Cadence
 from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
 from harness.run.loading import check_left_out, open_sources, open_task, training_batches, training_rows
 from harness.run.program import program_of
-from harness.run.progress import Progress, clock
+from harness.run.progress import Progress
 from harness.run.resume import RunPosition, exit_saved, flat, reconcile, resume_at
 from harness.run.stream import Stream
 from harness.run.warm_start import resume_from, shape_from, warm_start
+from harness.terminal import clock
+from harness.working import working
 from navit_eqx import ModelInfo, save_model
 from navit_eqx.errors import check
 from navit_eqx.preprocessing import Preprocessing, size_rule
@@ -82,7 +85,8 @@ def train(config: Config, preset: str) -> None:
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
     # data -----------------------------------------------------------------------------------------
-    images, val = open_sources(config)
+    with working("reading the images"):
+        images, val = open_sources(config)
     config, notes = shape_from(config)
     prepared, task = open_task(config, images.manifest)
     config, more = resolve(replace(config, task=prepared.config), images.manifest, task)
@@ -91,8 +95,9 @@ def train(config: Config, preset: str) -> None:
 
     # run folder, checkpoints of an interrupted run ------------------------------------------------
     folder, _lock = acquire_run_dir(config.out, config.name, preset)
-    planned = training_rows(config, images, task, folder / BLOCKS)
-    plan = planned.epochs.locate(0)[1]
+    with working("planning the first rows"):
+        planned = training_rows(config, images, task, folder / BLOCKS)
+        plan = planned.epochs.locate(0)[1]
     introduce(config, images, val, folder, notes, plan)
     checkpointer = Checkpointer(folder / "checkpoints", config.keep)
     changed = reconcile(folder, config) if checkpointer.steps else []
@@ -124,17 +129,20 @@ def train(config: Config, preset: str) -> None:
     any_host = hosts.AnyHost(mesh)
 
     # training loop --------------------------------------------------------------------------------
-    with closing(stream), checkpointer, closing(progress), StopSignal() as stop:
+    line, save = Cadence(config.log_every, LOG_SECONDS), Cadence(config.save_every, SAVE_SECONDS)
+    with closing(stream), checkpointer, closing(progress), StopSignal() as stop, progress.shown(start) as advance:
         for n in range(start + 1, config.total_steps + 1):
             batch = progress.next(stream)
             set_aside(batch.row, unreadable, images, config)
-            state, metrics = program.step(state, program.device_batch(batch))
+            with progress.compiling(n) if n == start + 1 else nullcontext():
+                state, metrics = program.step(state, program.device_batch(batch))
             progress.add(n, metrics, batch.row.image_ids)
+            advance(1)
             last = n == config.total_steps
-            if n % config.log_every == 0 or last:
+            stopping, line_wanted, save_wanted = any_host(bool(stop), line.wanted, save.wanted)
+            if line.due(n, line_wanted) or last:
                 progress.line(n, rate, len(unreadable))
-            stopping = any_host(bool(stop))
-            if stopping or (config.save_every and (n % config.save_every == 0 or last)):
+            if stopping or save.due(n, save_wanted) or (last and config.save_every != 0):
                 everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
                 missing = {int(index): why for index, why in everywhere.items()}
                 position = RunPosition(images.manifest.digest, missing, progress.position())
@@ -147,7 +155,7 @@ def train(config: Config, preset: str) -> None:
                 if hosts.is_main_process():
                     with progress.paused():
                         validate(Context(model, config, val, task, ()), progress, n)
-        if any_host(bool(stop)):
+        if any_host(bool(stop))[0]:
             exit_saved(checkpointer, config.total_steps, refused=progress.in_a_row > 0)
         batch = None  # may be in memory shared with a worker, which Grain frees after the last reference
 
@@ -156,7 +164,8 @@ def train(config: Config, preset: str) -> None:
     everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
     if not hosts.is_main_process():
         return  # the main process evaluates
-    save_model(folder / "model", model, info_of(config, images))
+    with working("saving the model"):
+        save_model(folder / "model", model, info_of(config, images))
     conclude(Context(model, config, val, task, ()), images, folder, progress, program, everywhere)
 
 
@@ -264,7 +273,6 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
         index, reason = plan.left_out[0]
         print(f"{len(plan.left_out)} images are left out; {train.manifest.name(index)}: {reason}")
     check_left_out(config, train.manifest, plan)
-    print("compiling ...", flush=True)
 
 
 def picture(first: Sequence[Row], config: Config, folder: Path) -> None:

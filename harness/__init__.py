@@ -12,5 +12,6 @@ doctor.py      checks before a run
 cost.py        FLOPs of a configured model
 process.py     allocator, compilation cache, signals
 terminal.py    safe standard output
+working.py     progress of long work
 exit_codes.py  exceptions and exit codes
 """

@@ -109,14 +109,15 @@ class Config:
     distributed: Literal["auto", "on", "off"] = "auto"
     """Training in several processes. auto: if a launcher has set it up (Slurm, MPI, Kubernetes, TPU pod, environment
     variables)."""
-    log_every: int = 50
-    """Steps between lines of metrics."""
+    log_every: int | None = None
+    """Steps between lines of metrics; auto: a line every 10 seconds."""
     logger: TensorBoard | Wandb | None = None
     """Logger besides metrics.jsonl; none turns it off."""
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates at the end only."""
-    save_every: int = 500
-    """Steps between checkpoints, from which the same command continues; 0 saves only when stopped."""
+    save_every: int | None = None
+    """Steps between checkpoints, from which the same command continues; auto: one every 2 minutes; 0 saves only when
+    stopped."""
     keep: int = 2
     """Number of checkpoints to keep."""
     max_refused: int = 10

@@ -31,7 +31,6 @@ def digits() -> Config:
         optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
         rows=16,
         steps=3000,
-        log_every=100,
     )
 
 

@@ -2,10 +2,15 @@
 
 import io
 import os
+import shutil
 import sys
+import threading
+import time
 from typing import Any
 
 LONGEST = 4_000  # characters per line; names of classes and files, and errors of libraries, may be longer
+WIDTH = 80  # columns of tables and of progress lines
+ERASE = "\r\x1b[2K"  # the line in place
 
 
 class SafeStream(io.TextIOBase):
@@ -18,14 +23,43 @@ class SafeStream(io.TextIOBase):
     def __init__(self, inner: Any):
         self.inner = inner
         self.silent = False
+        self.written = 0.0
+        """Time of the last write."""
+        self.shown = ""
+        """The line in place, which the next write erases."""
+        self.at_start = True
+        """Whether the last line is complete."""
+        self.lock = threading.RLock()
 
     def write(self, text: str) -> int:
+        with self.lock:
+            self.status("")
+            self._write(plain(text))
+            self.written = time.perf_counter()
+            self.at_start = text.endswith("\n") if text else self.at_start
+        return len(text)
+
+    def status(self, text: str) -> None:
+        """Show a line in place of the one shown before, on a terminal only; an empty text erases it."""
+        with self.lock:
+            if not self.in_place or not self.at_start or text == self.shown:
+                return
+            columns = min(WIDTH, shutil.get_terminal_size().columns) - 1
+            self._write(ERASE + plain(text)[:columns])
+            self.shown = text
+            self.flush()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether lines can be shown in place."""
+        return self.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+    def _write(self, text: str) -> None:
         if not self.silent:
             try:
-                self.inner.write(plain(text))
+                self.inner.write(text)
             except (OSError, ValueError):
                 self._go_silent()
-        return len(text)
 
     def flush(self) -> None:
         if not self.silent:
@@ -61,6 +95,13 @@ def plain(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode()
+
+
+def clock(seconds: float) -> str:
+    """m:ss, or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def make_safe() -> None:

@@ -22,7 +22,9 @@ class Factorised:
     feature: Literal["learned", "resized"] = "learned"
     """learned: linear between entries; resized: antialiased too where patches are further apart than entries."""
     combine: Literal["sum", "stack", "product"] = "sum"
+    """How the embeddings of the axes are combined to one: added, concatenated, or multiplied."""
     axes: int = 2
+    """Axes of a position: 2 for images, 1 for text, 3 for video."""
 
     def __post_init__(self):
         check_entries(self)
@@ -56,6 +58,7 @@ class Joint:
     feature: Literal["learned", "resized"] = "resized"
     """learned: linear between entries; resized: antialiased too where patches are further apart than entries."""
     axes: int = 2
+    """Axes of a position: 2 for images, 1 for text, 3 for video."""
     pieces = 1
 
     def __post_init__(self):
@@ -81,7 +84,9 @@ class Sinusoidal:
     coordinate: Coordinate = "absolute"
     """absolute: the patch index; fractional: its share of each side; fractional_aspect: of the longest side."""
     combine: Literal["stack", "sum", "product"] = "stack"
+    """How the embeddings of the axes are combined to one: added, concatenated, or multiplied."""
     axes: int = 2
+    """Axes of a position: 2 for images, 1 for text, 3 for video."""
     longest_side = UNLIMITED
 
     def __post_init__(self):
@@ -109,6 +114,7 @@ class Fourier:
     scale: float = 0.2
     """Standard deviation of the initial frequencies, in radians per unit."""
     axes: int = 2
+    """Axes of a position: 2 for images, 1 for text, 3 for video."""
     pieces = 2
     longest_side = UNLIMITED
 
@@ -157,6 +163,7 @@ class Rope:
     theta: float = 100.0
     """Ratio of the highest frequency to the lowest."""
     axes: int = 2
+    """Axes of a position: 2 for images, 1 for text, 3 for video."""
 
     def __post_init__(self):
         check_in("model.rope", "[1, inf)", theta=self.theta)
@@ -275,27 +282,37 @@ class ModelConfig:
     channels: int = 3
     """Channels of an image: 1 gray, 3 RGB, 4 RGBA, or any number of bands."""
     width: int = 192
+    """Channels of a token, a multiple of `heads`."""
     depth: int = 12
+    """Number of transformer blocks."""
     heads: int = 3
+    """Number of attention heads per block."""
     mlp_width: int = 768
+    """Hidden channels of the MLP of a block."""
     posembed: PosEmbed = field(default_factory=Factorised)
+    """Position embedding that is added to the tokens."""
     flexi: Flexi | None = None
     """Patches of several sizes; none: one size."""
     mean: tuple[float, ...] = (0.5,)
     """Mean of pixels in [0, 1], subtracted before division by `std`: one number, or one per channel."""
     std: tuple[float, ...] = (0.5,)
+    """Standard deviation of pixels, by which they are divided: one number, or one per channel."""
     rope: Rope | None = None
     """Rotary positions, instead of or in addition to `posembed`."""
     registers: int = 0
     """Learned tokens appended to every image."""
     pool: Pool = Map()
+    """Pooling of the tokens of an image to one vector."""
     norm: Literal["layer", "rms"] = "layer"
+    """Normalization before attention, MLP and pooling: LayerNorm or RMSNorm."""
     qk_norm: Literal["layer", "rms", "none"] = "layer"
+    """Normalization of queries and keys in each head; none turns it off."""
     logit_scale: Literal["sqrt", "one"] = "sqrt"
     """Scale of attention logits: 1/√(size of a head), or 1 as in some public code with QK-norm."""
     biases: bool = False
     """Biases in attention and norms, as in ViT; MLP, patch embedding and head always have them."""
     gelu: Literal["tanh", "exact"] = "tanh"
+    """GELU of the MLP: its tanh approximation, or exact."""
     layer_scale: float = 0.0
     """Initial value of LayerScale, a learned gain per channel on each residual; 0: no LayerScale."""
     stochastic_depth: float = 0.0

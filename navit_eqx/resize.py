@@ -24,8 +24,11 @@ class Interpolation:
     """
 
     method: str = "linear"
+    """Filter between samples: linear, cubic (a = −0.5) or cubic75 (a = −0.75)."""
     antialias: bool = False
+    """Widen the filter where an axis shrinks, so that no sample is skipped."""
     edges: str = "clamp"
+    """Samples beyond an edge: clamp repeats the last one, renormalize leaves them out."""
 
     def __post_init__(self):
         known = self.method in METHODS and self.edges in EDGES

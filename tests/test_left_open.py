@@ -34,8 +34,8 @@ def at(config: Any, key: str) -> Any:
     return config
 
 
-LEFT_OPEN = """steps data.resolution.lo data.resolution.hi data.patch_sizes.size data.packing.row_tokens
-data.packing.row_images data.val_resolution optim.head_decay task.classes"""
+LEFT_OPEN = """steps save_every log_every data.resolution.lo data.resolution.hi data.patch_sizes.size
+data.packing.row_tokens data.packing.row_images data.val_resolution optim.head_decay task.classes"""
 
 
 def test_the_fields_that_may_be_left_open():

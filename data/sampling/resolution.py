@@ -103,9 +103,9 @@ class Native:
     """Resize every image by a factor ~ U(lo, hi) of its native size."""
 
     lo: float = 1.0
-    """Smallest factor."""
+    """Smallest factor of the native size."""
     hi: float = 1.0
-    """Largest factor."""
+    """Largest factor of the native size."""
 
     def __post_init__(self):
         check_range(self.lo, self.hi)

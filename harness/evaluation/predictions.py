@@ -1,7 +1,7 @@
 """Predictions of a model for every image at one resolution, and statistics of them for studies."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from navit_eqx.tasks.model import Model, reconfigured
 from ..config import Config
 from ..cost import image_cost
 from ..run.loading import evaluation_rows
+from ..working import working
 
 REPEATS = 5  # timed repetitions of one batch
 MEASURES = ("mean_tokens", "mean_gflops", "images_per_second", "score", "score_se", "images")
@@ -76,8 +77,10 @@ def evaluate(
     """Predictions for every image, at the patch size of the model or at `patch`."""
     model = model_for_patch(model, patch)
     batches, plan = evaluation_rows(config, source, resolution, dropping, patch)
-    first = to_device(next(batches))
-    image_ids, outputs, *_ = predict(model, chain([first], map(to_device, batches)), output)
+    with working("evaluating", len(source.manifest), "images") as advance:
+        first = to_device(next(batches))
+        rest = (to_device(row) for row in counted(batches, advance))
+        image_ids, outputs, *_ = predict(model, chain([first], rest), output)
     order = np.argsort(image_ids)
     image_ids, outputs = image_ids[order], outputs[order]
     tokens = kept_of(plan, len(source.manifest))[image_ids]
@@ -93,6 +96,13 @@ def evaluate(
         int((plan.image_ids >= 0).sum()) - len(image_ids),
         task.metrics(outputs, image_ids, source.manifest) if has_scores else {},
     )
+
+
+def counted(batches: Iterable[Any], advance: Callable[[int], None]) -> Iterator[Any]:
+    """The batches; `advance` takes the number of images of each."""
+    for row in batches:
+        advance(int((row.image_ids >= 0).sum()))
+        yield row
 
 
 def model_for_patch(model: Model, patch: Patch | None) -> Model:

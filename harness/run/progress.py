@@ -15,9 +15,13 @@ from data.manifest import Manifest
 from navit_eqx.training.hosts import all_gather, is_main_process
 
 from ..config import Config
+from ..terminal import clock
+from ..working import working
 from .logger import open_logger
 
 SUMS = ("images", "tokens", "places", "refused")
+IN_FLIGHT = 4  # steps that run while further batches are read: a line comes soon after it is due
+NOTABLE = 0.05  # share of waiting or padding that is printed; metrics.jsonl has all
 WINDOW = ("images", "tokens", "places", "learned", "loss_sum", "waited")
 
 
@@ -58,7 +62,7 @@ class Progress:
         self.extras: dict[str, float] = dict(before["extras"])  # further sums of the task since the last line
         self.last: float = before["line"]  # seconds of training until the last line
         self.started = time.perf_counter() - before["seconds"]
-        self.steady = (start, self.seconds, False)  # step and time of the first line; compilation comes before it
+        self.steady = (start, self.seconds)  # step and time from which the time left is computed
         self.pending: list[tuple[int, Any, np.ndarray]] = []
         self.in_a_row = 0  # refused steps
         self.grad_norm = np.nan
@@ -77,6 +81,20 @@ class Progress:
         return batch
 
     @contextmanager
+    def shown(self, start: int) -> Iterator[Callable[[int], None]]:
+        """Show the number of steps that are done, after `start`; the value adds to it."""
+        with working("training", self.config.total_steps, "steps", plain=self.config.log_every is None) as advance:
+            advance(start)
+            yield advance
+
+    @contextmanager
+    def compiling(self, step: int) -> Iterator[None]:
+        """Show that the first step, number `step`, is compiled; the time left is computed from the steps after it."""
+        with working("compiling the training step"):
+            yield
+        self.steady = step, self.seconds
+
+    @contextmanager
     def paused(self) -> Iterator[None]:
         """Exclude the enclosed block from training time."""
         self.collect()
@@ -85,8 +103,10 @@ class Progress:
         self.started += time.perf_counter() - start
 
     def add(self, step: int, metrics: Any, image_ids: np.ndarray) -> None:
-        """Queue the metrics of a step that may still be running."""
+        """Queue the metrics of a step that may still be running, once the steps before the last IN_FLIGHT are done."""
         self.pending.append((step, metrics, np.array(image_ids)))
+        if len(self.pending) > IN_FLIGHT:
+            jax.block_until_ready(self.pending[-1 - IN_FLIGHT][1].loss_sum)
 
     def position(self) -> dict[str, Any]:
         """Counters for a resumed run."""
@@ -160,18 +180,15 @@ class Progress:
         }
         append(self.folder / "metrics.jsonl", {k: v if np.isfinite(v) else None for k, v in row.items()})
         self.logger.log(step, row)
-        first, since, steady = self.steady
-        left = (self.config.total_steps - step) * (now - since) / (step - first)
-        if not steady:
-            self.steady = (step, now, True)
+        first, since = self.steady
+        left = (self.config.total_steps - step) * (now - since) / max(step - first, 1)
         self.last, self.window, self.extras = now, dict.fromkeys(WINDOW, 0), {}
-        extras = "".join(f"{name.replace('_', ' ')} {value:.3f} · " for name, value in measures.items())
-        print(
-            f"step {step}/{self.config.steps} · loss {row['loss']:.3f} · {extras}"
-            f"{row['images_per_second']:.0f} images/s · {row['tokens_per_second'] / 1e3:.1f}k tokens/s · "
-            f"padding {row['padding']:.2%} · waiting for data {row['waiting']:.0%} · {clock(left)} left",
-            flush=True,
-        )
+        parts = [f"step {step}/{self.config.steps}", f"{clock(left)} left", f"loss {row['loss']:.3f}"]
+        parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in measures.items()]
+        parts += [f"{row['images_per_second']:.0f} images/s"]
+        parts += [f"waiting {row['waiting']:.0%}"] if row["waiting"] >= NOTABLE else []
+        parts += [f"padding {row['padding']:.0%}"] if row["padding"] >= NOTABLE else []
+        print(" · ".join(parts), flush=True)
 
     def close(self) -> None:
         self.logger.close()
@@ -187,10 +204,3 @@ class Progress:
             "tokens_per_second": self.sums["tokens"] / self.last,
             "refused": self.sums["refused"],
         }
-
-
-def clock(seconds: float) -> str:
-    """m:ss, or h:mm:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -39,6 +39,7 @@ class Classify(Task):
     """One class per image."""
 
     loss: Loss = Softmax()
+    """Loss and link function of the logits."""
     classes: int | None = None
     """Number of classes; auto: those of the data."""
 

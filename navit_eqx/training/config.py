@@ -18,7 +18,7 @@ class Rsqrt:
     """
 
     timescale: int = 10_000
-    """In steps."""
+    """Steps after which the rate has fallen to 1/√2 of the peak."""
     cooldown: float = 0.15
     """Share of the run; values ≥ 1 are steps."""
 
@@ -32,7 +32,9 @@ class AdamW:
     """Adam with decoupled weight decay.   [Loshchilov & Hutter, arXiv:1711.05101]"""
 
     b1: float = 0.9
+    """Decay of the first moment."""
     b2: float = 0.99
+    """Decay of the second moment."""
 
     def __post_init__(self):
         check_in("optim.rule", "[0, 1)", b1=self.b1, b2=self.b2)
@@ -43,6 +45,7 @@ class Adafactor:
     """Factored second moments and a first moment in bfloat16: optimizer state of half the bytes of the parameters."""
 
     b1: float = 0.9
+    """Decay of the first moment."""
 
     def __post_init__(self):
         check_in("optim.rule", "[0, 1)", b1=self.b1)
@@ -57,8 +60,11 @@ class Muon:
     """
 
     beta: float = 0.95
+    """Decay of the momentum of the matrices."""
     b1: float = 0.9
+    """Decay of the first moment of Adam, for the other parameters."""
     b2: float = 0.99
+    """Decay of the second moment of Adam, for the other parameters."""
 
     def __post_init__(self):
         check_in("optim.rule", "[0, 1)", beta=self.beta, b1=self.b1, b2=self.b2)
@@ -74,7 +80,9 @@ class Spikes:
     """
 
     factor: float = 10.0
+    """Gradient norm, in multiples of its moving average, above which a step is skipped."""
     window: int = 100
+    """Steps of the moving average."""
 
     def __post_init__(self):
         check_in("optim.skip", "(1, inf)", factor=self.factor)
@@ -116,10 +124,12 @@ class OptimConfig:
     """Optimizer with warm-up, learning rate schedule, weight decay, and clipping by the global norm."""
 
     rule: AdamW | Adafactor | Muon = AdamW()
+    """Direction of an update from the gradients."""
 
     lr: float = 1e-3
     """Peak learning rate."""
     schedule: Cosine | Rsqrt = Rsqrt()
+    """Learning rate over the steps after warm-up."""
     warmup: float = 0.05
     """Share of the run with a linear increase from 0; values ≥ 1 are steps."""
     weight_decay: float = 0.05

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -148,19 +149,19 @@ def replicate_to_host(tree: Any) -> Any:
 
 
 class AnyHost:
-    """Whether any process passed True in the previous call; the same result on every process.
+    """Whether any process passed True in the previous call, flag by flag; the same result on every process.
 
     The result is one call late, so that no process waits for the step in progress; immediate for a single process.
     """
 
     def __init__(self, mesh: Mesh):
         self.rows = NamedSharding(mesh, PartitionSpec("data"))
-        self.any = jax.jit(jnp.any, out_shardings=replicated(mesh))
+        self.any = jax.jit(partial(jnp.any, axis=0), out_shardings=replicated(mesh))
         self.pending: jax.Array | None = None
 
-    def __call__(self, mine: bool) -> bool:
+    def __call__(self, *mine: bool) -> tuple[bool, ...]:
         if jax.process_count() == 1:
             return mine
-        flags = np.full(jax.local_device_count(), mine)
+        flags = np.tile(np.array(mine), (jax.local_device_count(), 1))
         before, self.pending = self.pending, self.any(jax.make_array_from_process_local_data(self.rows, flags))
-        return before is not None and bool(before)
+        return (False,) * len(mine) if before is None else tuple(np.asarray(before).tolist())

@@ -22,6 +22,7 @@ from data.errors import DataError
 from navit_eqx.errors import ConfigError
 
 from ...run.folder import write_json
+from ...working import working
 from ..predictions import Context
 from ..tables import table, write_csv
 from .aspect import aspect
@@ -54,12 +55,14 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 def publish(name: str, context: Context, folder: Path) -> Findings:
     """Run a study; print its table and summary, write `name.csv`, `name.json` and its picture into `folder`."""
-    findings = STUDIES[name](context)
+    with working(name):
+        findings = STUDIES[name](context)
     rows = [named(row, context.task.metric) for row in findings.rows]
     print(f"\n{findings.title}\n\n{table(rows[: findings.most])}\n\n{findings.summary}", flush=True)
     write_csv(folder / f"{name}.csv", rows)
     write_json(folder / f"{name}.json", rows)
-    findings.draw(folder / findings.picture)
+    with working(f"drawing {findings.picture}"):
+        findings.draw(folder / findings.picture)
     return findings
 
 

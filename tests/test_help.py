@@ -1,0 +1,65 @@
+"""`--help`: every field of every configuration has a sentence."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import typing
+
+import pytest
+
+import evaluate
+import predict
+from harness.config import Config
+from navit_eqx.serialize import alternatives
+
+
+def sentences(kind: type) -> dict[str, str]:
+    """The sentence below each field in the source of a dataclass; empty where there is none."""
+    (source,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(source, ast.ClassDef)
+    found = {}
+    for line, below in zip(source.body, [*source.body[1:], None]):
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else ""
+            found[line.target.id] = text.strip() if isinstance(text, str) else ""
+    return found
+
+
+def configurations(*roots: type) -> list[type]:
+    """All dataclasses that the fields of `roots` can hold."""
+    found, left = [], list(roots)
+    while left:
+        kind = left.pop()
+        if dataclasses.is_dataclass(kind) and kind not in found:
+            found.append(kind)
+            hints = typing.get_type_hints(kind)
+            left += [each for field in dataclasses.fields(kind) for each in alternatives(hints[field.name])]
+    return found
+
+
+def faults(kind: type) -> list[str]:
+    """Fields whose help is not a sentence of three words at least that ends with a period."""
+    own = sentences(kind)
+    names = [field.name for field in dataclasses.fields(kind) if field.name in kind.__dict__.get("__annotations__", {})]
+    return [name for name in names if len(own[name].split()) < 3 or not own[name].endswith(".")]
+
+
+@pytest.mark.parametrize("kind", configurations(Config, evaluate.Options, predict.Options), ids=lambda k: k.__name__)
+def test_every_field_has_a_sentence(kind):
+    assert faults(kind) == []
+    assert kind.__doc__ and not kind.__doc__.startswith(f"{kind.__name__}(")
+
+
+def test_a_field_without_a_sentence_is_found():
+    @dataclasses.dataclass(frozen=True)
+    class Odd:
+        """Fields with too little help."""
+
+        good: int = 0
+        """Number of good things."""
+        silent: int = 0
+        short: int = 0
+        """In steps."""
+
+    assert faults(Odd) == ["silent", "short"]
