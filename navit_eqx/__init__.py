@@ -20,10 +20,12 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     rows.py           rows and batches
     model.py          the backbone: packed rows → one vector per image
     layers.py         small layers: linear, norms, MLP, masked softmax
+    activations.py    quick-GELU and SiLU
     attention.py      multi-head attention; masks.py, which token attends to which
     encoder.py        pre-norm blocks and stochastic depth
     pooling.py        one vector per image
     posembed.py       added position embeddings; rope.py, rotary ones
+    tables.py         position tables of imported towers
     resize.py         PI-resize
     inference.py      jitted outputs over any number of batches
     errors.py         ConfigError and checks; serialize.py, dataclasses as JSON
@@ -49,5 +51,5 @@ from .rows import Batch as Batch
 from .rows import Row as Row
 from .rows import to_device as to_device
 from .tasks.model import Model as Model
-from .weights.saved import load_model as load_model
+from .weights.load import load_model as load_model
 from .weights.saved import save_model as save_model

@@ -44,7 +44,8 @@ class Attention(eqx.Module):
         self.q_bias = self.k_bias = self.v_bias = jnp.zeros((heads, size)) if config.biases else None
         self.o_bias = jnp.zeros(width) if config.biases else None
         self.q_norm, self.k_norm = (
-            None if config.qk_norm == "none" else make_norm(config.qk_norm, size, config.biases) for _ in "qk"
+            None if config.qk_norm == "none" else make_norm(config.qk_norm, size, config.biases, config.eps)
+            for _ in "qk"
         )
         self.logit_scale = size**-0.5 if config.logit_scale == "sqrt" else 1.0
 

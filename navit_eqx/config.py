@@ -136,7 +136,34 @@ class NoPositions:
     products = 0.0
 
 
-PosEmbed = Factorised | Joint | Sinusoidal | Fourier | NoPositions
+@dataclass(frozen=True)
+class Table:
+    """One learned square table, read as an imported tower resizes its own to each image."""
+
+    size: int = 16
+    """Entries per side, M."""
+    kernel: Literal["linear", "linear_antialias", "cubic", "cubic_antialias", "bucket"] = "cubic"
+    """linear, cubic (Keys, a = −¾): edges repeated. With antialias (Keys, a = −½): widened where the image has fewer
+    patches, no weight beyond an edge. bucket: one entry, ⌊x M / n⌋ in float32."""
+    grid: Literal["half_pixel", "corners"] = "half_pixel"
+    """half_pixel: the edges of image and table coincide; corners: the first and last patch read the first and last
+    entry."""
+    aspect: bool = False
+    """Resize to the square around the image, of which the image takes its part from the top left."""
+    axes = 2
+    pieces = 1
+    longest_side = UNLIMITED
+
+    def __post_init__(self):
+        check_in("model.posembed", "[1, 2147483647]", size=self.size)
+
+    @property
+    def products(self) -> float:
+        """Multiply-adds of a token's position, for each channel."""
+        return self.size**2
+
+
+PosEmbed = Factorised | Joint | Sinusoidal | Fourier | Table | NoPositions
 
 
 def check_entries(posembed: Factorised | Joint | Sinusoidal | Fourier) -> None:
@@ -164,6 +191,8 @@ class Rope:
     """Ratio of the highest frequency to the lowest."""
     axes: int = 2
     """Axes of a position: 2 for images, 1 for text, 3 for video."""
+    coordinate: Literal["absolute", "centered"] = "absolute"
+    """absolute: the patch index; centered: one turn from the center of the image to each of its edges."""
 
     def __post_init__(self):
         check_in("model.rope", "[1, inf)", theta=self.theta)
@@ -186,6 +215,11 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class NormedMean:
+    """Mean over the tokens of an image, then a norm."""
+
+
+@dataclass(frozen=True)
 class Max:
     """Maximum over the tokens of an image, per channel."""
 
@@ -195,7 +229,20 @@ class Token:
     """The first register, used as a class token."""
 
 
-Pool = Map | ResidualMap | Mean | Max | Token
+Pool = Map | ResidualMap | Mean | NormedMean | Max | Token
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Two linear layers with an activation in between."""
+
+
+@dataclass(frozen=True)
+class Gated:
+    """The activation of one linear layer times another one, then a third; SwiGLU with silu."""
+
+
+MlpKind = Plain | Gated
 
 
 @dataclass(frozen=True)
@@ -311,8 +358,16 @@ class ModelConfig:
     """Scale of attention logits: 1/√(size of a head), or 1 as in some public code with QK-norm."""
     biases: bool = False
     """Biases in attention and norms, as in ViT; MLP, patch embedding and head always have them."""
-    gelu: Literal["tanh", "exact"] = "tanh"
-    """GELU of the MLP: its tanh approximation, or exact."""
+    eps: float = 1e-6
+    """ε of norms, added to the variance."""
+    embedding_norm: bool = False
+    """A norm of patches and registers before the first block, as in CLIP."""
+    final_norm: bool = True
+    """A norm after the last block."""
+    mlp: MlpKind = Plain()
+    """Two linear layers, or gated ones."""
+    activation: Literal["gelu_tanh", "gelu", "quick_gelu", "silu"] = "gelu_tanh"
+    """Activation of the MLP: GELU by its tanh approximation or exact, quick-GELU, SiLU."""
     layer_scale: float = 0.0
     """Initial value of LayerScale, a learned gain per channel on each residual; 0: no LayerScale."""
     stochastic_depth: float = 0.0
@@ -332,7 +387,7 @@ class ModelConfig:
         check_in("model", "[0, 2147483647]", registers=self.registers)
         check_in("model", "(-inf, inf)", mean=self.mean)
         check_in("model", "(0, inf)", std=self.std)
-        check_in("model", "[0, inf)", layer_scale=self.layer_scale)
+        check_in("model", "[0, inf)", layer_scale=self.layer_scale, eps=self.eps)
         check_in("model", "[0, 1)", stochastic_depth=self.stochastic_depth)
         check(len(self.patch) >= 2, f"model.patch={self.patch} must be a height and a width in pixels, such as 16 16")
         check(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .attention import Attention
 from .config import ModelConfig
-from .layers import AbstractNorm, Mlp, expand, make_norm
+from .layers import AbstractNorm, GatedMlp, Mlp, expand, make_mlp, make_norm
 from .masks import SegmentMask
 
 
@@ -25,17 +25,17 @@ class Block(eqx.Module):
     attention: Attention
     attention_scale: Float[Array, "*L D"] | None
     mlp_norm: AbstractNorm
-    mlp: Mlp
+    mlp: Mlp | GatedMlp
     mlp_scale: Float[Array, "*L D"] | None
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         attention, mlp = jr.split(key)
         gain = jnp.full(config.width, config.layer_scale) if config.layer_scale else None
-        self.attention_norm = make_norm(config.norm, config.width, config.biases)
+        self.attention_norm = make_norm(config.norm, config.width, config.biases, config.eps)
         self.attention = Attention(config, key=attention)
         self.attention_scale = gain
-        self.mlp_norm = make_norm(config.norm, config.width, config.biases)
-        self.mlp = Mlp(config, key=mlp)
+        self.mlp_norm = make_norm(config.norm, config.width, config.biases, config.eps)
+        self.mlp = make_mlp(config, key=mlp)
         self.mlp_scale = gain
 
     def __call__(
@@ -65,7 +65,7 @@ class Encoder(eqx.Module):
     """All blocks in order, then the final norm.   [ViT, eq. 2-4]"""
 
     blocks: Block
-    norm: AbstractNorm
+    norm: AbstractNorm | None
     depth: int = eqx.field(static=True)
     unroll: int = eqx.field(static=True)
     remat: bool = eqx.field(static=True)
@@ -73,7 +73,8 @@ class Encoder(eqx.Module):
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         keys = jr.split(key, config.depth)
         self.blocks = eqx.filter_vmap(lambda key: Block(config, key=key))(keys)
-        self.norm = make_norm(config.norm, config.width, config.biases)
+        norm = make_norm(config.norm, config.width, config.biases, config.eps)
+        self.norm = norm if config.final_norm else None
         self.depth = config.depth
         self.unroll = config.unroll
         self.remat = config.remat
@@ -85,7 +86,8 @@ class Encoder(eqx.Module):
         angles: Float[Array, "*B T half"] | None = None,
         gates: Float[Array, "L *B T"] | None = None,
     ) -> Float[Array, "*B T D"]:
-        return self.norm(self.run(x, mask, angles, gates)[0])
+        x = self.run(x, mask, angles, gates)[0]
+        return x if self.norm is None else self.norm(x)
 
     def hidden_states(
         self,

@@ -25,16 +25,17 @@ from .pixels import Source
 from .rows import Row, to_device
 from .tasks.config import Task
 from .tasks.model import Model
-from .weights.saved import load_model
+from .weights.load import load_model
 
 BATCH_IMAGES = 64  # images that `features` packs together
 LINKS: dict[str, Callable[[Array], Array]] = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
 
 
 def load(folder: Path | str) -> Model:
-    """Load a model from the folder of a run or of a saved model, with its `config` and `info`.
+    """Load a model from the folder of a run, of a saved model, or of another project, with its `config` and `info`.
 
-    Raises ConfigError where a file is missing, damaged, or does not match the configuration.
+    Families of other projects, and what their folders must hold: docs/weights.md. Raises ConfigError where a file is
+    missing, damaged, or does not match the configuration.
 
         model = navit.load("runs/digits")
     """

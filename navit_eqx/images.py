@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Num, Shaped
 
 from .pixels import Header, ImageError, Source, patchify, read_header, read_image, resize
-from .preprocessing import Preprocessing, Size
+from .preprocessing import CenterCrop, Preprocessing, Size
 from .rows import Row
 
 TOKEN_STEP = 32  # rows grow in these steps, so that calls share compiled programs
@@ -200,7 +200,12 @@ def _resized(image: _Planned, preprocessing: Preprocessing, size: Size) -> Num[n
     shrink = preprocessing.shrink((height, width), size)
     pixels = read_image(image.source, preprocessing.channels, image.name, shrink)
     box = None if pixels.shape[:2] == (height, width) else (0, 0, width / shrink, height / shrink)
-    return resize(pixels, size, preprocessing.filter, box)
+    rule = preprocessing.size
+    if not isinstance(rule, CenterCrop):
+        return resize(pixels, size, preprocessing.filter, box)
+    whole = resize(pixels, rule.resized((height, width)), preprocessing.filter, box)
+    top, left = ((n - m) // 2 for n, m in zip(whole.shape, size))
+    return whole[top : top + size[0], left : left + size[1]]
 
 
 def _row_tokens(longest: int, default: int) -> int:

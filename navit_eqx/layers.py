@@ -16,7 +16,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
-from .config import ModelConfig
+from .activations import quick_gelu, silu
+from .config import Gated, ModelConfig
 
 EPSILON = 1e-6  # of norms, as in big_vision
 
@@ -64,6 +65,7 @@ class AbstractNorm(eqx.Module):
 
     scale: eqx.AbstractVar[Float[Array, "*L D"]]
     bias: eqx.AbstractVar[Float[Array, "*L D"] | None]
+    eps: eqx.AbstractVar[float]
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]: ...
@@ -74,6 +76,7 @@ class LayerNorm(AbstractNorm):
 
     scale: Float[Array, "*L D"]
     bias: Float[Array, "*L D"] | None
+    eps: float = eqx.field(static=True, default=EPSILON)
 
     @jax.checkpoint
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
@@ -86,6 +89,7 @@ class RmsNorm(AbstractNorm):
 
     scale: Float[Array, "*L D"]
     bias: Float[Array, "*L D"] | None
+    eps: float = eqx.field(static=True, default=EPSILON)
 
     @jax.checkpoint
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
@@ -94,34 +98,69 @@ class RmsNorm(AbstractNorm):
 
 def scaled(norm: AbstractNorm, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
     """scale · x / √(mean x² + ε) + bias"""
-    y = expand(norm.scale, x) * x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + EPSILON)
+    y = expand(norm.scale, x) * x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + norm.eps)
     return y if norm.bias is None else y + expand(norm.bias, y)
 
 
 NORMS = {"layer": LayerNorm, "rms": RmsNorm}
 
 
-def make_norm(kind: str, width: int, biases: bool) -> AbstractNorm:
+def make_norm(kind: str, width: int, biases: bool, eps: float = EPSILON) -> AbstractNorm:
     """Initialize the norm named `kind` in the configuration."""
-    return NORMS[kind](jnp.ones(width), jnp.zeros(width) if biases else None)
+    return NORMS[kind](jnp.ones(width), jnp.zeros(width) if biases else None, eps)
+
+
+ACTIVATIONS = {
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "quick_gelu": quick_gelu,
+    "silu": silu,
+}
 
 
 class Mlp(eqx.Module):
-    """gelu(x w₁ + b₁) w₂ + b₂"""
+    """gelu(x w₁ + b₁) w₂ + b₂, or another activation"""
 
     grow: Linear
     shrink: Linear
-    gelu: str = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         grow, shrink = jr.split(key)
         self.grow = Linear(config.width, config.mlp_width, key=grow)
         self.shrink = Linear(config.mlp_width, config.width, key=shrink)
-        self.gelu = config.gelu
+        self.activation = config.activation
 
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
-        gelu = jax.checkpoint(partial(jax.nn.gelu, approximate=self.gelu == "tanh"))
-        return self.shrink(gelu(self.grow(x)))
+        return self.shrink(jax.checkpoint(ACTIVATIONS[self.activation])(self.grow(x)))
+
+
+class GatedMlp(eqx.Module):
+    """(activation(x w₁ + b₁) ∘ (x w₃ + b₃)) w₂ + b₂, with the names grow, gate, shrink for 1, 3, 2.
+
+    [Shazeer, arXiv:2002.05202]
+    """
+
+    grow: Linear
+    gate: Linear
+    shrink: Linear
+    activation: str = eqx.field(static=True)
+
+    def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
+        grow, gate, shrink = jr.split(key, 3)
+        self.grow = Linear(config.width, config.mlp_width, key=grow)
+        self.gate = Linear(config.width, config.mlp_width, key=gate)
+        self.shrink = Linear(config.mlp_width, config.width, key=shrink)
+        self.activation = config.activation
+
+    def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
+        activation = ACTIVATIONS[self.activation]
+        return self.shrink(jax.checkpoint(lambda a, b: activation(a) * b)(self.grow(x), self.gate(x)))
+
+
+def make_mlp(config: ModelConfig, *, key: PRNGKeyArray) -> Mlp | GatedMlp:
+    """Initialize the MLP of the configuration."""
+    return (GatedMlp if isinstance(config.mlp, Gated) else Mlp)(config, key=key)
 
 
 def masked_softmax(logits: Float[Array, "*n S"], mask: Bool[Array, "*#n S"] | None) -> Float[Array, "*n S"]:

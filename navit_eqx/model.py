@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 from .config import ModelConfig
 from .encoder import Encoder, sample_gates, skip_rates, token_gates
 from .kernels import attention_mask
-from .layers import Linear, compute_dtype, normalize
+from .layers import AbstractNorm, Linear, compute_dtype, make_norm, normalize
 from .masks import register_ids, slot_tokens
 from .pooling import AbstractPool, make_pool
 from .posembed import PosEmbed, make_posembed
@@ -29,6 +29,7 @@ class NaViT(eqx.Module):
     posembed: PosEmbed | None
     rope: Rope | None
     registers: Float[Array, "R D"] | None
+    embedding_norm: AbstractNorm | None
     encoder: Encoder
     pool: AbstractPool
     mean: tuple[float, ...] = eqx.field(static=True)
@@ -41,6 +42,8 @@ class NaViT(eqx.Module):
         self.posembed = make_posembed(config.posembed, config.width, key=posembed)
         self.rope = make_rope(config)
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
+        norm = make_norm(config.norm, config.width, config.biases, config.eps)
+        self.embedding_norm = norm if config.embedding_norm else None
         self.encoder = Encoder(config, key=encoder)
         self.pool = make_pool(config, key=pooling)
         self.mean = config.mean
@@ -120,16 +123,20 @@ class NaViT(eqx.Module):
         patches = jnp.where(real, row.patches, 0)
         coords = jnp.where(real, row.coords, 0)
         x = jnp.where(real, self.embed_patches(patches, coords, token_grids), 0)
-        angles = None if self.rope is None else self.rope(coords)
+        angles = None if self.rope is None else self.rope(coords, token_grids)
         if self.registers is None:
-            return x, row.segment_ids, angles
+            return self.embedded(x), row.segment_ids, angles
         count = len(self.registers)
         after = jnp.tile(self.registers.astype(x.dtype), (slots, 1))
         x = jnp.concatenate([x, jnp.broadcast_to(after, (*x.shape[:-2], *after.shape))], axis=-2)
         ids = jnp.concatenate([row.segment_ids, register_ids(row.segment_ids, slots, count)], axis=-1)
         # Registers have no position: their angle is 0.
         angles = None if angles is None else jnp.pad(angles, [*[(0, 0)] * (x.ndim - 2), (0, slots * count), (0, 0)])
-        return x, ids, angles
+        return self.embedded(x), ids, angles
+
+    def embedded(self, x: Float[Array, "*B S D"]) -> Float[Array, "*B S D"]:
+        """Tokens and registers, normalized where the model has a norm before its first block (CLIP's)."""
+        return x if self.embedding_norm is None else self.embedding_norm(x)
 
     def gates(self, key: PRNGKeyArray, image_ids: Int[Array, "*B I"]) -> Float[Array, "L *B I"] | None:
         """The gates of stochastic depth for one training step; None without stochastic depth."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from . import config
 from .attention import Attention
 from .config import ModelConfig
-from .layers import AbstractNorm, Mlp, full, make_norm, normal
+from .layers import AbstractNorm, GatedMlp, Mlp, full, make_mlp, make_norm, normal
 
 
 class AbstractPool(eqx.Module):
@@ -31,14 +31,14 @@ class MapPool(AbstractPool):
     probe: Float[Array, " D"]
     attention: Attention
     norm: AbstractNorm
-    mlp: Mlp
+    mlp: Mlp | GatedMlp
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         probe, attention, mlp = jr.split(key, 3)
         self.probe = normal(probe, (config.width,), config.width)
         self.attention = Attention(config, key=attention)
-        self.norm = make_norm(config.norm, config.width, config.biases)
-        self.mlp = Mlp(config, key=mlp)
+        self.norm = make_norm(config.norm, config.width, config.biases, config.eps)
+        self.mlp = make_mlp(config, key=mlp)
 
     def __call__(
         self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
@@ -76,6 +76,20 @@ class MeanPool(AbstractPool):
         return (mask.astype(y.dtype) @ y / count.astype(y.dtype)).astype(x.dtype)
 
 
+class NormedMeanPool(AbstractPool):
+    """norm(mean over the tokens of each slot): the norm that others have before it.   [timm, `fc_norm`]"""
+
+    norm: AbstractNorm
+
+    def __init__(self, config: ModelConfig):
+        self.norm = make_norm(config.norm, config.width, config.biases, config.eps)
+
+    def __call__(
+        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+    ) -> Float[Array, "*B I D"]:
+        return blank(self.norm(MeanPool()(x, mask, registers)), mask)
+
+
 class MaxPool(AbstractPool):
     """Maximum over the tokens of each slot, per channel.
 
@@ -109,6 +123,8 @@ def make_pool(model: ModelConfig, *, key: PRNGKeyArray) -> AbstractPool:
             return ResidualMapPool(model, key=key)
         case config.Mean():
             return MeanPool()
+        case config.NormedMean():
+            return NormedMeanPool(model)
         case config.Max():
             return MaxPool()
         case config.Token():

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from . import config
 from .layers import expand
+from .tables import Table
 
 WAVELENGTHS = 10_000  # slowest over fastest sinusoid
 SPREAD = 0.02  # standard deviation of initial tables
@@ -193,7 +194,7 @@ class Fourier(eqx.Module):
         return waves(self.frequencies, u)
 
 
-PosEmbed = Factorised | Joint | Sinusoidal | Fourier
+PosEmbed = Factorised | Joint | Sinusoidal | Fourier | Table
 
 
 def make_posembed(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -> PosEmbed | None:
@@ -207,5 +208,7 @@ def make_posembed(posembed: config.PosEmbed, width: int, *, key: PRNGKeyArray) -
             return Sinusoidal(posembed, width, key=key)
         case config.Fourier():
             return Fourier(posembed, width, key=key)
+        case config.Table():
+            return Table(posembed, width, key=key)
         case config.NoPositions():
             return None

@@ -115,7 +115,63 @@ class Fixed:
         return self.height // patch[0], self.width // patch[1]
 
 
-SizeRule = Area | Native | TokenBudget | NeverEnlarged | Square | OneSquare | Fixed
+@dataclass(frozen=True)
+class CenterCrop:
+    """Resize the shorter side to `side` pixels, aspect kept, then cut `height` x `width` pixels from the middle."""
+
+    height: int = 224
+    width: int = 224
+    side: int = 256
+    aspect: bool = True
+    """False resizes to a square of `side` pixels instead."""
+
+    def grid(self, size: Size, patch: Size) -> Size:
+        """Rows and columns of patches.   Raises ValueError where the part is not a multiple of the patch."""
+        return Fixed(self.height, self.width).grid(size, patch)
+
+    def resized(self, size: Size) -> Size:
+        """Height and width in pixels before the cut; the longer side is rounded down.
+
+        >>> CenterCrop(224, 224, 256).resized((300, 451))
+        (256, 384)
+        """
+        if not self.aspect:
+            return self.side, self.side
+        short = min(size)
+        height, width = (self.side if n == short else int(self.side * n / short) for n in size)
+        return height, width
+
+
+@dataclass(frozen=True)
+class CeilBudget:
+    """Resize by the largest factor with at most `tokens` tokens, each side rounded up to patches.   [SigLIP 2, NaFlex]
+
+    The factor is found by bisection between 1e-6 and 100 to a width of 1e-5, as by its authors.
+    """
+
+    tokens: int = 256
+
+    def grid(self, size: Size, patch: Size) -> Size:
+        """Rows and columns of patches.
+
+        >>> CeilBudget(256).grid((480, 640), (16, 16))
+        (14, 18)
+        """
+        lo, hi = 1e-6, 100.0
+        while hi - lo >= 1e-5:
+            middle = (lo + hi) / 2
+            if math.prod(self._at(middle, size, patch)) <= self.tokens:
+                lo = middle
+            else:
+                hi = middle
+        return self._at(lo, size, patch)
+
+    def _at(self, scale: float, size: Size, patch: Size) -> Size:
+        rows, columns = (max(1, math.ceil(n * scale / p)) for n, p in zip(size, patch))
+        return rows, columns
+
+
+SizeRule = Area | Native | TokenBudget | CeilBudget | NeverEnlarged | Square | OneSquare | Fixed | CenterCrop
 
 
 @dataclass(frozen=True)
@@ -183,8 +239,11 @@ def at_resolution(rule: SizeRule, resolution: float) -> SizeRule:
             return replace(rule, rule=at_resolution(rule.rule, resolution))
         case Native():
             return Native(resolution)
-        case TokenBudget():
-            return TokenBudget(int(resolution))
+        case TokenBudget() | CeilBudget():
+            return replace(rule, tokens=int(resolution))
+        case CenterCrop():
+            share = resolution / min(rule.height, rule.width)
+            return CenterCrop(int(rule.height * share), int(rule.width * share), int(rule.side * share), rule.aspect)
         case Fixed():
             return Fixed(int(resolution), int(resolution))
     return replace(rule, side=resolution)

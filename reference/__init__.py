@@ -56,6 +56,8 @@ Reading order (★ = the core path, one sitting):
     ★ model.py      the meaning and the mechanism
     ★ packing.py    which images share a row
     ★ resize.py     any patch size with one kernel: resize matrix, PI-resize, its adjoint
+      tables.py     position tables of imported towers: kernels and grids
+      gated.py      gated MLP; activations.py, quick-GELU and SiLU
       init.py       initial parameters
       layer_decay.py  learning rates by layer, for fine-tuning
       tasks/        heads and losses: classes, label sets, distillation

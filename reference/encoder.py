@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .attention import attention
-from .layers import mlp, norm
+from .gated import feed_forward
+from .layers import norm
 
 
 def block(
@@ -21,7 +22,7 @@ def block(
     """
     y = norm(params["attention_norm"], x)
     x = add(x, attention(params["attention"], y, y, mask, angles), params["attention_scale"], gate)
-    return add(x, mlp(params["mlp"], norm(params["mlp_norm"], x)), params["mlp_scale"], gate)
+    return add(x, feed_forward(params["mlp"], norm(params["mlp_norm"], x)), params["mlp_scale"], gate)
 
 
 def add(

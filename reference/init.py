@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
+from .layers import EPSILON
+
 
 def init(
     rng: np.random.Generator,
@@ -24,7 +26,7 @@ def init(
         return rng.normal(size=shape) / np.sqrt(fan_in)
 
     def norm(*shape: int) -> dict:
-        return {"kind": "LayerNorm", "scale": np.ones(shape), "bias": None}
+        return {"kind": "LayerNorm", "scale": np.ones(shape), "bias": None, "eps": EPSILON}
 
     def attention(*stack: int) -> dict:
         size = width // heads
@@ -40,7 +42,7 @@ def init(
     def mlp(*stack: int) -> dict:
         grow = {"w": normal(*stack, width, mlp_width, fan_in=width), "b": np.zeros((*stack, mlp_width))}
         shrink = {"w": normal(*stack, mlp_width, width, fan_in=mlp_width), "b": np.zeros((*stack, width))}
-        return {"grow": grow, "shrink": shrink, "gelu": "tanh"}
+        return {"kind": "Mlp", "grow": grow, "shrink": shrink, "activation": "gelu_tanh"}
 
     blocks = {
         "attention_norm": norm(depth, width),
@@ -61,6 +63,7 @@ def init(
             "feature": "learned",
             "combine": "sum",
         },
+        "embedding_norm": None,
         "rope": None,
         "registers": None,
         "encoder": {"blocks": blocks, "norm": norm(width)},

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float
 
+from .activations import quick_gelu, silu
+
 EPSILON = 1e-6  # of norms, as in big_vision
 
 
@@ -23,7 +25,7 @@ def layer_norm(params: dict, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, 
 
 def rms_norm(params: dict, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
     """scale · x / √(mean x² + ε) + bias, over the last axis.   [Zhang & Sennrich, arXiv:1910.07467]"""
-    y = params["scale"] * x / np.sqrt((x**2).mean(-1, keepdims=True) + EPSILON)
+    y = params["scale"] * x / np.sqrt((x**2).mean(-1, keepdims=True) + params["eps"])
     return y if params["bias"] is None else y + params["bias"]
 
 
@@ -45,12 +47,12 @@ def gelu_exact(x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:
     return 0.5 * x * (1.0 + np.vectorize(math.erf, otypes=[float])(x / np.sqrt(2.0)))
 
 
-GELUS = {"tanh": gelu_tanh, "exact": gelu_exact}
+ACTIVATIONS = {"gelu_tanh": gelu_tanh, "gelu": gelu_exact, "quick_gelu": quick_gelu, "silu": silu}
 
 
 def mlp(params: dict, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T D"]:
-    """gelu(x w₁ + b₁) w₂ + b₂   [ViT, §3.1]"""
-    return linear(params["shrink"], GELUS[params["gelu"]](linear(params["grow"], x)))
+    """gelu(x w₁ + b₁) w₂ + b₂, or another activation   [ViT, §3.1]"""
+    return linear(params["shrink"], ACTIVATIONS[params["activation"]](linear(params["grow"], x)))
 
 
 def masked_softmax(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from .encoder import encoder, hidden_states, token_gates
-from .layers import linear
+from .layers import linear, norm
 from .masks import register_ids, same_image, slot_tokens
 from .patches import normalize
 from .pooling import pool
@@ -39,11 +39,13 @@ def at_patch_size(
     return {**params, "patch_embedding": {**embedding, "w": w}}
 
 
-def rotary_angles(params: dict, coords: Int[np.ndarray, "T A"], registers: int) -> Float[np.ndarray, "S half"] | None:
+def rotary_angles(
+    params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], registers: int
+) -> Float[np.ndarray, "S half"] | None:
     """Rotary angles of tokens and registers; None without rotary positions. Registers have no position: angle 0."""
     if params["rope"] is None:
         return None
-    return np.pad(rope(params["rope"], coords), ((0, registers), (0, 0)))
+    return np.pad(rope(params["rope"], coords, grids), ((0, registers), (0, 0)))
 
 
 def registers_of(params: dict) -> Float[np.ndarray, "R D"]:
@@ -52,14 +54,21 @@ def registers_of(params: dict) -> Float[np.ndarray, "R D"]:
     return np.zeros((0, len(params["patch_embedding"]["b"]))) if registers is None else registers
 
 
+def embedded(
+    params: dict, x: Float[np.ndarray, "T D"], registers: Float[np.ndarray, "R D"]
+) -> Float[np.ndarray, "S D"]:
+    """Tokens and registers, normalized where the model has a norm before its first block (CLIP's)."""
+    return norm(params["embedding_norm"], np.concatenate([x, registers]))
+
+
 def forward_image(
     params: dict, image: Tokens, gates: Float[np.ndarray, "L 1"] | None = None
 ) -> Float[np.ndarray, " D"]:
     """The meaning: a plain Vision Transformer on one image, without mask, padding or packing.   [ViT, §3.1]"""
     registers = registers_of(params)
     grids = np.broadcast_to(image.grid, image.coords.shape)
-    x = np.concatenate([embed_patches(params, image.patches, image.coords, grids), registers])
-    angles = rotary_angles(params, image.coords, len(registers))
+    x = embedded(params, embed_patches(params, image.patches, image.coords, grids), registers)
+    angles = rotary_angles(params, image.coords, grids, len(registers))
     gates = None if gates is None else np.broadcast_to(gates, (len(gates), len(x)))
     x, after = np.split(encoder(params["encoder"], x, None, angles, gates), [len(image.coords)])
     return pool(params["pool"], x, np.ones((1, len(x)), bool), after[None])[0]
@@ -80,9 +89,9 @@ def embed_row(
 
     # The registers of all slots follow the row, in slot order.
     slots, registers = len(row.grids), registers_of(params)
-    x = np.concatenate([x, np.tile(registers, (slots, 1))])
+    x = embedded(params, x, np.tile(registers, (slots, 1)))
     ids = np.concatenate([row.segment_ids, register_ids(row.segment_ids, slots, len(registers))])
-    return x, ids, rotary_angles(params, coords, slots * len(registers))
+    return x, ids, rotary_angles(params, coords, grids, slots * len(registers))
 
 
 def forward(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I D"]:
@@ -100,6 +109,6 @@ def image_hidden_states(params: dict, image: Tokens) -> Float[np.ndarray, "state
     """Tokens of one image before the first block and after each block, without registers.   [FlexiViT, fig. 6]"""
     registers = registers_of(params)
     grids = np.broadcast_to(image.grid, image.coords.shape)
-    x = np.concatenate([embed_patches(params, image.patches, image.coords, grids), registers])
-    found = hidden_states(params["encoder"], x, None, rotary_angles(params, image.coords, len(registers)))
+    x = embedded(params, embed_patches(params, image.patches, image.coords, grids), registers)
+    found = hidden_states(params["encoder"], x, None, rotary_angles(params, image.coords, grids, len(registers)))
     return np.stack(found)[:, : len(image.coords)]

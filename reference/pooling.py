@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .attention import attention
-from .layers import mlp, norm
+from .gated import feed_forward
+from .layers import norm
 
 
 def map_pool(
@@ -18,7 +19,7 @@ def map_pool(
     """
     probes = np.broadcast_to(params["probe"], (len(mask), x.shape[-1]))
     pooled = attention(params["attention"], probes, x, mask)
-    return blank(pooled + mlp(params["mlp"], norm(params["norm"], pooled)), mask)
+    return blank(pooled + feed_forward(params["mlp"], norm(params["norm"], pooled)), mask)
 
 
 def residual_map_pool(
@@ -34,6 +35,13 @@ def mean_pool(
 ) -> Float[np.ndarray, "I D"]:
     """Mean over the tokens of each slot."""
     return mask.astype(x.dtype) @ x / np.maximum(mask.sum(-1, keepdims=True), 1)
+
+
+def normed_mean_pool(
+    params: dict, x: Float[np.ndarray, "T D"], mask: Bool[np.ndarray, "I T"], registers: Float[np.ndarray, "I R D"]
+) -> Float[np.ndarray, "I D"]:
+    """norm(mean over the tokens of each slot): the norm that others have before it.   [timm, `fc_norm`]"""
+    return blank(norm(params["norm"], mean_pool(params, x, mask, registers)), mask)
 
 
 def max_pool(
@@ -59,6 +67,7 @@ POOLS = {
     "MapPool": map_pool,
     "ResidualMapPool": residual_map_pool,
     "MeanPool": mean_pool,
+    "NormedMeanPool": normed_mean_pool,
     "MaxPool": max_pool,
     "TokenPool": token_pool,
 }

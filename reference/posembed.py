@@ -14,6 +14,8 @@ token dropping cannot change it. `grids` holds the grid of each token's image.
 import numpy as np
 from jaxtyping import Float, Int
 
+from .tables import table
+
 WAVELENGTHS = 10_000  # slowest over fastest sinusoid   [Vaswani et al., arXiv:1706.03762, §3.5]
 
 
@@ -159,7 +161,7 @@ def fourier(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray,
     return waves(params["frequencies"], u)
 
 
-KINDS = {"Factorised": factorised, "Joint": joint, "Fourier": fourier, "Sinusoidal": sinusoidal}
+KINDS = {"Factorised": factorised, "Joint": joint, "Fourier": fourier, "Sinusoidal": sinusoidal, "Table": table}
 
 
 def posembed(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:

@@ -209,7 +209,7 @@ def test_the_longest_side_has_positions_and_the_next_has_none():
         next = last.copy()
         next[0, -1] += 1
         assert np.isfinite(embed(name, last, last + 1)).all(), name
-        ends = config.coordinate == "absolute" and name.startswith(("learned", "factorised"))
+        ends = name.startswith(("learned", "factorised")) and config.coordinate == "absolute"
         assert np.isnan(embed(name, next, next + 1)).any() == ends, name
         assert (config.longest_side < 1000) == ends, name
 

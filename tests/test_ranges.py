@@ -75,12 +75,14 @@ RANGES = {
         "mean": ANY,
         "std": POSITIVE,
         "layer_scale": NOT_NEGATIVE,
+        "eps": NOT_NEGATIVE,
         "stochastic_depth": DECAY,
     },
     "Factorised": {"size": COUNT, "axes": "[1, 8]"},
     "Joint": {"size": COUNT, "axes": "[1, 8]"},
     "Sinusoidal": {"size": COUNT, "axes": "[1, 8]"},
     "Fourier": {"size": COUNT, "scale": POSITIVE, "axes": "[1, 8]"},
+    "Table": {"size": COUNT},
     "Rope": {"theta": "[1, inf)", "axes": "[1, 8]"},
     "Flexi": {"sizes": COUNT},
     "Pallas": {"tile": "[16, 65536]"},
@@ -104,6 +106,7 @@ RANGES = {
     "Softmax": {"smoothing": DECAY},
     "Classify": {"classes": COUNT},
     "MultiLabel": {"classes": COUNT},
+    "Embed": {"size": COUNT},
     "Distill": {"row_tokens": COUNT, "classes": COUNT},
 }
 

@@ -16,7 +16,19 @@ from navit_eqx import layers as fast_layers
 from navit_eqx import masks as fast_masks
 from navit_eqx import model as fast_model
 from navit_eqx import rope as fast_rope
-from navit_eqx.config import Map, Max, Mean, ModelConfig, NoPositions, ResidualMap, Rope, Token
+from navit_eqx.config import (
+    Gated,
+    Map,
+    Max,
+    Mean,
+    ModelConfig,
+    NoPositions,
+    NormedMean,
+    ResidualMap,
+    Rope,
+    Table,
+    Token,
+)
 from navit_eqx.errors import ConfigError
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
@@ -31,7 +43,7 @@ from tests.support.tolerances import CANCELLED64, EPSILON, FLOAT64, UNIT32, asse
 
 VARIANTS = {
     "rope, registers, rms, biases": {
-        "rope": Rope(), "registers": 2, "norm": "rms", "qk_norm": "rms", "biases": True, "gelu": "exact",
+        "rope": Rope(), "registers": 2, "norm": "rms", "qk_norm": "rms", "biases": True, "activation": "gelu",
     },
     "mean, layer scale, stochastic depth": {"pool": Mean(), "layer_scale": 0.3, "stochastic_depth": 0.6},
     "class token, no qk norm": {"pool": Token(), "registers": 1, "qk_norm": "none", "logit_scale": "one"},
@@ -40,6 +52,11 @@ VARIANTS = {
         "stochastic_depth": 0.5, "registers": 1,
     },
     "max, biases": {"pool": Max(), "biases": True},
+    "gated, norms, centered rope, cubic table": {
+        "mlp": Gated(), "activation": "silu", "embedding_norm": True, "final_norm": False, "pool": NormedMean(),
+        "rope": Rope(50.0, coordinate="centered"), "posembed": Table(3), "registers": 1, "eps": 1e-3,
+    },
+    "quick gelu, gated pool": {"mlp": Gated(), "activation": "quick_gelu", "posembed": Table(4, "bucket")},
 }  # fmt: skip
 CONFIGS = {name: dataclasses.replace(CONFIG, **fields) for name, fields in VARIANTS.items()}
 variants = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -149,23 +166,24 @@ def test_norms(kind, seed):
 def test_rope_sees_differences_alone(seed, move):
     """Moving all coordinates changes no product of a query and a key, and lengths stay."""
     rng = np.random.default_rng(seed)
-    params = {"size": 8, "theta": 100.0}
+    params = {"size": 8, "theta": 100.0, "coordinate": "absolute"}
     coords = raster((3, 4))
     q, k = rng.normal(size=(2, len(coords), 2, 8))
 
     def logits(coords):
-        angles = rope.rope(params, coords)
+        angles = rope.rope(params, coords, coords)
         return np.einsum("thk,shk->hts", rope.apply_rotary(q, angles), rope.apply_rotary(k, angles))
 
     assert_close(logits(coords + np.array(move)), logits(coords), FLOAT64)
-    assert_close((rope.apply_rotary(q, rope.rope(params, coords)) ** 2).sum(-1), (q**2).sum(-1), FLOAT64)
+    assert_close((rope.apply_rotary(q, rope.rope(params, coords, coords)) ** 2).sum(-1), (q**2).sum(-1), FLOAT64)
     assert np.abs(logits(coords) - logits(0 * coords)).max() > 1e-3
-    fast = fast_rope.Rope(8, 100.0)(jnp.asarray(coords))
-    assert_close(fast, rope.rope(params, coords), FLOAT64)
+    fast = fast_rope.Rope(8, 100.0)(jnp.asarray(coords), jnp.asarray(coords))
+    assert_close(fast, rope.rope(params, coords, coords), FLOAT64)
 
 
 def test_rope_turns_each_axis_apart():
-    angles = rope.rope({"size": 8, "theta": 100.0}, np.array([[1, 0], [0, 1], [2, 3]]))
+    coords = np.array([[1, 0], [0, 1], [2, 3]])
+    angles = rope.rope({"size": 8, "theta": 100.0, "coordinate": "absolute"}, coords, coords)
     assert_close(angles, [[1, 0.1, 0, 0], [0, 0, 1, 0.1], [2, 0.2, 3, 0.3]], FLOAT64)
 
 
@@ -242,7 +260,7 @@ def test_registers_of_other_images_are_caught(monkeypatch, wrong):
 
 def test_turning_by_the_wrong_axis_is_caught(monkeypatch):
     call = fast_rope.Rope.__call__
-    monkeypatch.setattr(fast_rope.Rope, "__call__", lambda self, coords: call(self, coords[..., ::-1]))
+    monkeypatch.setattr(fast_rope.Rope, "__call__", lambda self, coords, grids: call(self, coords[..., ::-1], grids))
     fails(CONFIGS["rope, registers, rms, biases"])
 
 

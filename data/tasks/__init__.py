@@ -4,13 +4,15 @@
     classify.py     one class per image
     multi_label.py  a set of classes per image
     distill.py      the row that a teacher reads
+    embed.py        features, without targets
 
 Keys of TASKS are the class names of task configurations in `navit_eqx/tasks/config.py`.
 """
 
 from .classify import Classify
 from .distill import Distill
+from .embed import Embed
 from .multi_label import MultiLabel
 from .task import DataTask as DataTask
 
-TASKS: dict[str, type[DataTask]] = {"Classify": Classify, "MultiLabel": MultiLabel, "Distill": Distill}
+TASKS: dict[str, type[DataTask]] = {"Classify": Classify, "MultiLabel": MultiLabel, "Distill": Distill, "Embed": Embed}

@@ -6,6 +6,7 @@
     multi_label.py  a set of classes per image
     distill.py      distillation from the logits of a teacher
     pair_losses.py  contrastive losses of images and texts: in blocks, around devices
+    embed.py        features, of imported towers
     model.py        `Model`: backbone and task
 
 A new task is a file here, one in `reference/tasks` and one in `data/tasks`, and a line in the table of each.
@@ -19,6 +20,7 @@ from jaxtyping import PRNGKeyArray
 from . import config
 from .classify import Classify
 from .distill import Distill
+from .embed import Embed
 from .multi_label import MultiLabel
 from .task import AbstractTask as AbstractTask
 from .task import PreparedTask as PreparedTask
@@ -27,6 +29,7 @@ TASKS: dict[type, type[AbstractTask]] = {
     config.Classify: Classify,
     config.MultiLabel: MultiLabel,
     config.Distill: Distill,
+    config.Embed: Embed,
 }
 config.Task.TABLE = TASKS  # configuration files and command lines accept every task of the table
 

@@ -69,6 +69,17 @@ class MultiLabel(Task):
 
 
 @dataclass(frozen=True)
+class Embed(Task):
+    """No classes: the pooled vector of each image, or a linear projection of it; for imported towers, not to train."""
+
+    size: int | None = None
+    """Size of the projection; none: the pooled vector itself."""
+
+    def __post_init__(self):
+        check_in("task", "[1, 2147483647]", size=self.size)
+
+
+@dataclass(frozen=True)
 class Distill(Task):
     """KL divergence from the logits of a teacher on the same image, in patches of the teacher's size; no labels.
 

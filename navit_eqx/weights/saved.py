@@ -44,14 +44,11 @@ def save_model(folder: Path | str, model: Model, info: ModelInfo) -> None:
     (folder / "config.json").write_text(json.dumps(seal(saved), indent=2) + "\n")
 
 
-def load_model(folder: Path | str) -> Model:
-    """Load a model, with its `config` and `info`, from its folder or from the folder of a run.
+def load_saved(folder: Path) -> Model:
+    """Load a model, with its `config` and `info`, from its folder.
 
     Raises ConfigError where a file is missing, damaged, or does not match the configuration.
-
-        model = load_model("runs/digits")
     """
-    folder = _located(folder)
     config, task, info, checksum = _described(folder)
     file = folder / FILE
     check(file.is_file(), f"no model in {folder}: {file} does not exist")
@@ -79,11 +76,6 @@ def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
         f"{where}: info.classes has {len(info.classes)} names for {task.classes} classes: restore it from a copy",
     )
     return config, task, info, saved.get("sha256")
-
-
-def _located(folder: Path | str) -> Path:
-    inner = Path(folder) / "model"
-    return inner if inner.is_dir() else Path(folder)
 
 
 def _shape(config: ModelConfig, task: Task, info: ModelInfo, where: str) -> Model:

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 
 from navit_eqx import posembed as fast
-from navit_eqx.config import Factorised, Fourier, Joint, PosEmbed, Sinusoidal
+from navit_eqx.config import Factorised, Fourier, Joint, PosEmbed, Sinusoidal, Table
 from navit_eqx.weights.bridge import to_reference
 from reference import posembed as slow
 from reference.patches import raster
@@ -38,6 +38,11 @@ MORE = {
     "joint aspect": Joint(4, "fractional_aspect"),
     "sinusoidal aspect": Sinusoidal(M, "fractional_aspect", "sum"),
     "fourier aspect": Fourier(M, "fractional_aspect"),
+    "table cubic": Table(4),
+    "table cubic antialiased, aspect": Table(4, "cubic_antialias", aspect=True),
+    "table linear corners": Table(4, "linear", "corners"),
+    "table linear antialiased": Table(M, "linear_antialias"),
+    "table buckets": Table(5, "bucket"),
 }
 
 

@@ -1,0 +1,92 @@
+"""Models of other projects: find the family, check every name and shape, read, and build the model."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from jax.tree_util import tree_leaves_with_path
+
+from ..errors import ConfigError, check
+from ..tasks.model import Model, abstract_model, is_shape
+from . import clip, dino, vit
+from .bridge import from_reference, unflatten
+from .family import Description
+from .folder import Folder, open_folder, tensor_files
+from .names import expected, read
+
+FAMILIES: dict[str, Callable[[Folder], Description]] = {
+    "vit": vit.describe,
+    "deit": vit.describe,
+    "clip": clip.describe_clip,
+    "clip_vision_model": clip.describe_clip,
+    "siglip": clip.describe_siglip,
+    "siglip_vision_model": clip.describe_siglip,
+    "siglip2": clip.describe_siglip2,
+    "siglip2_vision_model": clip.describe_siglip2,
+    "dinov2": dino.describe_v2,
+    "dinov2_with_registers": dino.describe_v2,
+    "dinov3_vit": dino.describe_v3,
+}  # by `model_type` of config.json
+
+
+def load_foreign(where: Path) -> Model:
+    """A model of another project, from its folder.   Raises ConfigError, by name; nothing is half loaded."""
+    folder = open_folder(where)
+    said = described(folder)
+    info = replace(said.info, trained_on=said.info.trained_on or str(where), digest=digest(where))
+    try:
+        abstract = abstract_model(said.config, said.task, info)
+    except Exception as error:  # values within their ranges can still be inconsistent with each other
+        raise ConfigError(f"{where}/config.json describes a model that cannot be built: {error}") from error
+    leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(abstract) if is_shape(leaf)]
+    shapes = {".".join(key.name for key in path): leaf.shape for path, leaf in leaves}
+    check_names(folder, said, shapes)
+    ours = read(said.table, said.config, lambda name: folder.tensor(located(folder, said, name)))
+    return from_reference(unflatten(ours), abstract)
+
+
+def described(folder: Folder) -> Description:
+    """The family of a folder, by its configuration.   Raises ConfigError where it is not known."""
+    kind: Any = folder.config.get("model_type")
+    check(
+        isinstance(kind, str) and kind in FAMILIES,
+        f"{folder.where}/config.json: model_type {kind!r} is none of {', '.join(FAMILIES)}",
+    )
+    try:
+        return FAMILIES[kind](folder)
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ConfigError(f"{folder.where}/config.json is not that of a {kind}: {error!r}") from error
+
+
+def located(folder: Folder, said: Description, name: str) -> str:
+    """The full name of a tensor; a head stands outside of the prefix."""
+    return said.prefix + name if said.prefix + name in folder.shapes else name
+
+
+def check_names(folder: Folder, said: Description, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises ConfigError where a tensor is missing, left over, or has another shape or dtype."""
+    wanted = expected(said.table, said.config, shapes)
+    known = {located(folder, said, name): shape for name, shape in wanted.items()}
+    for name in known.keys() - folder.shapes.keys():
+        raise ConfigError(f"{folder.where} lacks {said.prefix}{name}, which its config.json asks for")
+    for name in sorted(folder.shapes.keys() - known.keys()):
+        inner = name.removeprefix(said.prefix)
+        if not any(fnmatchcase(part, pattern) for pattern in said.unread for part in (name, inner)):
+            raise ConfigError(f"{folder.origin(name)} holds {name!r}, which belongs to no part of the model")
+    for name, shape in known.items():
+        found = folder.shapes[name]
+        check(found == shape, f"{folder.origin(name)}: {name!r} has shape {found}, config.json makes it {shape}")
+
+
+def digest(where: Path) -> str:
+    """SHA-256 of the files with tensors."""
+    found = hashlib.sha256()
+    for file in tensor_files(where):
+        with file.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()
