@@ -13,7 +13,7 @@ Modules take one row (`T D`) or any batch of rows (`*B T D`): dense layers run a
 a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and vocabulary: `reference/__init__.py`.
 
     front.py          the six names above; finetuning.py, a train step for custom loops
-    config.py         model configuration as frozen dataclasses
+    config.py         model configuration as frozen dataclasses; config_positions.py, positions
     info.py           classes and preprocessing of a saved model
     preprocessing.py  image size → grid of patches: size rules
     images.py         pack and unpack; pixels.py, image_files.py and band_files.py read pixels

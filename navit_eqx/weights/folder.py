@@ -169,7 +169,7 @@ def at_least_float32(array: np.ndarray, name: str, file: Path) -> np.ndarray:
 
 def number(config: dict[str, Any], key: str, where: Path, default: Any = None) -> int:
     """A positive integer of a configuration; of a pair of equal ones, the one.   Raises ConfigError."""
-    value = config.get(key, default)
+    value: Any = config.get(key, default)
     if isinstance(value, list) and len({*value}) == 1:
         value = value[0]
     good = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
