@@ -9,6 +9,7 @@ from data.sampling.packing import Packing
 from data.sampling.patch_size import OneSize, PatchSizes
 from data.sampling.resolution import Resolution, Sides
 from data.sampling.token_selection import AtRandom, TokenSelection
+from data.sources.captions import Captions
 from data.sources.decode import Decoding, Shrunk
 from data.sources.digit_captions import DigitCaptions
 from data.sources.digits import Digits
@@ -26,7 +27,7 @@ from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 class DataConfig:
     """Images, sampling and packing."""
 
-    source: Digits | DigitCaptions | Folder | LabelSets | Parquet | Cached = Folder()
+    source: Digits | DigitCaptions | Folder | LabelSets | Parquet | Captions | Cached = Folder()
     """Kind of the source of images."""
     root: str = ""
     """Folder of the images."""

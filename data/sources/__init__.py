@@ -3,6 +3,12 @@
 source.py           interface of a source; arrays in memory
 digits.py           embedded digit strips
 digit_captions.py   digit strips with captions
+captions.py         images with captions, in every common layout
+caption_layouts.py  layout of a set of captions, and its splits
+caption_parquet.py  captions in parquet files
+caption_tables.py   captions in CSV, JSON Lines, COCO JSON and text files
+tar_shards.py       tar files in the WebDataset layout
+pairs.py            pairs of images and captions, and what is set aside
 folder.py           a folder of images, one class per subfolder
 label_sets.py       a folder of images with a table of label sets
 layout.py           splits, classes and files of a folder
@@ -15,6 +21,7 @@ bands.py            images with any number of channels
 memory.py           decoded images cached in memory
 """
 
+from .captions import Captions as Captions
 from .digit_captions import DigitCaptions as DigitCaptions
 from .digits import Digits as Digits
 from .folder import Folder as Folder

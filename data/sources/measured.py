@@ -36,10 +36,11 @@ def cached_manifest(
     *,
     channels: int = 3,
     notes: tuple[str, ...] = (),
+    set_aside: tuple[tuple[str, str], ...] = (),
 ) -> Manifest:
     """The manifest of encoded images, from the cache if the same files were measured before.
 
-    Only headers are read. Unreadable images are set aside by name.
+    Only headers are read. Unreadable images are set aside by name, after those of `set_aside`.
     """
     digest = hashlib.sha256(json.dumps([LIMITS, repr(key), classes, labels, channels]).encode()).hexdigest()[:24]
     file = cache_folder() / f"sizes-{digest}.npz"
@@ -56,7 +57,7 @@ def cached_manifest(
         labels=np.array(labels, np.int32)[good],
         classes=classes,
         where=where,
-        set_aside=tuple((printable(names[i]), why) for i, why in zip(np.flatnonzero(~good), reasons)),
+        set_aside=set_aside + tuple((printable(names[i]), why) for i, why in zip(np.flatnonzero(~good), reasons)),
         channels=channels,
         dtype=dtype,
         notes=notes,

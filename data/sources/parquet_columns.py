@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 
@@ -28,7 +28,7 @@ def read_images(file: Path, column: str) -> list[bytes]:
 
 def read_labels(file: Path, column: str) -> list[int] | list[str] | list[list[int]] | list[list[str]]:
     """Class names, or integers from 0 on, or lists of them; all of one kind."""
-    values = _read(file, column).to_pylist()
+    values = _values(file, column, _read(file, column))
     kinds = set()
     for i, value in enumerate(values):
         inside = value if isinstance(value, list) else [value]
@@ -44,6 +44,44 @@ def read_labels(file: Path, column: str) -> list[int] | list[str] | list[list[in
                 "classes, or set data.source.label"
             )
     return values
+
+
+def read_captions(file: Path, column: str) -> list[Any]:
+    """None, a text, or a list of texts per record."""
+    values = _read(file, column)
+    kind = values.type
+    while _is_list(kind):
+        kind = kind.value_type
+    if not _is_text(kind):
+        raise DataError(f"{file}: column {column!r} holds {values.type}, not texts: set data.source.caption")
+    return _values(file, column, values)
+
+
+def read_texts(file: Path, column: str) -> list[str]:
+    """One text per record; empty where there is none."""
+    values = _read(file, column)
+    if not _is_text(values.type):
+        raise DataError(f"{file}: column {column!r} holds {values.type}, not texts: name another column")
+    return [value or "" for value in _values(file, column, values)]
+
+
+def read_paths(file: Path, column: str, count: int) -> list[str]:
+    """The field `path` of a struct of images; empty where there is none."""
+    import pyarrow.types as is_a
+
+    with _opened(file) as table:
+        kind = table.schema_arrow.field(column).type
+        if not is_a.is_struct(kind) or kind.get_field_index("path") < 0:
+            return [""] * count
+        found = table.read([f"{column}.path"])
+    paths = [value and value.get("path") for value in _values(file, column, found[column])]
+    return [path if isinstance(path, str) else "" for path in paths]
+
+
+def column_names(file: Path, encoded: bool = False) -> list[str]:
+    """Names of the columns, or of those that hold bytes."""
+    with _opened(file) as table:
+        return [field.name for field in table.schema_arrow if not encoded or _holds_bytes(field.type)]
 
 
 def class_names(file: Path, label: str) -> tuple[str, ...]:
@@ -62,6 +100,25 @@ def _read(file: Path, column: str) -> "pa.ChunkedArray":
         if column not in (names := table.schema_arrow.names):
             raise DataError(f"{file} has no column {column!r}; it has {', '.join(names)}: set data.source")
         return table.read([column])[column]
+
+
+def _values(file: Path, column: str, values: "pa.ChunkedArray") -> list[Any]:
+    try:
+        return values.to_pylist()
+    except (UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"{file}: column {column!r} cannot be read, {error}: write it again") from error
+
+
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow.types as is_a
+
+    return is_a.is_string(kind) or is_a.is_large_string(kind) or is_a.is_string_view(kind)
+
+
+def _is_list(kind: "pa.DataType") -> bool:
+    import pyarrow.types as is_a
+
+    return is_a.is_list(kind) or is_a.is_large_list(kind) or is_a.is_fixed_size_list(kind)
 
 
 def _holds_bytes(kind: "pa.DataType") -> bool:

@@ -1,0 +1,96 @@
+"""Captions in parquet files, in the layout of image-text sets on the Hugging Face hub."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from ..errors import DataError
+from .caption_tables import column_of
+from .measured import stamp
+from .pairs import CAPTION_COLUMNS, Pairs, unique_names
+from .parquet_columns import column_names, read_captions, read_images, read_paths, read_texts
+from .source import Attribute
+
+
+class Encoded:
+    """Encoded images in columns of parquet files, kept in memory; read on first use in each process."""
+
+    def __init__(self, files: list[Path], column: str):
+        self.files, self.column = files, column
+        self.rows = np.arange(len(self.images))
+
+    @cached_property
+    def images(self) -> list[bytes]:
+        """The encoded images of all rows."""
+        return [image for file in self.files for image in read_images(file, self.column)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "images"}
+
+    def read(self, index: int) -> bytes:
+        """Empty where the row has no image."""
+        return self.images[self.rows[index]]
+
+
+def parquet_pairs(files: list[Path], image: str, caption: str) -> Pairs:
+    """Images of parquet files with their captions; rows with the same image are one image.   Raises DataError."""
+    columns = column_names(files[0])
+    image = image or next(iter(column_names(files[0], encoded=True)), "image")
+    caption = column_of(files[0], columns, caption, CAPTION_COLUMNS, "caption")
+    reader = Encoded(files, image)
+    names, paths, captions = [], [], []
+    for file in files:
+        found = read_captions(file, caption)
+        captions += found
+        names += [f"{file.name}:{i}" for i in range(len(found))]
+        paths += read_paths(file, image, len(found))
+    first = np.array([*same_images(reader.images)], np.int64)
+    rows = np.unique(first)
+    united: dict[int, list[Any]] = {row: [] for row in rows.tolist()}
+    for row, value in zip(first.tolist(), captions):
+        united[row].append(value)
+    reader.rows = rows
+    notes = [f"captions: column {caption}"]
+    if len(rows) < len(names):
+        notes.append(f"{len(names) - len(rows)} rows repeat an image: their captions are united")
+    return Pairs(
+        unique_names([paths[i] for i in rows], [names[i] for i in rows]),
+        [united[row] for row in rows.tolist()],
+        reader,
+        [[[str(file.resolve()), stamp(file)] for file in files], image, caption],
+        [],
+        notes,
+    )
+
+
+def same_images(images: list[bytes]) -> list[int]:
+    """The first row with the same image, for every row; rows without an image stand alone."""
+    first: dict[bytes, int] = {}
+    return [
+        first.setdefault(hashlib.blake2b(image, digest_size=16).digest(), i) if image else i
+        for i, image in enumerate(images)
+    ]
+
+
+def attribute_columns(
+    known: list[Path], files: list[Path], columns: tuple[str, ...], reader: Encoded, places: Int[np.ndarray, " N"]
+) -> tuple[Attribute, ...]:
+    """The values of columns as classes with prompts, over all splits in sorted order.   Raises DataError."""
+    found = []
+    for column in columns:
+        values = sorted({value for file in known for value in read_texts(file, column) if value})
+        number = {value: i for i, value in enumerate(values)}
+        if not values:
+            raise DataError(f"{files[0]}: column {column!r} has no text: drop it from data.source.attributes")
+        labels = np.array([number.get(value, -1) for file in files for value in read_texts(file, column)], np.int64)
+        found.append(Attribute(column, tuple(map(prompt, values)), labels[reader.rows[places]]))
+    return tuple(found)
+
+
+def prompt(name: str) -> str:
+    """The name of a class as a text."""
+    return " ".join(name.replace("-", " ").replace("_", " ").split())

@@ -1,0 +1,124 @@
+"""Images with captions, in every common layout: parquet, tar shards, tables, text files. docs/data.md lists them.
+
+The captions of a manifest are its classes, and those of an image are its label set.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Num
+
+from ..errors import DataError
+from ..manifest import printable
+from .caption_layouts import Layout, part_for, recognized
+from .caption_parquet import attribute_columns, parquet_pairs
+from .caption_tables import table_pairs, text_pairs
+from .label_sets import first_seen
+from .layout import held_out, suffixes_for
+from .measured import cached_manifest, decoded_as
+from .pairs import Pairs, numbered, without_bad
+from .source import Attribute, Source, existing
+from .tar_shards import tar_pairs
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Images with captions, for --task contrast: parquet files, tar shards (WebDataset), captions.csv, captions.jsonl,
+    metadata.jsonl, COCO captions, or a .txt beside each image. The layout is recognized."""
+
+    layout: Layout | None = None
+    """Layout of the files; auto: the first that is found, in this order."""
+    image: str = ""
+    """Column of the images, or of their file names; empty: the first with a usual name."""
+    caption: str = ""
+    """Column of the captions; empty: the first with a usual name."""
+    table: str = ""
+    """File name of the table of captions; empty: captions.csv and the like."""
+    attributes: tuple[str, ...] = ()
+    """Columns of parquet files that name what is in an image, for zero-shot classification."""
+
+    def open(self, root: str, split: str, channels: int = 3) -> Source:
+        """The images of a split: train, val, test, or all of them."""
+        return CaptionedImages(existing(root), split, self, channels)
+
+
+class CaptionedImages:
+    """Images with captions; see `Captions`."""
+
+    attributes: tuple[Attribute, ...] = ()
+
+    def __init__(self, root: Path, split: str, options: Captions, channels: int = 3):
+        suffixes = suffixes_for(channels)
+        layout, parts = recognized(root, options.layout, options.table, suffixes)
+        part, divided, notes = part_for(parts, split, root)
+        files = parts[part]
+        pairs = pairs_of(layout, root, part, files, options, suffixes)
+        kept, texts, aside, more = without_bad(pairs)
+        if divided:
+            chosen, note = part_held_out([pairs.names[i] for i in kept], split)
+            kept, texts = kept[chosen], [texts[i] for i in chosen]
+            more.append(note)
+        labels, captions = numbered(texts)
+        manifest = cached_manifest(
+            [pairs.key, layout, split],
+            [pairs.names[i] for i in kept],
+            labels.tolist(),
+            captions,
+            f"{root} ({split})",
+            lambda: map(pairs.reader.read, kept.tolist()),
+            channels=channels,
+            notes=(f"layout: {layout}", *notes, *pairs.notes, *more),
+            set_aside=tuple(aside),
+        )
+        labels, used = first_seen(manifest.labels)
+        captions = tuple(captions[i] for i in used.tolist())
+        self.manifest = replace(
+            manifest, labels=labels, classes=captions, notes=(*manifest.notes, said(labels, captions))
+        )
+        self.reader = pairs.reader
+        place = {os.fsencode(pairs.names[i]): i for i in kept.tolist()}
+        self.places = np.array([place[name] for name in self.manifest.names.tolist()], np.int64)
+        if options.attributes:
+            if layout != "parquet":
+                raise DataError(
+                    f"{root} holds {layout}, and attributes are read from parquet: drop data.source.attributes"
+                )
+            known = [file for files in parts.values() for file in files]
+            self.attributes = attribute_columns(known, files, options.attributes, pairs.reader, self.places)
+
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        """Raises BadImage."""
+        return decoded_as(self.manifest, index, self.reader.read(int(self.places[index])), shrink)
+
+
+def pairs_of(layout: Layout, root: Path, part: str, files: list[Path], options: Captions, suffixes: set[str]) -> Pairs:
+    """The pairs of the files of one part.   Raises DataError."""
+    if layout == "parquet":
+        return parquet_pairs(files, options.image, options.caption)
+    if layout == "tar":
+        return tar_pairs(files, suffixes, options.caption)
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files)
+        raise DataError(f"{root} has several tables for one part, {names}: name one, --data.source.table FILE")
+    if layout == "text":
+        return text_pairs(files[0], suffixes)
+    folder = root if files[0].parent.name == "annotations" else files[0].parent
+    return table_pairs(files[0], folder, part, suffixes, options.image, options.caption)
+
+
+def part_held_out(names: list[str], split: str) -> tuple[np.ndarray, str]:
+    """Numbers of the training or validation images of a set without splits, and a note: a tenth is held out."""
+    taken = held_out(names)
+    if not taken:
+        return np.arange(len(names)), "a single image: nothing is held out, validation is on the training images"
+    chosen = [i for i, name in enumerate(names) if (name in taken) == (split == "val")]
+    return np.array(chosen, np.int64), f"no validation split: {len(taken)} of {len(names)} images are held out, a tenth"
+
+
+def said(labels: np.ndarray, captions: tuple[str, ...]) -> str:
+    """A note on the captions."""
+    most, mean = labels.shape[1], (labels >= 0).sum() / len(labels)
+    each = f"{mean:.1f} an image, at most {most}" if most > 1 else "one an image"
+    return f"{len(captions)} different captions, {each}; first: {printable(captions[0]):.80}"
