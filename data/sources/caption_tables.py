@@ -6,8 +6,9 @@ A name in a table is a path below the folder of the table, or the name of a file
 import csv
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import DataError
 from ..manifest import printable
@@ -178,13 +179,13 @@ def read_coco(path: Path, image: str, caption: str) -> tuple[Rows, list[tuple[st
 
 def columns_of(path: Path, columns: list[str], image: str, caption: str) -> tuple[str, str]:
     """The columns of images and captions.   Raises DataError where there is none."""
-    return tuple(
-        column_of(path, columns, name, known, option)
-        for name, known, option in ((image, IMAGE_COLUMNS, "image"), (caption, CAPTION_COLUMNS, "caption"))
+    return (
+        column_of(path, columns, image, IMAGE_COLUMNS, "image"),
+        column_of(path, columns, caption, CAPTION_COLUMNS, "caption"),
     )
 
 
-def column_of(path: Path, columns: list[str], name: str, known: list[str], option: str) -> str:
+def column_of(path: Path, columns: list[str], name: str, known: Sequence[str], option: str) -> str:
     """The column called `name`, or the first known one.   Raises DataError."""
     found = next((c for c in ([name] if name else known) if c in columns), None)
     if found is None:
@@ -194,7 +195,7 @@ def column_of(path: Path, columns: list[str], name: str, known: list[str], optio
     return found
 
 
-def is_name(value: Any) -> bool:
+def is_name(value: Any) -> TypeGuard[str]:
     """Whether a value can be the name of a file."""
     try:
         return isinstance(value, str) and 0 < len(os.fsencode(value)) and "\0" not in value

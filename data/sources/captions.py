@@ -6,14 +6,15 @@ The captions of a manifest are its classes, and those of an image are its label 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int, Num
 
 from ..errors import DataError
 from ..manifest import printable
 from .caption_layouts import Layout, part_for, recognized
-from .caption_parquet import attribute_columns, parquet_pairs
+from .caption_parquet import Encoded, attribute_columns, parquet_pairs
 from .caption_tables import table_pairs, text_pairs
 from .label_sets import first_seen
 from .layout import held_out, suffixes_for
@@ -72,8 +73,7 @@ class CaptionedImages:
             notes=(f"layout: {layout}", *notes, *pairs.notes, *more),
             set_aside=tuple(aside),
         )
-        labels, used = first_seen(manifest.labels)
-        captions = tuple(captions[i] for i in used.tolist())
+        labels, captions = first_seen_captions(manifest.labels, captions)
         self.manifest = replace(
             manifest, labels=labels, classes=captions, notes=(*manifest.notes, said(labels, captions))
         )
@@ -81,7 +81,7 @@ class CaptionedImages:
         place = {os.fsencode(pairs.names[i]): i for i in kept.tolist()}
         self.places = np.array([place[name] for name in self.manifest.names.tolist()], np.int64)
         if options.attributes:
-            if layout != "parquet":
+            if not isinstance(pairs.reader, Encoded):
                 raise DataError(
                     f"{root} holds {layout}, and attributes are read from parquet: drop data.source.attributes"
                 )
@@ -115,6 +115,12 @@ def part_held_out(names: list[str], split: str) -> tuple[np.ndarray, str]:
         return np.arange(len(names)), "a single image: nothing is held out, validation is on the training images"
     chosen = [i for i, name in enumerate(names) if (name in taken) == (split == "val")]
     return np.array(chosen, np.int64), f"no validation split: {len(taken)} of {len(names)} images are held out, a tenth"
+
+
+def first_seen_captions(labels: Int[np.ndarray, "N M"], captions: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """Label sets and captions without those of images that cannot be read."""
+    labels, used = first_seen(labels)
+    return labels, tuple(captions[i] for i in used.tolist())
 
 
 def said(labels: np.ndarray, captions: tuple[str, ...]) -> str:

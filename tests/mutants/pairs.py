@@ -1,0 +1,52 @@
+"""Mistakes in images with captions."""
+
+from tests.mutants.kinds import one
+from tests.support.mutation import replace, returns, starts_with
+
+CAPTIONS, TAR = "tests/test_captions.py::test_", "tests/test_tar_shards.py::test_"
+MUTANTS = (
+    one(
+        "rows with the same image stay apart", "data.sources.caption_parquet:same_images",
+        returns("[*range(len(images))]"), CAPTIONS + "every_layout_has_the_same_pairs",
+    ),
+    one(
+        "pixels of another image, where one was set aside", "data.sources.captions:CaptionedImages.__init__",
+        replace("np.array([__place[name] for name in __names], __kind)", "np.arange(len(self.manifest))"),
+        CAPTIONS + "bad_pairs_are_set_aside_by_name",
+    ),
+    one(
+        "captions of the images before division", "data.sources.captions:CaptionedImages.__init__",
+        replace("[__texts[i] for i in __chosen]", "__texts[: len(__chosen)]", nth=1),
+        CAPTIONS + "without_validation_a_tenth_is_held_out",
+    ),
+    one(
+        "an empty text is a caption", "data.sources.pairs:says_something", returns("True"),
+        CAPTIONS + "bad_pairs_are_set_aside_by_name",
+    ),
+    one(
+        "captions of images that were set aside are classes", "data.sources.captions:first_seen_captions",
+        returns("(labels, captions)"), CAPTIONS + "bad_pairs_are_set_aside_by_name",
+    ),
+    one(
+        "one caption of each image in a table", "data.sources.caption_tables:read_csv",
+        replace("__rows.setdefault(__name, []).append(__text)", "__rows.setdefault(__name, [__text])"),
+        CAPTIONS + "every_layout_has_the_same_pairs",
+    ),
+    one(
+        "a shard may end anywhere", "data.sources.tar_shards:check_end", starts_with("return"),
+        TAR + "a_shard_cut_anywhere_is_named", TAR + "a_flipped_bit_of_a_header_is_named",
+    ),
+    one(
+        "an old index serves a changed shard", "data.sources.tar_shards:index",
+        replace("stamp(__shard)", "None"), TAR + "a_changed_shard_is_indexed_again",
+    ),
+    one(
+        "a damaged index is used", "data.checksums:read_lines",
+        replace("__mark == __sum", "True"), TAR + "a_damaged_index_is_made_again",
+    ),
+    one(
+        "a single digit has a direction", "data.sources.digit_captions:codes",
+        replace("__facts[:, None, 1:2] > 1", "__facts[:, None, 1:2] > 0"),
+        "tests/test_digit_captions.py::test_captions_are_true",
+    ),
+)  # fmt: skip
