@@ -45,6 +45,7 @@ from harness.presets import PRESETS, fine_tuned
 from harness.process import StopSignal, enable_compilation_cache
 from harness.resolve import resolve
 from harness.run.attention import shape_for
+from harness.run.budget import is_timed, steps_of, steps_within
 from harness.run.cadence import LOG_SECONDS, SAVE_SECONDS, Cadence
 from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
 from harness.run.loading import check_left_out, open_sources, open_task, training_batches, training_rows
@@ -89,16 +90,21 @@ def train(config: Config, preset: str) -> None:
         images, val = open_sources(config)
     config, notes = shape_from(config)
     prepared, task = open_task(config, images.manifest)
-    config, more = resolve(replace(config, task=prepared.config), images.manifest, task)
-    notes += more
+    asked = replace(config, task=prepared.config)
+    config, more = resolve(asked, images.manifest, task)
     hosts.assert_same_on_hosts(flat(encode(config)) | {"the images": images.manifest.digest})
 
     # run folder, checkpoints of an interrupted run ------------------------------------------------
     folder, _lock = acquire_run_dir(config.out, config.name, preset)
+    if is_timed(asked):
+        print(f"training takes {config.minutes:g} minutes at most; --minutes N makes it shorter or longer", flush=True)
+        steps = hosts.broadcast_from_main(steps_of(folder, config))
+        steps = steps or steps_within(config, images, task, prepared, mesh)
+        config, more = resolve(replace(asked, steps=steps), images.manifest, task)
     with working("planning the first rows"):
         planned = training_rows(config, images, task, folder / BLOCKS)
         plan = planned.epochs.locate(0)[1]
-    introduce(config, images, val, folder, notes, plan)
+    introduce(config, images, val, folder, notes + more, plan)
     checkpointer = Checkpointer(folder / "checkpoints", config.keep)
     changed = reconcile(folder, config) if checkpointer.steps else []
 
@@ -273,6 +279,8 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
         index, reason = plan.left_out[0]
         print(f"{len(plan.left_out)} images are left out; {train.manifest.name(index)}: {reason}")
     check_left_out(config, train.manifest, plan)
+    passes = config.total_steps * config.rows / len(plan.image_ids) * planned / len(train.manifest)
+    print(f"{config.total_steps} steps, {passes:.3g} passes over the images", flush=True)
 
 
 def picture(first: Sequence[Row], config: Config, folder: Path) -> None:

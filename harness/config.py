@@ -99,7 +99,10 @@ class Config:
     rows: int = 16
     """B, rows in a batch over all devices."""
     steps: int | None = None
-    """Training steps; auto: chosen from the number of images."""
+    """Training steps; auto: chosen from the number of images, or from `minutes`."""
+    minutes: float | None = None
+    """Minutes of training where `steps` is auto: a step is timed first, and as many steps follow as fit, at most 200
+    passes over the images; auto: no limit."""
     start: str = ""
     """Run or model folder to start from: its shape and parameters; the head is initialized where the classes differ.
     RUN@STEP continues parameters, optimizer and step of a save of that run. Empty: start from scratch."""
@@ -132,6 +135,7 @@ class Config:
 
     def __post_init__(self):
         check_in("", "[1, 2147483647]", rows=self.rows, steps=self.steps)
+        check_in("", "(0, inf)", minutes=self.minutes)
         check_in("", "[0, 4294967295]", seed=self.seed)
         check_in("", "[1, 2147483647]", log_every=self.log_every, keep=self.keep, max_refused=self.max_refused)
         check_in("", "[0, 2147483647]", eval_every=self.eval_every, save_every=self.save_every)

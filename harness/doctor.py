@@ -32,11 +32,12 @@ from navit_eqx.training.checkpoints import Checkpointer
 from .case import Case
 from .config import TensorBoard, Wandb
 from .exit_codes import Unavailable, code_of
+from .process import ACCELERATORS
+from .run.budget import fitting, is_timed
 from .run.loading import check_left_out
 from .run.logger import needed
 from .run.warm_start import resume_from, warm_start
 
-ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")
 OPEN_FILES = (256, 64)  # for the program, and for each data worker
 IN_FLIGHT = 5  # batches between a worker and the program
 UNIT = 2.0**-24  # rounding unit of float32
@@ -229,9 +230,11 @@ def training_step(case: Case) -> str:
     start = time.perf_counter()
     case.state, _ = jax.block_until_ready(case.step(case.state, batch))
     seconds = time.perf_counter() - start
+    steps, minutes = case.config.total_steps, case.config.minutes
+    steps = fitting(steps, minutes, seconds) if minutes and is_timed(case.requested) else steps
     return (
         f"loss {first.loss_sum / first.count:.3f}, {seconds:.3f} s, {first.tokens / seconds / 1e3:.1f}k tokens/s "
-        f"without reading; {case.config.total_steps} steps are {case.config.total_steps * seconds / 3600:.2g} hours"
+        f"without reading; {steps} steps are {steps * seconds / 3600:.2g} hours"
     )
 
 

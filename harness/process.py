@@ -1,5 +1,7 @@
 """Process settings: allocator, compilation cache, signals."""
 
+import importlib.metadata
+import importlib.util
 import os
 import signal
 import sys
@@ -31,6 +33,18 @@ def was_the_command() -> bool:
     script = getattr(sys.modules["__main__"], "__file__", None)
     argument = next((word for word in sys.orig_argv[1:] if not word.startswith("-")), None)
     return bool(script and argument and os.path.abspath(argument) == os.path.abspath(script))
+
+
+ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")
+
+
+def has_accelerator() -> bool:
+    """Whether JAX will compute on an accelerator, found without its backend, which must start later than options are
+    read (`initialize_distributed`): JAX_PLATFORMS says so, or a device and a plugin for it are there."""
+    if os.environ.get("JAX_PLATFORMS"):
+        return os.environ["JAX_PLATFORMS"].split(",")[0] != "cpu"
+    plugin = importlib.util.find_spec("libtpu") or importlib.metadata.entry_points(group="jax_plugins")
+    return bool(plugin) and any(os.path.exists(path) for path in ACCELERATORS)
 
 
 def enable_compilation_cache() -> None:

@@ -29,6 +29,7 @@ from reference.sampling.patch_sizes import check_gains
 from .config import Config
 
 EPOCHS = 60  # passes over the images by default
+EPOCHS_IN_TIME = 200  # passes at most, where minutes are given
 FEWEST_IMAGES = 50_000  # images of a run by default, at least
 MOST_TOKENS = 1 << 14  # longer images do not set the row length
 ENOUGH = 1 << 20  # images of a larger set from which statistics are computed
@@ -144,11 +145,12 @@ def eval_resolutions(config: Config, images: Images) -> tuple[Config, list[str]]
 
 
 def steps(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Resolve the number of steps: EPOCHS passes, and at least FEWEST_IMAGES images."""
+    """Resolve the number of steps: EPOCHS passes, and at least FEWEST_IMAGES images; EPOCHS_IN_TIME passes where
+    `minutes` limit the run (`harness/run/budget.py`)."""
     if config.steps is not None:
         return config, []
     count = len(images.manifest)
-    wanted = max(EPOCHS * count, FEWEST_IMAGES)
+    wanted = max(EPOCHS * count, FEWEST_IMAGES) if config.minutes is None else EPOCHS_IN_TIME * count
     config = replace(config, steps=int(np.ceil(wanted / images_per_step(config, images))))
     return config, [f"steps = {config.steps}: {wanted / count:.0f} passes over {count} images"]
 

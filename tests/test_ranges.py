@@ -34,6 +34,7 @@ RANGES = {
         **dict.fromkeys(("rows", "steps", "log_every", "keep", "max_refused"), COUNT),
         **dict.fromkeys(("eval_every", "save_every"), FROM_0),
         "seed": SEED,
+        "minutes": POSITIVE,
     },
     "DataConfig": {
         **dict.fromkeys(("val_resolution", "eval_resolutions"), POSITIVE),

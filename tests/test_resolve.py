@@ -16,7 +16,7 @@ from data.sampling.resolution import Areas, Native, NeverEnlarged, OneSquare, Si
 from data.tasks import TASKS
 from harness import resolve
 from harness.config import Config
-from harness.presets import folder
+from harness.presets import photographs
 from harness.resolve import RESOLVERS, Images
 from navit_eqx.config import Flexi
 from navit_eqx.errors import ConfigError
@@ -47,7 +47,7 @@ def images_for(config: Config, manifest: Manifest = MANIFEST) -> Images:
 
 
 def config_of(flexi: Flexi | None = None, task=None, steps: int | None = None, **data) -> Config:
-    base = folder()
+    base = photographs()
     model = replace(base.model, flexi=flexi)
     return replace(base, model=model, task=task or Classify(classes=1), steps=steps, data=replace(base.data, **data))
 
@@ -259,7 +259,7 @@ def test_a_teacher_reads_rows_that_hold_its_longest_image():
         (config_of(patch_sizes=PerImage()), "set model.flexi"),
         (config_of(Flexi(), patch_sizes=PerImage()), "set model.flexi.sizes"),
         (config_of(dropping=Schedule(Beta(0.5, 0.7))), "data.dropping = Schedule"),
-        (replace(config_of(), model=replace(folder().model, channels=4)), "--model.channels 3"),
+        (replace(config_of(), model=replace(photographs().model, channels=4)), "--model.channels 3"),
     ],
     ids=["no sizes", "empty sizes", "rates", "channels"],
 )

@@ -24,7 +24,7 @@ from data.sampling.resolution import Areas, Native, NeverEnlarged, Sides, Square
 from data.tasks.classify import Classify
 from harness.cli import parse
 from harness.config import Config, DataConfig
-from harness.presets import folder
+from harness.presets import photographs
 from harness.resolve import resolve
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import decode, encode
@@ -210,13 +210,13 @@ def test_laws_are_chosen_by_name_on_the_command_line():
     options = "--data.resolution.hi 384 --data.resolution.draw.mean 0.5 --data.dropping.sampling.mean 0.3 --steps 7"
     config = parse(
         Config,
-        default=folder(),
+        default=photographs(),
         args=f"{words} --data.dropping.sampling beta --data.packing.rule first-fit {options}".split(),
     )
     assert config.data.resolution == Areas(None, 384, TruncatedNormal(0.5))
     assert config.data.dropping == Schedule(Beta(0.3, 0.9))
     assert config.data.packing.rule == FirstFit() and config.steps == 7
-    config = parse(Config, default=folder(), args="--data.dropping.mean 0.4 --data.resolution.hi 99".split())
+    config = parse(Config, default=photographs(), args="--data.dropping.mean 0.4 --data.resolution.hi 99".split())
     assert config.data.dropping == Beta(0.4, 0.7) and config.data.resolution == Sides(None, 99)
 
 
@@ -225,7 +225,7 @@ def manifest_of(count: int) -> Manifest:
 
 
 def resolved(**changes) -> Config:
-    base = folder()
+    base = photographs()
     return resolve(replace(base, data=replace(base.data, **changes)), manifest_of(500), Classify())[0]
 
 
@@ -258,7 +258,7 @@ def test_what_the_data_decide():
     ],
 )
 def test_a_law_that_makes_no_sense_is_named(changes, message):
-    config = encode(folder())
+    config = encode(photographs())
     with pytest.raises(ConfigError, match=message):
         decode(Config, config | {"data": config["data"] | changes})
 

@@ -5,6 +5,7 @@ loading.py     sources, tasks, plans and packed rows of a configuration
 program.py     compiled training program of a configuration
 warm_start.py  start from a saved model, or from a step of another run
 attention.py   choice of the attention backend
+budget.py      steps that fit a number of minutes
 cadence.py     when to print a line and when to save
 progress.py    counters, metrics.jsonl, printed lines
 logger.py      TensorBoard, Weights & Biases

@@ -9,7 +9,8 @@ SAVE_SECONDS = 120.0
 class Cadence:
     """Due every `steps` steps, never for 0; None: every `seconds` seconds.
 
-    Time counts from the first question, which comes after compilation. Clocks of processes differ, so a time is only `wanted` by each and due once the processes agree.
+    Time counts from the first question, which comes after compilation. Clocks of processes differ, so a time is only
+    `wanted` by each and due once the processes agree.
     """
 
     def __init__(self, steps: int | None, seconds: float):

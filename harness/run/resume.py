@@ -26,7 +26,7 @@ FREELY = {
     *("data.eval_resolutions", "task.teacher", "parallelism", "distributed"),
 }
 ON_REQUEST = {
-    *("steps", "task", "model.attention", "model.remat", "model.unroll", "model.dtype"),
+    *("steps", "minutes", "task", "model.attention", "model.remat", "model.unroll", "model.dtype"),
     "model.stochastic_depth",
     *("optim.lr", "optim.schedule", "optim.warmup", "optim.weight_decay", "optim.head_decay", "optim.clip"),
     *("optim.accumulate", "optim.layers"),
