@@ -97,7 +97,7 @@ def folder() -> Config:
         model=replace(base.model, patch=(8, 8), rope=Rope(), pool=Mean()),
         data=replace(
             base.data,
-            resolution=Sides(24, 64),
+            resolution=Sides(most=7),
             augment=Augment(flip=True, crop=0.3, stretch=0.4, rotate=0.15, jitter=0.4),
             memory=1,
         ),

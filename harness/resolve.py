@@ -241,8 +241,8 @@ def sides_from(
     pixels, lo, hi, notes = float(np.sqrt(np.prod(patch))), sampling.lo, sampling.hi, []
     if hi is None:
         median = float(np.median(np.sqrt(enough(manifest).prod(-1, dtype=float))))
-        hi = max(lo or 0.0, pixels * int(np.clip(round(median / pixels), 4, 16)))
-        notes += [f"{key}.hi = {number(hi)}: the median image side, 4 to 16 patches, and not below lo"]
+        hi = max(lo or 0.0, pixels * int(np.clip(round(median / pixels), 4, sampling.most)))
+        notes += [f"{key}.hi = {number(hi)}: the median image side, 4 to {sampling.most} patches, and not below lo"]
     if lo is None:
         lo = min(hi, pixels * max(2, round(hi / 2 / pixels)))
         notes += [f"{key}.lo = {number(lo)}: half of hi, at least 2 patches, and not above hi"]

@@ -52,12 +52,15 @@ class Sides:
     lo: float | None = None
     """Smallest side in pixels; auto: half of `hi`."""
     hi: float | None = None
-    """Largest side in pixels; auto: the median image side, between 4 and 16 patches."""
+    """Largest side in pixels; auto: the median image side, between 4 and `most` patches."""
     draw: Uniform | TruncatedNormal = Uniform()
     """Distribution of R over the range."""
+    most: int = 16
+    """Largest side in patches where `hi` is auto."""
 
     def __post_init__(self):
         check_range(self.lo, self.hi)
+        check_in("[4, 2147483647]", most=self.most)
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return target_grid(sizes, linear_in_side(self.draw.sample(rng, len(sizes)), *self.spread), patch_size)
@@ -80,12 +83,15 @@ class Areas:
     lo: float | None = None
     """Side of the smallest area, in pixels; auto: half of `hi`."""
     hi: float | None = None
-    """Side of the largest area, in pixels; auto: the median image side, between 4 and 16 patches."""
+    """Side of the largest area, in pixels; auto: the median image side, between 4 and `most` patches."""
     draw: Uniform | TruncatedNormal = Uniform()
     """Distribution of the area over the range."""
+    most: int = 16
+    """Side of the largest area in patches where `hi` is auto."""
 
     def __post_init__(self):
         check_range(self.lo, self.hi)
+        check_in("[4, 2147483647]", most=self.most)
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
         return target_grid(sizes, linear_in_area(self.draw.sample(rng, len(sizes)), *self.spread), patch_size)
