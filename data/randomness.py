@@ -20,6 +20,9 @@ class Purpose(IntEnum):
     STRIP_STROKES = 9  # seed, split, image
     PATCH_SIZE = 10  # seed, epoch, block
     STRIP_CAPTIONS = 12  # seed, split
+    GLYPH_FACTS = 13  # seed, split
+    GLYPH_CAPTIONS = 14  # seed, split
+    GLYPH_PIXELS = 15  # seed, split, image
 
 
 def generator(purpose: Purpose, *place: int) -> np.random.Generator:

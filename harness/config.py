@@ -13,7 +13,9 @@ from data.sources.captions import Captions
 from data.sources.decode import Decoding, Shrunk
 from data.sources.digit_captions import DigitCaptions
 from data.sources.digits import Digits
+from data.sources.emoji import Emoji
 from data.sources.folder import Folder
+from data.sources.glyph_captions import GlyphCaptions
 from data.sources.label_sets import LabelSets
 from data.sources.parquet import Parquet
 from data.sources.records import Cached
@@ -27,7 +29,7 @@ from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 class DataConfig:
     """Images, sampling and packing."""
 
-    source: Digits | DigitCaptions | Folder | LabelSets | Parquet | Captions | Cached = Folder()
+    source: Digits | DigitCaptions | GlyphCaptions | Folder | LabelSets | Parquet | Captions | Emoji | Cached = Folder()
     """Kind of the source of images."""
     root: str = ""
     """Folder of the images."""

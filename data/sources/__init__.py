@@ -9,6 +9,9 @@ caption_parquet.py  captions in parquet files
 caption_tables.py   captions in CSV, JSON Lines, COCO JSON and text files
 tar_shards.py       tar files in the WebDataset layout
 pairs.py            pairs of images and captions, and what is set aside
+glyph_captions.py   glyph fields with captions
+glyphs.py           shapes drawn on a canvas
+emoji.py            drawings of emoji with captions, novel concepts and false captions
 folder.py           a folder of images, one class per subfolder
 label_sets.py       a folder of images with a table of label sets
 layout.py           splits, classes and files of a folder
@@ -24,7 +27,9 @@ memory.py           decoded images cached in memory
 from .captions import Captions as Captions
 from .digit_captions import DigitCaptions as DigitCaptions
 from .digits import Digits as Digits
+from .emoji import Emoji as Emoji
 from .folder import Folder as Folder
+from .glyph_captions import GlyphCaptions as GlyphCaptions
 from .label_sets import LabelSets as LabelSets
 from .parquet import Parquet as Parquet
 from .records import Cached as Cached

@@ -91,6 +91,12 @@ def attribute_columns(
     return tuple(found)
 
 
+def column_of_images(files: list[Path], column: str, reader: Encoded, places: Int[np.ndarray, " N"]) -> list[Any]:
+    """The value of each image in a column of texts or lists of texts."""
+    values = [value for file in files for value in read_captions(file, column)]
+    return [values[row] for row in reader.rows[places].tolist()]
+
+
 def prompt(name: str) -> str:
     """The name of a class as a text."""
     return " ".join(name.replace("-", " ").replace("_", " ").split())

@@ -33,6 +33,17 @@ class Attribute(NamedTuple):
     """The value of each image; −1 where it has none."""
 
 
+class Foils(NamedTuple):
+    """True captions of images, each beside a false one that differs in one respect."""
+
+    name: str
+    """What differs: the order of things, their number, …"""
+    images: Int[np.ndarray, " K"]
+    """The image of each pair of texts."""
+    captions: tuple[str, ...]
+    foils: tuple[str, ...]
+
+
 def existing(root: str) -> Path:
     """The folder `root`.   Raises DataMissing where it is not a folder."""
     if not root:

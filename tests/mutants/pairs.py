@@ -49,4 +49,18 @@ MUTANTS = (
         replace("__facts[:, None, 1:2] > 1", "__facts[:, None, 1:2] > 0"),
         "tests/test_digit_captions.py::test_captions_are_true",
     ),
+    one(
+        "held-out pairs are trained on", "data.sources.glyph_captions:seen_color",
+        returns("__value * 0 + shape"), "tests/test_glyph_captions.py::test_six_pairs_are_held_out",
+    ),
+    one(
+        "one thing stands for two", "data.sources.glyph_captions:GlyphField.entails",
+        replace("__said == 1 + self.facts[:, None]", "__said <= 1 + self.facts[:, None]"),
+        "tests/test_glyph_captions.py::test_entailment_is_what_the_words_say",
+    ),
+    one(
+        "classes of rows, not of readable images", "data.sources.caption_parquet:column_of_images",
+        replace("reader.rows[places].tolist()", "range(len(places))"),
+        "tests/test_emoji.py::test_classes_and_false_captions_follow_their_image",
+    ),
 )  # fmt: skip
