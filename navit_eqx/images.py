@@ -204,7 +204,7 @@ def _resized(image: _Planned, preprocessing: Preprocessing, size: Size) -> Num[n
     if not isinstance(rule, CenterCrop):
         return resize(pixels, size, preprocessing.filter, box)
     whole = resize(pixels, rule.resized((height, width)), preprocessing.filter, box)
-    top, left = ((n - m) // 2 for n, m in zip(whole.shape, size))
+    top, left = rule.corner((whole.shape[0], whole.shape[1]))
     return whole[top : top + size[0], left : left + size[1]]
 
 

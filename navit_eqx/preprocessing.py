@@ -124,6 +124,8 @@ class CenterCrop:
     side: int = 256
     aspect: bool = True
     """False resizes to a square of `side` pixels instead."""
+    middle: Literal["floor", "round"] = "floor"
+    """Rounding of half of the pixels that are cut off; round is to even, as in torchvision."""
 
     def grid(self, size: Size, patch: Size) -> Size:
         """Rows and columns of patches.   Raises ValueError where the part is not a multiple of the patch."""
@@ -140,6 +142,12 @@ class CenterCrop:
         short = min(size)
         height, width = (self.side if n == short else int(self.side * n / short) for n in size)
         return height, width
+
+    def corner(self, size: Size) -> Size:
+        """Top and left of the part that is cut from an image of `size` pixels."""
+        spare = size[0] - self.height, size[1] - self.width
+        top, left = (round(n / 2) if self.middle == "round" else n // 2 for n in spare)
+        return top, left
 
 
 @dataclass(frozen=True)
@@ -243,7 +251,9 @@ def at_resolution(rule: SizeRule, resolution: float) -> SizeRule:
             return replace(rule, tokens=int(resolution))
         case CenterCrop():
             share = resolution / min(rule.height, rule.width)
-            return CenterCrop(int(rule.height * share), int(rule.width * share), int(rule.side * share), rule.aspect)
+            return CenterCrop(
+                int(rule.height * share), int(rule.width * share), int(rule.side * share), rule.aspect, rule.middle
+            )
         case Fixed():
             return Fixed(int(resolution), int(resolution))
     return replace(rule, side=resolution)

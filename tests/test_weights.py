@@ -1,20 +1,32 @@
 """Imported towers say what their own classes say, in packed rows beside others, and obey our own laws."""
 
+import copy
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 import navit_eqx as navit
 from navit_eqx.images import pack as pack_images
+from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
+from reference import layers, rope
 from reference import model as slow
 from reference import tasks as slow_tasks
-from tests.support import golden
+from tests.support import golden, laws
 from tests.support.golden import FAMILIES, FOLDER, GRIDS, PICTURES
-from tests.support.tolerances import FLOAT64, PEER32, PEER64, assert_close
+from tests.support.laws import caught
+from tests.support.strategies import rows
+from tests.support.tolerances import PEER32, PEER64, assert_close
 
 # Families of which a part is computed in float32 by their own classes, whatever they are given: an interpolated table,
 # rotary angles.
 IN_FLOAT32 = ("siglip2_naflex", "dinov3", "dinov3_gated")
+# One compiled program for each kind of part; the others differ in what the reference shows as well.
+COMPILED = (
+    *("vit", "clip", "siglip2_naflex", "dinov2_swiglu", "dinov2_registers", "dinov3"),
+    *("timm_clip", "naflexvit", "naflexvit_parfac", "big_vision_flexivit"),
+)
 families = pytest.mark.parametrize("name", FAMILIES)
 
 
@@ -24,37 +36,132 @@ def limit(name: str) -> float:
 
 
 def says_what_the_peer_says(said: golden.Said, peer: golden.Said, name: str) -> None:
-    """Tokens and output of each image of the row, whatever its grid."""
+    """Tokens and output of each image, whatever its grid."""
     for n in range(len(GRIDS)):
         assert_close(said.tokens[n], peer.tokens[n], limit(name))
         assert_close(said.outputs[n], peer.outputs[n], limit(name))
 
 
-@families
+def by_reference(params: dict) -> golden.Said:
+    """Tokens and outputs of images alone, by the definition of every part in NumPy."""
+    task, backbone = slow_tasks.TASKS[params["task"]["kind"]], params["backbone"]
+    images = [golden.tokens_of(grid) for grid in GRIDS]
+    tokens = [layers.norm(backbone["encoder"]["norm"], slow.image_hidden_states(backbone, x)[-1]) for x in images]
+    return golden.Said(tokens, [task.predict(params["task"], slow.forward_image(backbone, x)[None])[0] for x in images])
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in COMPILED else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_packed_row_says_what_the_peer_says(name):
     says_what_the_peer_says(golden.ours(golden.loaded(name)), golden.theirs(name), name)
 
 
 @families
-def test_the_reference_says_the_same(name):
-    """The switches of the family, on one image alone: `reference` is the definition."""
-    model = golden.loaded(name)
-    params, outputs = to_reference(model), golden.ours(model).outputs
-    task = slow_tasks.TASKS[params["task"]["kind"]]
-    for n in (1, 2):
-        vector = slow.forward_image(params["backbone"], golden.tokens_of(GRIDS[n]))
-        assert_close(outputs[n], task.predict(params["task"], vector[None])[0], FLOAT64)
+def test_the_reference_says_what_the_peer_says(name):
+    says_what_the_peer_says(by_reference(to_reference(golden.loaded(name))), golden.theirs(name), name)
 
 
 @families
 def test_preprocessing_is_equal_to_the_byte(name):
+    """Size rule, filter and order of numbers in a patch, for pictures that are wide, tall and of the size itself."""
     model, stored = navit.load(FOLDER / name), golden.expected(name)
     how = model.info.preprocessing
-    for size in PICTURES:
+    for size in PICTURES if "bytes_8x8" in stored else ():
         row = pack_images([golden.picture(size)], preprocessing=how, patch=model.config.patch, row_tokens=32)
         rows, columns = row.grids[0, 0]
-        found = row.patches[0, : rows * columns]
         want = stored["bytes_{}x{}".format(*size)]
         if want.ndim == 3:
             want = golden.patchify(want.transpose(1, 2, 0), model.config.patch)
-        np.testing.assert_array_equal(found, want)
+        np.testing.assert_array_equal(row.patches[0, : rows * columns], want)
+
+
+def test_normalized_pixels_are_those_of_the_peer():
+    """Mean and deviation, by channel."""
+    for name in ("clip", "dinov2", "vit"):
+        model, stored = navit.load(FOLDER / name), golden.expected(name)
+        row = navit.pack([golden.picture(PICTURES[0])], model)
+        seen = layers_normalize(model, row.patches[0, :16])
+        assert_close(seen, golden.patchify(stored["normalized"].transpose(1, 2, 0), model.config.patch), 1e-5)
+
+
+def layers_normalize(model, patches):
+    """Patches as the model reads them."""
+    from navit_eqx.layers import normalize
+
+    return np.asarray(normalize(patches, model.backbone.mean, model.backbone.std))
+
+
+# our own laws ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["clip", "dinov3"])
+@settings(max_examples=5)
+@given(packed=rows(least=2))
+def test_packing_cannot_be_observed(name, packed):
+    """Alone or beside others, in any order, with anything in padding."""
+    model = golden.loaded(name)
+    forward = lambda row: np.asarray(navit.forward(model, to_device(row)))
+    laws.gives_each_image_its_meaning(forward, laws.model_of(to_reference(model)), packed)
+    laws.does_not_see_order(forward, packed, list(range(len(packed.images)))[::-1])
+    laws.ignores_padding(forward, packed, np.nan)
+
+
+# mistakes -------------------------------------------------------------------------------------------------------------
+
+
+def put(path: str, value):
+    """A change of one entry of the parameters."""
+
+    def change(params: dict) -> None:
+        *outer, last = path.split(".")
+        for key in outer:
+            params = params[key]
+        params[last] = value(params[last]) if callable(value) else value
+
+    return change
+
+
+MLP, NORM = "backbone.encoder.blocks.mlp", "backbone.encoder.blocks.mlp_norm"
+MISTAKES = {
+    "epsilon": ("clip", put(f"{NORM}.eps", 1e-6)),
+    "epsilon of ViT": ("vit", put(f"{NORM}.eps", 1e-6)),
+    "exact GELU for tanh": ("siglip", put(f"{MLP}.activation", "gelu")),
+    "tanh GELU for exact": ("dinov2_registers", put(f"{MLP}.activation", "gelu_tanh")),
+    "GELU for quick-GELU": ("timm_clip", put(f"{MLP}.activation", "gelu")),
+    "no norm after the embedding": ("clip", put("backbone.embedding_norm", None)),
+    "antialias in a table": ("vit", put("backbone.posembed.kernel", "cubic_antialias")),
+    "no antialias in a table": ("dinov2_registers", put("backbone.posembed.kernel", "cubic")),
+    "another filter": ("siglip2_naflex", put("backbone.posembed.kernel", "cubic_antialias")),
+    "corners for half pixels": ("vit", put("backbone.posembed.grid", "corners")),
+    "a table with its axes swapped": ("deit", put("backbone.posembed.entries", lambda x: x.swapaxes(0, 1))),
+    "aspect not kept": ("naflexvit_par", put("backbone.posembed.aspect", False)),
+    "factors in the wrong order": ("naflexvit_parfac", put("backbone.posembed.tables", lambda x: x[::-1])),
+    "rotation by the patch index": ("dinov3", put("backbone.rope.coordinate", "absolute")),
+    "another base of frequencies": ("dinov3", put("backbone.rope.theta", 10_000.0)),
+    "gate and value swapped": ("dinov2_swiglu", lambda p: swap(p["backbone"]["encoder"]["blocks"]["mlp"])),
+    "GELU in a gate": ("dinov2_swiglu", put(f"{MLP}.activation", "gelu")),
+    "tokens in the wrong order": ("deit", put("backbone.registers", lambda x: x[::-1])),
+    "queries for keys": ("timm_vit", lambda p: swap(p["backbone"]["encoder"]["blocks"]["attention"], "q", "k")),
+    "no LayerScale": ("dinov2", put("backbone.encoder.blocks.attention_scale", None)),
+    "norm before the mean": ("naflexvit", put("backbone.pool.norm.scale", lambda x: x[::-1])),
+}
+
+
+def swap(params: dict, one: str = "grow", other: str = "gate") -> None:
+    params[one], params[other] = params[other], params[one]
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_is_caught(what):
+    name, change = MISTAKES[what]
+    params = copy.deepcopy(to_reference(golden.loaded(name)))
+    change(params)
+    caught(says_what_the_peer_says, by_reference(params), golden.theirs(name), name)
+
+
+def test_axes_swapped_in_the_rotation_are_caught(monkeypatch):
+    centered = rope.PLACES["centered"]
+    monkeypatch.setitem(rope.PLACES, "centered", lambda x, n: centered(x, n)[:, ::-1])
+    said = by_reference(to_reference(golden.loaded("dinov3")))
+    caught(says_what_the_peer_says, said, golden.theirs("dinov3"), "dinov3")

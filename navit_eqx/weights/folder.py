@@ -50,9 +50,11 @@ def is_foreign(folder: Path) -> bool:
 
 def open_folder(folder: Path) -> Folder:
     """Read headers and JSON files.   Raises ConfigError, by name, where a file is missing or damaged."""
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    processor = folder / "preprocessor_config.json"
     files = tensor_files(folder)
+    beside = folder.parent if folder.is_file() else folder
+    archive = any(file.suffix == ".npz" for file in files)
+    config = read_json(beside / "config.json") if (beside / "config.json").is_file() and not archive else {}
+    processor = beside / "preprocessor_config.json"
     if not files:
         refuse_without_weights(folder)
     opened = [open_npz(file) if file.suffix == ".npz" else open_safetensors(file) for file in files]
@@ -142,15 +144,16 @@ def open_npz(file: Path) -> Entries:
     bfloat16 of big_vision comes back as two bytes without a type.
     """
     try:
-        stored = np.load(file, allow_pickle=False)
         found: Entries = {}
-        for name in stored.files:
-            with stored.zip.open(f"{name}.npy") as stream:
-                version = np.lib.format.read_magic(stream)
-                head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = head(stream)
-            check(not dtype.hasobject, f"{file}: {name!r} is pickled, which can run code and is not read")
-            found[name] = shape, lambda name=name: stored[name]
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            for name in stored.files:
+                with stored.zip.open(f"{name}.npy") as array:
+                    version = np.lib.format.read_magic(array)
+                    header = np.lib.format.read_array_header_1_0
+                    header = header if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = header(array)
+                check(not dtype.hasobject, f"{file}: {name!r} is pickled, which can run code and is not read")
+                found[name] = shape, lambda name=name: read_npz(file, name)
         return found
     except (ValueError, KeyError, OSError, BadZipFile, EOFError) as error:
         if isinstance(error, ConfigError):
@@ -158,10 +161,19 @@ def open_npz(file: Path) -> Entries:
         raise ConfigError(f"{file} is damaged, {error}: fetch it again") from None
 
 
+def read_npz(file: Path, name: str) -> np.ndarray:
+    """One array of an archive."""
+    with np.load(file, allow_pickle=False) as stored:
+        return stored[name]
+
+
 def at_least_float32(array: np.ndarray, name: str, file: Path) -> np.ndarray:
     """The tensor in float32, or float64 where it is.   Raises ConfigError where it is not finite."""
     if array.dtype == np.dtype("V2"):
         array = array.view(jnp.bfloat16)
+    check(
+        jnp.issubdtype(array.dtype, jnp.floating), f"{file}: {name!r} holds {array.dtype}, not floating-point numbers"
+    )
     array = array if array.dtype == np.float64 else array.astype(np.float32)
     check(bool(np.isfinite(array).all()), f"{file}: {name!r} holds numbers that are not finite: fetch it again")
     return array

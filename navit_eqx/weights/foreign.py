@@ -1,6 +1,7 @@
 """Models of other projects: find the family, check every name and shape, read, and build the model."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -11,7 +12,7 @@ from jax.tree_util import tree_leaves_with_path
 
 from ..errors import ConfigError, check
 from ..tasks.model import Model, abstract_model, is_shape
-from . import clip, dino, vit
+from . import big_vision, clip, dino, timm, vit
 from .bridge import from_reference, unflatten
 from .family import Description
 from .folder import Folder, open_folder, tensor_files
@@ -29,7 +30,9 @@ FAMILIES: dict[str, Callable[[Folder], Description]] = {
     "dinov2": dino.describe_v2,
     "dinov2_with_registers": dino.describe_v2,
     "dinov3_vit": dino.describe_v3,
-}  # by `model_type` of config.json
+    "timm": timm.describe,
+    "npz": big_vision.describe,
+}  # by `model_type` of config.json; timm's has an `architecture` instead, and an .npz has none
 
 
 def load_foreign(where: Path) -> Model:
@@ -43,6 +46,7 @@ def load_foreign(where: Path) -> Model:
         raise ConfigError(f"{where}/config.json describes a model that cannot be built: {error}") from error
     leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(abstract) if is_shape(leaf)]
     shapes = {".".join(key.name for key in path): leaf.shape for path, leaf in leaves}
+    check_count(folder, shapes)
     check_names(folder, said, shapes)
     ours = read(said.table, said.config, lambda name: folder.tensor(located(folder, said, name)))
     return from_reference(unflatten(ours), abstract)
@@ -50,7 +54,8 @@ def load_foreign(where: Path) -> Model:
 
 def described(folder: Folder) -> Description:
     """The family of a folder, by its configuration.   Raises ConfigError where it is not known."""
-    kind: Any = folder.config.get("model_type")
+    kind: Any = "timm" if "architecture" in folder.config else folder.config.get("model_type")
+    kind = "npz" if not folder.config else kind
     check(
         isinstance(kind, str) and kind in FAMILIES,
         f"{folder.where}/config.json: model_type {kind!r} is none of {', '.join(FAMILIES)}",
@@ -66,6 +71,18 @@ def described(folder: Folder) -> Description:
 def located(folder: Folder, said: Description, name: str) -> str:
     """The full name of a tensor; a head stands outside of the prefix."""
     return said.prefix + name if said.prefix + name in folder.shapes else name
+
+
+def check_count(folder: Folder, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises ConfigError where the model would be far larger than the folder, before anything of that size is made.
+
+    Ours may have more numbers than theirs: biases that are zero.
+    """
+    ours, theirs = (sum(map(math.prod, sizes.values())) for sizes in (shapes, folder.shapes))
+    check(
+        ours <= 2 * theirs,
+        f"{folder.where}/config.json makes a model of {ours} parameters, its files hold {theirs}: fetch both again",
+    )
 
 
 def check_names(folder: Folder, said: Description, shapes: dict[str, tuple[int, ...]]) -> None:

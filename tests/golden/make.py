@@ -5,7 +5,7 @@
     python -m venv parity && parity/bin/pip install torch timm transformers pillow
 
 Every folder is as its project saves it: config.json, preprocessor_config.json, model.safetensors or weights.npz. Beside
-them stands expected.npz: for each grid, pixels of an image, the tokens and the pooled vector of the peer; and for
+each stands NAME.npz: for each grid, pixels of an image, the tokens and the pooled vector of the peer; and for
 pictures of other sizes, the bytes that the peer's own preprocessing hands to its model.
 """
 
@@ -19,8 +19,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 warnings.filterwarnings("ignore")
 
 import numpy as np
+import timm
 import torch
 import transformers as hf
+from PIL import Image
+from timm.data.naflex_transforms import ResizeToSequence
 
 SEED, PATCH, SIDE = 20261128, 2, 4
 WIDTH, DEPTH, HEADS, MLP = 16, 2, 2, 24
@@ -188,19 +191,146 @@ def save_transformers(name, out):
     return model, run, expected
 
 
+TINY = dict(img_size=8, patch_size=2, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, mlp_ratio=1.5)
+NAFLEX = dict(TINY, pos_embed_grid_size=(SIDE, SIDE))
+del NAFLEX["img_size"]
+CONFIG = dict(input_size=(3, 8, 8), crop_pct=0.875, interpolation="bicubic")
+TIMM = {
+    # name: (architecture, its arguments, pretrained_cfg)
+    "timm_vit": ("vit_base_patch16_224", dict(TINY, num_classes=3), CONFIG),
+    "timm_vit_registers": (
+        "vit_small_patch14_reg4_dinov2",
+        dict(TINY, num_classes=0, reg_tokens=2),
+        dict(CONFIG, crop_pct=1.0, crop_mode="squash"),
+    ),
+    "timm_clip": ("vit_base_patch16_clip_quickgelu_224", dict(TINY, num_classes=0), CONFIG),
+    "timm_siglip": ("vit_base_patch32_siglip_256", dict(TINY, num_classes=0), dict(CONFIG, crop_mode="squash")),
+    "naflexvit": ("naflexvit_base_patch16_gap", dict(NAFLEX, num_classes=3), CONFIG),
+    "naflexvit_par": ("naflexvit_base_patch16_par_gap", dict(NAFLEX, num_classes=3), CONFIG),
+    "naflexvit_parfac": ("naflexvit_base_patch16_parfac_gap", dict(NAFLEX, num_classes=0), CONFIG),
+    "naflexvit_siglip": ("naflexvit_base_patch16_siglip", dict(NAFLEX, num_classes=0), CONFIG),
+}
+
+
+def timm_run(naflex):
+    def run(model, x):
+        with torch.no_grad():
+            given = torch.tensor(x)[None]
+            if naflex:
+                height, width = (n // PATCH for n in x.shape[1:])
+                patches = x.reshape(3, height, PATCH, width, PATCH).transpose(1, 3, 2, 4, 0)
+                given = {
+                    "patches": torch.tensor(patches.reshape(1, height * width, -1)),
+                    "patch_coord": torch.tensor(np.indices((height, width)).reshape(2, -1).T[None].copy()),
+                    "patch_valid": torch.ones(1, height * width, dtype=torch.bool),
+                }
+                out = model.forward_features(**given)
+                tokens = out["patches"] if isinstance(out, dict) else out
+                pooled = model(given)
+            else:
+                tokens, pooled = model.forward_features(given), model(given)
+            return tokens[0, model.num_prefix_tokens :].numpy(), pooled[0].numpy()
+
+    return run
+
+
+def save_timm(name, out):
+    architecture, args, cfg = TIMM[name]
+    naflex = architecture.startswith("naflex")
+    free = {} if naflex else {"dynamic_img_size": True}
+    model = randomize(timm.create_model(architecture, **args, **free))
+    model.pretrained_cfg = dict(model.pretrained_cfg, **cfg)
+    timm.models.save_for_hf(model, out, model_args=args, safe_serialization=True)
+    data = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg, args={})
+    transform = timm.data.create_transform(**data, is_training=False)
+    if naflex:
+        resize = ResizeToSequence(PATCH, max_seq_len=16, interpolation="bicubic")
+    else:
+        resize = transform.__class__(transform.transforms[:2])
+    pixels = lambda size: np.asarray(resize(Image.fromarray(picture(size)))).transpose(2, 0, 1)
+    return model, timm_run(naflex), {f"bytes_{h}x{w}": pixels((h, w)) for h, w in PICTURES}
+
+
+def big_vision_arrays(kind):
+    """Random parameters under the names that big_vision gives them."""
+    rng = np.random.default_rng(SEED)
+    size = WIDTH // HEADS
+    arrays = {}
+
+    def put(name, *shape, center=0.0, fan_in=1):
+        arrays[name] = (center + rng.normal(size=shape) / np.sqrt(fan_in)).astype(np.float32)
+
+    def norm(at):
+        put(f"{at}/scale", WIDTH, center=1.0, fan_in=16)
+        put(f"{at}/bias", WIDTH)
+
+    def attention(at):
+        for name in ("query", "key", "value"):
+            put(f"{at}/{name}/kernel", WIDTH, HEADS, size, fan_in=WIDTH)
+            put(f"{at}/{name}/bias", HEADS, size)
+        put(f"{at}/out/kernel", HEADS, size, WIDTH, fan_in=WIDTH)
+        put(f"{at}/out/bias", WIDTH)
+
+    def mlp(at):
+        for name, shape in (("Dense_0", (WIDTH, MLP)), ("Dense_1", (MLP, WIDTH))):
+            put(f"{at}/{name}/kernel", *shape, fan_in=shape[0])
+            put(f"{at}/{name}/bias", shape[1])
+
+    for i in range(DEPTH):
+        at = f"Transformer/encoderblock_{i}"
+        norm(f"{at}/LayerNorm_0"), norm(f"{at}/LayerNorm_1")
+        attention(f"{at}/MultiHeadDotProductAttention_0"), mlp(f"{at}/MlpBlock_0")
+    norm("Transformer/encoder_norm")
+    if kind == "flexivit":
+        put("cls", 1, 1, WIDTH), put("pos_embedding", 1, SIDE**2, WIDTH)
+        put("embedding/kernel", PATCH, PATCH, 3, WIDTH, fan_in=12), put("head/kernel", WIDTH, 3, fan_in=WIDTH)
+        put("head/bias", 3)
+    else:
+        put("pos_embedding", SIDE, SIDE, WIDTH), put("embedding/kernel", PATCH**2 * 3, WIDTH, fan_in=12)
+        put("MAPHead_0/probe", 1, 1, WIDTH), norm("MAPHead_0/LayerNorm_0")
+        attention("MAPHead_0/MultiHeadDotProductAttention_0"), mlp("MAPHead_0/MlpBlock_0")
+    put("embedding/bias", WIDTH)
+    return arrays
+
+
+def save_big_vision(name, out):
+    """An archive, and timm's own reading of it."""
+    kind = name.removeprefix("big_vision_")
+    arrays = big_vision_arrays(kind)
+    np.savez(out / f"{kind}.npz", **{f"params/{'img/' * (kind == 'naflex')}{k}": v for k, v in arrays.items()})
+    said = {"size": {"height": 8, "width": 8}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    if kind == "naflex":
+        said = {"max_num_patches": 16, "patch_size": PATCH} | {k: v for k, v in said.items() if k != "size"}
+    (out / "preprocessor_config.json").write_text(json.dumps(said, indent=2) + "\n")
+    more = dict(class_token=True, global_pool="token", num_classes=3) if kind == "flexivit" else dict(num_classes=0)
+    tower = dict(NAFLEX, pos_embed_interp_mode="bilinear", act_layer="gelu_tanh", init_values=None, **more)
+    model = timm.models.naflexvit.NaFlexVit(
+        timm.models.naflexvit.NaFlexVitCfg(**{k: v for k, v in tower.items() if k != "num_classes"}),
+        num_classes=tower["num_classes"],
+    )
+    model.load_pretrained(str(out / f"{kind}.npz"), prefix="params/img/" if kind == "naflex" else "params/")
+    return model.double().eval(), timm_run(True), {}
+
+
+BIG_VISION = ("big_vision_flexivit", "big_vision_naflex")
+PEERS = {name: save_big_vision for name in BIG_VISION}
+PEERS |= {name: save_transformers for name in TRANSFORMERS} | {name: save_timm for name in TIMM}
+
+
 def main() -> None:
     root, *names = sys.argv[1:] or [str(Path(__file__).parent)]
-    for name in names or TRANSFORMERS:
+    for name in names or PEERS:
         out = Path(root) / name
         out.mkdir(parents=True, exist_ok=True)
-        model, run, expected = save_transformers(name, out)
+        model, run, expected = PEERS[name](name, out)
         for grid in GRIDS:
             tokens, pooled = run(model, image(grid))
             label = "x".join(map(str, grid))
             expected |= {f"tokens_{label}": tokens, f"pooled_{label}": pooled}
-        np.savez_compressed(out / "expected.npz", **expected)
+        np.savez_compressed(Path(root) / f"{name}.npz", **expected)
         print(name, {k: v.shape for k, v in expected.items()}, flush=True)
-    versions = {"torch": torch.__version__, "transformers": hf.__version__, "numpy": np.__version__, "seed": SEED}
+    versions = {name: module.__version__ for name, module in (("torch", torch), ("transformers", hf), ("timm", timm))}
+    versions |= {"numpy": np.__version__, "seed": SEED}
     (Path(root) / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 
