@@ -184,9 +184,9 @@ def number(config: dict[str, Any], key: str, where: Path, default: Any = None) -
     value: Any = config.get(key, default)
     if isinstance(value, list) and len({*value}) == 1:
         value = value[0]
-    good = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
-    check(good, f"{where}/config.json: {key}={value!r} must be a positive integer")
-    return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31:
+        return value
+    raise ConfigError(f"{where}/config.json: {key}={value!r} must be a positive integer")
 
 
 def square_root(count: int, name: str, where: Path) -> int:

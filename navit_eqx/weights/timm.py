@@ -22,6 +22,7 @@ from .folder import Folder, square_root
 from .names import CONV, HEADS, LINEAR, OUT, PROBE, QKV, SAME, Arrays, Form, Line, positions, without_bias
 
 HEADS_OF = {64: 2, 96: 3, 1152: 16, 1280: 16, 1408: 16, 1664: 16}  # others have heads of 64
+STARTS = ("vit_", "deit_", "deit3_", "flexivit_", "naflexvit_")
 OTHER_BLOCKS = ("18x2", "rpn", "_xp_", "pwee", "dwee", "dlittle", "rope", "radio")
 TANH = r"naflexvit.*siglip|base_patch32_siglip|large_patch16_siglip(_gap)?_512|so400m_patch16_siglip|giantopt"
 # Arguments of the constructor that are read; another one may change the meaning, so it is refused.
@@ -73,7 +74,7 @@ def describe(folder: Folder) -> Description:
     """The model of a folder.   Raises ConfigError."""
     name, args = str(folder.config["architecture"]), folder.config.get("model_args") or {}
     check(
-        re.match(r"(vit|deit|deit3|flexivit|naflexvit)_", name) and not any(part in name for part in OTHER_BLOCKS),
+        name.startswith(STARTS) and not any(part in name for part in OTHER_BLOCKS),
         f"{folder.where}/config.json: architecture {name!r} is none of vit_*, deit_*, flexivit_*, naflexvit_* with "
         "plain blocks and learned positions",
     )
