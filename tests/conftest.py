@@ -37,3 +37,13 @@ def datasets():
     if not DATASETS:
         pytest.skip("NAVIT_DATASETS is not set: no real images to test on")
     return Path(DATASETS)
+
+
+@pytest.fixture
+def processes():
+    """Processes that a test starts; what is left of them is ended."""
+    running: list = []
+    yield running
+    for process in running:
+        process.kill()
+        process.wait()

@@ -18,9 +18,8 @@ from tests.support.contrast import (
     KINDS,
     LOSSES,
     TEXTS,
+    agrees,
     distinct,
-    expected,
-    measured,
     scalars,
     slots_of,
     towers,
@@ -39,27 +38,6 @@ FEW = [
     ("softmax", "ignore", 4, 2),
 ]
 BLOCKS = [(kind, "positive", 1, blocks) for kind in KINDS for blocks in range(1, TEXTS + 2)]
-DEVICES = [
-    (kind, how, devices, blocks)
-    for kind in KINDS
-    for how in DUPLICATES
-    for devices in (1, 2, 4, 8)
-    for blocks in (None, 1, 2)
-]
-
-
-def agrees(form, images, texts, log_scale, bias):
-    """Sum, count, similarities and four gradients are those of the reference."""
-    kind, how, *_ = form
-    (total, count, extras), gradients = measured(form, images, texts, log_scale, bias)
-    (want, number, means), derivatives = expected(kind, how, images, texts, log_scale, bias)
-    assert int(count) == number
-    assert abs(float(total) - want) <= FLOAT64 * max(abs(want), 1)
-    for name, mean in means.items():
-        assert abs(float(extras[name]) - number * mean) <= FLOAT64 * max(number, 1), name
-    for got, derivative in zip(gradients, derivatives, strict=True):
-        assert np.isfinite(got).all()
-        assert np.abs(np.asarray(got) - derivative).max() <= FLOAT64 * max(1, np.abs(derivative).max())
 
 
 @pytest.mark.parametrize("form", FEW, ids=str)
@@ -73,13 +51,6 @@ def test_agrees(form, both, scalars):
 @given(both=towers(), scalars=scalars)
 def test_every_number_of_blocks_agrees(form, both, scalars):
     """All divisors of the number of texts, all remainders, and more blocks than texts."""
-    agrees(form, *both, *scalars)
-
-
-@pytest.mark.multihost
-@pytest.mark.parametrize("form", DEVICES, ids=str)
-@given(both=towers(), scalars=scalars)
-def test_every_number_of_devices_agrees(form, both, scalars):
     agrees(form, *both, *scalars)
 
 

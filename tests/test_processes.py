@@ -1,10 +1,8 @@
 """Two processes train as one does: the same rows, the same numbers, one folder.   pytest -m multihost"""
 
 import json
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import PATIENCE, ended
+from tests.support.processes import start as start_processes
 from tests.support.tolerances import DEVICES32, assert_close
 
-ROOT = Path(__file__).parent.parent
 STEPS, ROWS = 3, 8
-PATIENCE = 600  # seconds
 
 
 # what a process does ----------------------------------------------------------------------------------
@@ -100,40 +98,7 @@ def main() -> None:
         run(program.main)
 
 
-# starting them ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def processes():
-    """Those started; what is left of them is ended."""
-    running: list[subprocess.Popen] = []
-    yield running
-    for process in running:
-        process.kill()
-        process.wait()
-
-
-def start(processes: list, count: int, out: Path, *arguments: str) -> list[subprocess.Popen]:
-    """So many processes of one run, with eight devices together; what they say goes to `out/said-N`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    plain = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(8 // count), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(out / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    started = []
-    for n in range(count):
-        joint = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(n)}
-        environment = os.environ | plain | cache | (joint if count > 1 else {})
-        with (out / f"said-{n}").open("a") as said:
-            command = [sys.executable, "-m", "tests.test_processes", *arguments]
-            started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said))
-    processes += started
-    return started
-
-
-def ended(running: list[subprocess.Popen], out: Path, *codes: int) -> None:
-    for n, process in enumerate(running):
-        assert process.wait(PATIENCE) in codes, (out / f"said-{n}").read_text()
+start = partial(start_processes, "tests.test_processes")
 
 
 # the same numbers -------------------------------------------------------------------------------------

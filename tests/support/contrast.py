@@ -13,6 +13,7 @@ from navit_eqx.training.sharding import replicated, with_mesh
 from reference.tasks import contrast as slow
 from tests.support.devices import mesh_of
 from tests.support.strategies import seeds
+from tests.support.tolerances import FLOAT64
 
 IMAGES, TEXTS, WIDTH = 9, 7, 4  # neither is a multiple of the number of devices, or of most numbers of blocks
 KINDS, DUPLICATES = ("sigmoid", "softmax"), ("positive", "ignore", "negative")
@@ -84,3 +85,17 @@ def expected(kind: str, duplicates: str, *arguments: Any) -> tuple:
     }
     total, count = LOSSES[kind](*arguments, duplicates)
     return (total, count, means), GRADIENTS[kind](*arguments, duplicates)
+
+
+def agrees(form, images, texts, log_scale, bias):
+    """Sum, count, similarities and four gradients are those of the reference."""
+    kind, how, *_ = form
+    (total, count, extras), gradients = measured(form, images, texts, log_scale, bias)
+    (want, number, means), derivatives = expected(kind, how, images, texts, log_scale, bias)
+    assert int(count) == number
+    assert abs(float(total) - want) <= FLOAT64 * max(abs(want), 1)
+    for name, mean in means.items():
+        assert abs(float(extras[name]) - number * mean) <= FLOAT64 * max(number, 1), name
+    for got, derivative in zip(gradients, derivatives, strict=True):
+        assert np.isfinite(got).all()
+        assert np.abs(np.asarray(got) - derivative).max() <= FLOAT64 * max(1, np.abs(derivative).max())
