@@ -12,7 +12,7 @@ if version("jaxlib").startswith("0.10."):  # compiles in two thirds of the time;
 
 import jax
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -24,6 +24,9 @@ jax.config.update("jax_disable_most_optimizations", True)
 settings.register_profile("dev", max_examples=25, deadline=None)
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("deep", max_examples=2000, deadline=None, print_blob=True)
+# A mistake has to be seen, not to be made small.
+quick = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+settings.register_profile("mutants", max_examples=20, deadline=None, derandomize=True, phases=quick)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 DATASETS = os.environ.get("NAVIT_DATASETS", "")

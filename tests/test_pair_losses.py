@@ -1,6 +1,8 @@
 """Contrastive losses: the reference is what the formulas say; the backend says the same in every form."""
 
 import re
+from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -179,6 +181,19 @@ def test_nothing_to_compare_gives_zero(form):
         agrees(form, pad(one, 9), pad(other, TEXTS), 1.0, -1.0)
 
 
+@pytest.mark.parametrize("form", FEW, ids=str)
+def test_a_scale_above_the_limit_comes_back(form):
+    """Its gradient is not zero, as it would be behind a clip."""
+    both = distinct(TEXTS, 1)
+    above = float(np.log(slow.LARGEST_SCALE)) + 0.1
+    agrees(
+        form,
+        *(slow.Slots(*(np.resize(leaf, (n, *leaf.shape[1:])) for leaf in s)) for s, n in zip(both, (9, 7))),
+        above,
+        -1.0,
+    )
+
+
 def test_a_unit_vector_of_nothing_is_nothing():
     x = jnp.asarray([[3.0, 4.0], [0.0, 0.0]], "float32")
     assert_close(fast.unit(x), [[0.6, 0.8], [0, 0]], 1e-6)
@@ -205,11 +220,20 @@ def test_embedded_in_parts_is_embedded_at_once():
 
         return [jax.value_and_grad(loss)(weights, parts) for parts in (0, 3)]
 
+    assert_close(fast.embed_twice(partial(embed, weights), micro_batches(rows, 3)), embed(weights, rows), EXACT)
     (want, slope), (got, found) = both(weights)
     assert_close(got, want, FLOAT64)
     assert_close(found, slope, FLOAT64)
     with pytest.raises(ValueError, match="6 rows cannot be cut into 4 equal parts"):
         micro_batches(rows, 4)
+
+
+def test_a_part_stores_its_input_alone():
+    """What is computed on the way to an embedding, here 100 numbers each, is computed again."""
+    weights = jnp.ones((3, 100))
+    embed = lambda weights, rows: jnp.tanh(jnp.sin(rows @ weights)).sum(-1)
+    back = jax.vjp(lambda w: fast.embed_twice(partial(embed, w), jnp.ones((4, 5, 3))), weights)[1]
+    assert sum(leaf.size for leaf in jax.tree.leaves(back)) < 4 * 5 * 100
 
 
 @kinds
@@ -227,3 +251,21 @@ def test_similarities_are_exact_whatever_the_towers_compute_in(kind):
     assert len(products) == 4
     for dtype, options in products:
         assert dtype == "f32" and "precision=(Precision.HIGHEST, Precision.HIGHEST)" in options
+
+
+# The page.
+
+PAGE = Path(__file__).parent.parent / "docs" / "contrastive.md"
+
+
+def test_the_code_on_the_page_runs():
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(blocks) >= 5
+    exec(compile("\n".join(blocks), str(PAGE), "exec"), {})
+
+
+def test_the_tests_named_on_the_page_exist():
+    named = set(re.findall(r"`(test_\w+)`", PAGE.read_text()))
+    assert len(named) >= 5
+    there = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert named <= set(re.findall(r"^def (test_\w+)", there, re.MULTILINE))

@@ -151,15 +151,15 @@ def sums_of_rows(*terms: Float[Array, "N M"]) -> tuple[Float[Array, " N"], ...]:
 def sigmoid_sums(s: Array, bias: Array, counts: Array, positive: Array) -> tuple[Sums, Sums]:
     """loss: Σ −log σ(±(s + b))"""
     x = s + bias[:, None]
-    loss = jax.nn.softplus(x) - jnp.where(positive, x, 0)
-    return {"loss": jnp.where(counts, loss, 0).sum(1)}, {}
+    return {"loss": jnp.where(counts, jax.nn.softplus(jnp.where(positive, -x, x)), 0).sum(1)}, {}
 
 
 def sigmoid_slope(
     s: Array, positive: Array, bias: Array, rows: Sums, d_rows: Sums, columns: Sums, d_columns: Sums
 ) -> Float[Array, "N M"]:
-    """σ(s + b) − positive, times the gradient of the loss of the image."""
-    return (jax.nn.sigmoid(s + bias[:, None]) - positive.astype(s.dtype)) * d_rows["loss"][:, None]
+    """−σ(−(s + b)) for positives, σ(s + b) for others, times the gradient of the loss of the image."""
+    x, d_loss = s + bias[:, None], d_rows["loss"][:, None]
+    return jax.nn.sigmoid(jnp.where(positive, -x, x)) * jnp.where(positive, -d_loss, d_loss)
 
 
 def sigmoid_total(images: Slots, rows: Sums, columns: Sums) -> tuple[Float[Array, ""], Int[Array, ""]]:

@@ -4,13 +4,14 @@ A file for each part of the code, each with its MUTANTS; a mistake is known by i
 writes `docs/mutants.md`. One that survives is a missing test: write the law first, then the entry.
 """
 
-from tests.mutants import data, front_door, model, pairs, reference, tasks, training
+from tests.mutants import contrast, data, front_door, model, pairs, reference, tasks, training
 from tests.mutants.kinds import Mutant
 
 TABLES: dict[str, tuple[Mutant, ...]] = {
     "reference": reference.MUTANTS,
     "model": model.MUTANTS,
     "tasks": tasks.MUTANTS,
+    "contrast": contrast.MUTANTS,
     "training": training.MUTANTS,
     "front_door": front_door.MUTANTS,
     "data": data.MUTANTS,

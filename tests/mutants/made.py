@@ -16,7 +16,7 @@ from tests.support.mutation import DoesNotApply, file_of, mutated
 
 HEAD = "| mistake | place | | seen by | seconds |\n| --- | --- | --- | --- | --- |\n"
 PARTS = (
-    *("reference", "navit_eqx", "data", "harness", "examples", "tests"),
+    *("reference", "navit_eqx", "data", "harness", "benchmarks", "examples", "tests"),
     *("train.py", "evaluate.py", "predict.py", "README.md", "pyproject.toml"),
 )
 
@@ -56,7 +56,10 @@ def run(tests: Iterable[str], made: dict[Path, str]) -> tuple[int, list[str], st
             (Path(inside) / file.relative_to(ROOT)).write_text(text)
         stop = ["-x"] if made else []
         command = [sys.executable, "-m", "pytest", "-n", "0", *stop, "-q", "--tb=no", "-p", "no:cacheprovider"]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join([inside, os.environ.get("PYTHONPATH", "")])}
+        env = os.environ | {
+            "HYPOTHESIS_PROFILE": "mutants",
+            "PYTHONPATH": os.pathsep.join([inside, os.environ.get("PYTHONPATH", "")]),
+        }
         done = subprocess.run([*command, *tests], cwd=inside, env=env, capture_output=True, text=True)
     failed = re.findall(r"^(?:FAILED|ERROR) ([^\s\[]+)", done.stdout, re.M)
     return done.returncode, list(dict.fromkeys(failed)), done.stdout[-300:]
