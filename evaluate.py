@@ -24,15 +24,14 @@ from pathlib import Path
 from typing import Literal
 
 from data.sources.source import with_classes
-from data.tasks import TASKS
 from harness.config import Config, DataConfig
-from harness.evaluation.predictions import Context
-from harness.evaluation.studies import ALWAYS, STUDIES, chosen, publish_all
+from harness.evaluation.predictions import context_of
+from harness.evaluation.studies import chosen, publish_all, suited
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
 from harness.habits import EVALUATION, answer_habits
 from harness.run.folder import read_config
-from harness.run.loading import open_source
+from harness.run.loading import open_source, task_of
 from navit_eqx import load_model
 from navit_eqx.config import Flexi
 from navit_eqx.errors import check_in
@@ -83,21 +82,22 @@ def main() -> None:
 
 def evaluate(folder: Path, config: Config, options: Options) -> None:
     """Run studies; write and print their findings."""
-    names = chosen(options.studies)
     model = load_model(folder)
+    task = task_of(model)
+    names = chosen(options.studies, task.studies)
     shape = model.config
     if options.patch_sizes:
         shape = replace(shape, flexi=Flexi(options.patch_sizes, shape.interpolation))
     config = replace(config, model=shape)
-    source = with_classes(open_source(config, options.split), info_of(model).classes)
+    source = open_source(config, options.split)
+    source = with_classes(source, info_of(model).classes) if task.own_classes else source
     for note in source.manifest.notes:
         print(note)
     out = Path(options.out) if options.out else folder_for(folder, config, options)
     out.mkdir(parents=True, exist_ok=True)
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
-    task = TASKS[type(model.task).__name__]()
-    context = Context(model, config, source, task, tuple(sorted(set(resolutions))), patch)
+    context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)
     found = dict(publish_all(names, context, out))
     print()
     for name in ("sweep", "cascade"):
@@ -105,7 +105,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
             best = choice(found[name], options.within, context.metric)
             print(f"cheapest within {options.within:g} points of the best ({name}): {best}")
     if not options.studies:
-        print(f"more studies: --studies {' '.join(n for n in STUDIES if n not in ALWAYS)}, or all")
+        print(f"more studies: --studies {' '.join(n for n in suited(task.studies) if n not in task.studies)}, or all")
     total = len(source.manifest)
     row = next((row for row in found["sweep"] if row["resolution"] == config.data.reported_at), found["sweep"][-1])
     print(f"resolution {row['resolution']:g}: {in_words(row, total)}\ntables and pictures: {out}/")

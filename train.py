@@ -32,12 +32,13 @@ from data.check import undecodable, why_not
 from data.errors import DataError
 from data.plan import Plan
 from data.sources.source import Source
+from data.tasks import TASKS
 from harness import doctor
 from harness.cli import parse
 from harness.config import Config
 from harness.evaluation import pictures
-from harness.evaluation.predictions import Context
-from harness.evaluation.studies import ALWAYS, named, publish_all
+from harness.evaluation.predictions import Context, context_of
+from harness.evaluation.studies import named, publish_all
 from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
 from harness.habits import TRAINING, answer_folder, answer_habits, check_obeyed
@@ -160,7 +161,7 @@ def train(config: Config, preset: str) -> None:
                 model = program.model(hosts.replicate_to_host(state.eval_params))
                 if hosts.is_main_process():
                     with progress.paused():
-                        validate(Context(model, config, val, task, ()), progress, n)
+                        validate(context_of(model, config, val, task), progress, n)
         if any_host(bool(stop))[0]:
             exit_saved(checkpointer, config.total_steps, refused=progress.in_a_row > 0)
         batch = None  # may be in memory shared with a worker, which Grain frees after the last reference
@@ -172,7 +173,7 @@ def train(config: Config, preset: str) -> None:
         return  # the main process evaluates
     with working("saving the model"):
         save_model(folder / "model", model, info_of(config, images))
-    conclude(Context(model, config, val, task, ()), images, folder, progress, program, everywhere)
+    conclude(context_of(model, config, val, task), images, folder, progress, program, everywhere)
 
 
 def restored(checkpointer: Checkpointer, config: Config, program: Program) -> tuple[Any, RunPosition]:
@@ -204,7 +205,7 @@ def conclude(
     config, val, metric = context.config, context.source, context.task.metric
     at = config.data.reported_at
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
-    entries = dict(publish_all(ALWAYS, replace(context, resolutions=resolutions), folder))["sweep"]
+    entries = dict(publish_all(context.task.studies, replace(context, resolutions=resolutions), folder))["sweep"]
     undecoded = undecodable(val) if any(e["unreadable"] for e in entries) else {}
     for name, why in undecoded.items():
         print(f"set aside {name}: {why}")
@@ -310,7 +311,8 @@ def info_of(config: Config, images: Source) -> ModelInfo:
     preprocessing = Preprocessing(
         size_rule(encode(sampling)), channels=config.model.channels, row_tokens=row_tokens, row_images=row_images
     )
-    return ModelInfo(images.manifest.classes, preprocessing, images.manifest.where)
+    classes = images.manifest.classes if TASKS[type(config.task).__name__].own_classes else ()
+    return ModelInfo(classes, preprocessing, images.manifest.where)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Reading order:
     plan.py        (manifest, seed, epoch, sampling) → image, grid, patch size, tokens and row; a pure function
     stream.py      rows of all epochs by index
     rows.py        packed rows by index: decode, augment, resize, patchify, drop, pack
+    texts.py       captions as token ids
     augment.py     random changes of a training image that keep its planned grid valid
     randomness.py  one random stream per purpose
     tasks/         targets of a row, scores of predictions

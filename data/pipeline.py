@@ -26,6 +26,11 @@ class Rows(Protocol):
     def __getitem__(self, index: int) -> Any: ...
 
 
+def rows_each(rows: Rows) -> int:
+    """Rows of one element: 1, or the length of a leading axis that elements of several rows have."""
+    return getattr(rows, "rows_each", 1)
+
+
 @dataclass
 class HostShard:
     """The rows of one host: batch s is rows s·B … (s+1)·B of the stream, split into equal ranges over the hosts."""
@@ -52,10 +57,14 @@ def batches(
     The stream is the same for any number of workers; its position is one integer. `close()` ends the workers.
     Raises ValueError where `hosts` does not divide `batch`.
     """
-    if batch % hosts:
-        raise ValueError(f"a batch of {batch} rows cannot be shared by {hosts} hosts: make it a multiple")
+    each = rows_each(rows)
+    if batch % (hosts * each):
+        parts = f" in groups of {each}" if each > 1 else ""
+        raise ValueError(f"a batch of {batch} rows{parts} cannot be shared by {hosts} hosts: make it a multiple")
+    batch //= each
     share = HostShard(rows, batch, host, hosts)
     data = grain.MapDataset.source(share)[start * (batch // hosts) :].batch(batch // hosts)
+    data = data.map(without_groups) if each > 1 else data
     stream = data.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD))
     if workers:
         if not flags.FLAGS.is_parsed():  # Grain 0.2.18 reads absl flags, which only absl programs parse
@@ -63,6 +72,13 @@ def batches(
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
         stream = stream.mp_prefetch(options, worker_init_fn=start_worker)
     return iter(stream)
+
+
+def without_groups(batch: Any) -> Any:
+    """The axes of groups and of the rows in a group as one axis."""
+    if isinstance(batch, tuple):
+        return type(batch)(*map(without_groups, batch))
+    return batch.reshape(-1, *batch.shape[2:])
 
 
 def start_worker(index: int, count: int) -> None:

@@ -37,6 +37,14 @@ BLOCK = 1 << 17  # most images in a block
 MORE_SLOTS = "raise data.packing.row-images, or choose a rule that does not drop surplus images"
 
 
+class TextPlan(NamedTuple):
+    """Rows of the texts of the planned images; −1 in an empty slot."""
+
+    image_ids: Int[np.ndarray, "R M"]
+    captions: Int[np.ndarray, "R M"]
+    """Index of each text in the list of captions."""
+
+
 class Plan(NamedTuple):
     """Rows of an epoch or of one block. An empty slot has image id −1, zeros, and the patch size of the slot before."""
 
@@ -46,6 +54,8 @@ class Plan(NamedTuple):
     patch_sizes: Int[np.ndarray, "R I 2"]
     left_out: tuple[tuple[int, str], ...]
     """Images in no row, with the reasons."""
+    texts: TextPlan | None = None
+    """Rows of texts, where the task pairs images and texts."""
 
     def padding(self, row_tokens: int) -> float:
         """Share of token places without a token."""
@@ -314,11 +324,16 @@ class EpochPlans:
         epoch, block = divmod(place, self.blocks)
         return plan_epoch(self.source.manifest.sizes, epoch=epoch, block=block, blocks=self.blocks, **self.sampling)
 
+    def images(self, place: int) -> Int[np.ndarray, " n"]:
+        """The images of a block, shuffled."""
+        count, (epoch, block) = len(self.source.manifest), divmod(place, self.blocks)
+        return epoch_order(count, self.sampling["seed"], epoch)[block_of(count, block, self.blocks)]
+
     def grids(self, place: int, patch: Patch) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, "n 2"]]:
         """The images of a block, shuffled, and their grids at the planned resolutions and another patch size."""
         sizes, (epoch, block) = self.source.manifest.sizes, divmod(place, self.blocks)
         seed, resolution = self.sampling["seed"], self.sampling["resolution"]
-        images = epoch_order(len(sizes), seed, epoch)[block_of(len(sizes), block, self.blocks)]
+        images = self.images(place)
         return images, grids_of(resolution, sizes[images], seed, epoch, block, patch)
 
     @property

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     STRIP_GLYPHS = 8  # seed, split
     STRIP_STROKES = 9  # seed, split, image
     PATCH_SIZE = 10  # seed, epoch, block
+    CAPTION = 11  # seed, epoch, block
     STRIP_CAPTIONS = 12  # seed, split
     GLYPH_FACTS = 13  # seed, split
     GLYPH_CAPTIONS = 14  # seed, split

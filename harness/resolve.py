@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -360,6 +361,7 @@ class TokenLengths:
     def __init__(self, config: Config, manifest: Manifest):
         self.config, self.manifest = config, manifest
         self.kept = expected_lengths(config, manifest)
+        self.rows, self.devices = config.rows, jax.device_count()
         self.row_tokens, self.row_images = config.data.packing.shape
         self.sizes = config.model.sizes | {"classes": config.task.classes or 0}
 

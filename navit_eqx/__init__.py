@@ -8,6 +8,7 @@
     logits = navit.unpack(batch, out)          # one row per image, in order; navit.probabilities(model, logits)
     vectors = navit.features(model, images)    # pooled features; tokens=True for dense features
     state, step = navit.finetune(model, task, optimizer)
+    classifier = navit.zero_shot(model, ["a dog", "a cat"])    # of a model trained on images and texts
 
 Modules take one row (`T D`) or any batch of rows (`*B T D`): dense layers run as one matrix product over all tokens of
 a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and vocabulary: `reference/__init__.py`.
@@ -16,6 +17,8 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     config.py         model configuration as frozen dataclasses; config_positions.py, positions
     info.py           classes and preprocessing of a saved model
     preprocessing.py  image size → grid of patches: size rules
+    text.py           canonical text, bytes as token ids
+    zero_shot.py      embeddings of texts, and classifiers made from texts
     images.py         pack and unpack; pixels.py, image_files.py and band_files.py read pixels
     rows.py           rows and batches
     model.py          the backbone: packed rows → one vector per image
@@ -53,3 +56,5 @@ from .rows import to_device as to_device
 from .tasks.model import Model as Model
 from .weights.load import load_model as load_model
 from .weights.saved import save_model as save_model
+from .zero_shot import embed_texts as embed_texts
+from .zero_shot import zero_shot as zero_shot

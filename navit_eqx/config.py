@@ -145,9 +145,10 @@ class ModelConfig:
     """Architecture and numerics of a NaViT."""
 
     patch: tuple[int, ...] = (16, 16)
-    """Height and width of a patch in pixels; with `flexi`, of the stored kernel."""
+    """Height and width of a patch in pixels; with `flexi`, of the stored kernel. (1,): the model reads text."""
     channels: int = 3
-    """Channels of an image: 1 gray, 3 RGB, 4 RGBA, or any number of bands."""
+    """Channels of an image: 1 gray, 3 RGB, 4 RGBA, or any number of bands. Of text, which is one-hot: the size of the
+    vocabulary."""
     width: int = 192
     """Channels of a token, a multiple of `heads`."""
     depth: int = 12
@@ -209,7 +210,10 @@ class ModelConfig:
         check_in("model", "(0, inf)", std=self.std)
         check_in("model", "[0, inf)", layer_scale=self.layer_scale, eps=self.eps)
         check_in("model", "[0, 1)", stochastic_depth=self.stochastic_depth)
-        check(len(self.patch) >= 2, f"model.patch={self.patch} must be a height and a width in pixels, such as 16 16")
+        check(
+            len(self.patch) >= 2 or self.patch == (1,),
+            f"model.patch={self.patch} must be a height and a width in pixels, such as 16 16, or 1 for text",
+        )
         check(
             len({self.channels * prod(patch) for patch in self.patches}) == len(self.patches),
             f"model.flexi.sizes: two of the patches {self.patches} have as many numbers, so the shape of a row does "
@@ -245,6 +249,11 @@ class ModelConfig:
         return self.channels * prod(self.patch)
 
     @property
+    def reads_text(self) -> bool:
+        """Whether rows hold token ids instead of patches."""
+        return len(self.patch) == 1
+
+    @property
     def patches(self) -> tuple[tuple[int, ...], ...]:
         """Patch sizes of rows that the model reads; the first is the size of the stored kernel."""
         sizes = () if self.flexi is None else self.flexi.sizes
@@ -261,6 +270,8 @@ class ModelConfig:
         names = ("patch_dim", "width", "depth", "mlp_width", "registers")
         positions = int(2 * self.posembed.products * self.width)
         options = {"pool": type(self.pool).__name__, "positions": positions}
+        if self.reads_text:
+            options["patch_dim"] = 0  # ids select rows of a table
         return {name: getattr(self, name) for name in names} | options
 
 

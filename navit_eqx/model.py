@@ -17,6 +17,7 @@ from .posembed import PosEmbed, make_posembed
 from .resize import pi_resize
 from .rope import Rope, make_rope
 from .rows import Row
+from .text import embed_ids, token_embedding
 
 
 class NaViT(eqx.Module):
@@ -38,7 +39,11 @@ class NaViT(eqx.Module):
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         embedding, posembed, registers, encoder, pooling = jr.split(key, 5)
-        self.patch_embedding = Linear(config.patch_dim, config.width, key=embedding)
+        self.patch_embedding = (
+            token_embedding(config.channels, config.width, key=embedding)
+            if config.reads_text
+            else Linear(config.patch_dim, config.width, key=embedding)
+        )
         self.posembed = make_posembed(config.posembed, config.width, key=posembed)
         self.rope = make_rope(config)
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
@@ -61,7 +66,10 @@ class NaViT(eqx.Module):
         [ViT, eq. 1; NaViT, §2.1]
         """
         dtype = compute_dtype(self.config.dtype)
-        x = self.patch_embedding_at(patches.shape[-1])(normalize(patches, self.mean, self.std).astype(dtype))
+        if self.config.reads_text:
+            x = embed_ids(self.patch_embedding, patches[..., 0]).astype(dtype)
+        else:
+            x = self.patch_embedding_at(patches.shape[-1])(normalize(patches, self.mean, self.std).astype(dtype))
         return x if self.posembed is None else x + self.posembed(coords, grids).astype(dtype)
 
     def patch_embedding_at(self, patch_dim: int) -> Linear:

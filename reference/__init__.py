@@ -12,6 +12,7 @@ Axes: one letter, one meaning, in annotations, einsum strings and docs.
     I  image slots in a row                 F  hidden width of the MLP
     A  spatial axes: 2 image, 3 video       L  layers         M  entries in a position table, or labels in a set
     C  channels                             Y  classes
+    N  images, M  texts of a batch          E  width of the embedding of images and texts
 
 Vocabulary of `reference`, `navit_eqx`, `data`, batches, checkpoints and logs.
 
@@ -60,9 +61,11 @@ Reading order (★ = the core path, one sitting):
       gated.py      gated MLP; activations.py, quick-GELU and SiLU
       init.py       initial parameters
       layer_decay.py  learning rates by layer, for fine-tuning
+      text.py       text as an image with one axis
+      pairs.py      packing of images and texts that belong together
       tasks/        heads and losses: classes, label sets, distillation
       sampling/     resolution, patch size, drop rate, token selection, mixing
-      evaluation/   metrics, cost, calibration, cascades, similarity, probe
+      evaluation/   metrics, retrieval, cost, calibration, cascades, similarity, probe
 
 [NaViT] is Dehghani et al., "Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and Resolution", 2023,
 arXiv:2307.06304.  [ViT] is Dosovitskiy et al., arXiv:2010.11929.

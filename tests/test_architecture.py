@@ -196,6 +196,7 @@ METHOD = "a method of the module: "
 FRESH = "makes fresh parameters; the reference has init.py"
 SPEED = "a part of its own for speed or precision"
 # Functions that one side has, or has with other arguments, and why.
+WALKS = "the backend walks over blocks of similarities, and its gradients are part of it: pair_losses.py"
 EXCEPTIONS = {
     "attention.project": "the reference reads its arrays by name",
     "attention.attend": "chooses a kernel",
@@ -257,6 +258,29 @@ EXCEPTIONS = {
     "tasks.embed.predict": METHOD + "Embed.predict",
     "tasks.distill.loss": METHOD + "Distill.loss",
     "tasks.distill.agreements": "in evaluation/metrics.py of the reference, as `correct`",
+    "tasks.contrast.device_targets": "the reference stays on the host",
+    "tasks.contrast.slots": "the reference takes the slots of all rows",
+    "tasks.contrast.pairs": WALKS,
+    "tasks.contrast.weigh": WALKS,
+    "tasks.contrast.similarities": WALKS,
+    "tasks.contrast.vectors": WALKS,
+    "tasks.contrast.sigmoid_loss": WALKS,
+    "tasks.contrast.sigmoid_gradients": WALKS,
+    "tasks.contrast.softmax_loss": WALKS,
+    "tasks.contrast.loss_of_rows": WALKS,
+    "tasks.contrast.softmax_gradients": WALKS,
+    "tasks.contrast.slope_of_rows": WALKS,
+    "tasks.contrast.chain": WALKS,
+    "tasks.contrast.bias_init": WALKS,
+    "tasks.contrast.start_loss": WALKS,
+    "tasks.contrast.clip_log_scale": WALKS,
+    "text.encode": METHOD + "Bytes.encode",
+    "text.decode": "only the reference reads ids back",
+    "text.tokens_of": HOST,
+    "text.one_hot": "the backend looks ids up: embed_ids",
+    "text.with_one_hot": "the backend looks ids up: embed_ids",
+    "text.token_embedding": FRESH,
+    "text.embed_ids": SPEED,
     "tasks.multi_label.loss": METHOD + "MultiLabel.loss",
     "tasks.multi_label.hits_at_1": "in evaluation/metrics.py of the reference, as `precision_at_1`",
 }

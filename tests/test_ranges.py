@@ -109,6 +109,13 @@ RANGES = {
     "MultiLabel": {"classes": COUNT},
     "Embed": {"size": COUNT},
     "Distill": {"row_tokens": COUNT, "classes": COUNT},
+    "Contrast": dict.fromkeys(("embedding", "shards", "parts"), COUNT),
+    "TextTower": dict.fromkeys(("width", "depth", "heads", "mlp_width"), COUNT),
+    "TextRows": dict.fromkeys(("rows", "row_tokens", "row_texts"), COUNT),
+    "Bytes": {"max_length": "[1, 65536]"},
+    "SigLip": {"temperature": POSITIVE, "bias": ANY},
+    "Clip": {"temperature": POSITIVE},
+    "ZeroShot": {"embedding": COUNT, "classes": COUNT},
 }
 
 OPTIONS = {

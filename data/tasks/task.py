@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Num
 from reference.rows import Batch
 
 from ..manifest import Manifest
-from ..plan import Budget
+from ..plan import Budget, EpochPlans
 from ..rows import Drawn, PlannedRows
 
 
@@ -29,8 +29,13 @@ class Lengths(Protocol):
     """Statistics of the tokens of the images, from which a task may resolve automatic options."""
 
     kept: Int[np.ndarray, " N"]
+    rows: int
+    """Rows in a batch."""
+    devices: int
+    """Devices that share a batch."""
     row_tokens: int
     row_images: int
+    manifest: Manifest
     sizes: dict[str, Any]
     """Sizes of the model, for formulas of cost."""
 
@@ -44,6 +49,10 @@ class DataTask(abc.ABC):
 
     metric: ClassVar[str]
     """Name of the mean score in tables and logs."""
+    own_classes: ClassVar[bool] = True
+    """Whether classes belong to the model; otherwise every set of images has its own."""
+    studies: ClassVar[tuple[str, ...]] = ("sweep", "mistakes")
+    """Studies of every evaluation."""
     budget: Budget | None = None
     """Tokens of a row that each image takes; None: the tokens kept."""
 
@@ -72,6 +81,10 @@ class DataTask(abc.ABC):
     def resolve(self, lengths: Lengths) -> tuple[dict[str, Any], list[str]]:
         """Automatic fields of the task configuration, resolved from the data, and a note on each."""
         return {}, []
+
+    def plans(self, plans: EpochPlans, rows: int) -> EpochPlans:
+        """The plans of blocks for batches of `rows` rows, where the task changes them."""
+        return plans
 
     def batches(self, rows: PlannedRows) -> Batches:
         """Planned rows with their targets."""

@@ -4,4 +4,5 @@ predictions.py  outputs, scores and cost for every image
 studies/        studies of a trained model
 tables.py       printed tables, CSV files
 pictures.py     pictures of packed rows, attention masks, accuracy
+search.py       images found by a text
 """

@@ -22,7 +22,9 @@ from navit_eqx.config import Flexi, ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.inference import Output, forward, predict
 from navit_eqx.rows import Row, to_device
+from navit_eqx.tasks.contrast import Contrast
 from navit_eqx.tasks.model import Model, reconfigured
+from navit_eqx.zero_shot import zero_shot
 
 from ..config import Config
 from ..cost import image_cost
@@ -188,6 +190,8 @@ class Context:
     resolutions: tuple[float, ...]
     patch: Patch | None = None
     """Patch size; None: that of the model."""
+    reader: Model | None = None
+    """The model that reads texts, where `model` is a classifier made from texts."""
     cache: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -218,6 +222,20 @@ class Context:
         if truth is None:
             raise ConfigError(f"this study needs classes, and the task {type(self.task).__name__} has none")
         return truth(predictions.image_ids, self.source.manifest)
+
+
+def context_of(
+    model: Model,
+    config: Config,
+    source: Source,
+    task: DataTask,
+    resolutions: tuple[float, ...] = (),
+    patch: Patch | None = None,
+) -> Context:
+    """The context of a model. A model that reads texts becomes a classifier of the texts of the source."""
+    if not isinstance(model.task, Contrast):
+        return Context(model, config, source, task, resolutions, patch)
+    return Context(zero_shot(model, source.manifest.classes), config, source, task, resolutions, patch, model)
 
 
 def labels_of(manifest: Manifest) -> Int[np.ndarray, " N"]:

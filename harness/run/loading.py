@@ -19,7 +19,7 @@ from data.sources.memory import CachedInMemory
 from data.sources.source import Source, with_classes
 from data.stream import BlockCounts, Epochs
 from data.tasks import TASKS, DataTask
-from navit_eqx import load_model
+from navit_eqx import Model, load_model
 from navit_eqx.config import ModelConfig
 from navit_eqx.tasks import PreparedTask, prepare
 from reference.resize import Interpolation
@@ -38,9 +38,10 @@ def open_source(config: Config, split: str) -> Source:
 
 
 def open_sources(config: Config) -> tuple[Source, Source]:
-    """Training and validation images, with labels that index the same classes."""
-    train = open_source(config, "train")
-    return train, with_classes(open_source(config, "val"), train.manifest.classes)
+    """Training and validation images, with labels that index the same classes where these belong to the model."""
+    train, val = open_source(config, "train"), open_source(config, "val")
+    own = TASKS[type(config.task).__name__].own_classes
+    return train, with_classes(val, train.manifest.classes) if own else val
 
 
 def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTask]:
@@ -49,6 +50,13 @@ def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTas
     data_task = TASKS[type(config.task).__name__](**prepared.data)
     data_task.check(manifest)
     return prepared, data_task
+
+
+def task_of(model: Model) -> DataTask:
+    """Data side of the task of a saved model."""
+    config, info = model.task.config, model.info
+    prepared = prepare(config, info.classes if info else (), load_model)
+    return TASKS[type(model.task).__name__](**prepared.data)
 
 
 def check_left_out(config: Config, manifest: Manifest, plan: Plan) -> None:
@@ -78,7 +86,7 @@ def training_rows(config: Config, source: Source, task: DataTask, counts: Path |
         "step_rows": config.rows,
         "budget": task.budget,
     }
-    plans = EpochPlans(source, sampling)
+    plans = task.plans(EpochPlans(source, sampling), config.rows)
     return PlannedRows(
         source,
         Epochs(plans, plans.blocks, BlockCounts(counts, plans.key) if counts else None),

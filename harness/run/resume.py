@@ -33,6 +33,7 @@ ON_REQUEST = {
 }
 NEVER = {
     *("model", "rows", "seed", "start", "task.row_tokens", "task.digest", "task.classes"),
+    *("task.text", "task.tokenizer", "task.embedding", "task.texts", "task.shards"),
     *("optim.rule", "optim.ema", "optim.skip", "optim.frozen"),
     *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.token_selection", "data.augment"),
     *("data.packing", "data.decoding"),

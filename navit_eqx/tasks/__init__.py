@@ -7,6 +7,8 @@
     distill.py      distillation from the logits of a teacher
     pair_losses.py  contrastive losses of images and texts: in blocks, around devices
     embed.py        features, of imported towers
+    contrast.py     images and texts in one embedding
+    zero_shot.py    classes named by texts
     model.py        `Model`: backbone and task
 
 A new task is a file here, one in `reference/tasks` and one in `data/tasks`, and a line in the table of each.
@@ -19,17 +21,21 @@ from jaxtyping import PRNGKeyArray
 
 from . import config
 from .classify import Classify
+from .contrast import Contrast
 from .distill import Distill
 from .embed import Embed
 from .multi_label import MultiLabel
 from .task import AbstractTask as AbstractTask
 from .task import PreparedTask as PreparedTask
+from .zero_shot import ZeroShot
 
 TASKS: dict[type, type[AbstractTask]] = {
     config.Classify: Classify,
     config.MultiLabel: MultiLabel,
     config.Distill: Distill,
     config.Embed: Embed,
+    config.Contrast: Contrast,
+    config.ZeroShot: ZeroShot,
 }
 config.Task.TABLE = TASKS  # configuration files and command lines accept every task of the table
 

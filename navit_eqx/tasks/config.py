@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from ..errors import check_in
+from ..config import Factorised, ModelConfig
+from ..errors import check, check_in
+from ..text import Bytes, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,130 @@ class Distill(Task):
     def link(self) -> str:
         """The function that makes probabilities of logits."""
         return type(self.loss).__name__.lower()
+
+
+@dataclass(frozen=True)
+class SigLip:
+    """Sigmoid loss: an independent decision for every image and every text of a batch.   [SigLIP, arXiv:2303.15343]"""
+
+    temperature: float = 10.0
+    """Initial scale e^t of similarities."""
+    bias: float | None = None
+    """Initial bias; auto: −log(N − 1) for N pairs in a batch, where the gradient of the bias is zero."""
+
+    def __post_init__(self):
+        check_in("task.loss", "(0, inf)", temperature=self.temperature)
+        check_in("task.loss", "(-inf, inf)", bias=self.bias)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Softmax over the texts of a batch for each image, and over its images for each text.
+
+    [CLIP, arXiv:2103.00020]
+    """
+
+    temperature: float = 1 / 0.07
+    """Initial scale e^t of similarities."""
+
+    def __post_init__(self):
+        check_in("task.loss", "(0, inf)", temperature=self.temperature)
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """The tower that reads texts: the same blocks as the backbone, without token dropping."""
+
+    width: int = 64
+    depth: int = 2
+    heads: int = 4
+    mlp_width: int = 256
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """dtype of activations. auto: float32 on a CPU, bfloat16 on accelerators."""
+
+    def __post_init__(self):
+        sizes = {name: getattr(self, name) for name in ("width", "depth", "heads", "mlp_width")}
+        check_in("task.text", "[1, 2147483647]", **sizes)
+        check(self.width % self.heads == 0, f"task.text.width={self.width} must be a multiple of heads={self.heads}")
+
+    def model(self, tokenizer: Tokenizer) -> ModelConfig:
+        """The configuration of the tower: one axis, one-hot patches."""
+        return ModelConfig(
+            (1,),
+            tokenizer.vocabulary,
+            self.width,
+            self.depth,
+            self.heads,
+            self.mlp_width,
+            Factorised(tokenizer.max_length, axes=1),
+            dtype=self.dtype,
+            unroll=self.depth,
+        )
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """Packed rows of the texts of a batch."""
+
+    rows: int | None = None
+    """Rows of texts in a batch; auto: chosen from the lengths of the texts."""
+    row_tokens: int | None = None
+    """Tokens in a row of texts; auto: chosen from the lengths of the texts."""
+    row_texts: int | None = None
+    """Text slots in a row; auto: chosen from the lengths of the texts."""
+
+    def __post_init__(self):
+        check_in("task.texts", "[1, 2147483647]", rows=self.rows, row_tokens=self.row_tokens, row_texts=self.row_texts)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Resolved rows, tokens and slots."""
+        assert self.rows and self.row_tokens and self.row_texts, "task.texts is auto: call `harness.resolve.resolve`"
+        return self.rows, self.row_tokens, self.row_texts
+
+
+@dataclass(frozen=True)
+class Contrast(Task):
+    """Images and texts: the embedding of an image is close to those of its texts.   [NaViT, §3.1; SigLIP; CLIP]"""
+
+    loss: SigLip | Clip = SigLip()
+    text: TextTower = TextTower()
+    """Size of the text tower."""
+    tokenizer: Tokenizer = Bytes()
+    """Texts → token ids."""
+    embedding: int = 64
+    """E, width of the embedding that images and texts share."""
+    duplicates: Literal["positive", "ignore", "negative"] = "positive"
+    """What a text is to an image of another pair with the same text."""
+    texts: TextRows = TextRows()
+    """Packing of the texts of a batch."""
+    shards: int = 1
+    """Equal parts of a batch that hold whole pairs: a multiple of the number of processes."""
+    parts: int = 1
+    """Parts in which the images of a batch are embedded, each twice: memory for one part, the same gradient."""
+
+    def __post_init__(self):
+        check_in("task", "[1, 2147483647]", embedding=self.embedding, shards=self.shards, parts=self.parts)
+
+    @property
+    def kind(self) -> Literal["sigmoid", "softmax"]:
+        """The loss, by its function."""
+        return "sigmoid" if isinstance(self.loss, SigLip) else "softmax"
+
+
+@dataclass(frozen=True)
+class ZeroShot(Task):
+    """Classes named by texts: a contrastive model whose texts are embedded already."""
+
+    embedding: int = 64
+    """E, width of the embedding that images and texts share."""
+    classes: int | None = None
+    """Number of classes."""
+    link = "softmax"
+
+    def __post_init__(self):
+        check_in("task", "[1, 2147483647]", embedding=self.embedding)
+        check_classes(self.classes)
 
 
 def check_classes(classes: int | None) -> None:

@@ -46,6 +46,10 @@ class Model(eqx.Module):
         """(sum of the loss, count, sums of other metrics) over the images of a batch."""
         return self.task.loss(self.backbone, batch, key)
 
+    def after_update(self) -> "Model":
+        """The model after an update, with parameters of the task within their limits."""
+        return eqx.tree_at(lambda model: model.task, self, self.task.after_update())
+
     def for_inference(self) -> "Model":
         """The model without the parts that only training needs."""
         return eqx.tree_at(lambda model: model.task, self, self.task.for_inference())

@@ -47,6 +47,10 @@ class AbstractTask(eqx.Module):
     def predict(self, backbone: NaViT, row: Row) -> Array:
         """The output of each image slot."""
 
+    def after_update(self) -> "AbstractTask":
+        """The task after an update of its parameters, with those that have limits within them."""
+        return self
+
     def for_inference(self) -> "AbstractTask":
         """The task of a saved model, without the parts that only training needs."""
         return self

@@ -1,6 +1,6 @@
 """The optimizer, its schedule, which parameters decay, and rates by layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -42,21 +42,28 @@ def span(length: float, steps: int) -> int:
 
 
 def decay_groups(model: Any) -> Any:
-    """The decay group of each parameter of a `Model`: "head" (task), "body" (backbone), or "none" (no decay)."""
+    """The decay group of each parameter of a `Model`: "head" (task), "body" (a tower), or "none" (no decay)."""
 
     def group(path, leaf):
         if path[-1].name not in DECAYED:
             return "none"
-        return "head" if path[0].name == "task" else "body"
+        return "body" if tower_part(path) else "head"
 
     return jax.tree_util.tree_map_with_path(group, eqx.filter(model, eqx.is_inexact_array))
+
+
+def tower_part(path: Sequence[Any]) -> str:
+    """The part of a tower (the backbone, or a tower of the task) that holds a parameter; empty for heads."""
+    names = [key.name for key in path]
+    towers = {("backbone",): 1, ("task", "text"): 2}
+    return next((names[n] for tower, n in towers.items() if tuple(names[:n]) == tower), "")
 
 
 def matrices(model: Any) -> Any:
     """Input and output axes of each matrix of blocks and pool, for Muon; None for other parameters."""
 
     def axes(path, _):
-        name, part = path[-1].name, path[1].name if path[0].name == "backbone" else ""
+        name, part = path[-1].name, tower_part(path)
         if part not in ("encoder", "pool") or name not in DECAYED:
             return None
         if name == "w":

@@ -93,7 +93,7 @@ def train_step(
     grads, (loss_sum, count, extras) = accumulated(gradient, batch, config.accumulate)
     grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1).astype(g.dtype), grads)
     updates, opt = optimizer.update(grads, state.optimizer, trained)
-    model = merge(optax.apply_updates(trained, updates), fixed)
+    model = within_limits(merge(optax.apply_updates(trained, updates), fixed), static)
     ema = None if state.ema is None else ema_update(state.ema, model, config.ema, state.step)
     grad_norm = optax.tree.norm(grads)
     learn = jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))
@@ -114,6 +114,12 @@ def train_step(
         refused=~learn,
     )
     return State(model, ema, opt, state.step + 1, grad_norm_ema), metrics
+
+
+def within_limits(arrays: Any, static: Any) -> Any:
+    """The arrays of a model after its `after_update`; of a module without it, as they are."""
+    model = eqx.combine(arrays, static)
+    return eqx.filter(model.after_update(), eqx.is_inexact_array) if hasattr(model, "after_update") else arrays
 
 
 def accumulated(sums: Callable[[Any], Any], batch: Any, parts: int) -> Any:

@@ -52,7 +52,7 @@ def flatten(model: eqx.Module) -> dict[str, np.ndarray]:
     Arrays are contiguous: safetensors would store a view, such as a transpose, in its memory order.
     """
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_array))
-    return {".".join(key.name for key in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+    return {".".join(key.name for key in path): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def unflatten(tensors: dict[str, np.ndarray]) -> dict:

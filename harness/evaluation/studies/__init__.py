@@ -10,6 +10,8 @@ probe.py        linear probe of frozen features from k labeled images per class
 cascade.py      a cheap prediction for all images, a second one where confidence is low
 patches.py      accuracy and cost at each resolution and patch size, and of ensembles
 similarity.py   similarity of tokens across patch sizes, layer by layer
+retrieval.py    texts found by images and images by texts
+zeroshot.py     classes named by texts that were never classes in training
 findings.py     result of a study, comparisons of two settings
 """
 
@@ -33,24 +35,34 @@ from .findings import Findings
 from .mistakes import mistakes
 from .patches import patches
 from .probe import probe
+from .retrieval import retrieval
 from .similarity import similarity
 from .sweep import sweep
 from .upscaling import upscaling
+from .zeroshot import zeroshot
 
 Study = Callable[[Context], Findings]
-ALL = (sweep, mistakes, aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity)
-ALWAYS = ("sweep", "mistakes")
+ALL = (
+    *(sweep, mistakes, aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity),
+    *(retrieval, zeroshot),
+)
+OF_TEXTS = ("retrieval", "zeroshot")
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 
-def chosen(names: Sequence[str]) -> list[str]:
-    """Names of the studies to run: those of ALWAYS and `names`; "all": every study.   Raises ConfigError."""
+def chosen(names: Sequence[str], always: Sequence[str]) -> list[str]:
+    """Names of the studies to run: those of `always` and `names`; "all": every study.   Raises ConfigError."""
     for name in names:
         if name not in STUDIES and name != "all":
             near = difflib.get_close_matches(name, [*STUDIES, "all"], n=1)
             hint = f", did you mean {near[0]}?" if near else "."
             raise ConfigError(f"no study {name!r}{hint} Studies: {', '.join(STUDIES)}, all")
-    return [name for name in STUDIES if name in ALWAYS or name in names or "all" in names]
+    return [name for name in STUDIES if name in always or name in names or ("all" in names and name in suited(always))]
+
+
+def suited(always: Sequence[str]) -> list[str]:
+    """Names of the studies that suit a task with these studies: those of texts suit the tasks that always have them."""
+    return [name for name in STUDIES if name in always or name not in OF_TEXTS]
 
 
 def publish(name: str, context: Context, folder: Path) -> Findings:

@@ -1,0 +1,111 @@
+"""Texts as classes: the embedding of any text, and a classifier made from texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .errors import ConfigError, check
+from .images import pack_lengths, unpack
+from .info import ModelInfo
+from .layers import full
+from .rows import Row, to_device
+from .tasks import config
+from .tasks.contrast import Contrast
+from .tasks.model import Model, abstract_model
+from .tasks.pair_losses import unit
+
+ROWS, ROW_TEXTS = 8, 16  # of a batch of texts: one compiled program for any number of texts
+Prompts = Sequence[str] | Mapping[str, Sequence[str]]
+"""Names of classes that are their own prompts, or several prompts for each name."""
+
+
+def embed_texts(model: Model, texts: Sequence[str]) -> Float[np.ndarray, "N E"]:
+    """The embedding of each text, of unit length.   Raises ConfigError where the model reads no text.
+
+    similarity = navit.embed_texts(model, ["a small dog"]) @ vectors.T
+    """
+    task = reading_texts(model)
+    tokenizer = task.config.tokenizer
+    ids = [tokenizer.encode(text) for text in texts]
+    rows = pack_lengths([len(each) for each in ids], 2 * tokenizer.max_length, ROW_TEXTS)
+    found = np.zeros((len(ids), task.config.embedding), np.float32)
+    for start in range(0, len(rows), ROWS):
+        part = rows[start : start + ROWS]
+        batch = text_batch(ids, part, 2 * tokenizer.max_length)
+        found[sorted(i for row in part for i in row)] = unpack(batch, np.asarray(embed(task, to_device(batch))))
+    return found
+
+
+def zero_shot(model: Model, classes: Prompts) -> Model:
+    """A classifier of the classes that texts name: its logits are e^t ⟨image, text⟩ + b.
+
+    The vector of a class is the mean of the unit vectors of its prompts, of unit length again.   [CLIP, §3.1.4]
+    Raises ConfigError where the model reads no text, or a class has no prompt.
+
+        classifier = navit.zero_shot(model, ["a dog", "a cat"])
+        classifier = navit.zero_shot(model, {"dog": ["a photo of a dog", "a drawing of a dog"], "cat": ["a cat"]})
+    """
+    task = reading_texts(model)
+    prompts = dict(classes) if isinstance(classes, Mapping) else {name: [name] for name in classes}
+    check(len(prompts) == len(classes), "two classes have the same text: leave one out")
+    bare = [name for name, texts in prompts.items() if not texts or isinstance(texts, str)]
+    check(bool(prompts) and not bare, f"every class needs a list of prompts, {bare[:1] or 'none'} has none")
+    vectors = embed_texts(model, [text for texts in prompts.values() for text in texts])
+    ends = np.cumsum([len(texts) for texts in prompts.values()])[:-1]
+    means = np.stack([part.mean(0) for part in np.split(vectors, ends)])
+    kind = config.ZeroShot(task.config.embedding, len(prompts))
+    made = abstract_model(model.config, kind, replace(model.info or ModelInfo(), classes=tuple(prompts)))
+    parts = lambda m: (m.image_projection, m.log_scale, m.bias)
+    filled = eqx.tree_at(parts, made.task, parts(task))
+    filled = eqx.tree_at(lambda t: t.class_vectors, filled, unit(jnp.asarray(means)))
+    return eqx.tree_at(lambda m: (m.backbone, m.task), made, (model.backbone, filled))
+
+
+def reading_texts(model: Model) -> Contrast:
+    """The contrastive task of a model.   Raises ConfigError where it has another task."""
+    if not isinstance(model.task, Contrast):
+        raise ConfigError(
+            f"this model does not read texts, its task is {type(model.task).__name__}: train one with "
+            "`python train.py contrast`"
+        )
+    return model.task
+
+
+@eqx.filter_jit
+def image_vectors(model: Model, batch: Row) -> Float[Array, "B I E"]:
+    """The embedding of each image slot, of unit length, jitted; of a contrastive model or a classifier made of one."""
+    task: Any = model.task
+    return unit(task.image_projection(full(model.backbone(batch))))
+
+
+@eqx.filter_jit
+def embed(task: Contrast, row: Row) -> Float[Array, "B M E"]:
+    """The embedding of each text slot, jitted."""
+    return task.embed_texts(row)
+
+
+def text_batch(ids: Sequence[Sequence[int]], rows: Sequence[Sequence[int]], row_tokens: int) -> Row:
+    """Texts as ROWS packed rows; rows that are missing are empty."""
+    empty: Any = dict(
+        patches=np.zeros((ROWS, row_tokens, 1), np.int32),
+        coords=np.zeros((ROWS, row_tokens, 1), np.int32),
+        segment_ids=np.zeros((ROWS, row_tokens), np.int32),
+        grids=np.zeros((ROWS, ROW_TEXTS, 1), np.int32),
+        image_ids=np.full((ROWS, ROW_TEXTS), -1, np.int32),
+    )
+    batch = Row(**empty)
+    for r, row in enumerate(rows):
+        end = 0
+        for slot, i in enumerate(row):
+            start, end = end, end + len(ids[i])
+            batch.patches[r, start:end, 0] = ids[i]
+            batch.coords[r, start:end, 0] = np.arange(len(ids[i]))
+            batch.segment_ids[r, start:end] = slot + 1
+            batch.grids[r, slot] = len(ids[i])
+            batch.image_ids[r, slot] = i
+    return batch

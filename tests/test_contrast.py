@@ -1,0 +1,317 @@
+"""Contrastive training end to end: rows of pairs, the loss of packed towers, classifiers made from texts."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import navit_eqx as navit
+from data.errors import BadImage, DataError
+from data.manifest import Manifest
+from data.pipeline import batches
+from data.plan import EpochPlans
+from data.rows import Pixels, PlannedRows
+from data.sampling.augment import Augment, Mix
+from data.sampling.dropping import Constant
+from data.sampling.packing import Packing
+from data.sampling.patch_size import OneSize, PerStep
+from data.sampling.resolution import Native
+from data.sources.source import Arrays
+from data.stream import Epochs
+from data.tasks.contrast import Contrast as PairData
+from data.tasks.contrast import PairRows
+from data.texts import Texts
+from navit_eqx.config import Factorised
+from navit_eqx.errors import ConfigError
+from navit_eqx.rows import Batch as DeviceBatch
+from navit_eqx.rows import Row as DeviceRow
+from navit_eqx.tasks.config import Bytes, Classify, Clip, Contrast, SigLip, TextRows, TextTower
+from navit_eqx.tasks.contrast import device_targets
+from navit_eqx.weights.bridge import to_reference
+from reference import model as slow_model
+from reference import text as slow_text
+from reference.layers import linear
+from reference.rows import Batch, Row
+from reference.tasks import contrast as slow
+from tests.support.laws import caught
+from tests.support.strategies import CONFIG, model
+from tests.support.tolerances import FLOAT64, GRADIENT64, assert_close
+
+COUNT, PATCH, ROWS = 24, (2, 2), 4
+CAPTIONS = ("a dog", "A dog!", "a cat", "two cats", "", "a small red dog", "birds")
+SETS = np.stack([np.arange(COUNT) % 7, np.where(np.arange(COUNT) % 3, (np.arange(COUNT) + 2) % 7, -1)], -1)
+TOKENIZER = Bytes(10)
+TASK = Contrast(text=TextTower(8, 1, 1, 8, "float64"), tokenizer=TOKENIZER, embedding=6, texts=TextRows(2, 30, 8))
+SHAPE = replace(CONFIG, posembed=Factorised(12), depth=1)
+_rng = np.random.default_rng(3)
+IMAGES = [_rng.integers(0, 256, (*_rng.integers(2, 9, 2), 3), np.uint8) for _ in range(COUNT)]
+
+
+# rows of pairs ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Pictures:
+    """Images with captions, of which some cannot be read."""
+
+    manifest: Manifest
+    bad: frozenset[int] = frozenset()
+
+    def image(self, index: int, shrink: int = 1) -> np.ndarray:
+        if index in self.bad:
+            raise BadImage("spoilt")
+        return IMAGES[index]
+
+
+def rows_of(bad: frozenset[int] = frozenset(), shards: int = 1, seed: int = 0) -> PairRows:
+    """Rows of pairs over several epochs."""
+    packing = Packing(24, 6)
+    source = Pictures(Arrays(IMAGES, SETS.astype(np.int32), CAPTIONS).manifest, bad)
+    task = PairData(tokenizer=TOKENIZER, texts=TextRows(2, 30, 8), shards=shards, loss=SigLip())
+    sampling = dict(
+        seed=seed, patch_size=OneSize(PATCH), resolution=Native(), dropping=Constant(0.25), packing=packing,
+        longest_side=12, step_rows=ROWS,
+    )  # fmt: skip
+    plans = task.plans(EpochPlans(source, sampling), ROWS)
+    return task.batches(PlannedRows(source, Epochs(plans), 64, Pixels(PATCH), packing.shape[0], seed, None))
+
+
+def both_rows_hold_the_same_pairs(group: Batch, sets: np.ndarray, bad: frozenset[int]) -> None:
+    """Every readable image has one of its own texts, with its key, in the same group; no other text is there."""
+    row, (keys, text_row, text_keys) = group
+    table = Texts(CAPTIONS, TOKENIZER)
+    readable = sorted(i for i in row.image_ids[row.image_ids >= 0].tolist() if i not in bad)
+    used = text_row.grids[..., 0] > 0
+    assert sorted(text_row.image_ids[used].tolist()) == readable
+    key = dict(zip(text_row.image_ids[used].tolist(), text_keys[used].tolist()))
+    for r, slot in np.argwhere(row.image_ids >= 0):
+        image = int(row.image_ids[r, slot])
+        assert keys[r, slot] == key.get(image, -1)
+    for r, slot in np.argwhere(used):
+        ids = text_row.patches[r, text_row.segment_ids[r] == slot + 1, 0].tolist()
+        own = [c for c in sets[text_row.image_ids[r, slot]] if c >= 0]
+        assert ids in [TOKENIZER.encode(CAPTIONS[c]) for c in own]
+        assert text_keys[r, slot] in table.keys[own]
+    assert (keys[row.grids[..., 0] == 0] == -1).all() and (text_keys[~used] == -1).all()
+
+
+spoilt = st.frozensets(st.integers(0, COUNT - 1), max_size=6)
+
+
+@given(bad=spoilt, shards=st.sampled_from([1, 2]), seed=st.integers(0, 9))
+def test_an_image_and_its_text_come_together(bad, shards, seed):
+    rows = rows_of(bad, shards, seed=seed)
+    assert rows.rows_each == ROWS // shards
+    for g in range(6):
+        both_rows_hold_the_same_pairs(rows[g], SETS, bad)
+
+
+def test_a_text_of_another_image_is_caught():
+    row, targets = rows_of()[0]
+    ids = targets.text_row.image_ids.copy()
+    ids[0, :2] = ids[0, 1::-1]
+    swapped = targets._replace(text_row=targets.text_row._replace(image_ids=ids))
+    caught(both_rows_hold_the_same_pairs, Batch(row, swapped), SETS, frozenset())
+
+
+def test_every_pair_is_in_an_epoch_once_with_a_caption_of_its_own():
+    rows = rows_of()
+    seen = []
+    for epoch in range(4):
+        plan = rows.rows.epochs.plan(epoch)
+        assert plan.texts is not None
+        assert len(plan.image_ids) % ROWS == 0
+        assert sorted(plan.image_ids[plan.image_ids >= 0].tolist()) == list(range(COUNT))
+        assert sorted(plan.texts.image_ids[plan.texts.image_ids >= 0].tolist()) == list(range(COUNT))
+        own = plan.texts.image_ids >= 0
+        seen.append(dict(zip(plan.texts.image_ids[own].tolist(), plan.texts.captions[own].tolist())))
+    assert all(epoch[i] in SETS[i] for epoch in seen for i in range(COUNT))
+    assert any(seen[0][i] != epoch[i] for epoch in seen for i in range(COUNT)), "always the first caption"
+
+
+def test_texts_that_are_alike_have_one_key():
+    keys = Texts(CAPTIONS, TOKENIZER).keys
+    assert keys[0] == keys[1] and len({*keys.tolist()}) == len(CAPTIONS) - 1
+    assert len({*Texts(("a small dog", "a small cat"), Bytes(8)).keys.tolist()}) == 1  # cut alike
+
+
+def test_hosts_share_a_batch_of_pairs():
+    whole = [next(batches(rows_of(shards=2), ROWS, start=s)) for s in range(2)]
+    halves = [[next(batches(rows_of(shards=2), ROWS, start=s, host=h, hosts=2)) for h in (0, 1)] for s in range(2)]
+    for batch, parts in zip(whole, halves):
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        jax.tree.map(np.testing.assert_array_equal, joined, batch)
+        assert batch.row.segment_ids.shape == (ROWS, 24) and batch.targets.text_row.segment_ids.shape == (2, 30)
+    with pytest.raises(ValueError, match="groups of 4"):
+        batches(rows_of(), ROWS, hosts=2)
+
+
+def test_pairs_that_cannot_be_are_refused():
+    rows = rows_of()
+    task = PairData(tokenizer=TOKENIZER, texts=TextRows(2, 30, 8), shards=1, loss=SigLip())
+    with pytest.raises(DataError, match="no caption"):
+        task.check(
+            Arrays(IMAGES, np.where(np.arange(COUNT)[:, None] == 5, -1, SETS).astype(np.int32), CAPTIONS).manifest
+        )
+    with pytest.raises(DataError, match="mixture"):
+        task.batches(replace(rows.rows, augment=Augment(mix=Mix(0.5))))
+    with pytest.raises(DataError, match="task.shards=3"):
+        PairData(tokenizer=TOKENIZER, texts=TextRows(3, 30, 8), shards=3, loss=SigLip()).plans(rows.plans.plans, ROWS)
+    stepwise = replace(rows.plans.plans, sampling=rows.plans.plans.sampling | {"patch_size": PerStep((2, 4))})
+    with pytest.raises(DataError, match="per step"):
+        task.plans(stepwise, ROWS)
+    short = PairData(tokenizer=TOKENIZER, texts=TextRows(2, 5, 8), shards=1, loss=SigLip())
+    with pytest.raises(DataError, match="a caption has 10 tokens"):
+        short.plans(rows.plans.plans, ROWS)(0)
+
+
+# loss ---------------------------------------------------------------------------------------------------------
+
+
+@lru_cache
+def towers(kind: str = "sigmoid", duplicates: Any = "positive", parts: int = 1) -> Any:
+    """A small model in float64 that reads images and texts."""
+    loss = SigLip(bias=-1.0) if kind == "sigmoid" else Clip()
+    return model(0, SHAPE, replace(TASK, loss=loss, duplicates=duplicates, parts=parts))
+
+
+def on_device(batch: Batch) -> DeviceBatch:
+    row, targets = jax.tree.map(jnp.asarray, batch)
+    return DeviceBatch(DeviceRow(*row), device_targets(targets))
+
+
+def in_float64(batch: Batch) -> Batch:
+    """The batch with pixels normalized in float64: the model would do so in float32."""
+    return batch._replace(row=batch.row._replace(patches=batch.row.patches / 127.5 - 1))
+
+
+def loss_of(made: Any, batch: Batch) -> tuple[float, int]:
+    total, count, _ = eqx.filter_jit(made.loss)(on_device(batch), jr.key(0))
+    return float(total), int(count)
+
+
+def slow_loss(made: Any, batch: Batch) -> tuple[float, int]:
+    """The loss by the reference: both towers row by row, then the formula on all slots."""
+    params = to_reference(made)
+    row, (keys, text_row, text_keys) = batch
+
+    def side(backbone: dict, projection: dict, rows: Row, keys: np.ndarray) -> slow.Slots:
+        pooled = np.concatenate([slow_model.forward(backbone, Row(*leaves)) for leaves in zip(*rows)])
+        x = linear(projection, pooled)
+        length = np.sqrt((x**2).sum(-1, keepdims=True))
+        return slow.Slots(x / (length + 1e-8), keys.ravel(), rows.image_ids.ravel())
+
+    task = params["task"]
+    one_hot = [slow_text.with_one_hot(Row(*leaves), slow_text.VOCABULARY) for leaves in zip(*text_row)]
+    texts = Row(*map(np.stack, zip(*one_hot)))
+    images = side(params["backbone"], task["image_projection"], row, keys)
+    texts = side(task["text"], task["text_projection"], texts, text_keys)
+    loss = slow.sigmoid_loss if made.task.config.kind == "sigmoid" else slow.softmax_loss
+    more = (float(task["bias"]),) if made.task.config.kind == "sigmoid" else ()
+    return loss(images, texts, float(task["log_scale"]), *more, duplicates=made.task.config.duplicates)
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("duplicates", ["positive", "ignore", "negative"])
+def test_the_loss_is_that_of_the_reference(kind, duplicates):
+    batch, made = in_float64(rows_of(frozenset({3}))[0]), towers(kind, duplicates)
+    (got, count), (want, images) = loss_of(made, batch), slow_loss(made, batch)
+    assert count == images
+    assert_close(got, want, FLOAT64)
+
+
+def the_place_of_a_pair_is_invisible(loss, batch: Batch) -> None:
+    """Rows of images and rows of texts may stand in any order."""
+    row, (keys, text_row, text_keys) = batch
+    turned = lambda leaf: leaf[::-1].copy()
+    images = Batch(jax.tree.map(turned, row), batch.targets._replace(keys=turned(keys)))
+    texts = Batch(row, batch.targets._replace(text_row=jax.tree.map(turned, text_row), text_keys=turned(text_keys)))
+    for other in (images, texts):
+        (got, count), (want, same) = loss(other), loss(batch)
+        assert count == same
+        assert_close(got, want, FLOAT64)
+
+
+def test_the_order_of_rows_is_invisible():
+    the_place_of_a_pair_is_invisible(lambda batch: loss_of(towers(), batch), rows_of()[0])
+
+
+def test_pairs_by_place_are_caught():
+    """A loss that takes text slot n for the text of image slot n."""
+
+    def by_place(batch: Batch) -> tuple[float, int]:
+        row, (keys, text_row, text_keys) = batch
+        places = lambda leaf: np.where(leaf >= 0, np.arange(leaf.size).reshape(leaf.shape), -1).astype(np.int32)
+        return loss_of(towers(), Batch(row, batch.targets._replace(keys=places(keys), text_keys=places(text_keys))))
+
+    caught(the_place_of_a_pair_is_invisible, by_place, rows_of()[0])
+
+
+def test_embedding_twice_changes_nothing():
+    batch = on_device(rows_of()[0])
+
+    def gradients(made: navit.Model):
+        return eqx.filter_jit(eqx.filter_grad(lambda made: made.loss(batch, jr.key(0))[0]))(made)
+
+    once, twice = (jax.tree.leaves(gradients(towers(parts=parts))) for parts in (1, 2))
+    for a, b in zip(once, twice):
+        assert_close(b, a, GRADIENT64)
+
+
+def test_the_scale_stays_below_its_limit():
+    made = towers()
+    high = eqx.tree_at(lambda m: m.task.log_scale, made, jnp.log(jnp.asarray(250.0)))
+    assert float(jnp.exp(high.after_update().task.log_scale)) == pytest.approx(100)
+    assert float(made.after_update().task.log_scale) == float(made.task.log_scale)
+
+
+# classifiers from texts ---------------------------------------------------------------------------------------
+
+
+def test_a_classifier_of_texts_compares_images_with_texts():
+    made = towers()
+    batch = rows_of()[0].row
+    row = DeviceRow(*map(jnp.asarray, batch))
+    classifier = navit.zero_shot(made, ["a dog", "a cat"])
+    images, texts = np.asarray(made(row)), navit.embed_texts(made, ["a dog", "a cat"])
+    want = np.exp(float(made.task.log_scale)) * images @ texts.T + float(made.task.bias)
+    assert_close(np.asarray(classifier(row)), want, 1e-6)  # vectors of texts are stored in float32
+    assert classifier.info is not None and classifier.info.classes == ("a dog", "a cat")
+
+
+def test_several_prompts_are_averaged_to_unit_length():
+    made = towers()
+    several: Any = navit.zero_shot(made, {"dog": ["a dog", "a small red dog"], "cat": ["a cat"]})
+    both = navit.embed_texts(made, ["a dog", "a small red dog"]).mean(0)
+    vectors = np.asarray(several.task.class_vectors)
+    assert_close(vectors[0], both / np.linalg.norm(both), 1e-6)
+    assert_close(np.linalg.norm(vectors, axis=-1), np.ones(2), 1e-6)
+
+
+@given(count=st.integers(0, 40), seed=st.integers(0, 99))
+def test_texts_keep_their_order_in_one_program(count, seed):
+    made = towers()
+    rng = np.random.default_rng(seed)
+    texts = [CAPTIONS[i] for i in rng.integers(0, len(CAPTIONS), count)]
+    vectors = navit.embed_texts(made, texts)
+    assert vectors.shape == (count, 6)
+    alone = navit.embed_texts(made, CAPTIONS)
+    if count:
+        assert_close(vectors, np.stack([alone[CAPTIONS.index(text)] for text in texts]), 1e-6)
+
+
+def test_texts_cannot_name_classes_of_every_model():
+    with pytest.raises(ConfigError, match="does not read texts"):
+        navit.zero_shot(model(0, SHAPE, Classify(classes=3)), ["a dog"])
+    with pytest.raises(ConfigError, match="prompts"):
+        navit.zero_shot(towers(), {"dog": []})
+    with pytest.raises(ConfigError, match="two classes"):
+        navit.zero_shot(towers(), ["a dog", "a dog"])

@@ -1,0 +1,108 @@
+"""A run on images and texts, from end to end: training, studies, the saved model, evaluation, search."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import navit_eqx as navit
+import train
+from data.sources.digit_captions import DigitCaptions
+from data.sources.source import Arrays
+from evaluate import Options, evaluate
+from harness.evaluation import studies
+from harness.evaluation.predictions import context_of
+from harness.evaluation.search import contact_sheet, similarities
+from harness.evaluation.studies.zeroshot import attributes_of
+from harness.presets import contrast_digits
+from harness.run.folder import read_config
+from harness.run.loading import task_of
+from navit_eqx.tasks.config import Bytes, Contrast, TextTower
+from navit_eqx.training.config import OptimConfig
+from tests.support.strategies import CONFIG
+from tests.support.tolerances import FLOAT32, assert_close
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a small run of 20 steps."""
+    base = contrast_digits()
+    config = replace(
+        base,
+        model=replace(CONFIG, patch=(8, 8), posembed=base.model.posembed, depth=1, dtype="float32"),
+        data=replace(base.data, source=DigitCaptions(300, 40), eval_resolutions=(1.0,), val_resolution=1.0),
+        task=Contrast(text=TextTower(16, 1, 2, 16), tokenizer=Bytes(24), embedding=8),
+        optim=OptimConfig(lr=3e-3),
+        rows=8, steps=20, log_every=5, out=str(tmp_path_factory.mktemp("runs")), name="pairs",
+    )  # fmt: skip
+    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies floats by integer step counts
+        train.train(config, "contrast-digits")
+    return tmp_path_factory.getbasetemp() / config.out / "pairs"
+
+
+def test_a_run_leaves_a_model_that_reads_texts(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["compiles"] == 1 and 0 <= summary["val_recall_at_1"] <= 1
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < lines[0]["loss"] and 0 <= lines[-1]["text_padding"] < 0.5
+    config = read_config(run)
+    assert isinstance(config.task, Contrast) and config.task.texts.shape[2] >= 4
+    model = navit.load(run)
+    classifier = navit.zero_shot(model, ["one digit", "a row of digits"])
+    batch = navit.pack([np.zeros((20, 60, 3), np.uint8)], classifier)
+    shares = navit.probabilities(classifier, navit.unpack(batch, navit.forward(classifier, batch)))
+    assert shares.shape == (1, 2) and abs(shares.sum() - 1) < FLOAT32
+
+
+def test_studies_of_texts_leave_tables_and_pictures(run):
+    for name, rows in (("retrieval", 2), ("zeroshot", 3)):
+        assert len(json.loads((run / f"{name}.json").read_text())) == rows
+        with Image.open(run / f"{name}.png") as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 50
+
+
+def test_zero_shot_accuracy_is_that_of_a_classifier_of_the_prompts(run):
+    model, config = navit.load(run), read_config(run)
+    source = config.data.source.open("", "val")
+    context = context_of(model, config, source, task_of(model))
+    found = {row["classes_of"]: row for row in studies.zeroshot(context).rows}
+    for attribute in attributes_of(source):
+        classifier = context_of(navit.zero_shot(model, attribute.prompts), config, source, context.task)
+        outputs = classifier.predict(classifier.sampling_at(1.0), output=lambda m, row: m(row))
+        labels = attribute.labels[outputs.image_ids]
+        right = (outputs.outputs.argmax(-1) == labels)[labels >= 0]
+        assert found[attribute.name]["accuracy"] == pytest.approx(right.mean())
+        assert found[attribute.name]["images"] == len(right)
+
+
+def test_labels_of_other_images_are_named_by_their_classes():
+    source = Arrays([np.zeros((4, 4, 3), np.uint8)] * 3, np.array([0, 1, 1], np.int32), ("a dog", "a cat"))
+    (attribute,) = attributes_of(source)
+    assert attribute.prompts == ("a dog", "a cat") and attribute.labels.tolist() == [0, 1, 1]
+
+
+def test_a_run_is_evaluated_again(run, tmp_path, capsys):
+    config = read_config(run)
+    evaluate(run, config, Options(config.data, split="val", resolutions=(1.0,), out=str(tmp_path)))
+    assert "retrieval" in (said := capsys.readouterr().out) and "more studies: --studies mistakes aspect" in said
+    before, after = (json.loads((folder / "retrieval.json").read_text()) for folder in (run, tmp_path))
+    assert before == after
+
+
+def test_a_text_finds_images(run, tmp_path):
+    """The ranking is by cosine, images that cannot be read come last, and the best are shown."""
+    model = navit.load(run)
+    vectors = np.asarray([[1.0] + [0.0] * 7, [np.nan] * 8, [0.0] * 7 + [1.0]], np.float32)
+    text = navit.embed_texts(model, ["a row"])[0]
+    found = similarities(model, vectors, "A row!")
+    assert_close(found[[0, 2]], text[[0, -1]], FLOAT32)
+    assert found[1] == -np.inf
+    paths = [str(tmp_path / f"${i}.png") for i in range(3)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.full((9, 30, 3), 60 * i, np.uint8)).save(path)
+    contact_sheet(paths, [0.3, 0.2, 0.1], "a row of $5", tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.size[0] > 500
