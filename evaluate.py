@@ -32,6 +32,7 @@ from harness.evaluation.studies.sweep import check_share, in_words
 from harness.habits import EVALUATION, answer_habits
 from harness.run.folder import read_config
 from harness.run.loading import open_source, task_of
+from harness.working import working
 from navit_eqx import load_model
 from navit_eqx.config import Flexi
 from navit_eqx.errors import check_in
@@ -89,7 +90,8 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     if options.patch_sizes:
         shape = replace(shape, flexi=Flexi(options.patch_sizes, shape.interpolation))
     config = replace(config, model=shape)
-    source = open_source(config, options.split)
+    with working("reading the images"):
+        source = open_source(config, options.split)
     source = with_classes(source, info_of(model).classes) if task.own_classes else source
     for note in source.manifest.notes:
         print(note)

@@ -164,6 +164,8 @@ def train(config: Config, preset: str) -> None:
                         validate(context_of(model, config, val, task), progress, n)
         if any_host(bool(stop))[0]:
             exit_saved(checkpointer, config.total_steps, refused=progress.in_a_row > 0)
+        with working("saving"):
+            checkpointer.finish()
         batch = None  # may be in memory shared with a worker, which Grain frees after the last reference
 
     # model, evaluation, summary -------------------------------------------------------------------
@@ -206,7 +208,8 @@ def conclude(
     at = config.data.reported_at
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
     entries = dict(publish_all(context.task.studies, replace(context, resolutions=resolutions), folder))["sweep"]
-    undecoded = undecodable(val) if any(e["unreadable"] for e in entries) else {}
+    with working("naming the images that cannot be read"):
+        undecoded = undecodable(val) if any(e["unreadable"] for e in entries) else {}
     for name, why in undecoded.items():
         print(f"set aside {name}: {why}")
     at_reported = next(e for e in entries if e["resolution"] == at)

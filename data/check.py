@@ -7,6 +7,7 @@ line · 65 some images cannot be used · 66 no image in DIR · 74 DIR cannot be 
 """
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +19,9 @@ from .manifest import printable
 from .sources.decode import decode, limit_pillow, read_file, read_size
 from .sources.layout import files_below, is_image_name
 from .sources.source import Source
+
+SILENT = 10.0  # seconds between lines of progress
+LONGEST_NAME = 49  # characters of a folder in the table, which fits 80 columns
 
 
 def why_not(read: Callable[[], Any]) -> str:
@@ -60,7 +64,9 @@ def table(reasons: dict[str, str]) -> str:
     lines = [(kind, tried[kind], tried[kind] - bad[kind], bad[kind]) for kind in sorted(tried)]
     lines.append(("all", tried.total(), tried.total() - bad.total(), bad.total()))
     head = f"{'folder':30} {'tried':>9} {'read':>9} {'set aside':>9}"
-    return "\n".join([head, *(f"{printable(kind):30} {n:9} {read:9} {aside:9}" for kind, n, read, aside in lines)])
+    return "\n".join(
+        [head, *(f"{printable(kind)[:LONGEST_NAME]:30} {n:9} {read:9} {aside:9}" for kind, n, read, aside in lines)]
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -77,10 +83,13 @@ def main(arguments: list[str]) -> int:
         return 74
     names = [name for name in files if is_image_name(name)]
     others = Counter(Path(name).suffix or "no suffix" for name in files if not is_image_name(name))
-    reasons = {}
+    reasons, last = {}, time.monotonic()
     for name, reasons[name] in check_folder(folder, names):
         if reasons[name]:
             print(f"{printable(name)}: {reasons[name]}", flush=True)
+        if time.monotonic() - last >= SILENT:
+            last = time.monotonic()
+            print(f"{len(reasons)} of {len(names)} files", flush=True)
     if others:
         kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in others.most_common())
         print(f"not taken for images, by their suffix: {kinds}")

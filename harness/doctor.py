@@ -37,6 +37,7 @@ from .run.budget import fitting, is_timed
 from .run.loading import check_left_out
 from .run.logger import needed
 from .run.warm_start import resume_from, warm_start
+from .working import working
 
 OPEN_FILES = (256, 64)  # for the program, and for each data worker
 IN_FLIGHT = 5  # batches between a worker and the program
@@ -305,7 +306,9 @@ def examine(case: Case, say: Callable[[str], None] = print) -> int:
             say(f"{name:17} not tried: {missing} is not ok")
             continue
         try:
-            say(f"{name:17} ok: {try_it(case)}")
+            with working(name):
+                found = try_it(case)
+            say(f"{name:17} ok: {found}")
         except Exception as error:  # errors of any kind are reported
             if os.environ.get("NAVIT_DEBUG"):
                 raise

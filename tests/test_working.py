@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data import check
 from harness import working as module
 from harness.evaluation.tables import table
 from harness.run.cadence import Cadence
@@ -137,3 +138,16 @@ def test_split_tables_have_every_cell(count, rows):
     text = table(cells)
     assert all(cell in text.split() for row in cells for cell in row.values())
     assert all(line.split()[0] == cells[0]["column 0"] for line in text.split("\n") if "r0c" in line)
+
+
+@given(name=st.text(min_size=1, max_size=90).filter(lambda name: "/" not in name))
+def test_the_table_of_checked_folders_fits_a_terminal(name):
+    assert max(map(len, check.table({f"{name}/a.png": ""}).split("\n"))) <= WIDTH
+
+
+def test_a_long_check_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    monkeypatch.setattr(check, "SILENT", 0.0)
+    check.main([str(tmp_path)])
+    assert "1 of 2 files\n" in capsys.readouterr().out
