@@ -4,7 +4,7 @@ A file for each part of the code, each with its MUTANTS; a mistake is known by i
 writes `docs/mutants.md`. One that survives is a missing test: write the law first, then the entry.
 """
 
-from tests.mutants import contrast, data, front_door, model, pairs, reference, tasks, training
+from tests.mutants import contrast, data, front_door, harness, model, pairs, reference, tasks, training
 from tests.mutants.kinds import Mutant
 
 TABLES: dict[str, tuple[Mutant, ...]] = {
@@ -15,6 +15,7 @@ TABLES: dict[str, tuple[Mutant, ...]] = {
     "training": training.MUTANTS,
     "front_door": front_door.MUTANTS,
     "data": data.MUTANTS,
+    "harness": harness.MUTANTS,
     "pairs": pairs.MUTANTS,
 }
 MUTANTS: tuple[Mutant, ...] = tuple(mutant for table in TABLES.values() for mutant in table)
