@@ -53,6 +53,7 @@ from harness.run.loading import check_left_out, open_sources, open_task, trainin
 from harness.run.program import program_of
 from harness.run.progress import Progress
 from harness.run.resume import RunPosition, exit_saved, flat, reconcile, resume_at
+from harness.run.selection import Selection, check_selection
 from harness.run.stream import Stream
 from harness.run.warm_start import resume_from, shape_from, warm_start
 from harness.terminal import clock
@@ -84,6 +85,7 @@ def train(config: Config, preset: str) -> None:
     """Train and evaluate a model, and write its run folder."""
     mesh = data_mesh()
     enable_compilation_cache()
+    check_selection(config)
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
     # data -----------------------------------------------------------------------------------------
@@ -129,16 +131,31 @@ def train(config: Config, preset: str) -> None:
     if hosts.is_main_process():
         write_config(folder, config, preset, history, shape.attention)
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
+    selection = Selection(config.select, position.best)
     progress = Progress(folder, config, images.manifest, start, position.progress)
     unreadable = dict(position.unreadable)
     host = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
     stream = Stream(training_batches(config, task, planned, **host), start)
     any_host = hosts.AnyHost(mesh)
 
+    def validated(step: int) -> Any:
+        """Evaluate the state after a step; the state with the best parameters so far."""
+        model = program.model(hosts.replicate_to_host(state.eval_params))
+        score = None
+        if hosts.is_main_process():
+            with progress.paused():
+                score = validate(context_of(model, config, val, task), progress, step)
+        return selection.see(state, hosts.broadcast_from_main(score), step)
+
     # training loop --------------------------------------------------------------------------------
     line, save = Cadence(config.log_every, LOG_SECONDS), Cadence(config.save_every, SAVE_SECONDS)
     with closing(stream), checkpointer, closing(progress), StopSignal() as stop, progress.shown(start) as advance:
         for n in range(start + 1, config.total_steps + 1):
+            if config.eval_every and n > 1 and (n - 1) % config.eval_every == 0:  # after a save: again when resumed
+                state = validated(n - 1)
+                if selection.enough:
+                    progress.line(n - 1, rate, len(unreadable))
+                    break
             batch = progress.next(stream)
             set_aside(batch.row, unreadable, images, config)
             with progress.compiling(n) if n == start + 1 else nullcontext():
@@ -152,30 +169,27 @@ def train(config: Config, preset: str) -> None:
             if stopping or save.due(n, save_wanted) or (last and config.save_every != 0):
                 everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
                 missing = {int(index): why for index, why in everywhere.items()}
-                position = RunPosition(images.manifest.digest, missing, progress.position())
+                position = RunPosition(images.manifest.digest, missing, progress.position(), selection.position())
                 if not progress.in_a_row:  # do not overwrite a good checkpoint
                     checkpointer.save(n, state, position.as_json())
             if stopping:
                 exit_saved(checkpointer, n, refused=progress.in_a_row > 0)
-            if config.eval_every and n % config.eval_every == 0 and not last:
-                model = program.model(hosts.replicate_to_host(state.eval_params))
-                if hosts.is_main_process():
-                    with progress.paused():
-                        validate(context_of(model, config, val, task), progress, n)
         if any_host(bool(stop))[0]:
-            exit_saved(checkpointer, config.total_steps, refused=progress.in_a_row > 0)
+            exit_saved(checkpointer, int(state.step), refused=progress.in_a_row > 0)
+        if selection.wanted and not selection.enough:
+            state = validated(config.total_steps)
         with working("saving"):
             checkpointer.finish()
         batch = None  # may be in memory shared with a worker, which Grain frees after the last reference
 
     # model, evaluation, summary -------------------------------------------------------------------
-    model = program.model(jax.device_get(hosts.replicate_to_host(state.eval_params))).for_inference()
+    model = program.model(jax.device_get(hosts.replicate_to_host(selection.params(state)))).for_inference()
     everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
     if not hosts.is_main_process():
         return  # the main process evaluates
     with working("saving the model"):
         save_model(folder / "model", model, info_of(config, images))
-    conclude(context_of(model, config, val, task), images, folder, progress, program, everywhere)
+    conclude(context_of(model, config, val, task), images, folder, progress, program, everywhere, selection)
 
 
 def restored(checkpointer: Checkpointer, config: Config, program: Program) -> tuple[Any, RunPosition]:
@@ -186,13 +200,14 @@ def restored(checkpointer: Checkpointer, config: Config, program: Program) -> tu
     return resume_from(config, program.abstract_state) or (None, RunPosition())
 
 
-def validate(context: Context, progress: Progress, step: int) -> None:
-    """Evaluate at the validation resolution; log and print the metric."""
+def validate(context: Context, progress: Progress, step: int) -> float | None:
+    """The score at the validation resolution, logged and printed."""
     at = context.config.data.reported_at
     score = evaluate_at(context, at)["score"]
     if score is not None:
         progress.logger.log(step, {f"val_{context.task.metric}": score})
     print(f"step {step}: validation {context.metric} {score_text(score)}", flush=True)
+    return score
 
 
 def score_text(score: float | None) -> str:
@@ -201,7 +216,13 @@ def score_text(score: float | None) -> str:
 
 
 def conclude(
-    context: Context, images: Source, folder: Path, progress: Progress, program: Program, unreadable: dict[str, str]
+    context: Context,
+    images: Source,
+    folder: Path,
+    progress: Progress,
+    program: Program,
+    unreadable: dict[str, str],
+    selection: Selection,
 ) -> None:
     """Evaluate at all resolutions; write and print the summary."""
     config, val, metric = context.config, context.source, context.task.metric
@@ -219,6 +240,7 @@ def conclude(
         "val_images": at_reported["images"],
         "val_left_out": at_reported["left_out"],
         "val_unreadable": at_reported["unreadable"],
+        **selection.summary(),
         **progress.summary(),
         "compiles": program.step._cache_size(),
         "set_aside": {

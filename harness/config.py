@@ -87,6 +87,22 @@ class Wandb:
 
 
 @dataclass(frozen=True)
+class Last:
+    """The parameters after the last step."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The parameters with the best validation score of all evaluations, the one after the last step included."""
+
+    patience: int | None = None
+    """Evaluations in a row without a better score after which training stops early; auto: it never does."""
+
+    def __post_init__(self):
+        check_in("select", "[1, 2147483647]", patience=self.patience)
+
+
+@dataclass(frozen=True)
 class Config:
     """Configuration of a run."""
 
@@ -121,6 +137,8 @@ class Config:
     """Logger besides metrics.jsonl; none turns it off."""
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates at the end only."""
+    select: Last | Best = Last()
+    """Parameters that are evaluated at the end and saved as the model."""
     save_every: int | None = None
     """Steps between checkpoints, from which the same command continues; auto: one every 2 minutes; 0 saves only when
     stopped."""

@@ -36,6 +36,7 @@ RANGES = {
         "seed": SEED,
         "minutes": POSITIVE,
     },
+    "Best": {"patience": COUNT},
     "DataConfig": {
         **dict.fromkeys(("val_resolution", "eval_resolutions"), POSITIVE),
         "max_unreadable": SHARE,

@@ -10,5 +10,6 @@ cadence.py     when to print a line and when to save
 progress.py    counters, metrics.jsonl, printed lines
 logger.py      TensorBoard, Weights & Biases
 stream.py      batches with restart of data workers
+selection.py    best parameters by validation, early stopping
 resume.py      resume an interrupted run
 """

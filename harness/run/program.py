@@ -6,7 +6,7 @@ from navit_eqx import Model
 from navit_eqx.tasks import PreparedTask
 from navit_eqx.training.program import Program, make_program
 
-from ..config import Config
+from ..config import Best, Config
 
 
 def program_of(config: Config, task: PreparedTask, mesh: Mesh | None = None) -> Program:
@@ -19,4 +19,5 @@ def program_of(config: Config, task: PreparedTask, mesh: Mesh | None = None) -> 
         seed=config.seed,
         parallelism=config.parallelism,
         mesh=mesh,
+        best=isinstance(config.select, Best),
     )

@@ -157,8 +157,10 @@ class Progress:
         )
 
     def line(self, step: int, rate: Callable[[int], Any], unreadable: int) -> None:
-        """Log and print the steps since the last line."""
+        """Log and print the steps since the last line, if there are any."""
         self.collect()
+        if not self.window["places"]:
+            return
         now, sums, window = self.seconds, self.sums, self.window
         learned, seconds = window["learned"] or np.nan, now - self.last
         measures = {name: total / learned for name, total in self.extras.items()}

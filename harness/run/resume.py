@@ -32,7 +32,7 @@ ON_REQUEST = {
     *("optim.accumulate", "optim.layers"),
 }
 NEVER = {
-    *("model", "rows", "seed", "start", "task.row_tokens", "task.digest", "task.classes"),
+    *("model", "rows", "seed", "start", "select", "task.row_tokens", "task.digest", "task.classes"),
     *("task.text", "task.tokenizer", "task.embedding", "task.texts", "task.shards"),
     *("optim.rule", "optim.ema", "optim.skip", "optim.frozen"),
     *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.token_selection", "data.augment"),
@@ -50,6 +50,8 @@ class RunPosition:
     """Images that could not be decoded so far, by index, with the reasons."""
     progress: dict[str, Any] | None = None
     """Sums and times of `Progress.position`."""
+    best: dict[str, Any] | None = None
+    """`Selection.position`."""
 
     def as_json(self) -> dict[str, Any]:
         """JSON form for checkpoints."""
@@ -59,7 +61,7 @@ class RunPosition:
     def from_json(cls, saved: dict[str, Any]) -> "RunPosition":
         """Inverse of `as_json`."""
         unreadable = {int(index): why for index, why in saved["unreadable"].items()}
-        return cls(saved["data"], unreadable, saved["progress"])
+        return cls(saved["data"], unreadable, saved["progress"], saved["best"])
 
 
 def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:

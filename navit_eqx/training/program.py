@@ -56,14 +56,16 @@ def make_program(
     seed: int,
     parallelism: DataParallel | FSDP | None = None,
     mesh: Mesh | None = None,
+    best: bool = False,
 ) -> Program:
-    """The program that trains `build(key)`: a `Model`, or any module with the same `loss`.
+    """The program that trains `build(key)`: a `Model`, or any module with the same `loss`. With `best` its state has a
+    place for the best parameters.
 
     By default parameters are replicated on all devices of `data_mesh()`.
     """
     mesh, parallelism = mesh or data_mesh(), parallelism or DataParallel()
     tx = optimizer(optim, steps)
-    init_state = partial(init, optimizer=tx, config=optim)
+    init_state = partial(init, optimizer=tx, config=optim, best=best)
     arrays, static = eqx.partition(eqx.filter_eval_shape(build, jr.key(0)), is_shape)
     shapes = jax.eval_shape(init_state, arrays)
     state_shardings = shardings(shapes, parallelism, mesh)

@@ -29,6 +29,8 @@ class State(NamedTuple):
     step: Int[Array, ""]
     grad_norm_ema: Any = None
     """Moving average of the gradient norm; None unless spikes are skipped."""
+    best: Any = None
+    """Parameters with the best validation score so far; None unless they are selected."""
 
     @property
     def eval_params(self) -> Any:
@@ -54,14 +56,14 @@ class Metrics(NamedTuple):
     """Whether the update was skipped: a value was not finite, or the gradient norm was a spike."""
 
 
-def init(model: Any, optimizer: optax.GradientTransformation, config: OptimConfig) -> State:
-    """The state before the first step."""
+def init(model: Any, optimizer: optax.GradientTransformation, config: OptimConfig, best: bool = False) -> State:
+    """The state before the first step, with a place for the best parameters if `best`."""
     arrays = eqx.filter(model, eqx.is_inexact_array)
     ema = jax.tree.map(jnp.copy, arrays) if config.ema else None
     grad_norm_ema = jnp.zeros((), jnp.float32) if config.skip else None
-    return State(
-        arrays, ema, optimizer.init(partition(arrays, config.frozen)[0]), jnp.zeros((), jnp.int32), grad_norm_ema
-    )
+    kept = jax.tree.map(jnp.copy, arrays) if best else None
+    optimizer_state = optimizer.init(partition(arrays, config.frozen)[0])
+    return State(arrays, ema, optimizer_state, jnp.zeros((), jnp.int32), grad_norm_ema, kept)
 
 
 def train_step(
@@ -113,7 +115,7 @@ def train_step(
         grad_norm=grad_norm,
         refused=~learn,
     )
-    return State(model, ema, opt, state.step + 1, grad_norm_ema), metrics
+    return State(model, ema, opt, state.step + 1, grad_norm_ema, state.best), metrics
 
 
 def within_limits(arrays: Any, static: Any) -> Any:
