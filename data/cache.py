@@ -3,7 +3,7 @@
     python -m data.cache DIR OUT --longest-side 256
     python train.py folder --data.source cached --data.root OUT
 
-DIR is the former `--data.root`. Images are never enlarged; unreadable images are set aside by name.
+DIR is the former `--data.root`; --channels is that of the model. Images are never enlarged; unreadable images are set aside by name.
 Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no image in DIR · 74 input or output failed, or OUT
 already has a cache.
 """
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .check import positive
 from .errors import DataError, DataMissing
 from .sources.decode import limit_pillow
 from .sources.folder import Folder
@@ -65,6 +66,7 @@ def command_line() -> argparse.ArgumentParser:
     side.add_argument("--shortest-side", type=int, help="largest length of the shorter side, in pixels")
     parser.add_argument("--source", choices=("folder", "parquet"), default="folder", help="kind of the source")
     parser.add_argument("--label", default=Parquet().label, help="column of the labels in parquet files")
+    parser.add_argument("--channels", type=positive, default=3, help="channels of an image (default: 3)")
     parser.add_argument("--workers", type=int, default=0, help="worker processes; 0: none")
     return parser
 
@@ -77,7 +79,7 @@ def main(arguments: list[str]) -> int:
     side, longest = args.longest_side or args.shortest_side, args.longest_side is not None
     try:
         for split in SPLITS:
-            source = kind.open(args.dir, split)
+            source = kind.open(args.dir, split, args.channels)
             for name, why in source.manifest.set_aside:
                 print(f"set aside {name}: {why}")
             write_split(source, args.out / split, side, longest, args.workers)

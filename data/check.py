@@ -1,11 +1,13 @@
 """List the images of a folder that cannot be used, with the reasons.
 
     python -m data.check DIR
+    python -m data.check DIR --channels 4    # for runs with --model.channels 4
 
 Every image below DIR is read as in training; nothing is written. Exit codes: 0 all images can be used · 2 wrong command
 line · 65 some images cannot be used · 66 no image in DIR · 74 DIR cannot be listed.
 """
 
+import argparse
 import sys
 import time
 from collections import Counter
@@ -17,7 +19,7 @@ from typing import Any
 from .errors import BadImage
 from .manifest import printable
 from .sources.decode import decode, limit_pillow, read_file, read_size
-from .sources.layout import files_below, is_image_name
+from .sources.layout import files_below, is_image_name, suffixes_for
 from .sources.source import Source
 
 SILENT = 10.0  # seconds between lines of progress
@@ -33,12 +35,12 @@ def why_not(read: Callable[[], Any]) -> str:
     return ""
 
 
-def check_file(path: Path) -> str:
+def check_file(path: Path, channels: int = 3) -> str:
     """Why a file cannot be used; empty where it can."""
 
     def read():
         data = read_file(path)
-        size, image = read_size(data), decode(data)
+        size, image = read_size(data, channels), decode(data, channels=channels)
         if image.shape[:2] != size:
             raise BadImage(f"{image.shape[0]} x {image.shape[1]} pixels, but its header says {size[0]} x {size[1]}")
 
@@ -51,9 +53,9 @@ def undecodable(source: Source) -> dict[str, str]:
     return {name: why for name, why in reasons.items() if why}
 
 
-def check_folder(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
+def check_folder(folder: Path, names: list[str], channels: int = 3) -> Iterator[tuple[str, str]]:
     """Names of files in `folder`, each with the reason why it cannot be used, or an empty string."""
-    return ((name, check_file(folder / name)) for name in names)
+    return ((name, check_file(folder / name, channels)) for name in names)
 
 
 def table(reasons: dict[str, str]) -> str:
@@ -69,22 +71,31 @@ def table(reasons: dict[str, str]) -> str:
     )
 
 
+def positive(word: str) -> int:
+    """A positive integer, for options of programs.   Raises ValueError."""
+    if (number := int(word)) < 1:
+        raise ValueError(f"{word} is less than 1")
+    return number
+
+
 def main(arguments: list[str]) -> int:
     """Check a folder of images; the exit code."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print(__doc__)
-        return 0 if arguments in (["-h"], ["--help"]) else 2
+    parser = argparse.ArgumentParser("python -m data.check", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("dir", type=Path, help="folder of the images")
+    parser.add_argument("--channels", type=positive, default=3, help="channels of an image (default: 3)")
+    options = parser.parse_args(arguments)
     limit_pillow()
-    folder = Path(arguments[0])
+    folder, suffixes = options.dir, suffixes_for(options.channels)
     try:
         files = list(files_below(folder))
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 74
-    names = [name for name in files if is_image_name(name)]
-    others = Counter(Path(name).suffix or "no suffix" for name in files if not is_image_name(name))
+    names = [name for name in files if is_image_name(name, suffixes)]
+    others = Counter(Path(name).suffix or "no suffix" for name in files if not is_image_name(name, suffixes))
     reasons, last = {}, time.monotonic()
-    for name, reasons[name] in check_folder(folder, names):
+    for name, reasons[name] in check_folder(folder, names, options.channels):
         if reasons[name]:
             print(f"{printable(name)}: {reasons[name]}", flush=True)
         if time.monotonic() - last >= SILENT:

@@ -97,8 +97,8 @@ def test_the_files_of_the_page_on_bands_are_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(blocks("bands")[0], {})
     source = Folder().open("scenes", "train", channels=6)
-    assert len(source.manifest) == 72 and source.manifest.classes == ("field", "forest")
-    note = "no validation split: 8 of 80 images are held out, a tenth of each class"
+    assert len(source.manifest) == 75 and source.manifest.classes == ("field", "forest")
+    note = "no validation split: 5 of 80 images are held out, about a tenth of each class"
     assert note in source.manifest.notes and note in (ROOT / "docs/bands.md").read_text()
 
 

@@ -133,14 +133,17 @@ def test_a_folder_is_checked_file_by_file(folder, capsys):
 def test_what_cannot_be_checked_is_an_error(tmp_path, capsys):
     assert check.main([str(tmp_path)]) == 66
     assert check.main([str(tmp_path / "nowhere")]) == 74
-    assert check.main([]) == 2 and check.main(["--help"]) == 0
+    for arguments, code in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as end:
+            check.main(arguments)
+        assert end.value.code == code
     assert "nowhere" in capsys.readouterr().err
 
 
 def test_a_crash_is_no_refusal(folder, monkeypatch):
     """Only BadImage sets a file aside; anything else would show."""
-    monkeypatch.setattr(check, "read_size", lambda data: 1 / 0)
+    monkeypatch.setattr(check, "read_size", lambda *data: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         check_file(folder / "cat" / "good.png")
-    monkeypatch.setattr(check, "read_size", lambda data: (99, 99))
+    monkeypatch.setattr(check, "read_size", lambda *data: (99, 99))
     assert "its header says 99 x 99" in check_file(folder / "cat" / "good.png")

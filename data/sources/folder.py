@@ -103,7 +103,7 @@ def hold_out(files: dict[str, list[str]], split: str) -> tuple[dict[str, list[st
     if not count:
         return files, "every class has one image: nothing is held out, validation is on the training images"
     kept = {name: [i for i in images if (i in taken[name]) == (split == "val")] for name, images in files.items()}
-    return kept, f"no validation split: {count} of {total} images are held out, a tenth of each class"
+    return kept, f"no validation split: {count} of {total} images are held out, about a tenth of each class"
 
 
 def first_names(classes: list[str]) -> str:

@@ -52,7 +52,7 @@ class LabelledFiles:
         if self.folder == root and split in ("train", "val"):
             taken = held_out(list(sets))
             sets = {name: names for name, names in sets.items() if (name in taken) == (split == "val")}
-            notes.append(f"no validation split: {len(taken)} images are held out, a tenth")
+            notes.append(f"no validation split: {len(taken)} images are held out, about a tenth")
         place = {name: i for i, name in enumerate(classes)}
         names = sorted(sets)
         key = [str(self.folder.resolve()), *((n, stamp(self.folder / n)) for n in names)]

@@ -17,7 +17,7 @@ SUFFIXES: set[str] = set(
 BANDS = {".npy", ".npz"}
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 JUNK = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
-HELD_OUT = 10  # without a validation split, one image in ten of each class is held out
+HELD_OUT = 10  # without a validation split, about one image in ten of each class is held out
 
 
 def splits_of(root: Path) -> tuple[dict[str, Path], list[str]]:
@@ -93,12 +93,21 @@ def not_read(others: Counter[str]) -> str:
 
 
 def held_out(names: Sequence[str]) -> set[str]:
-    """The images of a class that are held out: a tenth, at least one, but never all, chosen by the hash of their names.
+    """The images of a class that are held out: those whose name has a hash in the lowest tenth, but at least one, and
+    never all.
 
-    The result is the same in every process.
+    The side of an image depends on its own name, so it stays where the class grows, with one exception: while no hash
+    is in the lowest tenth, the lowest one is held out, and while all are, the highest one is not. So of the images that
+    were there, at most one changes sides. The result is the same in every process.
     """
-    count = min(len(names) - 1, max(1, round(len(names) / HELD_OUT)))
-    return set(sorted(names, key=lambda name: hashlib.sha1(os.fsencode(name)).digest())[:count])
+    place = {name: hash_of(name) for name in names}
+    count = sum(value * HELD_OUT < 2**64 for value in place.values())
+    return set(sorted(names, key=lambda name: place[name])[: min(len(names) - 1, max(1, count))])
+
+
+def hash_of(name: str) -> int:
+    """A hash of a name, uniform below 2⁶⁴."""
+    return int.from_bytes(hashlib.sha1(os.fsencode(name)).digest()[:8], "big")
 
 
 def files_below(folder: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Num
@@ -39,18 +40,19 @@ class ParquetImages:
     def __init__(self, root: Path, split: str, image: str, label: str, channels: int = 3):
         shards = shards_of(root)
         self.column, self.files = image, files_of(root, shards, split)
-        check_alike([*shards.get("train", ()), *self.files], label)
-        known = [named_labels(f, label) for f in shards.get("train", self.files)]
-        classes = classes_of(shards.get("train", self.files), label, [s for each in known for s in each])
-        sets = [s for f in self.files for s in named_labels(f, label)]
-        names = [f"{f.name}:{i}" for f in self.files for i in range(len(named_labels(f, label)))]
+        training = shards.get("train", self.files)
+        columns = {file: label_column(file, label) for file in dict.fromkeys((*training, *self.files))}
+        check_alike(columns)
+        classes = classes_of([columns[file] for file in training])
+        sets = [labels for file in self.files for labels in columns[file].named]
+        names = [f"{file.name}:{i}" for file in self.files for i in range(len(columns[file].named))]
         kept = np.arange(len(names))
         notes = [first_names(list(classes))]
         if split in ("train", "val") and shards.keys() <= {"train"}:
             kept = part_held_out(names, sets, split)
             notes.append(f"no validation split: {len(kept)} of {len(names)} images are in the {split} part of it")
         self.names, self.kept = names, kept
-        labels = numbered([sets[i] for i in kept], classes, [names[i] for i in kept], is_set(self.files[0], label))
+        labels = numbered([sets[i] for i in kept], classes, [names[i] for i in kept], columns[self.files[0]].is_set)
         stats = [(str(f.resolve()), stamp(f)) for f in self.files]
         self.manifest = cached_manifest(
             [stats, image, label, split],
@@ -99,48 +101,55 @@ def files_of(root: Path, shards: dict[str, list[Path]], split: str) -> list[Path
     return shards[part]
 
 
-def named_labels(file: Path, column: str) -> list[tuple[str, ...]]:
-    """The class names of every image; integers index the names stored in the same file."""
-    names = class_names(file, column)
+class LabelColumn(NamedTuple):
+    """The labels of one file, read once."""
+
+    stored: tuple[str, ...]
+    """Class names that the file stores; empty for none."""
+    named: list[tuple[str, ...]]
+    """The class names of every image."""
+    are_names: bool | None
+    """Whether labels are names or have stored names; None where there is no label."""
+    is_set: bool
+    """Whether an image has a set of labels."""
+
+
+def label_column(file: Path, column: str) -> LabelColumn:
+    """The labels of a file; integers index the names stored in the same file.   Raises DataError."""
+    stored = class_names(file, column)
 
     def name(value: int | str) -> str:
-        if isinstance(value, str) or not names:
+        if isinstance(value, str) or not stored:
             return str(value)
-        if value >= len(names):
-            raise DataError(f"{file}: {column} {value}, but the file has {len(names)} class names: fix one of them")
-        return names[value]
+        if value >= len(stored):
+            raise DataError(f"{file}: {column} {value}, but the file has {len(stored)} class names: fix one of them")
+        return stored[value]
 
-    return [
-        tuple(name(v) for v in (value if isinstance(value, list) else [value])) for value in read_labels(file, column)
-    ]
+    values = read_labels(file, column)
+    sets = [value if isinstance(value, list) else [value] for value in values]
+    first = next((label for labels in sets for label in labels), None)
+    are_names = None if first is None else isinstance(first, str) or bool(stored)
+    is_set = any(isinstance(value, list) for value in values[:1])
+    return LabelColumn(stored, [tuple(map(name, labels)) for labels in sets], are_names, is_set)
 
 
-def check_alike(files: list[Path], column: str) -> None:
+def check_alike(columns: dict[Path, LabelColumn]) -> None:
     """Raises DataError where labels are numbers without names in one file, and names in another."""
-    numbers, names = [], []
-    for file in files:
-        values = read_labels(file, column)
-        first = next((label for value in values for label in (value if isinstance(value, list) else [value])), None)
-        if first is not None:
-            (names if isinstance(first, str) or class_names(file, column) else numbers).append(file)
+    numbers = [file for file, each in columns.items() if each.are_names is False]
+    names = [file for file, each in columns.items() if each.are_names]
     if numbers and names:
         raise DataError(f"labels are integers in one file and names in another: {numbers[0]}, {names[0]}; use one kind")
 
 
-def classes_of(files: list[Path], label: str, sets: list[tuple[str, ...]]) -> tuple[str, ...]:
+def classes_of(columns: list[LabelColumn]) -> tuple[str, ...]:
     """Class names stored in the training files, in their order; else the names that occur, sorted."""
-    stored = dict.fromkeys(name for file in files for name in class_names(file, label))
+    stored = dict.fromkeys(name for each in columns for name in each.stored)
     if stored:
         return tuple(stored)
-    used = {name for names in sets for name in names}
+    used = {name for each in columns for names in each.named for name in names}
     if used and all(name.isdecimal() for name in used):
         return tuple(str(i) for i in range(max(map(int, used)) + 1))
     return tuple(sorted(used))
-
-
-def is_set(file: Path, column: str) -> bool:
-    """Whether a column has label sets."""
-    return any(isinstance(value, list) for value in read_labels(file, column)[:1])
 
 
 def numbered(
