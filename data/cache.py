@@ -3,7 +3,8 @@
     python -m data.cache DIR OUT --longest-side 256
     python train.py folder --data.source cached --data.root OUT
 
-DIR is the former `--data.root`; --channels is that of the model. Images are never enlarged; unreadable images are set aside by name.
+DIR is the former `--data.root`; --channels is that of the model. Images are never enlarged; unreadable images are set
+aside by name.
 Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 no image in DIR · 74 input or output failed, or OUT
 already has a cache.
 """
