@@ -37,6 +37,7 @@ from harness import doctor
 from harness.cli import parse
 from harness.config import Config
 from harness.evaluation import pictures
+from harness.evaluation.learning_curve import draw_learning_curve
 from harness.evaluation.predictions import Context, context_of
 from harness.evaluation.studies import named, publish_all
 from harness.evaluation.studies.sweep import evaluate_at, in_words
@@ -51,7 +52,7 @@ from harness.run.cadence import LOG_SECONDS, SAVE_SECONDS, Cadence
 from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
 from harness.run.loading import check_left_out, open_sources, open_task, training_batches, training_rows
 from harness.run.program import program_of
-from harness.run.progress import Progress
+from harness.run.progress import VALIDATION, Progress, append
 from harness.run.resume import RunPosition, exit_saved, flat, reconcile, resume_at
 from harness.run.selection import Selection, check_selection
 from harness.run.stream import Stream
@@ -206,6 +207,7 @@ def validate(context: Context, progress: Progress, step: int) -> float | None:
     score = evaluate_at(context, at)["score"]
     if score is not None:
         progress.logger.log(step, {f"val_{context.task.metric}": score})
+        append(progress.folder / VALIDATION, {"step": step, context.task.metric: score})
     print(f"step {step}: validation {context.metric} {score_text(score)}", flush=True)
     return score
 
@@ -228,6 +230,7 @@ def conclude(
     config, val, metric = context.config, context.source, context.task.metric
     at = config.data.reported_at
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
+    draw_learning_curve(folder, metric)
     entries = dict(publish_all(context.task.studies, replace(context, resolutions=resolutions), folder))["sweep"]
     with working("naming the images that cannot be read"):
         undecoded = undecodable(val) if any(e["unreadable"] for e in entries) else {}

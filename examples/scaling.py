@@ -1,4 +1,4 @@
-"""Print the table of docs/scaling.md: predicted efficiency of training on many devices.
+"""Print the tables of docs/scaling.md: options for a number of devices, and the predicted efficiency.
 
 python examples/scaling.py
 """
@@ -6,6 +6,7 @@ python examples/scaling.py
 from collections.abc import Iterator
 
 from harness.cost import row_cost
+from harness.presets import imagenet_b16
 from navit_eqx.config import ModelConfig, variant
 from reference.evaluation.cost import efficiency, parameters, position_parameters, state_bytes, step_bytes
 
@@ -17,6 +18,25 @@ ROWS, TOKENS, SLOTS = 256, 256, 16  # per device and step, as in the preset imag
 DEVICES = (1, 8, 16, 64, 256, 1024)
 CLASSES = 1000
 MODELS = {name: variant(name) for name in ("S/16", "B/16", "L/16")}
+
+
+def recipe(devices: int) -> str:
+    """Options of imagenet-b16 for a number of devices: rows of each device and images of the run as on one device.
+
+    Choice: the rate grows with the square root of the batch, as is derived for Adam.   [arXiv:2205.10287]
+    """
+    base = imagenet_b16()
+    steps = base.total_steps // devices
+    every = f"--eval-every {base.eval_every // devices}"
+    return f"--rows {ROWS * devices} --steps {steps} --optim.lr {base.optim.lr * devices**0.5:.1e} {every}"
+
+
+def recipes() -> Iterator[str]:
+    """Lines of Markdown."""
+    yield "| devices | options |"
+    yield "| --- | --- |"
+    for devices in (1, 8, 16, 32):
+        yield f"| {devices} | `{recipe(devices)}` |"
 
 
 def count(model: ModelConfig) -> int:
@@ -56,4 +76,4 @@ def table() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    print("\n".join([*recipes(), "", *table()]))

@@ -67,10 +67,12 @@ def test_every_row_of_the_method_has_a_test_and_its_objects_exist():
 
 
 def test_predictions_are_what_the_formulas_say():
-    from examples.scaling import table
+    from examples.scaling import recipe, recipes, table
 
     text = (ROOT / "docs/scaling.md").read_text()
-    assert [line for line in table() if line not in text] == []
+    assert [line for line in (*recipes(), *table()) if line not in text] == []
+    rows = [int(found) for found in re.findall(r"--rows (\d+)", text)]
+    assert len(rows) > 6 and all(recipe(count // 256) in text for count in rows), "rows, steps and rate fit each other"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

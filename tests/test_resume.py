@@ -149,6 +149,7 @@ def metrics_of(loss: float) -> Metrics:
         images=np.asarray(4),
         tokens=np.asarray(90),
         places=np.asarray(100),
+        pairs=np.asarray(2100.0),
         grad_norm=np.asarray(np.inf if refused else 1.0),
         refused=np.asarray(refused),
     )

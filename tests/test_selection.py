@@ -80,7 +80,7 @@ def test_the_last_parameters_are_those_of_the_state():
 
 
 def test_best_needs_evaluations():
-    with pytest.raises(ConfigError, match="eval_every"):
+    with pytest.raises(ConfigError, match="eval-every"):
         selection.check_selection(Config(select=Best()))
     selection.check_selection(Config(select=Best(), eval_every=5))
 

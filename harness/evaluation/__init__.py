@@ -2,6 +2,7 @@
 
 predictions.py  outputs, scores and cost for every image
 studies/        studies of a trained model
+learning_curve.py  loss and score against images seen
 tables.py       printed tables, CSV files
 pictures.py     pictures of packed rows, attention masks, accuracy
 search.py       images found by a text

@@ -15,6 +15,7 @@ from data.manifest import Manifest
 from navit_eqx.training.hosts import all_gather, is_main_process
 
 from ..config import Config
+from ..cost import rates
 from ..terminal import clock
 from ..working import working
 from .logger import open_logger
@@ -22,7 +23,8 @@ from .logger import open_logger
 SUMS = ("images", "tokens", "places", "refused")
 IN_FLIGHT = 4  # steps that run while further batches are read: a line comes soon after it is due
 NOTABLE = 0.05  # share of waiting or padding that is printed; metrics.jsonl has all
-WINDOW = ("images", "tokens", "places", "learned", "loss_sum", "waited")
+VALIDATION = "validation.jsonl"  # scores of evaluations on the way
+WINDOW = ("images", "tokens", "places", "pairs", "learned", "loss_sum", "waited")
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
@@ -125,7 +127,7 @@ class Progress:
         for (step, _, image_ids), m in zip(pending, jax.device_get([metrics for _, metrics, _ in pending])):
             for name in ("images", "tokens", "places", "refused"):
                 self.sums[name] += int(getattr(m, name))
-            for name in ("images", "tokens", "places"):
+            for name in ("images", "tokens", "places", "pairs"):
                 self.window[name] += int(getattr(m, name))
             if m.refused:
                 self.in_a_row += 1
@@ -174,6 +176,7 @@ class Progress:
             "grad_norm": self.grad_norm,
             "images_per_second": window["images"] / seconds,
             "tokens_per_second": window["tokens"] / seconds,
+            **rates(self.config, window["images"], window["tokens"], window["pairs"], seconds),
             "padding": 1 - window["tokens"] / window["places"],
             "waiting": window["waited"] / seconds,
             "unreadable": unreadable,

@@ -16,7 +16,7 @@ from ..cli import option_text
 from ..config import Config
 from ..exit_codes import Stopped
 from .folder import read_run
-from .progress import is_sound
+from .progress import VALIDATION, is_sound
 
 # Options that a command may change when it resumes a run: freely, with --override True, or never. A key includes all
 # keys below it that are not listed.
@@ -38,6 +38,10 @@ NEVER = {
     *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.token_selection", "data.augment"),
     *("data.packing", "data.decoding"),
 }
+
+
+# Last line that is kept when a run continues, relative to its step: the evaluation after that step is made again.
+LOGS = {"metrics.jsonl": 0, "refused.jsonl": 0, VALIDATION: -1}
 
 
 @dataclass
@@ -127,8 +131,8 @@ def resume_at(
         )
     steps = config.total_steps
     check(start <= steps, f"{folder} is at step {start} already: steps={steps} must not be less")
-    for name in ("metrics.jsonl", "refused.jsonl") if is_main_process() else ():
-        truncate_log(folder / name, start)
+    for name, last in LOGS.items() if is_main_process() else ():
+        truncate_log(folder / name, start + last)
     if not position.data:  # a new run, perhaps from a step of another run
         return []
     for words in changed:

@@ -50,6 +50,8 @@ class Metrics(NamedTuple):
     tokens: Int[Array, ""]
     places: Int[Array, ""]
     """Tokens and padding."""
+    pairs: Float[Array, ""]
+    """Σ over images of tokens², which the cost of attention is proportional to."""
     grad_norm: Float[Array, ""]
     """Global norm before clipping."""
     refused: Bool[Array, ""]
@@ -112,6 +114,7 @@ def train_step(
         images=used_slots(row.segment_ids, row.grids.shape[-2]).sum(dtype=jnp.int32),
         tokens=(row.segment_ids > 0).sum(dtype=jnp.int32),
         places=jnp.asarray(row.segment_ids.size, jnp.int32),
+        pairs=token_pairs(row.segment_ids, row.grids.shape[-2]),
         grad_norm=grad_norm,
         refused=~learn,
     )
@@ -122,6 +125,12 @@ def within_limits(arrays: Any, static: Any) -> Any:
     """The arrays of a model after its `after_update`; of a module without it, as they are."""
     model = eqx.combine(arrays, static)
     return eqx.filter(model.after_update(), eqx.is_inexact_array) if hasattr(model, "after_update") else arrays
+
+
+def token_pairs(segment_ids: Int[Array, "*B T"], slots: int) -> Float[Array, ""]:
+    """Σ over images of tokens²; padding is no image."""
+    of_slot = segment_ids[..., None] == jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
+    return (of_slot.sum(-2, dtype=jnp.int32).astype(jnp.float32) ** 2).sum()
 
 
 def accumulated(sums: Callable[[Any], Any], batch: Any, parts: int) -> Any:
