@@ -65,5 +65,6 @@ def rates(config: Config, images: float, tokens: float, pairs: float, seconds: f
         return {}
     flops = 3 * batch_cost(config.model, config.task.classes or 0, images, tokens, pairs) / seconds
     peak = peak_flops(jax.devices()[0].device_kind)
-    known = peak is not None and compute_dtype(config.model.dtype) == "bfloat16"
-    return {"flops_per_second": flops} | ({"mfu": flops / (peak * jax.device_count())} if known else {})
+    if peak is None or compute_dtype(config.model.dtype) != "bfloat16":
+        return {"flops_per_second": flops}
+    return {"flops_per_second": flops, "mfu": flops / (peak * jax.device_count())}

@@ -11,6 +11,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..layers import expand
 from ..masks import used_slots
 from ..rows import Batch, micro_batches
 from .config import OptimConfig, Spikes
@@ -129,7 +130,8 @@ def within_limits(arrays: Any, static: Any) -> Any:
 
 def token_pairs(segment_ids: Int[Array, "*B T"], slots: int) -> Float[Array, ""]:
     """Σ over images of tokens²; padding is no image."""
-    of_slot = segment_ids[..., None] == jnp.arange(1, slots + 1, dtype=segment_ids.dtype)
+    ids = segment_ids[..., None]
+    of_slot = ids == expand(jnp.arange(1, slots + 1, dtype=segment_ids.dtype), ids)
     return (of_slot.sum(-2, dtype=jnp.int32).astype(jnp.float32) ** 2).sum()
 
 
