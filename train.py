@@ -155,6 +155,7 @@ def train(config: Config, preset: str) -> None:
             if config.eval_every and n > 1 and (n - 1) % config.eval_every == 0:  # after a save: again when resumed
                 state = validated(n - 1)
                 if selection.enough:
+                    print(f"no better score since step {selection.standing.step}: training stops", flush=True)
                     progress.line(n - 1, rate, len(unreadable))
                     break
             batch = progress.next(stream)
