@@ -1,7 +1,8 @@
-"""Print the top classes of image files of any size and format.
+"""Print the top classes of images of any size and format: files, folders, patterns.
 
 python predict.py runs/caltech101 photo.jpg drawing.png
-python predict.py runs/caltech101 *.jpg --top 3 --resolution 160
+python predict.py runs/caltech101 photos/ 'more/**/*.jpg' --top 3 --resolution 160
+python predict.py runs/caltech101 photos/ --json > predictions.jsonl
 python predict.py runs/caltech101-flexi photo.jpg --patch-size 24
 """
 
@@ -12,8 +13,13 @@ from harness.process import tune_allocator
 if __name__ == "__main__":
     tune_allocator()
 
+import glob
+import json
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,12 +28,14 @@ import tyro
 import navit_eqx as navit
 from data.errors import DataError, DataMissing
 from data.manifest import printable
+from data.sources.layout import files_below
 from harness.evaluation.predictions import model_for_patch
+from harness.terminal import print_whole
 from navit_eqx.errors import check_in
 from navit_eqx.front import info_of
 from navit_eqx.preprocessing import at_resolution
 
-AT_ONCE = 64  # images that are decoded and packed together
+EVERY = 5.0  # seconds between lines of progress
 
 
 @dataclass(frozen=True)
@@ -37,13 +45,15 @@ class Options:
     run: Annotated[str, tyro.conf.Positional]
     """Folder of a run or of a saved model."""
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Image files of any sizes."""
+    """Image files, folders (all files below them but hidden ones) and patterns (* ? [] and ** for folders)."""
     top: int = 5
     """Number of classes to print per image."""
     resolution: float | None = None
     """Resolution, in the unit of data.resolution; auto: the validation resolution of the run."""
     patch_size: int | None = None
     """Side of the patches in pixels; auto: the patch of the model. Larger patches give fewer tokens."""
+    json: bool = False
+    """One JSON object per file and line: image, and classes by name or error."""
 
     def __post_init__(self):
         check_in("", "[1, 2147483647]", top=self.top, patch_size=self.patch_size)
@@ -51,21 +61,34 @@ class Options:
 
 
 def main() -> None:
-    options = parse(Options, prog="predict.py")
+    options = parse(Options, prog="predict.py", config=(tyro.conf.FlagCreatePairsOff,))
     model = navit.load(options.run)
-    how = chosen(model, options)
-    classes, paths = info_of(model).classes, usable(model, options.images, how)
-    predicted = 0
-    for start in range(0, len(paths), AT_ONCE):
-        part = paths[start : start + AT_ONCE]
-        for path, p in zip(part, predict(model, part, how)):
-            if np.isnan(p).any():
-                continue  # reported already
-            predicted += 1
-            best = np.argsort(-p)[: options.top]
-            print(f"{printable(path)}: " + ", ".join(f"{printable(classes[c])} {p[c]:.1%}" for c in best))
-    if not predicted:
-        raise DataError(f"none of {len(paths)} images could be decoded")
+    paths = [*files(options.images)]
+    if not paths:
+        raise DataMissing("no image: name one or more image files, folders or patterns")
+    show = in_json if options.json else in_words
+    reasons: dict[int, str] = {}
+    predictions = predict(model, paths, chosen(model, options), reasons)
+    for index, p in enumerate(progress(predictions, len(paths))):
+        show(paths[index], p, reasons.get(index), info_of(model).classes, options.top)
+    if reasons:
+        print(f"{len(paths) - len(reasons)} of {len(paths)} files, {len(reasons)} set aside", file=sys.stderr)
+    if len(reasons) == len(paths):
+        raise DataError(f"none of {len(paths)} files is an image that can be read")
+
+
+def files(names: Iterable[str]) -> Iterator[str]:
+    """Files of the arguments, in order; the files below a folder and those that match a pattern are sorted.
+
+    A name without a match stays, and is set aside by name.
+    """
+    for name in names:
+        if Path(name).is_dir():
+            yield from (str(Path(name) / file) for file in files_below(Path(name)))
+        elif Path(name).exists() or not glob.has_magic(name):
+            yield name
+        else:
+            yield from sorted(path for path in glob.iglob(name, recursive=True) if Path(path).is_file()) or [name]
 
 
 def chosen(model: navit.Model, options: Options) -> dict[str, Any]:
@@ -79,27 +102,42 @@ def chosen(model: navit.Model, options: Options) -> dict[str, Any]:
     return how
 
 
-def usable(model: navit.Model, paths: tuple[str, ...], how: dict[str, Any]) -> list[str]:
-    """Files that the model can read, by their headers; others are reported.   Raises DataError where there are none."""
-    if not paths:
-        raise DataMissing("no image: name one or more image files")
-    found = []
-    for path in paths:
-        if why := navit.refusal(model, path, **how):
-            print(f"set aside {printable(why)}", file=sys.stderr)
-        else:
-            found.append(path)
-    if not found:
-        raise DataError(f"none of {len(paths)} files is an image that can be read")
-    return found
+def predict(
+    model: navit.Model, images: Iterable[str], how: dict[str, Any], reasons: dict[int, str]
+) -> Iterator[np.ndarray]:
+    """Class probabilities of each image, in order; an image that cannot be used gets its reason in `reasons`."""
+    model = model_for_patch(model, how.get("patch"))
+    for logits in navit.stream(model, images, report=reasons.__setitem__, **how):
+        yield navit.probabilities(model, logits)
 
 
-def predict(model: navit.Model, images: list, how: dict[str, Any]) -> np.ndarray:
-    """Class probabilities, one row per image."""
-    report = lambda index, why: print(f"set aside {printable(why)}", file=sys.stderr)
-    batch = navit.pack(images, model, report=report, **how)
-    logits = navit.forward(model_for_patch(model, how.get("patch")), batch)
-    return navit.probabilities(model, navit.unpack(batch, logits))
+def progress(items: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
+    """The items; every few seconds a line says how many there were."""
+    start = last = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        if (now := time.monotonic()) - last > EVERY:
+            last = now
+            print(f"{count} of {total} files, {count / (now - start):.0f} per second", file=sys.stderr)
+
+
+def best(p: np.ndarray, top: int) -> list[int]:
+    """The most probable classes, best first."""
+    return np.argsort(-p, kind="stable")[:top].tolist()
+
+
+def in_words(path: str, p: np.ndarray, why: str | None, classes: tuple[str, ...], top: int) -> None:
+    """A line on one image; on standard error where it was set aside."""
+    if why is not None:
+        print(f"set aside {printable(why)}", file=sys.stderr)
+    else:
+        print(f"{printable(path)}: " + ", ".join(f"{printable(classes[c])} {p[c]:.1%}" for c in best(p, top)))
+
+
+def in_json(path: str, p: np.ndarray, why: str | None, classes: tuple[str, ...], top: int) -> None:
+    """The same as a JSON object, whether it was set aside or not."""
+    found = {"error": why} if why is not None else {"classes": {classes[c]: float(p[c]) for c in best(p, top)}}
+    print_whole(json.dumps({"image": path} | found))
 
 
 if __name__ == "__main__":

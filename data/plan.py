@@ -8,7 +8,7 @@ independently, so a run on millions of images starts after the first block is pl
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import chain
@@ -25,7 +25,7 @@ from .errors import DataError
 from .randomness import Purpose, generator
 from .sampling.dropping import Constant, Dropping
 from .sampling.kinds import Patch, PatchSize
-from .sampling.packing import ExactFit, Packing
+from .sampling.packing import Packing, TwoLengths
 from .sampling.patch_size import OneSize, PatchSizes
 from .sampling.resolution import Resolution
 from .sources.source import Source
@@ -344,11 +344,34 @@ class EpochPlans:
 
 
 TOKEN_STEP = 32  # row lengths are multiples of this
+LONG = 4096  # tokens of an image, at which rows of evaluation need not be as short as in training
 
 
 def round_up(tokens: int) -> int:
     """The next multiple of TOKEN_STEP."""
     return -(-tokens // TOKEN_STEP) * TOKEN_STEP
+
+
+def longest_image(
+    resolution: Resolution,
+    sizes: Int[np.ndarray, "N 2"],
+    patch: Patch,
+    longest_side: int,
+    most: int,
+    dropping: Dropping = NOTHING,
+) -> int:
+    """Tokens of the longest image at this resolution, of those with a position for every patch and at most `most`
+    tokens; 0 where there is none."""
+    rng = np.random.default_rng(0)
+    grids = resolution.grids(rng, sizes, patch)
+    tokens = grids.prod(-1)
+    kept = kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(len(tokens))))
+    return int(kept[(grids.max(-1) <= longest_side) & (kept <= most)].max(initial=0))
+
+
+def most_tokens(row_tokens: int) -> int:
+    """Most tokens of an image in evaluation: images of up to 4 rows, and 4,096 tokens in any case."""
+    return max(4 * row_tokens, LONG)
 
 
 def packing_at(
@@ -357,14 +380,25 @@ def packing_at(
     sizes: Int[np.ndarray, "N 2"],
     patch: Patch,
     dropping: Dropping = NOTHING,
+    *,
+    longest_side: int,
+    longest: int = 0,
 ) -> Packing:
-    """`packing` with rows long enough for every image at this resolution, and a rule that drops none."""
-    rng = np.random.default_rng(0)
-    tokens = resolution.grids(rng, sizes, patch).prod(-1)
-    longest = int(kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(len(tokens)))).max())
-    row_tokens, _ = packing.shape
-    row_tokens = row_tokens if longest <= row_tokens else round_up(longest)
-    return replace(packing, row_tokens=row_tokens, rule=ExactFit(), fill="none")
+    """`packing` for evaluation, with a rule that drops none: rows as in training and, for images that need them, rows
+    for the longest image, or of `longest` tokens."""
+    short, _ = packing.shape
+    longest = max(longest, longest_image(resolution, sizes, patch, longest_side, most_tokens(short), dropping))
+    row_tokens = short if longest <= short else round_up(longest)
+    return replace(packing, row_tokens=row_tokens, rule=TwoLengths(short), fill="none")
+
+
+def of_two_lengths(plan: Plan, packing: Packing, short: int) -> Iterator[tuple[int, Plan]]:
+    """Row length and rows of the two parts of a plan by `TwoLengths`; a part without rows is left out."""
+    is_short = plan.kept.sum(-1) <= short
+    for row_tokens, rows in ((short, is_short), (packing.shape[0], ~is_short)):
+        if rows.any():
+            tables = (plan.image_ids[rows], plan.grids[rows], plan.kept[rows], plan.patch_sizes[rows])
+            yield row_tokens, Plan(*tables, plan.left_out)
 
 
 def fill_last_batch(plan: Plan, rows: int) -> Plan:

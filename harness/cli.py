@@ -18,16 +18,18 @@ AUTO = "auto"
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
 
 
-def parse(kind: Any, *, default: Any = None, args: Sequence[str] | None = None, **options: Any) -> Any:
+def parse(
+    kind: Any, *, default: Any = None, args: Sequence[str] | None = None, config: Sequence[Any] = FLAGS, **options: Any
+) -> Any:
     """A value of `kind` from the command line. A field with several possible classes takes the name of a class
     (`--task.loss sigmoid`), then the fields of that class (`--task.loss.smoothing 0.1`).
     """
     if default is None:
-        return tyro.cli(kind, config=FLAGS, args=args, registry=REGISTRY, **options)
+        return tyro.cli(kind, config=config, args=args, registry=REGISTRY, **options)
     default, rest = choose_classes(default, sys.argv[1:] if args is None else args)
     choices = " · ".join(f"--{path} {{{','.join(classes)}}}" for path, classes in unions(default).items())
     options["description"] = f"{options.get('description') or ''}\n\nClasses, chosen by name: {choices}"
-    return tyro.cli(kind, config=FLAGS, default=default, args=rest, registry=REGISTRY, **options)
+    return tyro.cli(kind, config=config, default=default, args=rest, registry=REGISTRY, **options)
 
 
 REGISTRY = ConstructorRegistry()

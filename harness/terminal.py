@@ -32,9 +32,13 @@ class SafeStream(io.TextIOBase):
         self.lock = threading.RLock()
 
     def write(self, text: str) -> int:
+        return self.write_plain(text, plain(text))
+
+    def write_plain(self, text: str, safe: str) -> int:
+        """Write `safe`: `text` made safe for a terminal."""
         with self.lock:
             self.status("")
-            self._write(plain(text))
+            self._write(safe)
             self.written = time.perf_counter()
             self.at_start = text.endswith("\n") if text else self.at_start
         return len(text)
@@ -87,9 +91,9 @@ class SafeStream(io.TextIOBase):
         return self.inner.encoding
 
 
-def plain(text: str) -> str:
-    """Text with terminal codes and invalid bytes escaped and lines truncated to LONGEST."""
-    lines = (line if len(line) <= LONGEST else f"{line[:LONGEST]} …" for line in text.split("\n"))
+def plain(text: str, longest: int | None = LONGEST) -> str:
+    """Text with terminal codes and invalid bytes escaped and lines truncated to `longest` characters."""
+    lines = (line if longest is None or len(line) <= longest else f"{line[:longest]} …" for line in text.split("\n"))
     return "\n".join("".join(c if c.isprintable() or c == "\t" else _escaped(c) for c in line) for line in lines)
 
 
@@ -102,6 +106,14 @@ def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def print_whole(line: str) -> None:
+    """Print a line that is not truncated, for programs that read it."""
+    if isinstance(sys.stdout, SafeStream):
+        sys.stdout.write_plain(f"{line}\n", f"{plain(line, None)}\n")
+    else:
+        print(line)
 
 
 def make_safe() -> None:

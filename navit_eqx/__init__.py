@@ -30,7 +30,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     posembed.py       added position embeddings; rope.py, rotary ones
     tables.py         position tables of imported towers
     resize.py         PI-resize
-    inference.py      jitted outputs over any number of batches
+    inference.py      outputs of any number of rows, by one compiled program
     errors.py         ConfigError and checks; serialize.py, dataclasses as JSON
     kernels/          attention backends
     tasks/            heads, losses, outputs
@@ -47,6 +47,7 @@ from .front import load as load
 from .front import pack as pack
 from .front import probabilities as probabilities
 from .front import refusal as refusal
+from .front import stream as stream
 from .front import unpack as unpack
 from .info import ModelInfo as ModelInfo
 from .model import NaViT as NaViT

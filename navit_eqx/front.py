@@ -8,14 +8,12 @@ out = navit.forward(model, batch)
 probabilities = navit.unpack(batch, out)
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Num
+from jaxtyping import Num
 
 from . import images as packing
 from . import inference
@@ -26,9 +24,6 @@ from .rows import Row, to_device
 from .tasks.config import Task
 from .tasks.model import Model
 from .weights.load import load_model
-
-BATCH_IMAGES = 64  # images that `features` packs together
-LINKS: dict[str, Callable[[Array], Array]] = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
 
 
 def load(folder: Path | str) -> Model:
@@ -72,12 +67,15 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
     return defaults | options
 
 
-def forward(model: Model, batch: Row) -> Array:
-    """The output of each image slot, such as logits "B I Y"; compiled once per shape of rows.
+def forward(model: Model, batch: Row) -> np.ndarray:
+    """The output of each image slot, such as logits "B I Y", on the host.
 
-    out = navit.forward(model, batch)
+    Computed in groups of a fixed number of rows: one compiled program for any number of images, and a second one where
+    an image is too long for an ordinary row.
+
+        out = navit.forward(model, batch)
     """
-    return inference.forward(model, batch)
+    return inference.run(model, batch)
 
 
 def unpack(batch: Row, values: Num[Any, "B I *n"]) -> Num[np.ndarray, "N *n"]:
@@ -98,7 +96,22 @@ def probabilities(model: Model, logits: Num[Any, "*N Y"]) -> Num[np.ndarray, "*N
     link = getattr(model.task.config, "link", "")
     if link not in LINKS:
         raise ConfigError(f"{type(model.task).__name__} has no classes: its outputs are not logits")
-    return np.asarray(LINKS[link](jnp.asarray(logits)))
+    return LINKS[link](np.asarray(logits))
+
+
+def softmax(logits: Num[np.ndarray, "*N Y"]) -> Num[np.ndarray, "*N Y"]:
+    """exp(logits) / Σ exp(logits), over the last axis."""
+    e = np.exp(logits - logits.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def sigmoid(logits: Num[np.ndarray, "*n"]) -> Num[np.ndarray, "*n"]:
+    """1 / (1 + exp(−logits)), without overflow."""
+    e = np.exp(-np.abs(logits))
+    return np.where(logits < 0, e, 1) / (1 + e)
+
+
+LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"softmax": softmax, "sigmoid": sigmoid}
 
 
 def features(
@@ -110,23 +123,36 @@ def features(
 
         vectors = navit.features(model, ["a.jpg", "b.jpg"])
     """
-    if tokens:
-        return [t for batch in batches(images, model, options) for t in token_features(model, batch)]
-    vectors = [unpack(batch, inference.pooled(model, batch)) for batch in batches(images, model, options)]
-    return np.concatenate(vectors) if vectors else np.zeros((0, model.config.width), np.float32)
+    found = list(stream(model, images, inference.tokens if tokens else inference.pooled, **options))
+    return found if tokens else np.stack(found) if found else np.zeros((0, model.config.width), np.float32)
 
 
-def token_features(model: Model, batch: Row) -> list[np.ndarray]:
-    """The encoded tokens of each image of a batch, in raster order."""
-    return packing.unpack_tokens(batch, inference.tokens(model, batch))
+def stream(
+    model: Model,
+    images: Iterable[Source],
+    output: inference.Output = inference.forward,
+    *,
+    report: Callable[[int, str], None] | None = None,
+    **options: Any,
+) -> Iterator[np.ndarray]:
+    """The output of each image, in order, on all devices, in memory that does not grow with the number of images.
 
+    Images are read 64 at a time: the headers first, then the pixels, image by image. `options` are those of `pack`.
+    An image that cannot be used is reported by its index, and its output is NaN; no image makes the rows of others
+    longer. Raises ImageError, naming the image, where there is no `report`.
 
-def batches(images: Sequence[Source], model: Model, options: dict[str, Any]) -> Iterator[Row]:
-    """Packed rows of 64 images at a time; `report` gets indices into the full list of images."""
-    report = options.get("report")
-    for start in range(0, len(images), BATCH_IMAGES):
-        shifted = {"report": lambda i, why, start=start: report(start + i, why)} if report else {}
-        yield pack(images[start : start + BATCH_IMAGES], model, **options | shifted)
+        logits = list(navit.stream(model, ["a.jpg", "b.jpg"]))
+    """
+    by_image = packing.unpack_tokens if output is inference.tokens else unpack
+    found: dict[int, np.ndarray] = {}
+    following = 0
+    batches = packing.batches(images, **packing_options(model, options), report=report)
+    for batch, values in inference.outputs(model, batches, output):
+        ids = np.sort(batch.image_ids[batch.image_ids >= 0])
+        found |= dict(zip(ids.tolist(), by_image(batch, values)))
+        while following in found:
+            yield found.pop(following)
+            following += 1
 
 
 def finetune(model: Model, task: Task | Any, optimizer: Any, *, seed: int = 0) -> tuple[Any, Callable[..., Any]]:

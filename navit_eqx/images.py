@@ -1,7 +1,8 @@
 """Images of any size → packed rows; values of rows → values per image."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from math import prod
 from typing import Any, NamedTuple
 
@@ -12,9 +13,41 @@ from .pixels import Header, ImageError, Source, patchify, read_header, read_imag
 from .preprocessing import CenterCrop, Preprocessing, Size
 from .rows import Row
 
-TOKEN_STEP = 32  # rows grow in these steps, so that calls share compiled programs
-MOST_TOKENS = 1 << 14  # of an image, unless `row_tokens` is larger
+TOKEN_STEP = 32  # row lengths that are chosen here are multiples of this
+LONG = 4096  # tokens of a long row, or 4 ordinary rows where that is more
+GROUP = 1024  # tokens that a CPU computes at once: `inference.TOKENS_AT_ONCE`
+IMAGES = 64  # of a stream, planned and packed together
 WINDOW = 16  # queued images that are candidates for one row
+
+
+class Lengths(NamedTuple):
+    """The two lengths of rows, hence the two compiled programs, for all images of a model."""
+
+    ordinary: int
+    """Holds every image that is not thinner than a patch, where the size rule has a budget."""
+    long: int
+    """For other images; an image that is longer still is refused."""
+
+    def of(self, tokens: int) -> int:
+        """The length of the row of an image."""
+        return self.ordinary if tokens <= self.ordinary else self.long
+
+
+def row_lengths(preprocessing: Preprocessing, patch: Size, longest_side: int | None = None) -> Lengths:
+    """Row lengths by preprocessing, patch and positions alone, never by the images of a request.
+
+    >>> from navit_eqx.preprocessing import Area, Native
+    >>> row_lengths(Preprocessing(Area(224), row_tokens=96), (16, 16), longest_side=64)
+    Lengths(ordinary=224, long=224)
+    >>> row_lengths(Preprocessing(Native(), row_tokens=96), (16, 16))
+    Lengths(ordinary=96, long=4096)
+    """
+    trained, budget = preprocessing.row_tokens, preprocessing.size.budget(patch)
+    ordinary = trained if (budget or 0) <= trained else _round_up(min(budget or 0, max(4 * trained, LONG)))
+    most = max(4 * ordinary, LONG)
+    if budget is not None and longest_side is not None:  # a thin image is one patch high or wide
+        most = min(most, max(ordinary, _round_up(longest_side)))
+    return Lengths(ordinary, most)
 
 
 def pack(
@@ -31,37 +64,54 @@ def pack(
     """Pack every image, with all its tokens, into a batch of B rows.
 
     images      paths, PIL images or arrays h w C, in any mixture; the index in the list is the image id
-    row_tokens  T; by default that of `preprocessing`, or the next multiple of 32 that holds the longest image
+    row_tokens  T; by default one of the two `row_lengths`, the longer one where an image needs it
     row_images  I; by default that of `preprocessing`
-    rows        B; by default the next power of two
+    rows        B; by default a multiple of the rows with about 1,024 tokens
     longest_side  the largest grid side with a position, in patches
-    report      called with (index, reason) for an image that cannot be decoded, instead of raising ImageError. Its
-                slot keeps its image id and has no tokens, and `unpack` gives NaN for it.
+    report      called with (index, reason) for an image that cannot be used, instead of raising ImageError. Its slot
+                keeps its image id and has no tokens, and `unpack` gives NaN for it.
 
-    The defaults give few shapes, hence few compiled programs. Raises ImageError, naming the image, where one cannot be
-    read, has more tokens than an explicit `row_tokens` or a side beyond `longest_side`, or where uint8 and float images
-    are mixed; ValueError where `rows` are too few. No pixel is decoded before all images fit.
+    Raises ImageError, naming the image, where one cannot be read, has more tokens than a row or a side beyond
+    `longest_side`, or where uint8 and float images are mixed; ValueError where `rows` are too few. No pixel is decoded
+    before all images fit.
 
     >>> from navit_eqx.preprocessing import Area
     >>> photos = [np.zeros((48, 32, 3), np.uint8), np.zeros((20, 90, 3), np.uint8)]
-    >>> batch = pack(photos, preprocessing=Preprocessing(Area(32), row_tokens=32), patch=(8, 8))
+    >>> batch = pack(photos, preprocessing=Preprocessing(Area(32), row_tokens=512), patch=(8, 8))
     >>> batch.patches.shape, batch.grids[0, :2].tolist()
-    ((1, 32, 192), [[4, 3], [1, 8]])
+    ((2, 512, 192), [[4, 3], [1, 8]])
     """
     if isinstance(images, Source):
         raise ValueError("pack takes a list of images, got a single one: write pack([image], ...)")
-    planned = [_plan(i, image, preprocessing, patch) for i, image in enumerate(images)]
-    for image in planned:
-        _check_fits(image, row_tokens, longest_side)
-    lengths = [prod(image.grid) for image in planned]
-    row_tokens = row_tokens or _row_tokens(max(lengths, default=0), preprocessing.row_tokens)
-    row_images = row_images or preprocessing.row_images
-    packed = pack_lengths(lengths, row_tokens, row_images)
-    count = rows or 1 << max(0, len(packed) - 1).bit_length()
+    lengths = Lengths(row_tokens, row_tokens) if row_tokens else row_lengths(preprocessing, patch, longest_side)
+    planned = [plan(i, image, preprocessing, patch, lengths, longest_side, report) for i, image in enumerate(images)]
+    _check_dtypes(planned)
+    longest = max((image.tokens for image in planned), default=0)
+    options = {"row_tokens": lengths.of(longest), "row_images": row_images or preprocessing.row_images}
+    return filled(planned, preprocessing, patch, **options, rows=rows, report=report)
+
+
+def filled(
+    planned: Sequence["Planned"],
+    preprocessing: Preprocessing,
+    patch: Size,
+    *,
+    row_tokens: int,
+    row_images: int,
+    rows: int | None = None,
+    report: Callable[[int, str], None] | None = None,
+) -> Row:
+    """Rows with the pixels of planned images of one dtype, one image after the other; options as in `pack`."""
+    packed = pack_lengths([image.tokens for image in planned], row_tokens, row_images)
+    step = max(1, GROUP // row_tokens)
+    count = rows or -(-max(1, len(packed)) // step) * step
     if len(packed) > count:
-        raise ValueError(f"{len(images)} images fill {len(packed)} rows, not {count}: raise rows or pack fewer at once")
+        raise ValueError(
+            f"{len(planned)} images fill {len(packed)} rows, not {count}: raise rows or pack fewer at once"
+        )
+    dtype = next((image.header.dtype for image in planned if image.header), np.dtype(np.uint8))
     empty: Any = dict(
-        patches=np.zeros((count, row_tokens, prod(patch) * preprocessing.channels), _common_dtype(planned)),
+        patches=np.zeros((count, row_tokens, prod(patch) * preprocessing.channels), dtype),
         coords=np.zeros((count, row_tokens, 2), np.int32),
         segment_ids=np.zeros((count, row_tokens), np.int32),
         grids=np.zeros((count, row_images, 2), np.int32),
@@ -73,6 +123,30 @@ def pack(
     return batch
 
 
+def batches(
+    images: Iterable[Source],
+    *,
+    preprocessing: Preprocessing,
+    patch: Size,
+    row_tokens: int | None = None,
+    row_images: int | None = None,
+    longest_side: int | None = None,
+    report: Callable[[int, str], None] | None = None,
+) -> Iterator[Row]:
+    """Batches of any number of images, of which 64 are looked at at a time; options as in `pack`.
+
+    Long images, and those of another dtype, have batches of their own: they change no other image's.
+    """
+    lengths = Lengths(row_tokens, row_tokens) if row_tokens else row_lengths(preprocessing, patch, longest_side)
+    kind = lambda image: (image.header.dtype.name if image.header else "uint8", lengths.of(image.tokens))
+    numbered = enumerate(images)
+    while some := list(islice(numbered, IMAGES)):
+        planned = [plan(i, image, preprocessing, patch, lengths, longest_side, report) for i, image in some]
+        for (_, length), group in groupby(sorted(planned, key=kind), kind):
+            options = {"row_tokens": length, "row_images": row_images or preprocessing.row_images}
+            yield filled([*group], preprocessing, patch, **options, report=report)
+
+
 def refusal(source: Source, *, preprocessing: Preprocessing, patch: Size, longest_side: int | None = None) -> str:
     """The reason why `pack` refuses an image, from its header alone; empty where it accepts the image.
 
@@ -80,11 +154,10 @@ def refusal(source: Source, *, preprocessing: Preprocessing, patch: Size, longes
     >>> refusal(np.zeros((4, 6), bool), preprocessing=Preprocessing(Area(32)), patch=(8, 8))[:21]
     'image 0 holds bool, w'
     """
-    try:
-        _check_fits(_plan(0, source, preprocessing, patch), None, longest_side)
-    except (ImageError, OSError) as error:
-        return str(error)
-    return ""
+    reasons: list[str] = []
+    lengths = row_lengths(preprocessing, patch, longest_side)
+    plan(0, source, preprocessing, patch, lengths, longest_side, lambda _, why: reasons.append(why))
+    return "".join(reasons)
 
 
 def unpack(batch: Row, values: Shaped[np.ndarray | Array, "B I *n"]) -> Shaped[np.ndarray, "N *n"]:
@@ -152,26 +225,52 @@ def _fullest(lengths: Sequence[int], row_tokens: int, row_images: int) -> tuple[
     return best[max(best)]
 
 
-class _Planned(NamedTuple):
+class Planned(NamedTuple):
     """An image and its grid in the batch."""
 
     index: int
     source: Source
     name: str
-    header: Header
+    header: Header | None
+    """None: the image cannot be used and has no tokens."""
     grid: Size
 
+    @property
+    def tokens(self) -> int:
+        """Number of patches."""
+        return prod(self.grid)
 
-def _plan(index: int, source: Source, preprocessing: Preprocessing, patch: Size) -> _Planned:
+
+def plan(
+    index: int,
+    source: Source,
+    preprocessing: Preprocessing,
+    patch: Size,
+    lengths: Lengths,
+    longest_side: int | None,
+    report: Callable[[int, str], None] | None,
+) -> Planned:
+    """The grid of an image, from its header alone; an image that cannot be used is reported.
+
+    Raises ImageError or OSError where it cannot be used and `report` is None.
+    """
     is_path = isinstance(source, str | os.PathLike)
     name = f"image {index} ({os.fspath(source)})" if is_path else f"image {index}"
-    header = read_header(source, preprocessing.channels, name)
-    return _Planned(index, source, name, header, preprocessing.size.grid(header.size, patch))
+    try:
+        header = read_header(source, preprocessing.channels, name)
+        planned = Planned(index, source, name, header, preprocessing.size.grid(header.size, patch))
+        _check_fits(planned, lengths, longest_side)
+        return planned
+    except (ImageError, OSError) as error:
+        if report is None:
+            raise
+        report(index, str(error))
+        return Planned(index, source, name, None, (0, 0))
 
 
 def _fill(
     row: Any,
-    images: Sequence[_Planned],
+    images: Sequence[Planned],
     preprocessing: Preprocessing,
     patch: Size,
     report: Callable[[int, str], None] | None,
@@ -180,8 +279,10 @@ def _fill(
     end = 0
     for slot, image in enumerate(images):
         row.image_ids[slot] = image.index
+        if image.header is None:
+            continue
         try:
-            pixels = _resized(image, preprocessing, (image.grid[0] * patch[0], image.grid[1] * patch[1]))
+            pixels = _resized(image, image.header, preprocessing, (image.grid[0] * patch[0], image.grid[1] * patch[1]))
         except (ImageError, OSError) as error:
             if report is None:
                 raise
@@ -194,9 +295,9 @@ def _fill(
         row.grids[slot] = image.grid
 
 
-def _resized(image: _Planned, preprocessing: Preprocessing, size: Size) -> Num[np.ndarray, "h w C"]:
+def _resized(image: Planned, header: Header, preprocessing: Preprocessing, size: Size) -> Num[np.ndarray, "h w C"]:
     """The pixels of an image, read and resized to `size` (height, width)."""
-    height, width = image.header.size
+    height, width = header.size
     shrink = preprocessing.shrink((height, width), size)
     pixels = read_image(image.source, preprocessing.channels, image.name, shrink)
     box = None if pixels.shape[:2] == (height, width) else (0, 0, width / shrink, height / shrink)
@@ -208,23 +309,20 @@ def _resized(image: _Planned, preprocessing: Preprocessing, size: Size) -> Num[n
     return whole[top : top + size[0], left : left + size[1]]
 
 
-def _row_tokens(longest: int, default: int) -> int:
-    return default if longest <= default else -(-longest // TOKEN_STEP) * TOKEN_STEP
+def _round_up(tokens: int) -> int:
+    return -(-tokens // TOKEN_STEP) * TOKEN_STEP
 
 
-def _check_fits(image: _Planned, row_tokens: int | None, longest_side: int | None) -> None:
+def _check_fits(image: Planned, lengths: Lengths, longest_side: int | None) -> None:
     shape = f"{image.name} has {image.grid[0]} x {image.grid[1]} patches"
     if longest_side is not None and max(image.grid) > longest_side:
         raise ImageError(f"{shape}, positions end at {longest_side} a side: choose a smaller size, or crop it")
-    if row_tokens is not None and prod(image.grid) > row_tokens:
-        raise ImageError(f"{shape}, a row holds {row_tokens}: choose a smaller size, raise or leave out row_tokens")
-    if row_tokens is None and prod(image.grid) > MOST_TOKENS:
-        raise ImageError(f"{shape}, more than {MOST_TOKENS} tokens take too much memory: choose a smaller size")
+    if image.tokens > lengths.long:
+        raise ImageError(f"{shape}, a row holds {lengths.long}: choose a smaller size, or raise row_tokens")
 
 
-def _common_dtype(images: Sequence[_Planned]) -> np.dtype:
-    names = {image.header.dtype: image.name for image in images}
+def _check_dtypes(images: Sequence[Planned]) -> None:
+    names = {image.header.dtype: image.name for image in images if image.header}
     if len(names) > 1:
         found = " beside ".join(f"{name} of {dtype}" for dtype, name in names.items())
         raise ImageError(f"{found}: a batch holds pixels of one dtype, so convert one, or pack them separately")
-    return next(iter(names), np.dtype(np.uint8))

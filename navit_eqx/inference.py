@@ -1,18 +1,26 @@
-"""Jitted outputs of a model, for one batch of rows or any number of batches."""
+"""Outputs of a model for any number of rows, by one compiled program.
 
-from collections.abc import Callable, Iterable
+Rows are computed in groups of a fixed number of rows, so that the number of images of a request compiles nothing. A
+stream of batches is split over all devices of this process; every device computes the same program on its own rows.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from .masks import used_slots
 from .rows import Row
 from .tasks.model import Model
 
-Output = Callable[[Model, Row], Array]
+Output = Callable[[Model, Row], Array]  # one or several values per row: the first axis is that of the rows
+
+TOKENS_AT_ONCE = 1024  # of a group of rows, on a CPU: more is no faster, and one image costs as much as a group
+ON_ACCELERATORS = 16  # times as many on other devices, which a small group leaves idle
 
 
 class Outputs(NamedTuple):
@@ -42,19 +50,100 @@ def tokens(model: Model, batch: Row) -> Float[Array, "*B T D"]:
 
 
 @eqx.filter_jit
-def hidden_states(model: Model, batch: Row) -> Float[Array, "states *B T D"]:
+def hidden_states(model: Model, batch: Row) -> Float[Array, "*B states T D"]:
     """Tokens before the first block and after each block, jitted."""
-    return model.backbone.hidden_states(batch)
+    return jnp.moveaxis(model.backbone.hidden_states(batch), 0, -3)
+
+
+class Runner(NamedTuple):
+    """A model and one of its outputs on devices, with a compiled program for each row length."""
+
+    model: Model
+    output: Output
+    mesh: Mesh | None
+    """Several devices, on one axis of rows; None: the default device."""
+
+    @classmethod
+    def on(cls, model: Model, output: Output, devices: Sequence[jax.Device]) -> "Runner":
+        """The model with a copy of its arrays on every device."""
+        if len(devices) == 1:
+            return cls(model, output, None)
+        mesh = Mesh(np.array(devices), ("rows",), axis_types=(AxisType.Auto,))
+        arrays, static = eqx.partition(model, eqx.is_array)
+        everywhere = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
+        return cls(eqx.combine(everywhere, static), output, mesh)
+
+    def put(self, rows: Row) -> Row:
+        """A group of rows, split over the devices."""
+        return Row(*jax.device_put(tuple(rows), self.mesh and NamedSharding(self.mesh, PartitionSpec("rows"))))
+
+    def __call__(self, rows: Row) -> Array:
+        """The output of a group of rows that lies on the devices."""
+        return self.output(self.model, rows) if self.mesh is None else on_mesh(*self, rows)
+
+    def started(self, batch: Row) -> list[Array]:
+        """The outputs of the groups of a batch, which are being computed."""
+        count = rows_at_once(batch.segment_ids.shape[-1], 1 if self.mesh is None else self.mesh.size)
+        rows = Row(*map(np.asarray, batch))
+        parts = (Row(*(leaf[i : i + count] for leaf in rows)) for i in range(0, len(rows.segment_ids), count))
+        return [self(self.put(_padded(part, count))) for part in parts]
+
+
+def rows_at_once(row_tokens: int, devices: int = 1) -> int:
+    """Rows of T tokens that are computed at once."""
+    tokens = TOKENS_AT_ONCE * (1 if jax.default_backend() == "cpu" else ON_ACCELERATORS)
+    return devices * max(1, tokens // row_tokens)
+
+
+def run(model: Model, batch: Row, output: Output = forward) -> np.ndarray:
+    """The output of every row of a batch of at least one row, on the default device.
+
+    Equal to `output(model, batch)`, which compiles anew for every number of rows.
+    """
+    return _finished(batch, Runner(model, output, None).started(batch))
+
+
+def outputs(model: Model, batches: Iterable[Row], output: Output = forward) -> Iterator[tuple[Row, np.ndarray]]:
+    """Each batch with the output of its rows, on all devices of this process; the next batch is read meanwhile."""
+    runner, last = Runner.on(model, output, jax.local_devices()), None
+    for batch in batches:
+        started = runner.started(batch)
+        if last:
+            yield last[0], _finished(*last)
+        last = batch, started
+    if last:
+        yield last[0], _finished(*last)
 
 
 def predict(model: Model, batches: Iterable[Row], output: Output = forward) -> Outputs:
     """Run the model over batches and keep the outputs of slots with an image.   Raises ValueError without a batch."""
-    parts = [_real(batch, output(model, batch)) for batch in batches]
+    parts = [_real(batch, values) for batch, values in outputs(model, batches, output)]
     if not parts:
         raise ValueError("predict needs at least one batch of rows, got none")
     return Outputs(*(np.concatenate(column) for column in zip(*parts)))
 
 
-def _real(batch: Row, values: Array) -> Outputs:
-    real = np.asarray(used_slots(batch.segment_ids, batch.grids.shape[-2]))
-    return Outputs(np.asarray(batch.image_ids)[real], np.asarray(jax.device_get(values))[real])
+@eqx.filter_jit
+def on_mesh(model: Model, output: Output, mesh: Mesh, batch: Row) -> Array:
+    """`output`, by every device on its own rows: no device waits for another, and rounding is that of one device."""
+    arrays, static = eqx.partition(model, eqx.is_array)
+    each = lambda arrays, rows: output(eqx.combine(arrays, static), rows)
+    rows, everywhere = PartitionSpec("rows"), PartitionSpec()
+    return jax.shard_map(each, mesh=mesh, in_specs=(everywhere, rows), out_specs=rows, check_vma=False)(arrays, batch)
+
+
+def _finished(batch: Row, parts: list[Array]) -> np.ndarray:
+    return np.concatenate([np.asarray(part) for part in parts])[: len(batch.segment_ids)]
+
+
+def _padded(rows: Row, count: int) -> Row:
+    """The rows, completed to `count` by rows of padding."""
+    missing = count - len(rows.segment_ids)
+    fill = lambda leaf, value: np.concatenate([leaf, np.full((missing, *leaf.shape[1:]), value, leaf.dtype)])
+    return Row(*map(fill, rows, Row(0, 0, 0, 0, -1))) if missing else rows
+
+
+def _real(batch: Row, values: np.ndarray) -> Outputs:
+    slots = np.arange(1, batch.grids.shape[-2] + 1)
+    real = (np.asarray(batch.segment_ids)[:, None] == slots[:, None]).any(-1)
+    return Outputs(np.asarray(batch.image_ids)[real], values[real])

@@ -40,6 +40,14 @@ class Area:
         scale = self.side / math.sqrt(size[0] * size[1])
         return _whole(scale * size[0] / patch[0] + SLACK), _whole(scale * size[1] / patch[1] + SLACK)
 
+    def budget(self, patch: Size) -> int:
+        """Most tokens of an image with sides of at least a patch; thinner ones may have more.
+
+        >>> Area(64).budget((16, 16))
+        16
+        """
+        return _whole(self.side / patch[0] * self.side / patch[1] + SLACK)
+
 
 @dataclass(frozen=True)
 class Native:
@@ -49,6 +57,9 @@ class Native:
 
     def grid(self, size: Size, patch: Size) -> Size:
         return Area(math.sqrt(size[0] * size[1]) * self.factor).grid(size, patch)
+
+    def budget(self, patch: Size) -> None:
+        """The tokens of an image grow with its size."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,9 @@ class TokenBudget:
         # Sides in patches, up to a common factor that keeps them integers: only their ratio matters.
         height, width = size[0] * patch[1], size[1] * patch[0]
         return self._most(height, width), self._most(width, height)
+
+    def budget(self, patch: Size) -> int:
+        return self.tokens
 
     def _most(self, side: int, other: int) -> int:
         """The largest k for which the grid at the scale of the k-th patch on this side is within the budget."""
@@ -78,6 +92,9 @@ class NeverEnlarged:
         rows, columns = self.rule.grid(size, patch)
         return min(rows, _whole(size[0] // patch[0])), min(columns, _whole(size[1] // patch[1]))
 
+    def budget(self, patch: Size) -> int | None:
+        return self.rule.budget(patch)
+
 
 @dataclass(frozen=True)
 class Square:
@@ -86,7 +103,14 @@ class Square:
     rule: "SizeRule" = Area()
 
     def grid(self, size: Size, patch: Size) -> Size:
-        tokens, (height, width) = math.prod(self.rule.grid(size, patch)), patch
+        return self._square(math.prod(self.rule.grid(size, patch)), patch)
+
+    def budget(self, patch: Size) -> int | None:
+        most = self.rule.budget(patch)
+        return most and math.prod(self._square(most, patch))
+
+    def _square(self, tokens: int, patch: Size) -> Size:
+        height, width = patch
         rows, columns = math.sqrt(tokens * width / height), math.sqrt(tokens * height / width)
         return max(1, round(rows)), max(1, round(columns))
 
@@ -99,6 +123,9 @@ class OneSquare:
 
     def grid(self, size: Size, patch: Size) -> Size:
         return _whole(self.side // patch[0]), _whole(self.side // patch[1])
+
+    def budget(self, patch: Size) -> int:
+        return math.prod(self.grid((1, 1), patch))
 
 
 @dataclass(frozen=True)
@@ -113,6 +140,9 @@ class Fixed:
         if self.height % patch[0] or self.width % patch[1]:
             raise ValueError(f"Fixed: {self.height} x {self.width} pixels are no whole patches of {patch}")
         return self.height // patch[0], self.width // patch[1]
+
+    def budget(self, patch: Size) -> int:
+        return math.prod(self.grid((1, 1), patch))
 
 
 @dataclass(frozen=True)

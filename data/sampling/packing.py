@@ -73,6 +73,29 @@ class DropSurplus:
         return drop_surplus(self.rule.rows(lengths, row_tokens, row_images=row_tokens), row_images)
 
 
+@dataclass(frozen=True)
+class TwoLengths:
+    """Images of at most `short` tokens share rows of that length; longer images share longer rows, apart from them.
+
+    For evaluation: one long image makes no other row longer.
+    """
+
+    short: int
+    rule: ExactFit = ExactFit()
+
+    def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
+        """Rows of `short` tokens, then rows of `row_tokens`."""
+        found = []
+        for limit, chosen in (
+            (self.short, [n <= self.short for n in lengths]),
+            (row_tokens, [n > self.short for n in lengths]),
+        ):
+            place = [i for i, here in enumerate(chosen) if here]
+            rows = self.rule.rows([lengths[i] for i in place], limit, row_images) if place else []
+            found += [[place[k] for k in row] for row in rows]
+        return found
+
+
 Rule = ExactFit | FirstFit | BestFit | DropSurplus
 
 

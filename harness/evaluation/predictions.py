@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from data.manifest import Manifest
-from data.plan import NOTHING, Plan
+from data.plan import NOTHING, Plan, longest_image, most_tokens
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
 from data.sampling.resolution import Resolution
@@ -20,8 +21,8 @@ from data.sources.source import Source
 from data.tasks import DataTask
 from navit_eqx.config import Flexi, ModelConfig
 from navit_eqx.errors import ConfigError, check
-from navit_eqx.inference import Output, forward, predict
-from navit_eqx.rows import Row, to_device
+from navit_eqx.inference import Output, Runner, forward, predict
+from navit_eqx.rows import Row
 from navit_eqx.tasks.contrast import Contrast
 from navit_eqx.tasks.model import Model, reconfigured
 from navit_eqx.zero_shot import zero_shot
@@ -75,14 +76,17 @@ def evaluate(
     dropping: Dropping = NOTHING,
     output: Output = forward,
     patch: Patch | None = None,
+    longest: int = 0,
 ) -> Predictions:
-    """Predictions for every image, at the patch size of the model or at `patch`."""
+    """Predictions for every image on all devices of this process, at the patch size of the model or at `patch`.
+
+    `longest`: see `evaluation_rows`; equal values share compiled programs.
+    """
     model = model_for_patch(model, patch)
-    batches, plan = evaluation_rows(config, source, resolution, dropping, patch)
+    batches, plan = evaluation_rows(config, source, resolution, dropping, patch, longest)
     with working("evaluating", len(source.manifest), "images") as advance:
-        first = to_device(next(batches))
-        rest = (to_device(row) for row in counted(batches, advance))
-        image_ids, outputs, *_ = predict(model, chain([first], rest), output)
+        first = next(batches)
+        image_ids, outputs, *_ = predict(model, chain([first], counted(batches, advance)), output)
     order = np.argsort(image_ids)
     image_ids, outputs = image_ids[order], outputs[order]
     tokens = kept_of(plan, len(source.manifest))[image_ids]
@@ -131,19 +135,22 @@ def forward_flops(tokens: Int[np.ndarray, " N"], shape: ModelConfig, config: Con
 
 
 def seconds_per_image(model: Model, batch: Row, output: Output = forward) -> float:
-    """Time of the compiled model for one batch on the device, divided by its images.
+    """Time of the compiled model for one batch on the devices, divided by its images.
 
     The time includes padding, but not reading, resizing, transfer and compilation. The fastest repetition counts,
     since disturbances only slow it down.
     """
 
+    runner = Runner.on(model, output, jax.local_devices())
+    rows = runner.put(batch)
+
     def once() -> float:
         start = time.perf_counter()
-        jax.block_until_ready(output(model, batch))
+        jax.block_until_ready(runner(rows))
         return time.perf_counter() - start
 
     once()
-    return min(once() for _ in range(REPEATS)) / max(int((np.asarray(batch.grids[..., 0]) > 0).sum()), 1)
+    return min(once() for _ in range(REPEATS)) / max(int((batch.grids[..., 0] > 0).sum()), 1)
 
 
 def on_common_images(predictions: Sequence[Predictions]) -> list[Predictions]:
@@ -209,8 +216,16 @@ class Context:
         """Cached predictions; `patch` None: the patch size of this context."""
         key = (resolution, dropping, output, patch or self.patch or self.config.model.patch)
         if key not in self.cache:
-            self.cache[key] = evaluate(self.model, self.config, self.source, self.task, *key)
+            self.cache[key] = evaluate(self.model, self.config, self.source, self.task, *key, self.longest)
         return self.cache[key]
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest image over all resolutions: one row length, and one program, for long images."""
+        config, patch = self.config, self.patch or self.config.model.patch
+        side, most = config.model.posembed.longest_side, most_tokens(config.data.packing.shape[0])
+        sizes = self.source.manifest.sizes
+        return max((longest_image(self.sampling_at(r), sizes, patch, side, most) for r in self.resolutions), default=0)
 
     def predictions(self) -> list[Predictions]:
         """Predictions at each resolution, on the images that are readable at all resolutions."""

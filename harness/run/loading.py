@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from data.errors import DataError
 from data.manifest import Manifest
 from data.pipeline import batches
-from data.plan import NOTHING, EpochPlans, Plan, fill_last_batch, packing_at, plan_evaluation
+from data.plan import NOTHING, EpochPlans, Plan, fill_last_batch, of_two_lengths, packing_at, plan_evaluation
 from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
 from data.sampling.dropping import Dropping
@@ -21,6 +24,7 @@ from data.stream import BlockCounts, Epochs
 from data.tasks import TASKS, DataTask
 from navit_eqx import Model, load_model
 from navit_eqx.config import ModelConfig
+from navit_eqx.inference import rows_at_once
 from navit_eqx.tasks import PreparedTask, prepare
 from reference.resize import Interpolation
 from reference.rows import Row
@@ -106,24 +110,31 @@ def training_batches(config: Config, task: DataTask, rows: PlannedRows, **where:
 
 
 def evaluation_rows(
-    config: Config, source: Source, resolution: Resolution, dropping: Dropping = NOTHING, patch: Patch | None = None
+    config: Config,
+    source: Source,
+    resolution: Resolution,
+    dropping: Dropping = NOTHING,
+    patch: Patch | None = None,
+    longest: int = 0,
 ) -> tuple[Iterator[Row], Plan]:
     """Batches of every image once, by default with all tokens and the patch size of the model, and their plan.
 
-    Empty rows complete the last batch. Rows are as long as in training, or longer where an image needs it.
+    Rows are as long as in training; images that are longer have rows of their own, for the longest of them or of
+    `longest` tokens. Empty rows complete the last batch of each length.
     """
-    sizes, patch = source.manifest.sizes, patch or config.model.patch
-    packing = packing_at(config.data.packing, resolution, sizes, patch, dropping)
+    sizes, patch, side = source.manifest.sizes, patch or config.model.patch, config.model.posembed.longest_side
+    packing = packing_at(config.data.packing, resolution, sizes, patch, dropping, longest_side=side, longest=longest)
     plan = plan_evaluation(
-        sizes,
-        patch_size=patch,
-        resolution=resolution,
-        packing=packing,
-        longest_side=config.model.posembed.longest_side,
-        dropping=dropping,
+        sizes, patch_size=patch, resolution=resolution, packing=packing, longest_side=side, dropping=dropping
     )
-    padded = fill_last_batch(plan, config.rows)
-    count = len(padded.image_ids)
-    pixels = pixels_of(config.model, mapped=False)
-    rows = PlannedRows(source, Epochs(lambda place: padded), count, pixels, packing.shape[0], config.seed, None)
-    return batches(rows, config.rows), plan
+    parts = of_two_lengths(plan, packing, config.data.packing.shape[0])
+    return chain.from_iterable(starmap(partial(_batches, config, source), parts)), plan
+
+
+def _batches(config: Config, source: Source, row_tokens: int, plan: Plan) -> Iterator[Row]:
+    """Batches of as many rows as are computed at once."""
+    count = rows_at_once(row_tokens, jax.local_device_count())
+    padded, pixels = fill_last_batch(plan, count), pixels_of(config.model, mapped=False)
+    epochs = Epochs(lambda place: padded)
+    rows = PlannedRows(source, epochs, len(padded.image_ids), pixels, row_tokens, config.seed, None)
+    return batches(rows, count)

@@ -11,8 +11,7 @@ from jaxtyping import Float, Int, Num
 from data.sampling.kinds import Patch
 from data.sources.source import Source
 from navit_eqx.errors import check
-from navit_eqx.inference import hidden_states
-from navit_eqx.rows import to_device
+from navit_eqx.inference import hidden_states, outputs
 from reference.evaluation.similarity import linear_cka, on_grid, token_similarity
 
 from ...run.loading import evaluation_rows
@@ -73,12 +72,12 @@ def tokens_at(context: Context, source: Source, size: Patch) -> Iterator[tuple[i
     """Image ids and tokens on the grid of each image, layer by layer, at patch size `size`."""
     batches, _ = evaluation_rows(context.config, source, largest_resolution(context), patch=size)
     model = model_for_patch(context.model, size)
-    for batch in batches:
-        found = np.asarray(hidden_states(model, to_device(batch)), np.float64)
+    for batch, values in outputs(model, batches, hidden_states):
+        found = values.astype(np.float64)
         for row, slot in np.argwhere(batch.grids[..., 0] > 0):
             here, grid = batch.segment_ids[row] == slot + 1, batch.grids[row, slot]
             order = np.argsort(batch.coords[row][here] @ np.array([grid[1], 1]))
-            tokens = found[:, row, here][:, order]
+            tokens = found[row][:, here][:, order]
             yield int(batch.image_ids[row, slot]), tokens.reshape(len(tokens), *grid, tokens.shape[-1])
 
 
