@@ -315,7 +315,8 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
 
 def picture(first: Sequence[Row], config: Config, folder: Path) -> None:
     """Draw the first rows, and the attention mask of the first."""
-    pictures.draw_rows(first, config.model.patch, folder / "packed_rows.png")
+    normalized = {"mean": config.model.mean, "std": config.model.std}
+    pictures.draw_rows(first, config.model.patch, folder / "packed_rows.png", **normalized)
     pictures.draw_mask(first[0], folder / "attention_mask.png")
 
 

@@ -389,7 +389,7 @@ def packing_at(
     short, _ = packing.shape
     longest = max(longest, longest_image(resolution, sizes, patch, longest_side, most_tokens(short), dropping))
     row_tokens = short if longest <= short else round_up(longest)
-    return replace(packing, row_tokens=row_tokens, rule=TwoLengths(short), fill="none")
+    return replace(packing, row_tokens=row_tokens, rule=TwoLengths(short=short), fill="none")
 
 
 def of_two_lengths(plan: Plan, packing: Packing, short: int) -> Iterator[tuple[int, Plan]]:

@@ -1,16 +1,20 @@
 """Command lines from dataclasses, by tyro. Options of type `X | None` take `auto`, which means None."""
 
+import contextlib
 import dataclasses
 import functools
+import io
 import operator
 import sys
+import traceback
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import alternatives
 
 NONE = type(None)
@@ -23,13 +27,37 @@ def parse(
 ) -> Any:
     """A value of `kind` from the command line. A field with several possible classes takes the name of a class
     (`--task.loss sigmoid`), then the fields of that class (`--task.loss.smoothing 0.1`).
+
+    A word that is no option or no number ends the program with code 2. Raises ConfigError where a value is out of
+    range, as in a file.
     """
     if default is None:
-        return tyro.cli(kind, config=config, args=args, registry=REGISTRY, **options)
+        with out_of_range_raises():
+            return tyro.cli(kind, config=config, args=args, registry=REGISTRY, **options)
     default, rest = choose_classes(default, sys.argv[1:] if args is None else args)
     choices = " · ".join(f"--{path} {{{','.join(classes)}}}" for path, classes in unions(default).items())
     options["description"] = f"{options.get('description') or ''}\n\nClasses, chosen by name: {choices}"
-    return tyro.cli(kind, config=config, default=default, args=rest, registry=REGISTRY, **options)
+    with out_of_range_raises():
+        return tyro.cli(kind, config=config, default=default, args=rest, registry=REGISTRY, **options)
+
+
+@contextlib.contextmanager
+def out_of_range_raises() -> Iterator[None]:
+    """Raise the errors of `__post_init__` as ConfigError; tyro prints them as a wrong command line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as end:
+        error = end.__context__
+        while error is not None and not any(
+            frame.name == "__post_init__" for frame in traceback.extract_tb(error.__traceback__)
+        ):
+            error = error.__cause__ or error.__context__
+        if isinstance(error, ValueError):
+            raise ConfigError(str(error)) from None
+        sys.stderr.write(said.getvalue())
+        raise
 
 
 REGISTRY = ConstructorRegistry()

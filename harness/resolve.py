@@ -139,7 +139,7 @@ def eval_resolutions(config: Config, images: Images) -> tuple[Config, list[str]]
     if config.data.eval_resolutions:
         return config, []
     lo, hi = config.data.resolution.spread
-    sweep = np.unique(np.round(np.linspace(lo, 1.25 * hi, 5), 2)).tolist()
+    sweep = sorted({float(f"{x:.4g}") for x in np.linspace(lo, 1.25 * hi, 5)})
     values = " ".join(map(number, sweep))
     note = f"data.eval_resolutions = {values}: from the smallest in training to a quarter beyond the largest"
     return with_data(config, eval_resolutions=tuple(sweep)), [note]

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
-from .image_files import MAX_PIXELS, MODES, ImageError, Picture
+from .image_files import MODES, ImageError, Picture
 
+MAX_BYTES = 256_000_000  # of pixels as the model reads them: uint8, or float32
 NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
 DTYPES = {"L": np.dtype("uint8"), "I;16": np.dtype("uint16"), "I;16B": np.dtype("uint16"), "F": np.dtype("float32")}
 
@@ -44,8 +45,12 @@ def bands_header(path: str | os.PathLike, channels: int, name: str) -> tuple[tup
             raise ImageError(f"{name} has pages of mode {image.mode}: save pages of 8 or 16 bits, or float32")
     if dtype not in DTYPES.values() and not np.issubdtype(dtype, np.floating):
         raise ImageError(f"{name} holds {dtype}, whose range is not known: convert it to uint8, uint16 or float32")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(f"{name} has {size[1]} x {size[0]} pixels, the limit is {MAX_PIXELS}: scale it down")
+    kept = size[0] * size[1] * channels * (1 if dtype == np.uint8 else 4)
+    if kept > MAX_BYTES:
+        raise ImageError(
+            f"{name} has {size[1]} x {size[0]} pixels of {channels} channels, {kept} bytes, the limit is {MAX_BYTES}: "
+            "scale it down"
+        )
     return size, dtype
 
 

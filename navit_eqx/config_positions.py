@@ -117,7 +117,7 @@ class Fourier:
     longest_side = UNLIMITED
 
     def __post_init__(self):
-        check_in("model.posembed", "(0, inf)", scale=self.scale)
+        check_in("model.posembed", "(0, 1000000]", scale=self.scale)
         check_entries(self)
 
     @property
@@ -153,7 +153,7 @@ class Table:
     longest_side = UNLIMITED
 
     def __post_init__(self):
-        check_in("model.posembed", "[1, 2147483647]", size=self.size)
+        check_in("model.posembed", "[1, 65536]", size=self.size)
 
     @property
     def products(self) -> float:
@@ -166,7 +166,7 @@ PosEmbed = Factorised | Joint | Sinusoidal | Fourier | Table | NoPositions
 
 def check_entries(posembed: Factorised | Joint | Sinusoidal | Fourier) -> None:
     """Raises ConfigError where size or axes are out of range."""
-    check_in("model.posembed", "[1, 2147483647]", size=posembed.size)
+    check_in("model.posembed", "[1, 65536]", size=posembed.size)
     check_in("model.posembed", "[1, 8]", axes=posembed.axes)
 
 
@@ -193,5 +193,5 @@ class Rope:
     """absolute: the patch index; centered: one turn from the center of the image to each of its edges."""
 
     def __post_init__(self):
-        check_in("model.rope", "[1, inf)", theta=self.theta)
+        check_in("model.rope", "[1, 1000000000]", theta=self.theta)
         check_in("model.rope", "[1, 8]", axes=self.axes)

@@ -17,7 +17,7 @@ from jaxtyping import Num
 
 from . import images as packing
 from . import inference
-from .errors import ConfigError
+from .errors import ConfigError, check
 from .info import ModelInfo
 from .pixels import Source
 from .rows import Row, to_device
@@ -58,7 +58,17 @@ def refusal(model: Model, image: Source, **options: Any) -> str:
 
 
 def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `navit_eqx.images.pack` for a model; `options` override them."""
+    """Arguments of `navit_eqx.images.pack` for a model; `options` override them.
+
+    Raises ConfigError where the model does not read images of two axes.
+    """
+    for name in ("posembed", "rope"):
+        axes = getattr(getattr(model.config, name), "axes", 2)
+        check(axes == 2, f"model.{name}.axes={axes}: coordinates of images have 2 axes")
+    check(
+        info_of(model).preprocessing.channels == model.config.channels,
+        f"info.preprocessing.channels={info_of(model).preprocessing.channels}, model.channels={model.config.channels}",
+    )
     defaults = {
         "preprocessing": info_of(model).preprocessing,
         "patch": pair(model.config.patch),

@@ -5,30 +5,31 @@ Pillow's global settings are not changed. An image that cannot be read is refuse
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
-from PIL.Image import Transpose
 
 Picture = str | os.PathLike | Image.Image
 
 MAX_PIXELS = 64_000_000  # of a file or PIL image, checked in its header before anything is decoded
 MAX_SIDE = 32_768
+STRIP = 1 << 20  # pixels that are converted at once: what a conversion needs besides its result
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 WHITE = (255, 255, 255, 255)  # background of transparent pixels
 
 ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # EXIF and TIFF tags
-UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # views of an array h w C
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
+    7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda x: x.swapaxes(0, 1)[::-1],
 }
 
 
@@ -54,13 +55,12 @@ def read_picture(source: Picture, channels: int, name: str, shrink: int = 1) -> 
             image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
         transpose = UPRIGHT.get(_orientation(image))
-        image = _converted(image, channels, data, name)
-        pixels = np.asarray(image if transpose is None else image.transpose(transpose))
+        pixels = _converted(image, channels, data, name)
     except ImageError:
         raise
     except Exception as error:  # decoders raise exceptions of any kind
         raise ImageError(f"{name} cannot be decoded, {error or type(error).__name__}: save it anew") from error
-    return pixels.reshape(*pixels.shape[:2], channels)
+    return pixels if transpose is None else np.ascontiguousarray(transpose(pixels))
 
 
 def _open(source: Picture, channels: int, name: str) -> tuple[Image.Image, bytes]:
@@ -78,9 +78,10 @@ def _open(source: Picture, channels: int, name: str) -> tuple[Image.Image, bytes
     width, height = image.size
     if not width * height:
         raise ImageError(f"{name} has {width} x {height} pixels: leave it out")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+    most = MAX_PIXELS // 2 if image.format == "JPEG2000" else MAX_PIXELS  # its decoder takes 18 bytes for a pixel
+    if width * height > most or max(width, height) > MAX_SIDE:
         raise ImageError(
-            f"{name} has {width} x {height} pixels, the limit is {MAX_PIXELS} and {MAX_SIDE} a side: scale it down"
+            f"{name} has {width} x {height} pixels, the limit is {most} and {MAX_SIDE} a side: scale it down"
         )
     return image, data
 
@@ -106,14 +107,26 @@ def _can_shrink(image: Image.Image, shrink: int) -> bool:
     return 1 < shrink <= min(image.size) and image.format in ("JPEG", "MPO") and (divisible or _orientation(image) == 1)
 
 
-def _converted(image: Image.Image, channels: int, data: bytes, name: str) -> Image.Image:
-    """The image in the mode with `channels` channels of 8 bits.   Raises ImageError where the range is unknown."""
+def _converted(image: Image.Image, channels: int, data: bytes, name: str) -> UInt8[np.ndarray, "h w C"]:
+    """The pixels in `channels` channels of 8 bits, strip by strip.   Raises ImageError where the range is unknown."""
     if image.mode == "F" or image.mode == "I" and image.format in (None, "TIFF"):
         raise ImageError(f"{name} has mode {image.mode}, whose range is not known: pass an array, or 8 or 16 bits")
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    elif image.format == "PNG" and data and image.mode in ("L", "RGB") and "transparency" in image.info:
+    tags = getattr(image, "tag_v2", {})
+    bits, white_is_zero = tags.get(BITS, (16,))[0], tags.get(PHOTOMETRIC) == 0
+    if image.format == "PNG" and data and image.mode in ("L", "RGB") and "transparency" in image.info:
         image.info["transparency"] = _eight_bit_key(image.info["transparency"], depth=data[24])
+    pixels = np.empty((image.height, image.width, channels), np.uint8)
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if strip.mode.startswith("I"):
+            strip = _eight_bits(strip, bits, white_is_zero)
+        pixels[top : top + rows] = np.asarray(_in_mode(strip, channels)).reshape(-1, image.width, channels)
+    return pixels
+
+
+def _in_mode(image: Image.Image, channels: int) -> Image.Image:
+    """The image in the mode with `channels` channels of 8 bits, transparency composited on white unless C = 4."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if channels < 4:
@@ -121,12 +134,11 @@ def _converted(image: Image.Image, channels: int, data: bytes, name: str) -> Ima
     return image.convert("RGB").convert("L") if channels == 1 else image.convert(MODES[channels])
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, bits: int, white_is_zero: bool) -> Image.Image:
     """Gray of 9 to 16 bits scaled to 8 bits (`convert` would clip it), with alpha where a value is transparent."""
-    tags = getattr(image, "tag_v2", {})
     values = np.asarray(image).astype(np.int64)
-    gray = (values >> tags.get(BITS, (16,))[0] - 8).clip(0, 255).astype(np.uint8)
-    if tags.get(PHOTOMETRIC) == 0:  # white is zero
+    gray = (values >> bits - 8).clip(0, 255).astype(np.uint8)
+    if white_is_zero:
         gray = 255 - gray
     scaled = Image.fromarray(gray)
     if "transparency" in image.info:

@@ -15,6 +15,7 @@ from .rows import Row
 
 TOKEN_STEP = 32  # row lengths that are chosen here are multiples of this
 LONG = 4096  # tokens of a long row, or 4 ordinary rows where that is more
+LONGEST = 1 << 14  # tokens of a long row, even of a model that was trained in longer ones
 GROUP = 1024  # tokens that a CPU computes at once: `inference.TOKENS_AT_ONCE`
 IMAGES = 64  # of a stream, planned and packed together
 WINDOW = 16  # queued images that are candidates for one row
@@ -42,9 +43,9 @@ def row_lengths(preprocessing: Preprocessing, patch: Size, longest_side: int | N
     >>> row_lengths(Preprocessing(Native(), row_tokens=96), (16, 16))
     Lengths(ordinary=96, long=4096)
     """
-    trained, budget = preprocessing.row_tokens, preprocessing.size.budget(patch)
+    trained, budget = min(preprocessing.row_tokens, LONG), preprocessing.size.budget(patch)
     ordinary = trained if (budget or 0) <= trained else _round_up(min(budget or 0, max(4 * trained, LONG)))
-    most = max(4 * ordinary, LONG)
+    most = max(4 * ordinary, LONG, min(preprocessing.row_tokens, LONGEST))
     if budget is not None and longest_side is not None:  # a thin image is one patch high or wide
         most = min(most, max(ordinary, _round_up(longest_side)))
     return Lengths(ordinary, most)
@@ -87,7 +88,8 @@ def pack(
     planned = [plan(i, image, preprocessing, patch, lengths, longest_side, report) for i, image in enumerate(images)]
     _check_dtypes(planned)
     longest = max((image.tokens for image in planned), default=0)
-    options = {"row_tokens": lengths.of(longest), "row_images": row_images or preprocessing.row_images}
+    length = lengths.of(longest)
+    options = {"row_tokens": length, "row_images": row_images or min(preprocessing.row_images, length)}
     return filled(planned, preprocessing, patch, **options, rows=rows, report=report)
 
 
@@ -143,7 +145,7 @@ def batches(
     while some := list(islice(numbered, IMAGES)):
         planned = [plan(i, image, preprocessing, patch, lengths, longest_side, report) for i, image in some]
         for (_, length), group in groupby(sorted(planned, key=kind), kind):
-            options = {"row_tokens": length, "row_images": row_images or preprocessing.row_images}
+            options = {"row_tokens": length, "row_images": row_images or min(preprocessing.row_images, length)}
             yield filled([*group], preprocessing, patch, **options, report=report)
 
 

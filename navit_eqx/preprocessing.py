@@ -10,6 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from .errors import check, check_in
 from .pixels import read_image as read_image
 
 Filter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"]
@@ -30,6 +31,9 @@ class Area:
     """Resize to area side² in pixels, aspect kept: rows = ⌊s · height / patch height⌋ with s² = side² / area."""
 
     side: float = 224
+
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "(0, 1000000]", side=self.side)
 
     def grid(self, size: Size, patch: Size) -> Size:
         """Rows and columns of patches.
@@ -55,6 +59,9 @@ class Native:
 
     factor: float = 1.0
 
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "(0, 1000000]", factor=self.factor)
+
     def grid(self, size: Size, patch: Size) -> Size:
         return Area(math.sqrt(size[0] * size[1]) * self.factor).grid(size, patch)
 
@@ -67,6 +74,9 @@ class TokenBudget:
     """Resize to the largest size, aspect kept, with at most `tokens` tokens."""
 
     tokens: int = 256
+
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "[1, 2147483647]", tokens=self.tokens)
 
     def grid(self, size: Size, patch: Size) -> Size:
         # Sides in patches, up to a common factor that keeps them integers: only their ratio matters.
@@ -121,6 +131,9 @@ class OneSquare:
 
     side: float = 224
 
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "(0, 1000000]", side=self.side)
+
     def grid(self, size: Size, patch: Size) -> Size:
         return _whole(self.side // patch[0]), _whole(self.side // patch[1])
 
@@ -135,10 +148,13 @@ class Fixed:
     height: int = 224
     width: int = 224
 
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "[1, 1000000]", height=self.height, width=self.width)
+
     def grid(self, size: Size, patch: Size) -> Size:
-        """Rows and columns of patches.   Raises ValueError where the size is not a multiple of the patch."""
-        if self.height % patch[0] or self.width % patch[1]:
-            raise ValueError(f"Fixed: {self.height} x {self.width} pixels are no whole patches of {patch}")
+        """Rows and columns of patches.   Raises ConfigError where the size is not a multiple of the patch."""
+        whole = self.height % patch[0] == 0 and self.width % patch[1] == 0
+        check(whole, f"Fixed: height={self.height}, width={self.width} are no whole patches of {patch}")
         return self.height // patch[0], self.width // patch[1]
 
     def budget(self, patch: Size) -> int:
@@ -235,6 +251,11 @@ class Preprocessing:
     decode_margin: float = 0.0
     """Smallest ratio of decoded to resized pixels per side, at which JPEG files are decoded at 1/2, 1/4 or 1/8 of their
     size. 0 decodes them at full size."""
+
+    def __post_init__(self):
+        check_in("info.preprocessing", "[1, 65536]", channels=self.channels)
+        check_in("info.preprocessing", "[1, 1048576]", row_tokens=self.row_tokens, row_images=self.row_images)
+        check_in("info.preprocessing", "[0, 1000000]", decode_margin=self.decode_margin)
 
     def shrink(self, size: Size, target: Size) -> int:
         """Factor 1, 2, 4 or 8 by which a JPEG of `size` pixels is decoded smaller before it is resized to `target`."""

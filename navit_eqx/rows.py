@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
 
@@ -30,7 +29,7 @@ class Batch(NamedTuple):
 
 def to_device(leaves: Iterable[Any]) -> Row:
     """The fields of a row, in order, as arrays on the default device."""
-    return Row(*map(jnp.asarray, leaves))
+    return Row(*jax.device_put(tuple(leaves)))
 
 
 def micro_batches(batch: Any, parts: int) -> Any:

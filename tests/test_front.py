@@ -16,7 +16,6 @@ from examples import features, finetune
 from navit_eqx import front
 from navit_eqx.config import Factorised
 from navit_eqx.errors import ConfigError
-from navit_eqx.images import pack_lengths
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.classify import Targets
 from navit_eqx.tasks.config import Classify, MultiLabel, Sigmoid
@@ -25,7 +24,7 @@ from tests.support.tolerances import FLOAT32, assert_close
 ROOT = Path(__file__).parent.parent
 CONFIG = navit.ModelConfig((8, 8), width=16, depth=1, heads=2, mlp_width=16, posembed=Factorised(32), dtype="float32")
 INFO = navit.ModelInfo(("a", "b", "c"), Preprocessing(Native(1.0), row_tokens=32, row_images=4), "nothing")
-NAMES = ("load", "pack", "refusal", "forward", "unpack", "probabilities", "features", "finetune")
+NAMES = ("load", "pack", "refusal", "forward", "unpack", "probabilities", "features", "stream", "finetune")
 
 
 @pytest.fixture(autouse=True)
@@ -119,17 +118,6 @@ def test_an_image_gets_what_it_would_get_alone(images):
     tokens = navit.features(model, images, tokens=True)
     sizes = [max(1, image.shape[0] // 8) * max(1, image.shape[1] // 8) for image in images]
     assert [len(t) for t in tokens] == sizes
-
-
-def test_a_stream_of_requests_needs_few_programs(images):
-    """Row counts are powers of two, so that any number of images meets few shapes."""
-    model, rng = model_for(Classify(classes=3)), np.random.default_rng(1)
-    shapes = {
-        navit.pack([images[i] for i in rng.integers(0, len(images), rng.integers(1, 9))], model).patches.shape
-        for _ in range(30)
-    }
-    assert len(shapes) <= 4
-    assert pack_lengths([20, 20, 12], 32, 4) == [[0, 2], [1]]
 
 
 def test_a_model_without_info_says_so(images):

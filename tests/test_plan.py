@@ -204,7 +204,7 @@ def test_complete_names_the_image_that_was_left_out():
 @given(seed=seeds, count=st.integers(1, 60), resolution=st.floats(32, 400))
 def test_evaluation_drops_nothing_and_has_every_image_once(rule, seed, count, resolution):
     sizes, law = sizes_of(seed, count), Sides(64, 256).at(resolution)
-    packing = packing_at(replace(PAPER, rule=rule, fill="rate"), law, sizes, PATCH)
+    packing = packing_at(replace(PAPER, rule=rule, fill="rate"), law, sizes, PATCH, longest_side=200)
     plan = plan_evaluation(sizes, patch_size=PATCH, resolution=law, packing=packing, longest_side=200)
     holds_every_image_once(plan.complete(), count, packing)
     np.testing.assert_array_equal(plan.kept, plan.grids.prod(-1))

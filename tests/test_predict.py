@@ -1,5 +1,6 @@
 """`predict.py`: what it prints is what evaluation finds, by the function that the model was trained with."""
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -128,7 +129,7 @@ def test_predictions_are_those_of_evaluation(root, tmp_path, law):
     model, files, at = navit.load(tmp_path), files_of(context), law.spread[1]
     for resolution, patch in ((None, None), (at * 0.8, None), (at, 6), (None, 5)):
         options = predict.Options(str(tmp_path), tuple(files), resolution=resolution, patch_size=patch)
-        got = predict.predict(model, files, predict.chosen(model, options))
+        got = np.stack([*predict.predict(model, files, predict.chosen(model, options), {})])
         seen = context.predict(context.sampling_at(resolution or at), patch=patch and (patch, patch))
         assert len(seen.image_ids) == len(files)
         assert_close(got, softmax(seen.outputs.astype(float)), FLOAT32)
@@ -139,7 +140,9 @@ def test_another_resolution_is_another_prediction(root, tmp_path):
     context = saved(tmp_path, config_for(root, Sides(24, 24), model_for("softmax")), model_for("softmax"))
     model, files = navit.load(tmp_path), files_of(context)
     small, large = (predict.Options(str(tmp_path), (), resolution=r) for r in (24, 32))
-    a, b = (predict.predict(model, files, predict.chosen(model, options)) for options in (small, large))
+    a, b = (
+        np.stack([*predict.predict(model, files, predict.chosen(model, options), {})]) for options in (small, large)
+    )
     caught(assert_close, a, b, 100 * FLOAT32)
 
 
@@ -174,7 +177,7 @@ def test_where_no_pixels_can_be_decoded_it_fails(root, tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit) as end:
         run(predict.main)
     said = capsys.readouterr().err
-    assert end.value.code == 65 and "half.png" in said and "could be decoded" in said
+    assert end.value.code == 65 and "half.png" in said and "none of 1 files is an image" in said
 
 
 @pytest.mark.parametrize(
@@ -195,3 +198,23 @@ def test_what_is_saved_of_a_run_is_how_its_images_are_read(root):
     info = train.info_of(config, config.data.source.open(config.data.root, "train"))
     assert info.classes == CLASSES and info.preprocessing.size.rule.side == 30.0
     assert (info.preprocessing.row_tokens, info.preprocessing.row_images, info.preprocessing.channels) == (144, 8, 3)
+
+
+def test_folders_and_patterns_are_all_their_files(root, tmp_path, monkeypatch, capsys):
+    """In order; junk among them is named and counted; a name with brackets is a name where there is such a file."""
+    context = saved(tmp_path / "run", config_for(root, Sides(24, 24), model_for("softmax")), model_for("softmax"))
+    photos, good = tmp_path / "photos", Path(files_of(context)[0]).read_bytes()
+    (photos / "deep").mkdir(parents=True)
+    for name, content in {"b.png": good, "a[1].png": good, "deep/c.png": good, "notes.txt": b"x", ".hid": b"x"}.items():
+        (photos / name).write_bytes(content)
+    expected = {"": ["a[1].png", "b.png", "notes.txt", "deep/c.png"], "/**/*.png": ["a[1].png", "b.png", "deep/c.png"]}
+    expected |= {"/a[1].png": ["a[1].png"], "/[ab].png": ["b.png"], "/*.gif": ["*.gif"]}
+    for pattern, names in expected.items():
+        assert [*predict.files([f"{photos}{pattern}"])] == [f"{photos}/{name}" for name in names]
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(tmp_path / "run"), str(photos), "--json", "--top", "2"])
+    predict.main()
+    said = capsys.readouterr()
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [line["image"] for line in lines] == [f"{photos}/{name}" for name in expected[""]]
+    assert [len(line.get("classes", ())) for line in lines] == [2, 2, 0, 2] and "notes.txt" in lines[2]["error"]
+    assert "3 of 4 files, 1 set aside" in said.err

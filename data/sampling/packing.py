@@ -74,24 +74,22 @@ class DropSurplus:
 
 
 @dataclass(frozen=True)
-class TwoLengths:
+class TwoLengths(ExactFit):
     """Images of at most `short` tokens share rows of that length; longer images share longer rows, apart from them.
 
     For evaluation: one long image makes no other row longer.
     """
 
-    short: int
-    rule: ExactFit = ExactFit()
+    short: int = 1
+    """Tokens of an ordinary row."""
 
     def rows(self, lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
         """Rows of `short` tokens, then rows of `row_tokens`."""
+        ordinary = [i for i, tokens in enumerate(lengths) if tokens <= self.short]
+        long = [i for i, tokens in enumerate(lengths) if tokens > self.short]
         found = []
-        for limit, chosen in (
-            (self.short, [n <= self.short for n in lengths]),
-            (row_tokens, [n > self.short for n in lengths]),
-        ):
-            place = [i for i, here in enumerate(chosen) if here]
-            rows = self.rule.rows([lengths[i] for i in place], limit, row_images) if place else []
+        for place, limit in ((ordinary, self.short), (long, row_tokens)):
+            rows = super().rows([lengths[i] for i in place], limit, row_images) if place else []
             found += [[place[k] for k in row] for row in rows]
         return found
 

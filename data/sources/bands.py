@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 
 from ..errors import BadImage
 
-MAX_PIXELS = 64_000_000  # per channel
+MAX_BYTES = 256_000_000  # of pixels as they are kept: uint8, or float32
 ARRAY = b"\x93NUMPY"
 DTYPES = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16", "F": "float32"}  # of the pages of a TIFF, by mode
 
@@ -55,8 +55,11 @@ def bands_header(data: bytes, channels: int) -> tuple[int, int, np.dtype]:
             dtype = np.dtype(DTYPES[image.mode])
     if dtype not in (np.uint8, np.uint16) and not np.issubdtype(dtype, np.floating):
         raise BadImage(f"holds {dtype}, whose range is not known: convert it to uint8, uint16 or float32")
-    if not 0 < height * width <= MAX_PIXELS:
-        raise BadImage(f"{height} x {width} pixels, allowed are 1 to {MAX_PIXELS}: scale it down")
+    size = height * width * channels * (1 if dtype == np.uint8 else 4)
+    if not 0 < size <= MAX_BYTES:
+        raise BadImage(
+            f"{height} x {width} x {channels} numbers, {size} bytes, the limit is {MAX_BYTES}: scale it down"
+        )
     return height, width, dtype
 
 

@@ -6,13 +6,13 @@ The header is checked against the limits below before anything is decoded (docs/
 import io
 import stat
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Num
 from PIL import Image, UnidentifiedImageError
-from PIL.Image import Transpose
 
 from ..errors import BadImage, check_in
 from .bands import bands_header, is_array, read_bands
@@ -24,6 +24,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 MAX_BYTES = 1 << 28
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 32_768
+STRIP = 1 << 20  # pixels that are converted at once
 MAX_SCANS = 100  # of a JPEG: a scan of thirty bytes makes a pass over all pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
@@ -33,14 +34,14 @@ SHRINKS = (8, 4, 2)
 
 # EXIF and TIFF tags.
 BITS, PHOTOMETRIC, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 258, 262, 274, 322, 323
-UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # views of an array h w C
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
+    7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda x: x.swapaxes(0, 1)[::-1],
 }
 
 
@@ -141,9 +142,8 @@ def decode(data: bytes, shrink: int = 1, channels: int = 3) -> Num[np.ndarray, "
             image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
         transpose = UPRIGHT.get(_orientation(image.getexif))
-        image = _converted(image, data, channels)
-        pixels = np.asarray(image if transpose is None else image.transpose(transpose))
-        return pixels.reshape(*pixels.shape[:2], channels)
+        pixels = _converted(image, data, channels)
+        return pixels if transpose is None else np.ascontiguousarray(transpose(pixels))
     except BadImage:
         raise
     except Exception as error:
@@ -171,10 +171,9 @@ def _open(data: bytes) -> Image.Image:
     width, height = image.size
     if width < 1 or height < 1:
         raise BadImage(f"an image of {width} x {height} pixels")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise BadImage(
-            f"{width} x {height} pixels exceed the limit of {MAX_PIXELS} pixels, {MAX_SIDE} a side: scale it down"
-        )
+    most = MAX_PIXELS // 2 if image.format == "JPEG2000" else MAX_PIXELS  # its decoder takes 18 bytes for a pixel
+    if width * height > most or max(width, height) > MAX_SIDE:
+        raise BadImage(f"{width} x {height} pixels exceed the limit of {most} pixels, {MAX_SIDE} a side: scale it down")
     _check_cost(image, data)
     return image
 
@@ -209,13 +208,27 @@ def _tags_follow_pixels(data: bytes) -> bool:
     return any(data.find(kind, pixels) >= 0 for kind in (b"eXIf", b"iTXt", b"zTXt", b"tEXt"))
 
 
-def _converted(image: Image.Image, data: bytes, channels: int) -> Image.Image:
+def _converted(image: Image.Image, data: bytes, channels: int) -> Num[np.ndarray, "h w C"]:
+    """The pixels in `channels` channels, a strip at a time, so that conversion takes little memory."""
     if image.mode == "F":
         raise BadImage("floating-point pixels have no known range: convert it to 8 or 16 bits")
-    if image.mode.startswith("I"):
-        image = _deep_gray(image)
-    elif image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" in image.info:
+    tags = getattr(image, "tag_v2", {})
+    if tags and image.mode == "I":
+        raise BadImage("signed or 32-bit pixels have no known range: convert it to 8 or 16 bits")
+    depth, inverted = tags.get(BITS, (16,))[0], tags.get(PHOTOMETRIC) == 0
+    if image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" in image.info:
         image.info["transparency"] = _key_of_8_bits(image.info["transparency"], depth=data[24])
+    width, height = image.size
+    pixels, step = np.empty((height, width, channels), np.uint8), max(1, STRIP // width)
+    for top in range(0, height, step):
+        strip = image.crop((0, top, width, min(top + step, height)))
+        if strip.mode.startswith("I"):
+            strip = _deep_gray(strip, depth, inverted)
+        pixels[top : top + step] = np.asarray(_composited(strip, channels)).reshape(-1, width, channels)
+    return pixels
+
+
+def _composited(image: Image.Image, channels: int) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if channels < 4:
@@ -223,16 +236,12 @@ def _converted(image: Image.Image, data: bytes, channels: int) -> Image.Image:
     return image.convert("RGB").convert("L") if channels == 1 else image.convert(MODES[channels])
 
 
-def _deep_gray(image: Image.Image) -> Image.Image:
-    """8-bit gray from more than 8 bits, which convert() would clip to white."""
-    tags = getattr(image, "tag_v2", {})
-    if tags and image.mode == "I":
-        raise BadImage("signed or 32-bit pixels have no known range: convert it to 8 or 16 bits")
+def _deep_gray(image: Image.Image, depth: int, inverted: bool) -> Image.Image:
+    """8-bit gray from more than 8 bits, which convert() would clip to white; `inverted`: white is zero, which Pillow
+    inverts for up to 8 bits only."""
     values = np.asarray(image).astype(np.int64)
-    gray = (values >> tags.get(BITS, (16,))[0] - 8).clip(0, 255).astype(np.uint8)
-    if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow inverts for up to 8 bits only
-        gray = 255 - gray
-    deep = Image.fromarray(gray)
+    gray = (values >> depth - 8).clip(0, 255).astype(np.uint8)
+    deep = Image.fromarray(255 - gray if inverted else gray)
     if "transparency" in image.info:
         deep.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
     return deep

@@ -109,7 +109,9 @@ def evaluation(config: Config, law: Native, stride: int) -> Iterator[Row]:
     val, patch = source(config, "val"), (stride, stride)
     _, plan = evaluation_rows(config, val, law, patch=patch)
     plan = fill_last_batch(plan, config.rows)
-    row_tokens, _ = packing_at(config.data.packing, law, val.manifest.sizes, patch).shape
+    row_tokens, _ = packing_at(
+        config.data.packing, law, val.manifest.sizes, patch, longest_side=config.model.posembed.longest_side
+    ).shape
     pixels = pixels_of(config.model, mapped=False)
     rows = WindowRows(val, Epochs(lambda epoch: plan), len(plan.image_ids), pixels, row_tokens, config.seed, None)
     return batches(rows, config.rows)

@@ -1,7 +1,9 @@
 """Pictures of a run: packed rows, attention mask, accuracy against tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,26 @@ def color(slot: int) -> Any:
     return COLORS[(slot - 1) % len(COLORS)]
 
 
-def image_of(row: Row, slot: int, patch: tuple[int, ...]) -> np.ndarray:
-    """One image of a row; dropped tokens are light gray. Mapped patches have the patch size of the model."""
+def image_of(
+    row: Row, slot: int, patch: tuple[int, ...], mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)
+) -> np.ndarray:
+    """One image of a row; dropped tokens are light gray. Mapped patches have the patch size of the model, and are
+    normalized by its `mean` and `std`."""
     grid = row.grids[slot - 1]
     here = row.segment_ids == slot
     place = row.coords[here] @ np.array([grid[1], 1])
     patches = np.full((grid.prod(), row.patches.shape[1]), DROPPED, np.uint8)
     kept = row.patches[here]
-    mapped = np.issubdtype(kept.dtype, np.floating)
-    patches[place] = np.clip(np.rint((kept + 1.0) * 127.5), 0, 255) if mapped else kept
+    if np.issubdtype(kept.dtype, np.floating):
+        pixels = kept.reshape(len(kept), prod(patch), -1).astype(np.float32)
+        kept = np.rint(255 * denormalized(pixels, mean, std)).reshape(kept.shape)
+    patches[place] = kept
     return as_color(unpatchify(patches, grid, patch))
+
+
+def denormalized(pixels: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """Normalized pixels "*n C" in 0…1."""
+    return np.clip(pixels * np.asarray(std) + np.asarray(mean), 0, 1)
 
 
 def as_color(image: np.ndarray) -> np.ndarray:
@@ -41,14 +53,17 @@ def as_color(image: np.ndarray) -> np.ndarray:
     return np.repeat(image[..., :1], 3, -1) if image.shape[-1] < 3 else image[..., :3]
 
 
-def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path) -> None:
-    """Draw each row as its images side by side and, below, its tokens in order, with padding hatched."""
+def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path, **normalized: tuple[float, ...]) -> None:
+    """Draw each row as its images side by side and, below, its tokens in order, with padding hatched.
+
+    `normalized` are the mean and std of pixels, as in `image_of`.
+    """
     inches = [float(np.clip(0.3 * row.grids[:, 0].max(), 0.8, 2.0)) for row in rows]
     figure = Figure(figsize=(12, 1.2 + sum(inches) + 0.45 * len(rows)), layout="constrained")
     heights = [h for t in inches for h in (t, 0.3)]
     axes = figure.subplots(2 * len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     for r, row in enumerate(rows):
-        _draw_images(axes[2 * r, 0], row, r, patch)
+        _draw_images(axes[2 * r, 0], row, r, partial(image_of, patch=patch, **normalized))
         _draw_tokens(axes[2 * r + 1, 0], row)
     handles = [
         Patch(facecolor=color(1), label="one color = one image"),
@@ -63,11 +78,11 @@ def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _draw_images(axis, row: Row, number: int, patch: tuple[int, ...]) -> None:
+def _draw_images(axis, row: Row, number: int, image_at: Callable[[Row, int], np.ndarray]) -> None:
     left = 0.0
     for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
         height, width = row.grids[slot - 1]
-        axis.imshow(image_of(row, slot, patch), extent=(left, left + width, height, 0), aspect="equal")
+        axis.imshow(image_at(row, slot), extent=(left, left + width, height, 0), aspect="equal")
         axis.add_patch(Rectangle((left, 0), width, height, fill=False, edgecolor=color(slot), linewidth=2.5))
         left += width + GAP
     axis.set(xlim=(-GAP, max(left, 1)), ylim=(row.grids[:, 0].max() + GAP, -GAP))

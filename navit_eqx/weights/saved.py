@@ -68,7 +68,7 @@ def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
     saved = read_json(folder / "config.json")
     check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
     saved = unseal(saved, where)
-    config = decode(ModelConfig, saved["model"], f"{where}: model")
+    config = replace(decode(ModelConfig, saved["model"], f"{where}: model"), attention=Auto())
     task = decode(Task, saved.get("task"), f"{where}: task")
     info = decode(ModelInfo, saved.get("info"), f"{where}: info")
     check(

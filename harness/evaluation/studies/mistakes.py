@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from data.errors import BadImage
 from data.manifest import printable
+from navit_eqx.config import ModelConfig
 
-from ..pictures import as_color
+from ..pictures import as_color, denormalized
 from ..predictions import Context, labels_of
 from .calibration import link
 from .findings import Findings
@@ -84,7 +85,11 @@ def surest(
             image = context.source.image(int(image_ids[i]))
         except BadImage:
             continue
-        found.append(Mistake(image, names[labels[i]], names[predicted[i]], float(confidence[i])))
+        found.append(
+            Mistake(
+                displayable(image, context.config.model), names[labels[i]], names[predicted[i]], float(confidence[i])
+            )
+        )
     return found
 
 
@@ -97,7 +102,7 @@ def draw(found: Int[np.ndarray, "Y Y"], classes: tuple[str, ...], worst: list[Mi
     for axis in panels:
         axis.set_axis_off()
     for axis, mistake in zip(panels, worst):
-        axis.imshow(displayable(mistake.image))
+        axis.imshow(mistake.image)
         axis.set_title(f"{short(mistake.label)}\n→ {short(mistake.predicted)} {mistake.confidence:.0%}", fontsize=8)
     right.suptitle("Mistakes of the highest confidence" if worst else "No mistakes", fontsize=11)
     figure.savefig(path, dpi=110)
@@ -119,10 +124,9 @@ def draw_confusion(axis, found: Int[np.ndarray, "Y Y"], classes: tuple[str, ...]
     axis.set(xlabel="predicted class", ylabel="class", title=f"Share of each class (number: images){every}")
 
 
-def displayable(image: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w 3"]:
-    """An image as RGB, with normalized pixels mapped from −1…1 to 0…1."""
-    color = as_color(image)
-    return color if color.dtype == np.uint8 else np.clip(color / 2 + 0.5, 0, 1)
+def displayable(image: Num[np.ndarray, "h w C"], shape: ModelConfig) -> Num[np.ndarray, "h w 3"]:
+    """An image as RGB, with normalized pixels in 0…1."""
+    return as_color(image if image.dtype == np.uint8 else denormalized(image, shape.mean, shape.std))
 
 
 def short(name: str) -> str:
