@@ -22,7 +22,6 @@ from navit_eqx.config import Factorised
 from navit_eqx.preprocessing import Area, Preprocessing
 from navit_eqx.tasks.config import Classify
 
-
 ROOT = Path(__file__).parent.parent
 RUBBISH = 0.01  # share of files that are no images
 
