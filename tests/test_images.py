@@ -262,7 +262,7 @@ def test_any_number_of_channels(channels, dtype):
     how = Preprocessing(AsItIs(), channels=channels)
     batch = pack(photos, preprocessing=how, patch=(5, 10))
     assert batch.patches.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
-    assert batch.patches.shape == (1, 256, 50 * channels)
+    assert batch.patches.shape == (4, 256, 50 * channels)
     grid = batch.grids[0, 0]
     first = each(batch)[0][0].reshape(*grid, 5, 10, channels).swapaxes(1, 2).reshape(30, 20, channels)
     want = photos[0] / np.float32(32767.5) - 1 if dtype == np.uint16 else photos[0]

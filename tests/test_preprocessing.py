@@ -231,7 +231,7 @@ def test_a_pil_image_is_its_file(tmp_path, name):
         ("PNG turned 5", "UPRIGHT", {**image_files.UPRIGHT, 5: np.rot90}),
         ("rgba", "WHITE", (0, 0, 0, 255)),
         ("palette with a key", "WHITE", (0, 0, 0, 255)),
-        ("16 bits", "_eight_bits", lambda image: image),
+        ("16 bits", "_eight_bits", lambda image, *_: image),
         ("48 bits with a key", "_eight_bit_key", lambda key, depth: key),
         ("tags behind pixels", "_tags_follow_pixels", lambda data: False),
         ("cmyk", "_converted", lambda image, *_: np.asarray(image)[..., :3]),

@@ -85,8 +85,9 @@ def evaluate(
     model = model_for_patch(model, patch)
     batches, plan = evaluation_rows(config, source, resolution, dropping, patch, longest)
     with working("evaluating", len(source.manifest), "images") as advance:
-        first = next(batches)
-        image_ids, outputs, *_ = predict(model, chain([first], counted(batches, advance)), output)
+        first = Row(*next(batches))
+        rest = (Row(*row) for row in counted(batches, advance))
+        image_ids, outputs, *_ = predict(model, chain([first], rest), output)
     order = np.argsort(image_ids)
     image_ids, outputs = image_ids[order], outputs[order]
     tokens = kept_of(plan, len(source.manifest))[image_ids]
