@@ -5,7 +5,7 @@ stream of batches is split over all devices of this process; every device comput
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from .rows import Row
+from .rows import Row, row_of
 from .tasks.model import Model
 
 Output = Callable[[Model, Row], Array]  # one or several values per row: the first axis is that of the rows
@@ -64,7 +64,7 @@ class Runner(NamedTuple):
     """Several devices, on one axis of rows; None: the default device."""
 
     @classmethod
-    def on(cls, model: Model, output: Output, devices: Sequence[jax.Device]) -> "Runner":
+    def on(cls, model: Model, output: Output, devices: Sequence[Any]) -> "Runner":
         """The model with a copy of its arrays on every device."""
         if len(devices) == 1:
             return cls(model, output, None)
@@ -79,13 +79,15 @@ class Runner(NamedTuple):
 
     def __call__(self, rows: Row) -> Array:
         """The output of a group of rows that lies on the devices."""
-        return self.output(self.model, rows) if self.mesh is None else on_mesh(*self, rows)
+        if self.mesh is None:
+            return self.output(self.model, rows)
+        return on_mesh(self.model, self.output, self.mesh, rows)
 
     def started(self, batch: Row) -> list[Array]:
         """The outputs of the groups of a batch, which are being computed."""
         count = rows_at_once(batch.segment_ids.shape[-1], 1 if self.mesh is None else self.mesh.size)
-        rows = Row(*map(np.asarray, batch))
-        parts = (Row(*(leaf[i : i + count] for leaf in rows)) for i in range(0, len(rows.segment_ids), count))
+        rows = row_of(map(np.asarray, batch))
+        parts = (row_of(leaf[i : i + count] for leaf in rows) for i in range(0, len(rows.segment_ids), count))
         return [self(self.put(_padded(part, count))) for part in parts]
 
 
@@ -140,7 +142,7 @@ def _padded(rows: Row, count: int) -> Row:
     """The rows, completed to `count` by rows of padding."""
     missing = count - len(rows.segment_ids)
     fill = lambda leaf, value: np.concatenate([leaf, np.full((missing, *leaf.shape[1:]), value, leaf.dtype)])
-    return Row(*map(fill, rows, Row(0, 0, 0, 0, -1))) if missing else rows
+    return row_of(map(fill, rows, (0, 0, 0, 0, -1))) if missing else rows
 
 
 def _real(batch: Row, values: np.ndarray) -> Outputs:

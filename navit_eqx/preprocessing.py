@@ -173,9 +173,15 @@ class CenterCrop:
     middle: Literal["floor", "round"] = "floor"
     """Rounding of half of the pixels that are cut off; round is to even, as in torchvision."""
 
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "[1, 1000000]", height=self.height, width=self.width, side=self.side)
+
     def grid(self, size: Size, patch: Size) -> Size:
         """Rows and columns of patches.   Raises ValueError where the part is not a multiple of the patch."""
         return Fixed(self.height, self.width).grid(size, patch)
+
+    def budget(self, patch: Size) -> int:
+        return math.prod(self.grid((1, 1), patch))
 
     def resized(self, size: Size) -> Size:
         """Height and width in pixels before the cut; the longer side is rounded down.
@@ -205,6 +211,9 @@ class CeilBudget:
 
     tokens: int = 256
 
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "[1, 2147483647]", tokens=self.tokens)
+
     def grid(self, size: Size, patch: Size) -> Size:
         """Rows and columns of patches.
 
@@ -219,6 +228,9 @@ class CeilBudget:
             else:
                 hi = middle
         return self._at(lo, size, patch)
+
+    def budget(self, patch: Size) -> int:
+        return self.tokens
 
     def _at(self, scale: float, size: Size, patch: Size) -> Size:
         rows, columns = (max(1, math.ceil(n * scale / p)) for n, p in zip(size, patch))

@@ -27,6 +27,11 @@ class Batch(NamedTuple):
     targets: Any
 
 
+def row_of(leaves: Iterable[Any]) -> Row:
+    """The fields of a row, in order, where they are."""
+    return Row(*leaves)
+
+
 def to_device(leaves: Iterable[Any]) -> Row:
     """The fields of a row, in order, as arrays on the default device."""
     return Row(*jax.device_put(tuple(leaves)))

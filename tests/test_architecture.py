@@ -245,6 +245,7 @@ EXCEPTIONS = {
     "rows.check_fits": HOST,
     "rows.unpack": HOST,
     "rows.to_device": "the reference stays on the host",
+    "rows.row_of": "the reference stays on the host",
     "rows.micro_batches": "to accumulate is a matter of memory",
     "tables.triangle": "the reference has it in resize.py",
     "tables.keys": "the reference has it in resize.py",

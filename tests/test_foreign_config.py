@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import navit_eqx as navit
 from navit_eqx.config import Flexi, Fourier, Joint, Loop, Mean, ModelConfig, Rope, Sinusoidal, Token
 from navit_eqx.errors import ConfigError
+from navit_eqx.front import info_of
 from navit_eqx.preprocessing import Area, Fixed, Native, NeverEnlarged, OneSquare, Preprocessing, Square, TokenBudget
 from navit_eqx.serialize import encode, seal
 from navit_eqx.tasks.config import Classify, MultiLabel, Sigmoid
@@ -71,7 +72,7 @@ def folder(tmp_path_factory):
 @lru_cache
 def saved(number: int, folder) -> dict:
     made = MODELS[number]()
-    navit.save_model(folder / str(number), made, made.info)
+    navit.save_model(folder / str(number), made, info_of(made))
     value = json.loads((folder / str(number) / "config.json").read_text())
     value["model"]["attention"] = encode(Loop())
     return value
@@ -141,7 +142,8 @@ ALL = [(number, path) for number in range(len(MODELS)) for path in PLACES[number
 @example((1, ("info", "preprocessing", "size", "rule", "factor")), math.nan)
 @given(place=st.sampled_from(ALL), new=st.sampled_from(WRONG))
 def test_any_field_with_a_wrong_value_is_refused_by_name_or_harmless(folder, place, new):
-    is_refused_or_harmless(folder, *place, new)
+    number, path = place
+    is_refused_or_harmless(folder, number, path, new)
 
 
 @pytest.mark.slow

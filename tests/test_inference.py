@@ -1,7 +1,6 @@
 """Inference: one program for any stream of requests, rows of any number on any number of devices, nothing decided by
 one image."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import jax
@@ -18,6 +17,7 @@ from navit_eqx.preprocessing import Area, Fixed, Native, NeverEnlarged, OneSquar
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import abstract_model
 from tests.support.laws import caught
+from tests.support.programs import compiled
 from tests.support.strategies import filled
 from tests.support.tolerances import FLOAT32, assert_close
 
@@ -32,21 +32,6 @@ def model_with(rule, shape: ModelConfig = SHAPE, row_tokens: int = 64) -> navit.
 
 def picture(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(size).integers(0, 256, (*size, 3), np.uint8)
-
-
-@contextmanager
-def compiled():
-    """The number of programs that are compiled in the block, eager operations included."""
-    count = [0]
-
-    def listen(event: str, _: float, **__) -> None:
-        count[0] += event == "/jax/core/compile/backend_compile_duration"
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield count
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 # programs -----------------------------------------------------------------------------------------------

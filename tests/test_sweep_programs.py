@@ -17,8 +17,8 @@ from navit_eqx.config import ModelConfig, Sinusoidal
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import abstract_model
 from tests.support.laws import caught
+from tests.support.programs import compiled
 from tests.support.strategies import filled
-from tests.test_inference import compiled
 
 SHAPE = ModelConfig((8, 8), width=8, depth=1, heads=1, mlp_width=16, posembed=Sinusoidal(), dtype="float32")
 RESOLUTIONS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)

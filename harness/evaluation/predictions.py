@@ -22,7 +22,7 @@ from data.tasks import DataTask
 from navit_eqx.config import Flexi, ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.inference import Output, Runner, forward, predict
-from navit_eqx.rows import Row
+from navit_eqx.rows import Row, row_of
 from navit_eqx.tasks.contrast import Contrast
 from navit_eqx.tasks.model import Model, reconfigured
 from navit_eqx.zero_shot import zero_shot
@@ -85,8 +85,8 @@ def evaluate(
     model = model_for_patch(model, patch)
     batches, plan = evaluation_rows(config, source, resolution, dropping, patch, longest)
     with working("evaluating", len(source.manifest), "images") as advance:
-        first = Row(*next(batches))
-        rest = (Row(*row) for row in counted(batches, advance))
+        first = row_of(next(batches))
+        rest = (row_of(row) for row in counted(batches, advance))
         image_ids, outputs, *_ = predict(model, chain([first], rest), output)
     order = np.argsort(image_ids)
     image_ids, outputs = image_ids[order], outputs[order]

@@ -12,7 +12,7 @@ from data.sampling.kinds import Patch
 from data.sources.source import Source
 from navit_eqx.errors import check
 from navit_eqx.inference import hidden_states, outputs
-from navit_eqx.rows import Row
+from navit_eqx.rows import row_of
 from reference.evaluation.similarity import linear_cka, on_grid, token_similarity
 
 from ...run.loading import evaluation_rows
@@ -73,7 +73,7 @@ def tokens_at(context: Context, source: Source, size: Patch) -> Iterator[tuple[i
     """Image ids and tokens on the grid of each image, layer by layer, at patch size `size`."""
     batches, _ = evaluation_rows(context.config, source, largest_resolution(context), patch=size)
     model = model_for_patch(context.model, size)
-    for batch, values in outputs(model, (Row(*row) for row in batches), hidden_states):
+    for batch, values in outputs(model, (row_of(row) for row in batches), hidden_states):
         found = values.astype(np.float64)
         for row, slot in np.argwhere(batch.grids[..., 0] > 0):
             here, grid = batch.segment_ids[row] == slot + 1, batch.grids[row, slot]
