@@ -6,6 +6,7 @@
     python evaluate.py runs/digits --studies aspect cascade    some studies
     python evaluate.py runs/digits --patch-size 12             the same weights at another patch size
     python evaluate.py runs/folder --data.root DIR
+    python evaluate.py dinov2-small --data.root DIR            a tower of another project: a probe of its features
 
 Every option of `data` can be changed. Each study writes a table (CSV and JSON) and a picture into the run folder, or
 into --out: docs/evaluation.md.
@@ -25,6 +26,7 @@ from typing import Literal
 
 from data.sources.source import with_classes
 from harness.config import Config, DataConfig
+from harness.evaluation.loaded import config_of, is_run
 from harness.evaluation.predictions import context_of
 from harness.evaluation.studies import chosen, publish_all, suited
 from harness.evaluation.studies.findings import cheapest_within
@@ -74,7 +76,7 @@ def main() -> None:
         sys.exit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
     answer_habits(arguments[1:], EVALUATION)
     folder = Path(arguments[0])
-    config = read_config(folder)
+    config = config_of(folder)
     options = parse(Options, default=Options(config.data), args=arguments[1:], prog="evaluate.py RUN")
     if options.split == "auto":
         options = replace(options, split="val" if options.data.root == config.data.root else "all")
@@ -106,6 +108,9 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
         if name in found:
             best = choice(found[name], options.within, context.metric)
             print(f"cheapest within {options.within:g} points of the best ({name}): {best}")
+    if "sweep" not in found:
+        print(f"tables and pictures: {out}/")
+        return
     if not options.studies:
         print(f"more studies: --studies {' '.join(n for n in suited(task.studies) if n not in task.studies)}, or all")
     total = len(source.manifest)
@@ -116,10 +121,11 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
 
 def folder_for(folder: Path, config: Config, options: Options) -> Path:
     """Folder of the results: the run folder, or a subfolder for other images."""
-    if options.data.root == read_config(folder).data.root and options.split == "val":
-        return folder
     name = f"{Path(options.data.root).resolve().name or 'images'}-{options.split}"
-    return folder / "evaluations" / name
+    if not is_run(folder):
+        return Path(config.out) / folder.resolve().name / "evaluations" / name
+    own = options.data.root == read_config(folder).data.root and options.split == "val"
+    return folder if own else folder / "evaluations" / name
 
 
 def choice(rows: list[dict], points: float, metric: str) -> str:

@@ -15,6 +15,8 @@ class Embed(DataTask):
     """Features have no metric of their own: studies on features score them."""
 
     metric = "features"
+    own_classes = False
+    studies = ("probe",)
 
     def targets(self, drawn: Sequence[Drawn], manifest: Manifest, slots: int) -> tuple[()]:
         return ()

@@ -1,5 +1,6 @@
 """Evaluation of a trained model.
 
+loaded.py       configuration of a model without a run
 predictions.py  outputs, scores and cost for every image
 studies/        studies of a trained model
 learning_curve.py  loss and score against images seen

@@ -1,6 +1,7 @@
 """Features: the pooled vector of each image, or a projection of it."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -10,7 +11,7 @@ from ..layers import Linear, full
 from ..model import NaViT
 from ..rows import Batch, Row
 from . import config
-from .task import AbstractTask
+from .task import AbstractTask, PreparedTask
 
 
 class Targets(NamedTuple):
@@ -37,3 +38,8 @@ class Embed(AbstractTask):
     ) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
         """Raises ConfigError: there is nothing to learn from."""
         raise ConfigError("the task Embed has no loss: train with a task that has targets, such as --task classify")
+
+    @classmethod
+    def prepare(cls, config: Any, classes: Sequence[str], load: Callable[[str], Any]) -> PreparedTask:
+        """Nothing is automatic; classes belong to the images."""
+        return PreparedTask(config)

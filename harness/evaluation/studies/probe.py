@@ -66,16 +66,21 @@ def probe(context: Context) -> Findings:
     )
     draws = [training_features(context, train, sampling, max(shots), draw) for draw in range(DRAWS)]
     rows = [probe_row(draws, choose, test, classes, k) for k in shots]
-    trained = float(halves(context.predict(sampling))[1].correct.mean())
+    own = context.model.task.config.classes is not None
+    trained = float(halves(context.predict(sampling))[1].correct.mean()) if own else None
     return Findings(
         f"probe: ridge regression on frozen features of k training images per class, at resolution {resolution:g}; "
         f"mean of {DRAWS} draws on one half of the images, l2 chosen on the other",
         rows,
-        f"{rows[-1]['shots']} images per class: {rows[-1]['score']:.3f}; the model's own classifier, trained on all "
-        f"images: {trained:.3f}",
+        f"{rows[-1]['shots']} images per class: {rows[-1]['score']:.3f}" + ("" if trained is None else beside(trained)),
         "probe.png",
         partial(picture, rows, trained, 1 / classes),
     )
+
+
+def beside(trained: float) -> str:
+    """The accuracy of the model's own classifier, in words."""
+    return f"; the model's own classifier, trained on all images: {trained:.3f}"
 
 
 def training_features(context: Context, train: Source, sampling: Resolution, shots: int, draw: int) -> Features:
@@ -121,18 +126,19 @@ def fit(train: Features, choose: Features, test: Features, classes: int) -> tupl
     return float(accuracy(fitted, test.values, test.labels)[best]), float(L2[best])
 
 
-def picture(rows: list[dict], trained: float, chance: float, path: Path) -> None:
+def picture(rows: list[dict], trained: float | None, chance: float, path: Path) -> None:
     """Draw the score against the images per class."""
     with sheet(path, 1) as (axis,):
         shots, found, spread = ([row[c] for row in rows] for c in ("shots", "score", "score_sd"))
         axis.errorbar(shots, found, yerr=spread, fmt="o-", capsize=3, label="ridge probe on frozen features")
-        axis.axhline(trained, ls="--", color="gray", label="the model's own classifier, trained on all images")
+        if trained is not None:
+            axis.axhline(trained, ls="--", color="gray", label="the model's own classifier, trained on all images")
         axis.axhline(chance, ls=":", color="gray", label="chance")
         axis.set(xlabel="labeled images per class", ylabel="accuracy (bars: standard deviation over draws)")
         axis.set_xscale("log")
         axis.set_xticks(shots, [str(k) for k in shots])
         axis.minorticks_off()
-        axis.set_ylim(0, min(1.05, 1.3 * max(*found, trained)))
+        axis.set_ylim(0, min(1.05, 1.3 * max(*found, trained or 0.0)))
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, loc="center right")
         axis.set_title("Linear probe of frozen features from k labeled images per class", fontsize=11)

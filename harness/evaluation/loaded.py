@@ -1,0 +1,59 @@
+"""The configuration for evaluating a model that was loaded without a run: saved alone, or of another project."""
+
+from math import prod
+from pathlib import Path
+
+from data.sampling import resolution as sampling
+from data.sampling.packing import Packing
+from data.sampling.resolution import Resolution
+from navit_eqx import load_model
+from navit_eqx import preprocessing as rules
+from navit_eqx.front import info_of, pair
+from navit_eqx.serialize import read_json
+
+from ..config import Config, DataConfig
+from ..run.folder import read_config
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / "config.json").is_file() and "config" in read_json(folder / "config.json")
+
+
+def config_of(folder: Path) -> Config:
+    """The configuration of the run of a model; or one made of its preprocessing, on a folder of images."""
+    if is_run(folder):
+        return read_config(folder)
+    model = load_model(folder)
+    how = info_of(model).preprocessing
+    law = sampling_of(how.size, pair(model.config.patch))
+    data = DataConfig(
+        resolution=law,
+        packing=Packing(row_tokens=max(how.row_tokens, 512), row_images=how.row_images),
+        val_resolution=law.spread[1],
+        eval_resolutions=(law.spread[1],),
+    )
+    return Config(model=model.config, data=data, task=model.task.config, name=folder.name)
+
+
+def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
+    """A size rule as a sampling of resolutions that draws nothing at random.
+
+    A tower that reads one size is evaluated at native aspect ratio with as many tokens as it has at that size; its own
+    size is `--data.resolution onesquare`.
+    """
+    match rule:
+        case rules.Area():
+            return sampling.Sides(rule.side, rule.side)
+        case rules.Native():
+            return sampling.Native(rule.factor, rule.factor)
+        case rules.OneSquare():
+            return sampling.OneSquare(rule.side)
+        case rules.NeverEnlarged():
+            return sampling.NeverEnlarged(sampling_of(rule.rule, patch))
+        case rules.Square():
+            return sampling.Square(sampling_of(rule.rule, patch))
+        case rules.TokenBudget() | rules.CeilBudget():
+            return sampling.TokenBudget(rule.tokens)
+        case rules.Fixed() | rules.CenterCrop():
+            return sampling.TokenBudget(prod(rule.grid((rule.height, rule.width), patch)))
