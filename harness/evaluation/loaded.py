@@ -2,6 +2,7 @@
 
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from data.sampling import resolution as sampling
 from data.sampling.packing import Packing
@@ -42,6 +43,7 @@ def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
     A tower that reads one size is evaluated at native aspect ratio with as many tokens as it has at that size; its own
     size is `--data.resolution onesquare`.
     """
+    inner: Any = sampling_of(rule.rule, patch) if isinstance(rule, rules.NeverEnlarged | rules.Square) else None
     match rule:
         case rules.Area():
             return sampling.Sides(rule.side, rule.side)
@@ -50,9 +52,9 @@ def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
         case rules.OneSquare():
             return sampling.OneSquare(rule.side)
         case rules.NeverEnlarged():
-            return sampling.NeverEnlarged(sampling_of(rule.rule, patch))
+            return sampling.NeverEnlarged(inner)
         case rules.Square():
-            return sampling.Square(sampling_of(rule.rule, patch))
+            return sampling.Square(inner)
         case rules.TokenBudget() | rules.CeilBudget():
             return sampling.TokenBudget(rule.tokens)
         case rules.Fixed() | rules.CenterCrop():
