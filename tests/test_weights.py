@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 import navit_eqx as navit
 from navit_eqx.images import pack as pack_images
+from navit_eqx.layers import normalize
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
 from reference import layers, rope
@@ -81,14 +82,12 @@ def test_normalized_pixels_are_those_of_the_peer():
     for name in ("clip", "dinov2", "vit"):
         model, stored = navit.load(FOLDER / name), golden.expected(name)
         row = navit.pack([golden.picture(PICTURES[0])], model)
-        seen = layers_normalize(model, row.patches[0, :16])
+        seen = normalized_by(model, row.patches[0, :16])
         assert_close(seen, golden.patchify(stored["normalized"].transpose(1, 2, 0), model.config.patch), 1e-5)
 
 
-def layers_normalize(model, patches):
+def normalized_by(model, patches):
     """Patches as the model reads them."""
-    from navit_eqx.layers import normalize
-
     return np.asarray(normalize(patches, model.backbone.mean, model.backbone.std))
 
 

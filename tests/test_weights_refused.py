@@ -4,6 +4,8 @@ import json
 import shutil
 import struct
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -157,9 +159,6 @@ def test_shards_are_one_model(vit):
 
 
 def leaves(model) -> list[np.ndarray]:
-    import equinox as eqx
-    import jax
-
     return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))]
 
 

@@ -4,7 +4,7 @@ A file for each part of the code, each with its MUTANTS; a mistake is known by i
 writes `docs/mutants.md`. One that survives is a missing test: write the law first, then the entry.
 """
 
-from tests.mutants import contrast, data, front_door, harness, model, pairs, reference, tasks, training
+from tests.mutants import contrast, data, front_door, harness, model, pairs, reference, tasks, training, weights
 from tests.mutants.kinds import Mutant
 
 TABLES: dict[str, tuple[Mutant, ...]] = {
@@ -17,5 +17,6 @@ TABLES: dict[str, tuple[Mutant, ...]] = {
     "data": data.MUTANTS,
     "harness": harness.MUTANTS,
     "pairs": pairs.MUTANTS,
+    "weights": weights.MUTANTS,
 }
 MUTANTS: tuple[Mutant, ...] = tuple(mutant for table in TABLES.values() for mutant in table)

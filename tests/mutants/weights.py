@@ -1,0 +1,42 @@
+"""Mistakes in reading the weights of other projects."""
+
+from tests.mutants.kinds import Mutant, one
+from tests.support.mutation import replace
+
+SAYS = "tests/test_weights.py::test_the_reference_says_what_the_peer_says"
+REFUSED = "tests/test_weights_refused.py"
+
+MUTANTS: tuple[Mutant, ...] = (
+    one(
+        "a kernel is flattened with its columns first", "navit_eqx.weights.names:_conv_read",
+        replace("__w.transpose(2, 3, 1, 0)", "__w.transpose(3, 2, 1, 0)"), SAYS,
+    ),
+    one(
+        "the position of the class token is dropped", "navit_eqx.weights.names:positions.read",
+        replace("registers[:positioned] += __places[:positioned]", "registers[:positioned] += 0"), SAYS,
+    ),
+    one(
+        "a tensor left over is ignored", "navit_eqx.weights.foreign:check_names",
+        replace("sorted(__more - known.keys())", "[]"), f"{REFUSED}::test_tensors",
+    ),
+    one(
+        "a model far larger than its file is made", "navit_eqx.weights.foreign:check_count",
+        replace("__ours <= 2 * __theirs", "True"), f"{REFUSED}::test_configurations",
+    ),
+    one(
+        "numbers that are not finite are read", "navit_eqx.weights.folder:at_least_float32",
+        replace("bool(np.isfinite(array).all())", "True"), f"{REFUSED}::test_tensors",
+    ),
+    one(
+        "a cubic table without its edges", "navit_eqx.tables:interpolated",
+        replace("jnp.clip(__tap, 0, size - 1)", "__tap"), "tests/test_posembed.py::test_both_sides_agree",
+    ),
+    one(
+        "a gate without its activation", "navit_eqx.layers:GatedMlp.__call__",
+        replace("activation(a) * b", "a * b"), "tests/test_variants.py::test_agrees",
+    ),
+    one(
+        "half of what is cut is rounded the other way", "navit_eqx.preprocessing:CenterCrop.corner",
+        replace("__n // 2", "-(-__n // 2)"), "tests/test_weights_used.py::test_center_crops",
+    ),
+)  # fmt: skip
