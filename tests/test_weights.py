@@ -11,6 +11,7 @@ from navit_eqx.images import pack as pack_images
 from navit_eqx.layers import normalize
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
+from navit_eqx.weights.moonvit import order
 from reference import layers, rope
 from reference import model as slow
 from reference import tasks as slow_tasks
@@ -22,7 +23,7 @@ from tests.support.tolerances import PEER32, PEER64, assert_close
 
 # Families of which a part is computed in float32 by their own classes, whatever they are given: an interpolated table,
 # rotary angles.
-IN_FLOAT32 = ("siglip2_naflex", "dinov3", "dinov3_gated")
+IN_FLOAT32 = ("siglip2_naflex", "dinov3", "dinov3_gated", "moonvit")
 # One compiled program for each kind of part; the others differ in what the reference shows as well.
 COMPILED = (
     *("vit", "clip", "siglip2_naflex", "dinov2_swiglu", "dinov2_registers", "dinov3"),
@@ -142,6 +143,8 @@ MISTAKES = {
     "GELU in a gate": ("dinov2_swiglu", put(f"{MLP}.activation", "gelu")),
     "tokens in the wrong order": ("deit", put("backbone.registers", lambda x: x[::-1])),
     "queries for keys": ("timm_vit", lambda p: swap(p["backbone"]["encoder"]["blocks"]["attention"], "q", "k")),
+    "rotary pairs not permuted": ("moonvit", lambda p: unpermuted(p, "q", "k", "q_bias", "k_bias")),
+    "biases not permuted": ("moonvit", lambda p: unpermuted(p, "q_bias", "k_bias")),
     "no LayerScale": ("dinov2", put("backbone.encoder.blocks.attention_scale", None)),
     "norm before the mean": ("naflexvit", put("backbone.pool.norm.scale", lambda x: x[::-1])),
 }
@@ -149,6 +152,13 @@ MISTAKES = {
 
 def swap(params: dict, one: str = "grow", other: str = "gate") -> None:
     params[one], params[other] = params[other], params[one]
+
+
+def unpermuted(params: dict, *names: str) -> None:
+    """Rotary pairs in the order of the file."""
+    attention = params["backbone"]["encoder"]["blocks"]["attention"]
+    for name in names:
+        attention[name] = attention[name][..., np.argsort(order(attention[name].shape[-1]))]
 
 
 @pytest.mark.parametrize("what", MISTAKES)

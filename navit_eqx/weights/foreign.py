@@ -12,7 +12,7 @@ from jax.tree_util import tree_leaves_with_path
 
 from ..errors import ConfigError, check
 from ..tasks.model import Model, abstract_model, is_shape
-from . import big_vision, clip, dino, timm, vit
+from . import big_vision, clip, dino, moonvit, timm, vit
 from .bridge import from_reference, unflatten
 from .family import Description
 from .folder import Folder, open_folder, tensor_files
@@ -30,6 +30,9 @@ FAMILIES: dict[str, Callable[[Folder], Description]] = {
     "dinov2": dino.describe_v2,
     "dinov2_with_registers": dino.describe_v2,
     "dinov3_vit": dino.describe_v3,
+    "moonvit": moonvit.describe,
+    "kimi_vl": moonvit.describe,
+    "kimi_k25": moonvit.describe,
     "timm": timm.describe,
     "npz": big_vision.describe,
 }  # by `model_type` of config.json; timm's has an `architecture` instead, and an .npz has none
