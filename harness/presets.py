@@ -105,11 +105,11 @@ def folder() -> Config:
         data=replace(
             base.data,
             resolution=Sides(most=7),
-            augment=Augment(flip=True, crop=0.3, stretch=0.4, rotate=0.15, jitter=0.4),
+            augment=Augment(flip=True, crop=0.5, stretch=0.3, rotate=0.1, jitter=0.3),
             memory=1,
         ),
-        optim=replace(base.optim, lr=4e-3),
-        rows=26,
+        optim=replace(base.optim, lr=6e-3, weight_decay=0.2),
+        rows=24,
         minutes=8,
     )
 
