@@ -18,6 +18,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     info.py           classes and preprocessing of a saved model
     preprocessing.py  image size → grid of patches: size rules
     text.py           canonical text, bytes as token ids
+    sentencepiece.py  pieces of words as token ids
     zero_shot.py      embeddings of texts, and classifiers made from texts
     images.py         pack and unpack; pixels.py, image_files.py and band_files.py read pixels
     rows.py           rows and batches

@@ -91,6 +91,7 @@ ALLOWED = {
     "reference": {"numpy", "jaxtyping"},
     "data": {"numpy", "jaxtyping", "grain", "array_record", "absl", "PIL", "pyarrow", "sklearn"},
     "navit_eqx": MODEL,
+    "navit_eqx.sentencepiece": MODEL | {"sentencepiece"},
     "navit_eqx.training": MODEL | {"optax", "orbax"},
     "harness": {"numpy", "jaxtyping", "jax", "equinox", "tyro", "packaging", "matplotlib"},
 }

@@ -23,7 +23,7 @@ from .progress import VALIDATION, is_sound
 FREELY = {
     *("log_every", "logger", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
     *("data.root", "data.memory", "data.workers", "data.max_unreadable", "data.val_resolution"),
-    *("data.eval_resolutions", "task.teacher", "parallelism", "distributed"),
+    *("data.eval_resolutions", "task.teacher", "task.tokenizer.file", "parallelism", "distributed"),
 }
 ON_REQUEST = {
     *("steps", "minutes", "task", "model.attention", "model.remat", "model.unroll", "model.dtype"),

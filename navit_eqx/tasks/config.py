@@ -1,12 +1,16 @@
 """Task configurations as frozen dataclasses."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ..config import Factorised, ModelConfig
 from ..errors import check, check_in
-from ..text import Bytes, Tokenizer
+from ..sentencepiece import SentencePiece
+from ..text import Bytes
+
+Tokenizer = Bytes | SentencePiece
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,14 @@ class Task:
     TABLE: ClassVar[Mapping[type, Any]] = {}
     classes: int | None = None
     """Number of classes; None where the task has none."""
+
+    def stored(self, folder: Path) -> "Task":
+        """The configuration as saved, with the files that belong to it in `folder`."""
+        return self
+
+    def located(self, folder: Path) -> "Task":
+        """The saved configuration, with the files of `folder`.   Raises ConfigError where one is another."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -211,6 +223,12 @@ class Contrast(Task):
 
     def __post_init__(self):
         check_in("task", "[1, 2147483647]", embedding=self.embedding, shards=self.shards, parts=self.parts)
+
+    def stored(self, folder: Path) -> "Contrast":
+        return replace(self, tokenizer=self.tokenizer.stored(folder))
+
+    def located(self, folder: Path) -> "Contrast":
+        return replace(self, tokenizer=self.tokenizer.located(folder))
 
     @property
     def kind(self) -> Literal["sigmoid", "softmax"]:

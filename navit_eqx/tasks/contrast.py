@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -91,6 +92,7 @@ class Contrast(AbstractTask):
             rows is None or rows % devices == 0,
             f"task.texts.rows={rows} must be a multiple of the {devices} devices: leave it out, or use fewer devices",
         )
+        config = replace(config, tokenizer=config.tokenizer.resolved(classes))
         data = {name: getattr(config, name) for name in ("tokenizer", "texts", "shards", "loss")}
         return PreparedTask(config, data, device_targets)
 

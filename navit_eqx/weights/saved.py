@@ -37,7 +37,7 @@ def save_model(folder: Path | str, model: Model, info: ModelInfo) -> None:
     save_file(flatten(model), folder / FILE)
     saved = {
         "model": encode(replace(model.config, attention=Auto())),
-        "task": encode(model.task.config),
+        "task": encode(model.task.config.stored(folder)),
         "info": encode(replace(info, digest="")),
         "sha256": _checksum(folder / FILE),
     }
@@ -69,7 +69,7 @@ def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
     check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
     saved = unseal(saved, where)
     config = replace(decode(ModelConfig, saved["model"], f"{where}: model"), attention=Auto())
-    task = decode(Task, saved.get("task"), f"{where}: task")
+    task = decode(Task, saved.get("task"), f"{where}: task").located(folder)
     info = decode(ModelInfo, saved.get("info"), f"{where}: info")
     check(
         task.classes in (None, len(info.classes)),

@@ -63,4 +63,22 @@ MUTANTS = (
         replace("reader.rows[places].tolist()", "range(len(places))"),
         "tests/test_emoji.py::test_classes_and_false_captions_follow_their_image",
     ),
+    one(
+        "pieces of a text that is not canonical", "navit_eqx.sentencepiece:SentencePiece.encode",
+        replace("canonicalize(__text)", "__text"), "tests/test_sentencepiece.py::test_any_text_comes_back",
+    ),
+    one(
+        "a text that is cut has no end", "navit_eqx.sentencepiece:SentencePiece.encode",
+        returns("__value[: self.max_length - 1] or __value"),
+        "tests/test_sentencepiece.py::test_a_text_that_is_cut_ends_as_any_other",
+    ),
+    one(
+        "any tokenizer will do", "navit_eqx.sentencepiece:_read",
+        replace("__digest in (None, _digest(__data))", "True"),
+        "tests/test_sentencepiece.py::test_another_model_is_refused_by_its_digest",
+    ),
+    one(
+        "a model is saved without its tokenizer", "navit_eqx.tasks.config:Contrast.stored", returns("self"),
+        "tests/test_sentencepiece.py::test_a_saved_model_has_its_tokenizer",
+    ),
 )  # fmt: skip
