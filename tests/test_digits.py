@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from data.sources.digits import CELL, FIRST_TEST_GLYPH, MOST, Digits, DigitStrips, glyphs
+from data.sources.digits import (
+    CELL,
+    FIRST_TEST_GLYPH,
+    HORIZONTAL,
+    MOST,
+    ROTATION,
+    TRAIN_ODDS,
+    Digits,
+    DigitStrips,
+    draw_glyphs,
+    glyphs,
+)
+from tests.support.chance import are_unrelated, has_share, is_uniform
 
 STRIPS = {split: DigitStrips(split, 200, 0) for split in ("train", "val")}
 
@@ -62,3 +74,34 @@ def test_training_and_test_share_no_glyph():
     assert not set(train) & set(test) and len(train) + len(test) == len(glyphs()[1]) == 1797
     assert len(train) == FIRST_TEST_GLYPH
     assert {int(d) for d in glyphs()[1][test]} == set(range(10))
+
+
+@both
+def test_strips_follow_their_law(split):
+    """Lengths by their odds, directions by their share, any digit lit as often as any other; all independent."""
+    strips = DigitStrips(split, 4000, 1)
+    odds = TRAIN_ODDS if split == "train" else (1 / MOST,) * MOST
+    for k, share in enumerate(odds, start=1):
+        has_share(strips.digits == k, share)
+        for place in range(k if k > 1 else 0):
+            has_share(strips.lit[strips.digits == k] == place, 1 / k)
+    height, width = strips.manifest.sizes.T
+    has_share((width > height)[strips.digits > 1], HORIZONTAL)
+    for digit in range(10):
+        share = (glyphs()[1][strips.pool] == digit).mean()
+        has_share(strips.manifest.labels == digit, share)
+    are_unrelated(
+        strips.digits, strips.horizontal, (strips.lit - (strips.digits - 1) / 2) / strips.digits, strips.manifest.labels
+    )
+
+
+def test_digits_lean_either_way():
+    """A horizontal stroke, which shear and shift leave horizontal."""
+    stroke = np.zeros((8, 8))
+    stroke[3:5] = 1
+    cells = draw_glyphs(np.random.default_rng(0), np.repeat(stroke[None], 200, 0))
+    y, x = np.mgrid[:CELL, :CELL]
+    middle = np.abs(x - (CELL - 1) / 2) < 5
+    slopes = [np.polyfit(x[middle], y[middle], 1, w=cell[middle])[0] for cell in cells]
+    is_uniform(np.arctan(slopes) / ROTATION, -1.2, 1.2)
+    assert max(slopes) > 0.6 * ROTATION and min(slopes) < -0.6 * ROTATION

@@ -159,6 +159,24 @@ def test_fill_closes_rows_with_dropped_tokens_alone(rule, seed, dropping):
     np.testing.assert_array_equal(full.kept.sum(-1), np.minimum(256, whole.sum(-1)))
 
 
+@pytest.mark.parametrize("epochs, blocks", [((0, 0), (0, 1)), ((0, 1), (0, 0))])
+def test_blocks_of_an_epoch_draw_each_for_itself(epochs, blocks):
+    """Resolutions and drop rates of equal images: others in another block, and in another epoch."""
+
+    def drawn(epoch: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+        plan = plan_epoch(
+            np.full((80, 2), 200, np.int32), seed=3, epoch=epoch, block=block, blocks=2, patch_size=(8, 8),
+            resolution=Sides(64, 256), dropping=Beta(0.1, 0.8), packing=Packing(1024, 16), longest_side=32,
+        )  # fmt: skip
+        used = plan.image_ids >= 0
+        tokens = plan.grids[used].prod(-1)
+        return np.sort(tokens), np.sort(plan.kept[used] / tokens)
+
+    one, other = (drawn(*place) for place in zip(epochs, blocks))
+    for a, b in zip(one, other):
+        assert len(a) == len(b) == 40 and not np.array_equal(a, b)
+
+
 @pytest.mark.parametrize("rule, plain, filled", [(ExactFit(), 0.005, 0.001), (BestFit(), 0.05, 0.005)])
 def test_padding_is_rare(rule, plain, filled):
     """On 3,000 photos in the paper's setting: the share of empty places, at most."""

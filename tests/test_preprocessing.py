@@ -252,6 +252,18 @@ def test_a_jpeg_is_read_smaller_as_in_training(tmp_path, shrink, size, orientati
     np.testing.assert_array_equal(read_image(tmp_path / "image.jpg", 3, shrink=shrink), decode(data, shrink))
 
 
+@given(
+    size=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
+    target=st.tuples(st.integers(1, 600), st.integers(1, 600)),
+    margin=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+)
+def test_a_jpeg_is_read_no_smaller_than_it_is_shown(size, target, margin):
+    """On both sides, with the margin; and no larger than it need be."""
+    shrink = Preprocessing(Area(64), decode_margin=margin).shrink(size, target)
+    enough = [s for s in (1, 2, 4, 8) if s == 1 or margin and all(n / s >= margin * m for n, m in zip(size, target))]
+    assert shrink == max(enough)
+
+
 def test_alpha_is_kept_where_it_is_read(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (5, 4, 4), np.uint8)
     (tmp_path / "image.png").write_bytes(encoded(image, "PNG"))

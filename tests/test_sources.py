@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from data.manifest import Manifest
 from data.sources import measured
 from data.sources.digits import DigitStrips
 from data.sources.folder import Folder, ImageFolder
+from data.sources.layout import held_out
 from data.sources.parquet import Parquet, ParquetImages
 from data.sources.source import Arrays
 from tests.support.files import names, picture, put, write
 
+ROOT = Path(__file__).parent.parent
 STRIPS = DigitStrips("train", 200, 0)
 
 
@@ -63,6 +67,16 @@ def test_without_validation_a_tenth_of_each_class_is_held_out_by_its_names(tmp_p
         put(tmp_path / f"class{i % 3}" / f"{i}.png", i % 7)
     grown_train, grown_val = (set(names(ImageFolder(tmp_path, split))) for split in ("train", "val"))
     assert train <= grown_train and val <= grown_val and len(grown_train | grown_val) == 220
+
+
+def test_the_same_images_are_held_out_in_every_process():
+    """Whatever salt Python hashes texts with, and in whatever order the names come."""
+    names = [f"cat/{i}.png" for i in range(100)]
+    code = f"from data.sources.layout import held_out; print(sorted(held_out({names})))"
+    env = os.environ | {"PYTHONHASHSEED": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+    here = sorted(held_out(names[::-1]))
+    assert done.stdout.strip() == str(here) and len(here) == 10
 
 
 def test_hidden_files_and_other_suffixes_are_no_images(split_root):

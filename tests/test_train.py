@@ -27,7 +27,7 @@ from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.images import pack
 from navit_eqx.inference import predict as outputs_of
 from navit_eqx.preprocessing import Native, Preprocessing
-from navit_eqx.rows import Batch, to_device
+from navit_eqx.rows import Batch, Row, to_device
 from navit_eqx.tasks.classify import Targets
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import Model, abstract_model
@@ -200,6 +200,28 @@ def test_a_moving_average_follows_the_model():
     late = ema_update(average, model, 0.99, jnp.asarray(10_000))
     assert_close(late["w"], np.full(3, 0.01), DECAY)
     np.testing.assert_array_equal(ema_update(model, model, 0.5, jnp.asarray(7))["w"], 1)
+
+
+class Bowl(eqx.Module):
+    """A loss without a model: Σ w² an image."""
+
+    w: jax.Array
+
+    def loss(self, batch, key):
+        count = (batch.row.segment_ids > 0).sum(dtype="int32")
+        return count.astype(self.w.dtype) * (self.w**2).sum(), count, {}
+
+
+def test_the_average_takes_the_parameters_after_the_update():
+    """It starts at the parameters before the first step, and moves at once, towards those after it."""
+    ids = np.ones((1, 2), np.int32)
+    row = Row(np.zeros((1, 2, 3), "float32"), np.stack([ids, ids], -1), ids, np.ones((1, 1, 2), np.int32), ids[:, :1])
+    sgd, optim = optax.sgd(0.1), replace(OPTIM, ema=0.9)
+    model = Bowl(jnp.asarray([1.0, -2.0], "float32"))
+    step = jax.jit(partial(train_step, static=Bowl(None), optimizer=sgd, config=optim, seed=0))
+    state, _ = step(init(model, sgd, optim), Batch(to_device(row), None))
+    way = (state.ema.w - model.w) / (state.model.w - model.w)
+    assert ((0 < way) & (way < 1)).all()
 
 
 def test_the_library_in_a_few_lines():

@@ -4,19 +4,12 @@ A file for each part of the code, each with its MUTANTS; a mistake is known by i
 writes `docs/mutants.md`. One that survives is a missing test: write the law first, then the entry.
 """
 
-from tests.mutants import contrast, data, front_door, harness, model, pairs, reference, tasks, training, weights
+from importlib import import_module
+from pathlib import Path
+
 from tests.mutants.kinds import Mutant
 
-TABLES: dict[str, tuple[Mutant, ...]] = {
-    "reference": reference.MUTANTS,
-    "model": model.MUTANTS,
-    "tasks": tasks.MUTANTS,
-    "contrast": contrast.MUTANTS,
-    "training": training.MUTANTS,
-    "front_door": front_door.MUTANTS,
-    "data": data.MUTANTS,
-    "harness": harness.MUTANTS,
-    "pairs": pairs.MUTANTS,
-    "weights": weights.MUTANTS,
-}
+NO_TABLE = ("__init__", "__main__", "kinds", "made")
+NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NO_TABLE)
+TABLES: dict[str, tuple[Mutant, ...]] = {name: import_module(f"tests.mutants.{name}").MUTANTS for name in NAMES}
 MUTANTS: tuple[Mutant, ...] = tuple(mutant for table in TABLES.values() for mutant in table)

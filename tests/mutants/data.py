@@ -60,4 +60,15 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("in_slots(__sets, *__rest)", "in_slots([*__sets[-1:], *__sets[:-1]], *__rest)", nth=0),
         "tests/test_data_tasks.py::test_label_sets_stand_in_the_slots_of_their_images",
     ),
+    one(
+        "all blocks of an epoch draw the same resolutions", "data.plan:grids_of",
+        replace("generator(Purpose.RESOLUTION, __seed, __epoch, __block)",
+                "generator(Purpose.RESOLUTION, __seed, __epoch, 0)"),
+        "tests/test_plan.py::test_blocks_of_an_epoch_draw_each_for_itself", survived=True,
+    ),
+    one(
+        "all blocks of an epoch drop the same shares", "data.plan:plan_epoch.rng",
+        replace("generator(__purpose, __seed, __epoch, __block)", "generator(__purpose, __seed, __epoch, 0)"),
+        "tests/test_plan.py::test_blocks_of_an_epoch_draw_each_for_itself",
+    ),
 )  # fmt: skip

@@ -73,4 +73,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "norms and biases decay", "navit_eqx.training.optim:decay_groups.group",
         replace("__name not in DECAYED", "False"), "tests/test_optim.py::test_every_parameter_and_its_group",
     ),
+    one(
+        "the average is that before the update", STEP + "train_step",
+        replace("ema_update(state.ema, model, *__rest)", "ema_update(state.ema, state.model, *__rest)"),
+        "tests/test_train.py::test_the_average_takes_the_parameters_after_the_update", survived=True,
+    ),
 )  # fmt: skip

@@ -1,0 +1,104 @@
+"""Mistakes in augmentation, in the images that are drawn, and in how pixels are read."""
+
+from tests.mutants.kinds import Mutant, one
+from tests.support.mutation import replace
+
+AUGMENT, LAW = "data.augment:", "tests/test_augment.py::test_"
+STRIPS = "data.sources.digits:"
+
+MUTANTS: tuple[Mutant, ...] = (
+    one(
+        "all images are mirrored", AUGMENT + "augment", replace("rng.random() < 0.5", "rng.random() < 1.5"),
+        LAW + "half_of_the_images_are_mirrored", survived=True,
+    ),
+    Mutant(
+        "crops are always in the corner",
+        (
+            (AUGMENT + "crop_box", replace("rng.uniform(0, __free)", "0 * rng.uniform(0, __free)", nth=1)),
+            (AUGMENT + "crop_box", replace("rng.uniform(0, __free)", "0 * rng.uniform(0, __free)", nth=0)),
+        ),
+        (LAW + "crops_lie_anywhere_with_equal_probability",), survived=True,
+    ),
+    one(
+        "crops have a share of the side, not of the area", AUGMENT + "crop_box",
+        replace("np.sqrt(rng.uniform(options.crop, 1.0))", "rng.uniform(options.crop, 1.0)"),
+        LAW + "the_share_of_a_crop_is_uniform",
+    ),
+    one(
+        "crops are stretched one way", AUGMENT + "crop_box", replace("rng.uniform(-1, 1)", "rng.uniform(0, 1)"),
+        LAW + "crops_are_stretched_either_way",
+    ),
+    one(
+        "turns are in degrees", AUGMENT + "rotate", replace("np.rad2deg(angle)", "angle"),
+        LAW + "a_turn_is_that_of_its_angle", survived=True,
+    ),
+    one(
+        "turns go one way", AUGMENT + "augment", replace("rng.uniform(-1, 1)", "rng.uniform(0, 1)"),
+        LAW + "turns_go_either_way",
+    ),
+    one(
+        "color jitter takes pixels for BGR", AUGMENT + "LUMA",
+        replace("np.array(__weights, __dtype)", "np.array(__weights, __dtype)[::-1]"),
+        LAW + "saturation_keeps_the_luma", survived=True,
+    ),
+    one(
+        "color jitter wraps around", AUGMENT + "jitter", replace("x.round().clip(0, 255)", "x.round()"),
+        LAW + "jitter_keeps_the_order_of_brightness", survived=True,
+    ),
+    one(
+        "color jitter only brightens", AUGMENT + "jitter", replace("rng.uniform(-1, 1, 3)", "rng.uniform(0, 1, 3)"),
+        LAW + "jitter_goes_either_way_and_each_its_own",
+    ),
+    one(
+        "brightness, contrast and saturation change together", AUGMENT + "jitter",
+        replace("rng.uniform(-1, 1, 3)", "np.full(3, rng.uniform(-1, 1))"),
+        LAW + "jitter_goes_either_way_and_each_its_own",
+    ),
+    one(
+        "mixing takes every image", "data.rows:PlannedRows.picture",
+        replace("rng.random() >= options.mix.share", "False"), LAW + "the_share_of_mixed_images",
+    ),
+    one(
+        "the partner is always the first image", "data.rows:PlannedRows.with_partner",
+        replace("int(rng.integers(__count))", "0"), LAW + "any_image_is_a_partner",
+    ),
+    one(
+        "the partner is squashed", "data.rows:PlannedRows.with_partner",
+        replace("fit_box(rng, __frame, size)", "__frame"), LAW + "a_partner_keeps_its_aspect_ratio",
+    ),
+    one(
+        "every image is augmented alike", "data.rows:PlannedRows.tokens",
+        replace("generator(Purpose.IMAGE, __seed, __epoch, image_id)", "generator(Purpose.IMAGE, __seed, __epoch, 0)"),
+        LAW + "images_are_augmented_each_its_own_way",
+    ),
+    # digit strips
+    one(
+        "the lit digit is always the first", STRIPS + "DigitStrips.__init__",
+        replace("(draw[2] * self.digits).astype(int)", "np.zeros(count, int)"),
+        "tests/test_digits.py::test_strips_follow_their_law", survived=True,
+    ),
+    one(
+        "training strips are as long as those of validation", STRIPS + "DigitStrips.__init__",
+        replace("TRAIN_ODDS if training else __even", "__even"), "tests/test_digits.py::test_strips_follow_their_law",
+    ),
+    one(
+        "rows and columns are exchanged in their share", STRIPS + "DigitStrips.__init__",
+        replace("draw[1] < HORIZONTAL", "draw[1] >= HORIZONTAL"), "tests/test_digits.py::test_strips_follow_their_law",
+    ),
+    one(
+        "digits are not turned", STRIPS + "draw_glyphs",
+        replace("np.array([ROTATION, SHEAR])", "np.array([0.0, SHEAR])"),
+        "tests/test_digits.py::test_digits_lean_either_way",
+    ),
+    # what is read
+    one(
+        "files are read as BGR", "data.sources.decode:decode",
+        replace("np.asarray(__image)", "np.asarray(__image)[..., ::-1]"),
+        "tests/test_decode.py::test_pixels_survive_a_lossless_format", survived=True,
+    ),
+    one(
+        "images are held out by a salted hash", "data.sources.layout:held_out",
+        replace("hashlib.sha1(os.fsencode(name)).digest()", "hash(name)"),
+        "tests/test_sources.py::test_the_same_images_are_held_out_in_every_process", survived=True,
+    ),
+)  # fmt: skip
