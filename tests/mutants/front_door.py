@@ -54,11 +54,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_preprocessing.py::test_a_jpeg_is_read_no_smaller_than_it_is_shown", survived=True,
     ),
     one(
-        "the checksum of a model is not compared", "navit_eqx.weights.saved:load_model",
+        "the checksum of a model is not compared", "navit_eqx.weights.saved:load_saved",
         replace("checksum in (None, found)", "True"), "tests/test_flipped_bytes.py::test_a_model",
     ),
     one(
-        "all models have one digest", "navit_eqx.weights.saved:load_model",
+        "all models have one digest", "navit_eqx.weights.saved:load_saved",
         replace("replace(info, digest=found)", "info"),
         "tests/test_saved.py::test_other_parameters_have_another_digest",
     ),
