@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 
@@ -29,10 +30,10 @@ from harness.evaluation import studies
 from harness.evaluation.predictions import Context, Predictions, halves
 from harness.evaluation.studies.findings import compare
 from harness.evaluation.studies.probe import L2, Features, fit
-from harness.evaluation.studies.sweep import check_share
 from harness.presets import digits
 from harness.run.folder import write_config
 from harness.run.loading import evaluation_rows, open_sources, training_rows
+from navit_eqx import ModelInfo
 from navit_eqx.config import Flexi, ModelConfig
 from navit_eqx.inference import forward
 from navit_eqx.rows import Row
@@ -179,12 +180,18 @@ def test_a_gain_is_that_of_the_first():
     assert row["gain"] == row["a_score"] - row["b_score"] == 0.5
 
 
-def test_an_evaluation_of_too_few_images_fails():
-    row = {"resolution": 1.0, "images": 90, "left_out": 8, "unreadable": 2}
-    check_share(row, 100, 0.1)
-    for more in ({"left_out": 9}, {"unreadable": 3}):
-        with pytest.raises(DataError, match="of 100 images, .* left out, .* unreadable, more than the share"):
-            check_share(row | more, 100, 0.1)
+def test_an_evaluation_of_too_few_images_fails(tmp_path, monkeypatch):
+    """Its tables are written all the same; the share is that of the data options."""
+    row = {"resolution": 0.8, "images": 20, "left_out": 1, "unreadable": 0, "score": 0.5, "mean_gflops": 1.0}
+    monkeypatch.setattr(evaluate, "load_model", lambda folder: stub(config().model))
+    monkeypatch.setattr(evaluate, "info_of", lambda model: ModelInfo(tuple("0123456789")))
+    options = evaluate.Options(config().data, split="val", out=str(tmp_path))
+    for lost, fails in ((0, False), (1, False), (2, True), (21, True)):
+        found = [("sweep", [row | {"left_out": lost // 2, "unreadable": lost - lost // 2}])]
+        monkeypatch.setattr(evaluate, "publish_all", lambda *given, found=found: found)
+        whole = replace(config(), data=replace(config().data, max_unreadable=1.5 / 21))
+        with pytest.raises(DataError, match="of 21 images, .*more than the share") if fails else nullcontext():
+            evaluate.evaluate(tmp_path, whole, options)
 
 
 def test_all_of_other_images_are_evaluated(tmp_path, monkeypatch):

@@ -163,14 +163,17 @@ def test_fill_closes_rows_with_dropped_tokens_alone(rule, seed, dropping):
 def test_blocks_of_an_epoch_draw_each_for_itself(epochs, blocks):
     """Resolutions and drop rates of equal images: others in another block, and in another epoch."""
 
-    def drawn(epoch: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-        plan = plan_epoch(
-            np.full((80, 2), 200, np.int32), seed=3, epoch=epoch, block=block, blocks=2, patch_size=(8, 8),
-            resolution=Sides(64, 256), dropping=Beta(0.1, 0.8), packing=Packing(1024, 16), longest_side=32,
-        )  # fmt: skip
-        used = plan.image_ids >= 0
-        tokens = plan.grids[used].prod(-1)
-        return np.sort(tokens), np.sort(plan.kept[used] / tokens)
+    def drawn(epoch: int, block: int) -> list[np.ndarray]:
+        laws = ({"resolution": Sides(64, 256)}, {"dropping": Beta(0.1, 0.8)})
+        plans = [
+            plan_epoch(
+                np.full((80, 2), 200, np.int32), seed=3, epoch=epoch, block=block, blocks=2, patch_size=(8, 8),
+                packing=Packing(1024, 16), longest_side=32,
+                **{"resolution": Sides(128, 128), "dropping": Constant(0.0)} | law,
+            )
+            for law in laws
+        ]  # fmt: skip
+        return [np.sort(plan.kept[plan.image_ids >= 0]) for plan in plans]
 
     one, other = (drawn(*place) for place in zip(epochs, blocks))
     for a, b in zip(one, other):
