@@ -31,6 +31,7 @@ from harness.evaluation.predictions import Context, Predictions, halves
 from harness.evaluation.studies.findings import compare
 from harness.evaluation.studies.probe import L2, Features, fit
 from harness.presets import digits
+from harness.run import loading
 from harness.run.folder import write_config
 from harness.run.loading import evaluation_rows, open_sources, training_rows
 from navit_eqx import ModelInfo
@@ -71,13 +72,14 @@ def val() -> DigitStrips:
 # images ---------------------------------------------------------------------------------------------------
 
 
-def test_what_is_evaluated_is_every_image_as_it_is():
+def test_what_is_evaluated_is_every_image_as_it_is(monkeypatch):
     """Once, at the resolution asked for, with all tokens: whatever training does, and though rows fill no batch."""
+    monkeypatch.setattr(loading, "rows_at_once", lambda row_tokens, devices: 4)
     source, seen = val(), []
     batches, plan = evaluation_rows(config(), source, AT)
-    assert len(plan.image_ids) % config().rows  # the last batch is not full
+    assert len(plan.image_ids) % 4  # the last batch is not full
     for batch in batches:
-        assert len(batch.image_ids) == config().rows
+        assert len(batch.image_ids) == 4
         for r, slot in np.argwhere(batch.image_ids >= 0):
             image, here = int(batch.image_ids[r, slot]), batch.segment_ids[r] == slot + 1
             whole, coords, grid = patchify(evaluation_picture(source, image), (8, 8))
@@ -112,7 +114,7 @@ class Damaged(DigitStrips):
 
 def stub(shape: ModelConfig) -> Model:
     """A model without numbers: the outputs asked for below need none."""
-    return abstract_model(shape, Classify(classes=10))
+    return abstract_model(shape, Classify(classes=10), ModelInfo(tuple("0123456789")))
 
 
 def grids_as_features(model, batch):
@@ -145,13 +147,14 @@ def test_flops_are_those_of_the_patch_size():
 def test_time_is_divided_by_images():
     """Not by slots: a batch that takes 30 ms for three images takes 10 ms an image."""
     grids = np.array([[[2, 2], [1, 3], [0, 0], [0, 0]], [[1, 1]] + [[0, 0]] * 3], np.int32)
-    ids = np.zeros((2, 8), np.int32)
-    batch = Row(np.zeros((2, 8, 3), np.uint8), np.zeros((2, 8, 2), np.int32), ids, grids, ids[:, :4] - 1)
+    grids = np.concatenate([grids, np.zeros((6, 4, 2), np.int32)])  # rows for eight devices
+    ids = np.zeros((8, 8), np.int32)
+    batch = Row(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 2), np.int32), ids, grids, ids[:, :4] - 1)
     wait = 0.03
 
     def output(model, batch):
         time.sleep(wait)
-        return jnp.zeros((2, 4))
+        return jnp.zeros((8, 4))
 
     assert evaluation.seconds_per_image(stub(config().model), batch, output) >= wait / 3 * (1 - 1e-3)
 
@@ -184,7 +187,6 @@ def test_an_evaluation_of_too_few_images_fails(tmp_path, monkeypatch):
     """Its tables are written all the same; the share is that of the data options."""
     row = {"resolution": 0.8, "images": 20, "left_out": 1, "unreadable": 0, "score": 0.5, "mean_gflops": 1.0}
     monkeypatch.setattr(evaluate, "load_model", lambda folder: stub(config().model))
-    monkeypatch.setattr(evaluate, "info_of", lambda model: ModelInfo(tuple("0123456789")))
     options = evaluate.Options(config().data, split="val", out=str(tmp_path))
     for lost, fails in ((0, False), (1, False), (2, True), (21, True)):
         found = [("sweep", [row | {"left_out": lost // 2, "unreadable": lost - lost // 2}])]

@@ -86,7 +86,7 @@ def test_a_new_task_trains_from_end_to_end(run):
     summary = json.loads((run.folder / "summary.json").read_text())
     assert 0.5 < summary["val_closeness"] < 1 and "closeness" in summary["sweep"][0]
     loaded = navit.load(run.folder)
-    assert loaded.task.config == TOY and loaded.config.patch == (8, 8)
+    assert loaded.task.config == replace(TOY, trained=True) and loaded.config.patch == (8, 8)
 
 
 def test_the_exported_model_is_the_average(run):
@@ -117,6 +117,17 @@ def test_the_summary_is_that_of_the_model_on_disk(run):
     assert sorted(by_resolution) == [0.8, 1.0]
     assert by_resolution[summary["val_resolution"]]["closeness"] == summary["val_closeness"]
     assert (summary["val_images"], summary["val_left_out"], summary["val_unreadable"]) == (40, 0, 0)
+
+
+def test_a_start_is_that_of_the_model_on_disk(run, registered):
+    """A run of one step with a rate of nothing ends where it started."""
+    optim = replace(run.config.optim, lr=1e-30, weight_decay=0.0, ema=0.0)
+    again = replace(run.config, optim=optim, start=str(run.folder), name="again", steps=1, save_every=0, eval_every=0)
+    with registered.context() as only, jax.numpy_dtype_promotion("standard"):
+        only.setattr(train, "conclude", lambda *rest: None)
+        train.train(again, "digits")
+    found, start = (navit.load(folder) for folder in (run.folder.parent / "again", run.folder))
+    assert are_equal(parameters(found.backbone), parameters(start.backbone))
 
 
 def test_counts_of_the_summary_are_those_of_its_lines(run):

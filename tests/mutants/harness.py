@@ -5,7 +5,7 @@ from tests.support.mutation import replace
 
 MUTANTS: tuple[Mutant, ...] = (
     one(
-        "a line in place stays before a printed one", "harness.terminal:SafeStream.write",
+        "a line in place stays before a printed one", "harness.terminal:SafeStream.write_plain",
         replace('self.status("")', "None"), "tests/test_working.py::test_lines_in_place_leave_no_trace",
     ),
     one(

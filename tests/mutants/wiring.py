@@ -9,7 +9,7 @@ LOADING, STUDIES = "harness.run.loading:", "harness.evaluation.studies."
 MUTANTS: tuple[Mutant, ...] = (
     # what is evaluated
     one(
-        "evaluation augments as training does", LOADING + "evaluation_rows",
+        "evaluation augments as training does", LOADING + "_batches",
         replace("PlannedRows(__a, __b, __c, __d, __e, __f, None)",
                 "PlannedRows(__a, __b, __c, __d, __e, __f, config.data.augment)"),
         EVALUATED + "what_is_evaluated_is_every_image_as_it_is", survived=True,
@@ -26,7 +26,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (EVALUATED + "what_is_evaluated_is_every_image_as_it_is",), survived=True,
     ),
     one(
-        "the last rows that fill no batch are not evaluated", LOADING + "evaluation_rows",
+        "the last rows that fill no batch are not evaluated", LOADING + "_batches",
         replace("fill_last_batch(__plan, __rows)", "__plan"),
         EVALUATED + "what_is_evaluated_is_every_image_as_it_is", survived=True,
     ),
@@ -95,13 +95,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # a run
     one(
-        "the parameters are exported, not their average", "train:train",
-        replace("hosts.replicate_to_host(state.eval_params)", "hosts.replicate_to_host(state.model)", nth=1),
+        "the parameters are exported, not their average", "harness.run.selection:Selection.params",
+        replace("state.eval_params", "state.model"),
         RUN + "the_exported_model_is_the_average", survived=True,
     ),
     one(
         "validation on the way takes the parameters, not their average", "train:train",
-        replace("hosts.replicate_to_host(state.eval_params)", "hosts.replicate_to_host(state.model)", nth=0),
+        replace("hosts.replicate_to_host(state.eval_params)", "hosts.replicate_to_host(state.model)"),
         RUN + "validation_on_the_way_is_that_of_the_average",
     ),
     one(
@@ -116,7 +116,7 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "a student is saved as a student", "train:train",
         replace("program.model(__params).for_inference()", "program.model(__params)"),
-        "tests/test_teacher.py::test_distillation_from_end_to_end",
+        RUN + "a_new_task_trains_from_end_to_end",
     ),
     one(
         "a run starts as if it had no model to start from", "train:train",
@@ -125,32 +125,32 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "the rate of the next step is logged", "harness.run.progress:Progress.line",
         replace("step - 1 - __refused", "step - __refused"),
-        "tests/test_resume.py::test_the_logged_rate_is_that_of_the_step",
+        "tests/test_resume.py::test_refused_steps_are_named_counted_and_limited",
     ),
     one(
         "sums since the last line are lost by a stop", "harness.run.progress:Progress.__init__",
         replace("dict.fromkeys(WINDOW, 0) | before['window']", "dict.fromkeys(WINDOW, 0)"),
-        RUN + "counters_go_on_where_they_were",
+        "tests/test_resume.py::test_progress_counts_on",
     ),
     one(
         "every run trains in the order of seed 0", LOADING + "training_rows",
-        replace("config.seed", "0", nth=0), RUN + "another_seed_is_another_order",
+        replace("config.seed", "0", nth=0), EVALUATED + "another_seed_is_another_order",
     ),
     one(
         "images are not augmented", LOADING + "training_rows",
         replace("None if config.data.augment == Augment() else config.data.augment", "None"),
-        RUN + "options_of_the_data_reach_the_rows",
+        EVALUATED + "options_of_the_data_reach_the_rows",
     ),
     one(
         "tokens are always selected at random", LOADING + "training_rows",
         replace("config.data.token_selection",
                 "__import__('data.sampling.token_selection', fromlist=['AtRandom']).AtRandom()"),
-        RUN + "options_of_the_data_reach_the_rows",
+        EVALUATED + "options_of_the_data_reach_the_rows",
     ),
     # other programs
     one(
-        "predict.py prints the least likely classes", "predict:main",
-        replace("np.argsort(-p)[:options.top]", "np.argsort(p)[:options.top]"),
+        "predict.py prints the least likely classes", "predict:best",
+        replace("np.argsort(-p, kind='stable')", "np.argsort(p, kind='stable')"),
         "tests/test_predict.py::test_top_is_how_many_classes_are_printed",
     ),
     one(

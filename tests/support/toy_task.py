@@ -5,7 +5,8 @@ data's side.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -52,6 +53,8 @@ class MeanColor(task_config.Task):
     images: Digits = Digits()
     """The images, of which evaluation needs the true colors."""
     channels: int = 3
+    trained: bool = False
+    """Whether it is for inference alone."""
 
 
 Config = MeanColor  # in a chapter of its own it is config.MeanColor
@@ -78,6 +81,11 @@ class MeanColor(AbstractTask):
         used = used_slots(row.segment_ids, row.grids.shape[-2])
         count = used.sum(dtype=jnp.int32)
         return jnp.where(used, error, 0).sum(), count, {"brightness": jnp.where(used, colors.mean(-1), 0).sum()}
+
+    def for_inference(self) -> "MeanColor":
+        task = copy(self)
+        object.__setattr__(task, "config", replace(self.config, trained=True))
+        return task
 
     @classmethod
     def prepare(cls, config, classes: Sequence[str], load) -> PreparedTask:
