@@ -20,7 +20,9 @@ def lists_its_files(init: Path) -> None:
     named = {name for line in lines for name in re.findall(r"(?<![\w./])(\w+(?:\.py|/))(?!\w)", line)}
     files = {path.name for path in init.parent.glob("*.py")} - {"__init__.py"}
     chapters = {f"{path.parent.name}/" for path in init.parent.glob("*/__init__.py")}
-    assert named == files | chapters, f"{init}: missing {files | chapters - named}, too many {named - files - chapters}"
+    assert named == files | chapters, (
+        f"{init}: missing {(files | chapters) - named}, too many {named - files - chapters}"
+    )
 
 
 CHAPTERS = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("__init__.py"))]
