@@ -38,6 +38,7 @@ from harness.working import working
 from navit_eqx import load_model
 from navit_eqx.config import Flexi
 from navit_eqx.errors import check_in
+from navit_eqx.files import make_folder
 from navit_eqx.front import info_of
 
 
@@ -98,7 +99,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     for note in source.manifest.notes:
         print(note)
     out = Path(options.out) if options.out else folder_for(folder, config, options)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)

@@ -27,13 +27,14 @@ from packaging.requirements import Requirement
 from data.errors import DataError
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.layers import compute_dtype
-from navit_eqx.training.checkpoints import Checkpointer
+from navit_eqx.training.checkpoints import Checkpointer, check_path
 
 from .case import Case
 from .config import TensorBoard, Wandb
 from .exit_codes import Unavailable, code_of
 from .process import ACCELERATORS
 from .run.budget import fitting, is_timed
+from .run.folder import check_name
 from .run.loading import check_left_out
 from .run.logger import needed
 from .run.warm_start import resume_from, warm_start
@@ -123,7 +124,9 @@ def open_files(case: Case) -> str:
 
 
 def folder(case: Case) -> str:
-    """Files can be created, locked, synced, renamed and removed at the place of the run folder."""
+    """Files can be created, locked, synced, renamed and removed at the place of the run folder, and saves restored."""
+    check_name(case.requested.name or case.preset)
+    check_path(case.folder.resolve())
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=case.place) as inside:
         with (Path(inside) / "draft").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,6 +17,7 @@ import jax
 from data.errors import DataError, DataMissing
 from data.sources.decode import limit_pillow
 from navit_eqx.errors import ConfigError
+from navit_eqx.files import with_remedy
 from navit_eqx.training.hosts import is_peer_failure
 
 from .terminal import make_safe
@@ -61,8 +62,8 @@ def run(main: Callable[[], Any]) -> None:
     except tuple(kind for kind, _ in CODES) as error:
         if os.environ.get("NAVIT_DEBUG"):
             raise
-        code = code_of(error)
-        print(f"\n{'stopped' if code in (75, 130) else 'error'}: {error}", file=sys.stderr, flush=True)
+        code, words = code_of(error), with_remedy(error) if isinstance(error, OSError) else error
+        print(f"\n{'stopped' if code in (75, 130) else 'error'}: {words}", file=sys.stderr, flush=True)
         exit_with(code)
     except Exception as error:
         if is_peer_failure(error):

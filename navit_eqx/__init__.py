@@ -32,7 +32,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     tables.py         position tables of imported towers
     resize.py         PI-resize
     inference.py      outputs of any number of rows, by one compiled program
-    errors.py         ConfigError and checks; serialize.py, dataclasses as JSON
+    errors.py         ConfigError and checks; serialize.py, dataclasses as JSON; files.py, writing them
     kernels/          attention backends
     tasks/            heads, losses, outputs
     training/         train step, optimizer, sharding, hosts, checkpoints

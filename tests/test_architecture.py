@@ -92,7 +92,7 @@ ALLOWED = {
     "data": {"numpy", "jaxtyping", "grain", "array_record", "absl", "PIL", "pyarrow", "sklearn"},
     "navit_eqx": MODEL,
     "navit_eqx.sentencepiece": MODEL | {"sentencepiece"},
-    "navit_eqx.training": MODEL | {"optax", "orbax"},
+    "navit_eqx.training": MODEL | {"optax", "orbax", "tensorstore"},
     "harness": {"numpy", "jaxtyping", "jax", "equinox", "tyro", "packaging", "matplotlib"},
 }
 

@@ -65,7 +65,7 @@ def shown(monkeypatch):
     monkeypatch.setattr(Axes, "imshow", lambda axis, image, **how: found["pixels"].append(np.asarray(image)))
     monkeypatch.setattr(Axes, "add_patch", lambda axis, box: found["boxes"].append(box))
     monkeypatch.setattr(Axes, "text", lambda axis, x, y, text, **how: found["texts"].append(text))
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: path.touch())
     return found
 
 

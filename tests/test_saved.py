@@ -1,8 +1,11 @@
 """Configurations and models on disk: what was saved comes back, what is damaged is refused by name."""
 
 import json
+import resource
 from dataclasses import replace
 
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,8 +17,9 @@ from harness.run.warm_start import shape_from, warm_start
 from navit_eqx import Model, ModelInfo, load_model, save_model
 from navit_eqx.config import Dense, Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
+from navit_eqx.files import NotWritten
 from navit_eqx.preprocessing import Area, NeverEnlarged, Preprocessing, Square, TokenBudget
-from navit_eqx.serialize import decode, encode, seal
+from navit_eqx.serialize import MAX_BYTES, decode, encode, seal
 from navit_eqx.tasks.config import Classify, Distill, MultiLabel, Sigmoid, Softmax
 from navit_eqx.tasks.model import abstract_model
 from navit_eqx.weights.bridge import flatten
@@ -199,3 +203,40 @@ def test_a_damaged_model_is_refused(saved, damage):
         save_file(tensors | {"tail.b": np.zeros(4, np.float32)}, file)
     with pytest.raises(ConfigError, match="head.b|tail.b|damaged"):
         load_model(folder)
+
+
+def doubled(model: Model) -> Model:
+    """The same model with a bias that is twice as long."""
+    return eqx.tree_at(lambda m: m.task.head.b, model, jnp.zeros(6))
+
+
+REFUSED = [
+    (made(), replace(INFO, classes=("a", "b"))),
+    (doubled(made()), INFO),
+    (eqx.tree_at(lambda m: m.task.head.b, made(), jnp.zeros(3, int)), INFO),
+    (eqx.tree_at(lambda m: m.task.head.b, made(), None), INFO),
+    (made(), replace(INFO, classes=("a" * MAX_BYTES, "b", "c"))),
+]
+
+
+@pytest.mark.parametrize("model, info", REFUSED, ids=["classes", "shape", "integers", "missing", "too long"])
+def test_what_could_not_be_loaded_is_not_saved(saved, model, info):
+    """The model that was there stays."""
+    folder, before = saved
+    with pytest.raises(ConfigError):
+        save_model(folder, model, info)
+    same(load_model(folder), before)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_model_is_written_wholly_or_not_at_all(saved):
+    folder, before = saved
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(NotWritten, match="model.safetensors cannot be written, File too large: raise the limit"):
+            save_model(folder, made(seed=1), INFO)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    same(load_model(folder), before)
+    assert len(list(folder.iterdir())) == 2

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from navit_eqx.files import replacing
 from reference.masks import same_image
 from reference.patches import unpatchify
 from reference.rows import Row
@@ -19,6 +20,12 @@ from reference.rows import Row
 COLORS = matplotlib.color_sequences["tab10"]
 DROPPED = 235  # gray level of dropped tokens
 GAP = 0.35  # gap between images, in patches
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG.   Raises OSError with file and remedy."""
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=110, format="png")
 
 
 def color(slot: int) -> Any:
@@ -75,7 +82,7 @@ def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path, **normali
         f"Packed rows of {len(rows[0].segment_ids)} tokens: images of any size share a row "
         f"(patches of {' x '.join(map(str, patch))} px; the bar shows the row as the model reads it)"
     )
-    figure.savefig(path, dpi=110)
+    save(figure, path)
 
 
 def _draw_images(axis, row: Row, number: int, image_at: Callable[[Row, int], np.ndarray]) -> None:
@@ -135,7 +142,7 @@ def draw_mask(row: Row, path: Path) -> None:
         f"(white: other images{', hatched: padding' if real < tokens else ''})",
         fontsize=11,
     )
-    figure.savefig(path, dpi=110)
+    save(figure, path)
 
 
 @contextmanager
@@ -144,7 +151,7 @@ def sheet(path: Path, panels: int) -> Iterator[Any]:
     figure = Figure(figsize=(6.8 * panels, 4.6), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)
     yield axes[0]
-    figure.savefig(path, dpi=110)
+    save(figure, path)
 
 
 def accuracy_curve(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from navit_eqx.files import replacing
+
 from ..terminal import WIDTH
 
 
@@ -18,7 +20,7 @@ def flat(row: dict) -> dict:
 
 def write_csv(path: Path, rows: Sequence[dict]) -> None:
     """Write rows as CSV: one column per key, six significant digits, empty cells for None."""
-    with path.open("w", newline="") as file:
+    with replacing(path) as draft, draft.open("w", newline="") as file:
         writer = csv.DictWriter(file, flat(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in flat(row).items()} for row in rows)

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 
 from navit_eqx.config import Backend
 from navit_eqx.errors import ConfigError, check
+from navit_eqx.files import DRAFT, make_folder, not_written, replacing
 from navit_eqx.serialize import decode, encode, read_json, seal, unseal
+from navit_eqx.training.checkpoints import check_path
 from navit_eqx.training.hosts import broadcast_from_main, is_main_process
 
 from ..config import Config
@@ -27,10 +30,9 @@ PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "grain", "n
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: a temporary file, then a rename."""
-    draft = path.with_name(f"{path.name}.draft")
-    draft.write_text(json.dumps(value, indent=2) + "\n")
-    draft.replace(path)
+    """Write JSON atomically.   Raises OSError with file and remedy."""
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def write_config(
@@ -81,12 +83,10 @@ def commit() -> str | None:
 
 
 LOCK = "lock"
-
-
 BLOCKS = "blocks.jsonl"  # number of rows of each block
 
 
-def acquire_run_dir(out: str, name: str, preset: str = "") -> tuple[Path, TextIO | None]:
+def acquire_run_dir(out: str, name: str, preset: str = "") -> tuple[Path, "RunLock | None"]:
     """The run folder; the main process chooses it and holds the lock.
 
     Raises Locked, or ConfigError where a run that was named is finished. Without a name, the folder is that of the
@@ -98,16 +98,19 @@ def acquire_run_dir(out: str, name: str, preset: str = "") -> tuple[Path, TextIO
     return Path(broadcast_from_main(str(folder))), held
 
 
-def open_run_dir(out: str, name: str) -> tuple[Path, TextIO]:
+def open_run_dir(out: str, name: str) -> tuple[Path, "RunLock"]:
     """`out/name`, or the first of name-2, name-3, … that is new or unfinished, and its lock, held until closed.
 
-    Raises Locked where another process uses the folder.
+    Raises Locked where another process uses the folder, ConfigError where it would lie elsewhere or nothing in it could
+    be restored, OSError where it cannot be made.
     """
+    check_name(name)
+    check_path(Path(out, name).resolve())
     for suffix in ("", *(f"-{i}" for i in range(2, 10_000))):
         folder = Path(out) / f"{name}{suffix}"
         if is_taken(folder):
             continue
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         held = lock(folder)
         if not is_taken(folder):  # another process may have finished it in between
             if suffix:
@@ -126,23 +129,69 @@ def check_unfinished(folder: Path) -> None:
     )
 
 
+def check_name(name: str) -> None:
+    """Raises ConfigError for a name that is not that of a folder inside --out."""
+    inside = Path(name).name == name and name not in ("", "..") and "\0" not in name
+    check(inside, f"--name {name!r} is not the name of a folder inside --out: give the path as --out")
+
+
 def is_taken(folder: Path) -> bool:
     """Whether a folder has a finished run, or files that are not a run."""
-    files = {path.name for path in folder.iterdir()} - {LOCK, BLOCKS} if folder.is_dir() else set()
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    files = {name for name in names - {LOCK, BLOCKS} if not name.endswith(DRAFT)}
     return bool(files) and ("config.json" not in files or "summary.json" in files)
 
 
-def lock(folder: Path) -> TextIO:
-    """Lock a run folder; the kernel releases the lock when the process ends.   Raises Locked."""
-    file = (folder / LOCK).open("a+")
+@dataclass
+class RunLock:
+    """Locks of a run folder, which the kernel releases when the process ends: on its file `lock`, and on the folder
+    itself, where the file system can, since a file can be deleted."""
+
+    folder: Path
+    held: list[int]
+    """Open file descriptors: of the file, then of the folder."""
+
+    def close(self) -> None:
+        while self.held:
+            os.close(self.held.pop())
+
+    def check(self) -> None:
+        """Raises Locked where file or folder were removed or replaced, so that another process may write there."""
+        for descriptor, path in zip(self.held, (self.folder / LOCK, self.folder)):
+            if not (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
+                raise Locked(
+                    f"{path} was removed or replaced while this run used it, and another may have started there: "
+                    "the same command continues from the last save"
+                )
+
+
+def lock(folder: Path) -> RunLock:
+    """Lock a run folder.   Raises Locked, and OSError where the lock cannot be written."""
+    path = folder / LOCK
+    held = RunLock(folder, [])
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.held.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+        held.held.append(os.open(folder, os.O_RDONLY))
+        fcntl.flock(held.held[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_folder(held.held[1])
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        os.ftruncate(held.held[0], 0)
+        os.write(held.held[0], f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
     except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip()
-        file.close()
+        held.close()
+        holder = path.read_text().strip() or "another process"
         raise Locked(f"{folder} is in use by {holder}: wait for it, or choose another --name") from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-    file.flush()
-    return file
+    except OSError as error:
+        held.close()
+        raise not_written(path, error) from error
+    return held
+
+
+def lock_folder(descriptor: int) -> None:
+    """Lock an open folder; nothing happens on file systems that only lock files.   Raises BlockingIOError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from data.errors import DataError
 from data.manifest import Manifest
 from navit_eqx.errors import ConfigError, check
+from navit_eqx.files import replacing
 from navit_eqx.serialize import encode
 from navit_eqx.training.checkpoints import Checkpointer
 from navit_eqx.training.hosts import broadcast_from_main, is_main_process
@@ -163,6 +164,5 @@ def truncate_log(path: Path, step: int) -> None:
         if len(sound) < len(lines):
             print(f"{path}: {len(lines) - len(sound)} lines are damaged and are dropped", flush=True)
         kept = [line for line in sound if json.loads(line)["step"] <= step]
-        draft = path.with_name(f"{path.name}.draft")
-        draft.write_text("".join(f"{line}\n" for line in kept))
-        draft.replace(path)
+        with replacing(path) as draft:
+            draft.write_text("".join(f"{line}\n" for line in kept))

@@ -3,12 +3,17 @@
 <step>/             one training state, written by Orbax
 <step>/saved.json   digests of every file and every leaf, written last; a step without it is incomplete
 <step>.damaged/     a corrupt checkpoint, renamed when an older one was restored instead
+
+Anything else in the folder is not ours, and stays.
 """
 
+import glob
 import hashlib
 import json
 import logging
+import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,15 +22,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import tensorstore
 from jax.tree_util import keystr, tree_leaves_with_path
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import v1 as ocp
 
-from ..errors import ConfigError
+from ..errors import ConfigError, check
+from ..files import DRAFT, not_written, replacing
 from .hosts import broadcast_from_main, is_main_process
 
 RECORD = "saved.json"
 DAMAGED = ".damaged"
+TEMPORARY = re.compile(r"\d+\.orbax-checkpoint-tmp.*")
+OURS = {RECORD, RECORD + DRAFT, "state", "orbax.checkpoint", "commit_success.txt", "_CHECKPOINT_METADATA"}
+CLOUDS = ("gs", "s3", "az", "hf")  # /gs/… is a bucket to Orbax
 
 
 def not_orbax(record: logging.LogRecord) -> bool:
@@ -41,11 +51,12 @@ class Checkpointer:
     """The last `keep` checkpoints of a run. A failed save is reported by `say`, and older checkpoints are kept.
 
     With several processes, each writes its shards to the same folder; the main process verifies files and completes
-    steps.
+    steps. Raises ConfigError for a folder from which nothing could be restored.
     """
 
     def __init__(self, folder: Path | str, keep: int, say: Callable[[str], None] = print):
-        self.folder = Path(folder).absolute()
+        self.folder = Path(folder).resolve()  # TensorStore reads no `..`
+        check_path(self.folder)
         self.keep = keep
         self.say = say
         self.thread = ThreadPoolExecutor(1)
@@ -113,6 +124,7 @@ class Checkpointer:
             response.result()
             if is_main_process():
                 path = self.folder / str(step)
+                read_back(path, record["leaves"])
                 write_record(path, {"files": digests_of_files(path), **record})
                 for old in self.steps[: -self.keep]:
                     (self.folder / str(old) / RECORD).unlink()
@@ -123,15 +135,15 @@ class Checkpointer:
     def _failed(self, step: int, error: Exception) -> None:
         self._remove_incomplete()
         last = f"step {self.steps[-1]} is the last one saved" if self.steps else "nothing is saved"
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        self.say(f"step {step} was not saved, {last}: {reason[:300]}")
+        reason = str(not_written(self.folder / str(step), error)).splitlines()[0]
+        self.say(f"step {step} was not saved, {last}: {reason[:500]}")
 
     def _remove_incomplete(self) -> list[str]:
         """Remove folders of saves that failed or were killed; returns the names that are steps."""
         if not is_main_process() or not self.folder.is_dir():
             return []
         complete = {str(step) for step in self.steps}
-        incomplete = [path for path in self.folder.iterdir() if path.name not in complete and path.suffix != DAMAGED]
+        incomplete = [path for path in self.folder.iterdir() if path.name not in complete and is_rest(path)]
         for path in incomplete:
             shutil.rmtree(path, ignore_errors=True)
         return sorted(path.name for path in incomplete if path.name.isdecimal())
@@ -141,6 +153,27 @@ class Checkpointer:
             target = self.folder / f"{step}{DAMAGED}"
             shutil.rmtree(target, ignore_errors=True)
             (self.folder / str(step)).rename(target)
+
+
+def is_rest(path: Path) -> bool:
+    """Whether a folder is what Orbax left of a save, by name and content: a user's own folders are not."""
+    if not path.is_dir() or path.is_symlink():
+        return False
+    step = path.name.isdecimal() and OURS.issuperset(inner.name for inner in path.iterdir())
+    return step or bool(TEMPORARY.fullmatch(path.name))
+
+
+def check_path(folder: Path) -> None:
+    """Raises ConfigError for a path that Orbax 0.12 and TensorStore read as another one, or as a pattern of paths."""
+    text, names = str(folder), folder.parts
+    pattern = glob.escape(text) != text or "\\" in text
+    other = names[1] in CLOUDS or any(name.endswith(":") for name in names)
+    is_text = text.encode(errors="ignore").decode() == text
+    check(
+        is_text and not pattern and not other,
+        f"nothing that is saved in {text!r} could be restored: choose a path (--out, --name) without * ? [ and \\, "
+        "without ':' at the end of a name, and in UTF-8",
+    )
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -184,12 +217,10 @@ def damage(path: Path) -> str:
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write the record atomically (flush, then rename), with its own digest."""
-    draft = path / f"{RECORD}.draft"
-    with draft.open("w") as file:
+    with replacing(path / RECORD) as draft, draft.open("w") as file:
         json.dump({**record, "sha256": _sha256(record)}, file)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path / RECORD)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -216,6 +247,18 @@ def digests_of_files(path: Path) -> dict[str, str]:
             with file.open("rb") as opened:
                 digests[str(file.relative_to(path))] = hashlib.file_digest(opened, "sha256").hexdigest()
     return digests
+
+
+def read_back(path: Path, marks: dict[str, str]) -> None:
+    """Read the smallest leaf of a checkpoint from disk.   Raises CorruptCheckpoint where it is not what was saved."""
+    store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path}/state/"}}
+    name = min(marks, key=lambda name: math.prod(json.loads(re.sub(r"^\w+|\w+$", "", marks[name]))))
+    try:
+        leaf = tensorstore.open({"driver": "zarr3", "kvstore": {**store, "path": f"{name}/"}}).result().read().result()
+    except ValueError as error:
+        raise CorruptCheckpoint(f"{path}: {name} cannot be read back, {error}") from None
+    if fingerprint({name: jnp.asarray(leaf)})[name] != marks[name]:
+        raise CorruptCheckpoint(f"{path}: {name} is not what was saved when it is read back")
 
 
 def check_structure(saved: dict[str, str], abstract_state: Any, path: Path) -> None:

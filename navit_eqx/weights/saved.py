@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,31 +18,41 @@ from safetensors.numpy import save_file
 
 from ..config import Auto, ModelConfig
 from ..errors import ConfigError, check
+from ..files import make_folder, replacing
 from ..info import ModelInfo
-from ..serialize import decode, encode, read_json, seal, unseal
+from ..serialize import MAX_BYTES, decode, encode, read_json, seal, unseal
 from ..tasks.config import Task
 from ..tasks.model import Model, abstract_model
 from .bridge import flatten, from_reference, unflatten
 
-FILE = "model.safetensors"
-KINDS = ("F64", "F32", "F16", "BF16")
+FILE, CONFIG = "model.safetensors", "config.json"
+KINDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def save_model(folder: Path | str, model: Model, info: ModelInfo) -> None:
     """Write parameters, model configuration, task and info to a folder.
 
-    The attention backend depends on the machine and is not saved.
+    The attention backend depends on the machine and is not saved. A model that was there stays until the new one is
+    written. Raises ConfigError where `load_model` would refuse the model, OSError where a file cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(flatten(model), folder / FILE)
+    tensors = flatten(model)
     saved = {
         "model": encode(replace(model.config, attention=Auto())),
-        "task": encode(model.task.config.stored(folder)),
+        "task": encode(model.task.config),
         "info": encode(replace(info, digest="")),
-        "sha256": _checksum(folder / FILE),
     }
-    (folder / "config.json").write_text(json.dumps(seal(saved), indent=2) + "\n")
+    abstract = _shape(*_decoded(saved, "the model to save"), "the model to save")
+    _check_tensors({name: (_kind(x), x.shape) for name, x in tensors.items()}, abstract, "the model to save")
+    make_folder(folder)
+    saved["task"] = encode(model.task.config.stored(folder))
+    with replacing(folder / CONFIG) as config, replacing(folder / FILE) as file:
+        _write(tensors, file)
+        text = json.dumps(seal(saved | {"sha256": _checksum(file)}), indent=2) + "\n"
+        check(
+            len(text) <= MAX_BYTES, f"the names of {len(info.classes)} classes exceed {MAX_BYTES} bytes: shorten them"
+        )
+        config.write_text(text)
 
 
 def load_saved(folder: Path) -> Model:
@@ -49,33 +60,33 @@ def load_saved(folder: Path) -> Model:
 
     Raises ConfigError where a file is missing, damaged, or does not match the configuration.
     """
-    config, task, info, checksum = _described(folder)
-    file = folder / FILE
+    where, file = f"{folder / CONFIG}", folder / FILE
+    saved = read_json(folder / CONFIG)
+    check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
+    saved = unseal(saved, where)
+    config, task, info = _decoded(saved, where)
+    task = task.located(folder)
     check(file.is_file(), f"no model in {folder}: {file} does not exist")
     found = _checksum(file)
-    abstract = _shape(config, task, replace(info, digest=found), f"{folder}/config.json")
+    abstract = _shape(config, task, replace(info, digest=found), where)
     tensors = _read(file, abstract)
     check(
-        checksum in (None, found),
-        f"{file} is damaged, its checksum is not that of {folder}/config.json: restore it from a copy",
+        saved.get("sha256") in (None, found),
+        f"{file} is damaged, its checksum is not that of {where}: restore it from a copy",
     )
     return from_reference(unflatten(tensors), abstract)
 
 
-def _described(folder: Path) -> tuple[ModelConfig, Task, ModelInfo, str | None]:
-    """Model, task, info and checksum of the parameters, from config.json.   Raises ConfigError where it is invalid."""
-    where = f"{folder}/config.json"
-    saved = read_json(folder / "config.json")
-    check("model" in saved, f"{where} describes no model: name the folder of a run, or of a saved model")
-    saved = unseal(saved, where)
+def _decoded(saved: dict[str, Any], where: str) -> tuple[ModelConfig, Task, ModelInfo]:
+    """Model, task and info from the content of config.json.   Raises ConfigError where it is invalid."""
     config = replace(decode(ModelConfig, saved["model"], f"{where}: model"), attention=Auto())
-    task = decode(Task, saved.get("task"), f"{where}: task").located(folder)
+    task = decode(Task, saved.get("task"), f"{where}: task")
     info = decode(ModelInfo, saved.get("info"), f"{where}: info")
     check(
         task.classes in (None, len(info.classes)),
         f"{where}: info.classes has {len(info.classes)} names for {task.classes} classes: restore it from a copy",
     )
-    return config, task, info, saved.get("sha256")
+    return config, task, info
 
 
 def _shape(config: ModelConfig, task: Task, info: ModelInfo, where: str) -> Model:
@@ -88,21 +99,38 @@ def _shape(config: ModelConfig, task: Task, info: ModelInfo, where: str) -> Mode
 
 def _read(file: Path, abstract: Model) -> dict[str, np.ndarray]:
     """Tensors by name.   Raises ConfigError where names, dtypes or shapes differ from those of `abstract`."""
-    leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(abstract) if isinstance(leaf, jax.ShapeDtypeStruct)]
-    shapes = {".".join(key.name for key in path): leaf.shape for path, leaf in leaves}
     try:
         with safe_open(file, framework="np") as stored:
-            for name in sorted(shapes.keys() ^ set(stored.keys())):
-                side = "lacks" if name in shapes else "holds"
-                raise ConfigError(f"{file} {side} {name!r}, unlike the model of config.json: restore both from a copy")
-            for name, shape in shapes.items():
-                slice_ = stored.get_slice(name)
-                kind, found = slice_.get_dtype(), tuple(slice_.get_shape())
-                check(kind in KINDS, f"{file}: {name!r} holds {kind}, not one of {', '.join(KINDS)}")
-                check(found == shape, f"{file}: {name!r} has shape {found}, config.json makes it {shape}")
-            return {name: stored.get_tensor(name) for name in shapes}
+            slices = {name: stored.get_slice(name) for name in stored.keys()}
+            _check_tensors({n: (s.get_dtype(), tuple(s.get_shape())) for n, s in slices.items()}, abstract, f"{file}")
+            return {name: stored.get_tensor(name) for name in slices}
     except SafetensorError as error:
         raise ConfigError(f"{file} is damaged, {error}: restore it from a copy") from None
+
+
+def _check_tensors(found: dict[str, tuple[str, tuple[int, ...]]], abstract: Model, where: str) -> None:
+    """Raises ConfigError where names, dtypes or shapes of tensors differ from those of `abstract`."""
+    leaves = [(path, leaf) for path, leaf in tree_leaves_with_path(abstract) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    shapes = {".".join(key.name for key in path): leaf.shape for path, leaf in leaves}
+    for name in sorted(shapes.keys() ^ found.keys()):
+        side = "lacks" if name in shapes else "holds"
+        raise ConfigError(f"{where} {side} {name!r}, unlike the model of config.json: restore both from a copy")
+    for name, wanted in shapes.items():
+        kind, shape = found[name]
+        check(kind in KINDS.values(), f"{where}: {name!r} holds {kind}, not one of {', '.join(KINDS.values())}")
+        check(shape == wanted, f"{where}: {name!r} has shape {shape}, config.json makes it {wanted}")
+
+
+def _kind(x: np.ndarray) -> str:
+    """The dtype in the words of safetensors."""
+    return KINDS.get(x.dtype.name, x.dtype.name)
+
+
+def _write(tensors: dict[str, np.ndarray], file: Path) -> None:
+    try:
+        save_file(tensors, file)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def _checksum(file: Path) -> str:

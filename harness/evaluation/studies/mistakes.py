@@ -12,7 +12,7 @@ from data.errors import BadImage
 from data.manifest import printable
 from navit_eqx.config import ModelConfig
 
-from ..pictures import as_color, denormalized
+from ..pictures import as_color, denormalized, save
 from ..predictions import Context, labels_of
 from .calibration import link
 from .findings import Findings
@@ -105,7 +105,7 @@ def draw(found: Int[np.ndarray, "Y Y"], classes: tuple[str, ...], worst: list[Mi
         axis.imshow(mistake.image)
         axis.set_title(f"{short(mistake.label)}\n→ {short(mistake.predicted)} {mistake.confidence:.0%}", fontsize=8)
     right.suptitle("Mistakes of the highest confidence" if worst else "No mistakes", fontsize=11)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
 
 
 def draw_confusion(axis, found: Int[np.ndarray, "Y Y"], classes: tuple[str, ...]) -> None:
