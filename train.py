@@ -22,7 +22,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import equinox as eqx
 import jax
@@ -31,6 +31,7 @@ import jax.random as jr
 from data.check import undecodable, why_not
 from data.errors import DataError
 from data.plan import Plan
+from data.segments import prefix_of
 from data.sources.source import Source
 from data.tasks import TASKS
 from harness import doctor
@@ -44,7 +45,7 @@ from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
 from harness.habits import TRAINING, answer_folder, answer_habits, check_obeyed
 from harness.presets import PRESETS, fine_tuned
-from harness.process import StopSignal, enable_compilation_cache
+from harness.process import Interrupted, StopSignal, enable_compilation_cache
 from harness.resolve import resolve
 from harness.run.attention import shape_for
 from harness.run.budget import is_timed, steps_of, steps_within
@@ -53,7 +54,7 @@ from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
 from harness.run.loading import check_left_out, open_sources, open_task, training_batches, training_rows
 from harness.run.program import program_of
 from harness.run.progress import VALIDATION, Progress, append
-from harness.run.resume import RunPosition, exit_saved, flat, reconcile, resume_at
+from harness.run.resume import RunPosition, check_alone, exit_saved, flat, reconcile, resume_at
 from harness.run.selection import Selection, check_selection
 from harness.run.stream import Stream
 from harness.run.warm_start import resume_from, shape_from, warm_start
@@ -71,6 +72,7 @@ from navit_eqx.training.sharding import data_mesh
 from reference.rows import Row
 
 PICTURED_ROWS = 5
+PATIENCE = 20.0  # seconds after a signal in which a batch may still come, where other processes wait for this one
 
 
 def main() -> None:
@@ -99,7 +101,7 @@ def train(config: Config, preset: str) -> None:
     hosts.assert_same_on_hosts(flat(encode(config)) | {"the images": images.manifest.digest})
 
     # run folder, checkpoints of an interrupted run ------------------------------------------------
-    folder, _lock = acquire_run_dir(config.out, config.name, preset)
+    folder, held = acquire_run_dir(config.out, config.name, preset)
     if is_timed(asked):
         print(f"training takes {config.minutes:g} minutes at most; --minutes N makes it shorter or longer", flush=True)
         steps = hosts.broadcast_from_main(steps_of(folder, config))
@@ -135,7 +137,8 @@ def train(config: Config, preset: str) -> None:
     selection = Selection(config.select, position.best)
     progress = Progress(folder, config, images.manifest, start, position.progress)
     unreadable = dict(position.unreadable)
-    host = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
+    host: dict[str, Any] = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
+    host["prefix"] = prefix_of(folder)
     stream = Stream(training_batches(config, task, planned, **host), start)
     any_host = hosts.AnyHost(mesh)
 
@@ -148,41 +151,62 @@ def train(config: Config, preset: str) -> None:
                 score = validate(context_of(model, config, val, task), progress, step)
         return selection.see(state, hosts.broadcast_from_main(score), step)
 
+    def save(step: int, refused_too: bool) -> None:
+        """Save the state after a step; after a refused one only where asked, to keep a good checkpoint."""
+        everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
+        missing = {int(index): why for index, why in everywhere.items()}
+        position = RunPosition(images.manifest.digest, missing, progress.position(), selection.position())
+        if refused_too or not progress.in_a_row:
+            if held:
+                held.check()
+            checkpointer.save(step, state, position.as_json())
+
+    def stop_after(step: int) -> NoReturn:
+        """Save the state after a step unless it is saved, and exit."""
+        checkpointer.finish()
+        if step > start and step not in hosts.broadcast_from_main(checkpointer.steps):
+            save(step, refused_too=True)
+        exit_saved(checkpointer, step)
+
     # training loop --------------------------------------------------------------------------------
-    line, save = Cadence(config.log_every, LOG_SECONDS), Cadence(config.save_every, SAVE_SECONDS)
-    with closing(stream), checkpointer, closing(progress), StopSignal() as stop, progress.shown(start) as advance:
-        for n in range(start + 1, config.total_steps + 1):
-            if config.eval_every and n > 1 and (n - 1) % config.eval_every == 0:  # after a save: again when resumed
-                state = validated(n - 1)
-                if selection.enough:
-                    print(f"no better score since step {selection.standing.step}: training stops", flush=True)
-                    progress.line(n - 1, rate, len(unreadable))
-                    break
-            batch = progress.next(stream)
-            set_aside(batch.row, unreadable, images, config)
-            with progress.compiling(n) if n == start + 1 else nullcontext():
-                state, metrics = program.step(state, program.device_batch(batch))
-            progress.add(n, metrics, batch.row.image_ids)
-            advance(1)
-            last = n == config.total_steps
-            stopping, line_wanted, save_wanted = any_host(bool(stop), line.wanted, save.wanted)
-            if line.due(n, line_wanted) or last:
-                progress.line(n, rate, len(unreadable))
-            if stopping or save.due(n, save_wanted) or (last and config.save_every != 0):
-                everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
-                missing = {int(index): why for index, why in everywhere.items()}
-                position = RunPosition(images.manifest.digest, missing, progress.position(), selection.position())
-                if not progress.in_a_row:  # do not overwrite a good checkpoint
-                    checkpointer.save(n, state, position.as_json())
-            if stopping:
-                exit_saved(checkpointer, n, refused=progress.in_a_row > 0)
-        if any_host(bool(stop))[0]:
-            exit_saved(checkpointer, int(state.step), refused=progress.in_a_row > 0)
-        if selection.wanted and not selection.enough:
-            state = validated(config.total_steps)
-        with working("saving"):
-            checkpointer.finish()
-        batch = None  # may be in memory shared with a worker, which Grain frees after the last reference
+    line, saving = Cadence(config.log_every, LOG_SECONDS), Cadence(config.save_every, SAVE_SECONDS)
+    with StopSignal(0.0 if jax.process_count() == 1 else PATIENCE) as stop:
+        with closing(stream), checkpointer, closing(progress), progress.shown(start) as advance:
+            for n in range(start + 1, config.total_steps + 1):
+                try:
+                    with stop.waiting():
+                        batch = progress.next(stream)
+                except Interrupted:
+                    check_alone(n)
+                    stop_after(n - 1)
+                if config.eval_every and n > 1 and (n - 1) % config.eval_every == 0:  # after a save: again when resumed
+                    state = validated(n - 1)
+                    if selection.enough:
+                        print(f"no better score since step {selection.standing.step}: training stops", flush=True)
+                        progress.line(n - 1, rate, len(unreadable))
+                        break
+                set_aside(batch.row, unreadable, images, config)
+                with progress.compiling(n) if n == start + 1 else nullcontext():
+                    state, metrics = program.step(state, program.device_batch(batch))
+                progress.add(n, metrics, batch.row.image_ids)
+                advance(1)
+                last = n == config.total_steps
+                stopping, line_wanted, save_wanted = any_host(bool(stop), line.wanted, saving.wanted)
+                if line.due(n, line_wanted) or last:
+                    progress.line(n, rate, len(unreadable))
+                if stopping:
+                    stop_after(n)
+                if saving.due(n, save_wanted) or (last and config.save_every != 0):
+                    save(n, refused_too=False)
+            batch = None  # may be in memory shared with a worker, which Grain frees after the last reference
+            if any_host(bool(stop))[0]:
+                stop_after(int(state.step))
+            if selection.wanted and not selection.enough:
+                state = validated(config.total_steps)
+            with working("saving"):
+                checkpointer.finish()
+        if any_host(bool(stop))[0]:  # of several processes, each tells its signal one call late
+            stop_after(int(state.step))
 
     # model, evaluation, summary -------------------------------------------------------------------
     model = program.model(jax.device_get(hosts.replicate_to_host(selection.params(state)))).for_inference()

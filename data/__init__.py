@@ -14,6 +14,7 @@ Reading order:
     randomness.py  one random stream per purpose
     tasks/         targets of a row, scores of predictions
     pipeline.py    rows → shard of this host → batches → worker processes, by Grain
+    segments.py    shared memory of workers, named by run
     cache.py       command: write decoded, resized images
     check.py       command: list images that cannot be read
     checksums.py   lines and tables with checksums

@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import grain
 from absl import flags
 
+from .segments import name_by
 from .sources.decode import limit_pillow
 
 THREADS = 1  # reading threads per process: two slow each other down, the 16 of Grain hold gigabytes of images
@@ -50,11 +52,12 @@ class HostShard:
 
 
 def batches(
-    rows: Rows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0
+    rows: Rows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0, prefix: str = ""
 ) -> grain.DatasetIterator[Any]:
     """Batches of `rows` from number `start` on; each leaf has a leading axis of batch / hosts.
 
     The stream is the same for any number of workers; its position is one integer. `close()` ends the workers.
+    `prefix` begins the names of their shared memory: data/segments.py.
     Raises ValueError where `hosts` does not divide `batch`.
     """
     each = rows_each(rows)
@@ -70,7 +73,9 @@ def batches(
         if not flags.FLAGS.is_parsed():  # Grain 0.2.18 reads absl flags, which only absl programs parse
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-        stream = stream.mp_prefetch(options, worker_init_fn=start_worker)
+        if prefix:
+            name_by(prefix)
+        stream = stream.mp_prefetch(options, worker_init_fn=partial(start_worker, prefix))
     return iter(stream)
 
 
@@ -81,8 +86,10 @@ def without_groups(batch: Any) -> Any:
     return batch.reshape(-1, *batch.shape[2:])
 
 
-def start_worker(index: int, count: int) -> None:
-    """Keep a worker process off accelerators, ignore Ctrl-C, and end it when its parent ends."""
+def start_worker(prefix: str, index: int, count: int) -> None:
+    """Keep a worker process off accelerators, ignore Ctrl-C, name its memory, and end it when its parent ends."""
+    if prefix:
+        name_by(prefix)
     os.environ["JAX_PLATFORMS"] = "cpu"
     limit_pillow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

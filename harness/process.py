@@ -5,6 +5,8 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -54,22 +56,29 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
 
 
+class Interrupted(Exception):
+    """A signal to stop while the program waited for something that may never come."""
+
+
 class StopSignal:
     """True after a signal to stop: SIGTERM, Ctrl-C, a closed terminal (SIGHUP) or a batch system (SIGUSR1).
 
-    A second signal ends the process at once.
+    A second signal ends the process at once. Within `waiting()` a signal raises Interrupted after `patience` seconds.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
-    def __init__(self):
+    def __init__(self, patience: float = 0.0):
         self.received = False
+        self.is_waiting = False
+        self.patience = max(patience, 1e-3)  # a timer of 0 never ends
 
     def __bool__(self) -> bool:
         return self.received
 
     def __enter__(self) -> "StopSignal":
-        self.before = {number: signal.signal(number, self.receive) for number in self.SIGNALS}
+        handlers = {**dict.fromkeys(self.SIGNALS, self.receive), signal.SIGALRM: self.interrupt}
+        self.before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -81,3 +90,24 @@ class StopSignal:
             os._exit(128 + number)
         self.received = True
         os.write(2, b"\nstopping: this step is finished and saved first; a second signal exits at once\n")
+        if self.is_waiting:
+            self.start_timer()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block that a signal interrupts, one received before it too."""
+        self.is_waiting = True
+        try:
+            if self.received:
+                self.start_timer()
+            yield
+        finally:
+            self.is_waiting = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def start_timer(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, self.patience)
+
+    def interrupt(self, number: int, frame: Any) -> None:
+        if self.is_waiting:
+            raise Interrupted

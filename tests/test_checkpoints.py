@@ -175,7 +175,8 @@ def test_a_save_that_fails_is_reported_and_costs_nothing_else(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert len(said) == 1 and "step 2 was not saved, step 1 is the last one saved" in said[0]
-        assert "too large" in said[0] and [path.name for path in tmp_path.iterdir()] == ["1"]
+        assert f"{tmp_path}/2 cannot be written, File too large: raise the limit" in said[0]
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
         saver.save(3, big, {})
         saver.finish()
         assert saver.steps == [1, 3] and len(said) == 1

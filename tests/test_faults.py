@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -168,11 +167,3 @@ def test_a_draft_does_not_take_a_name(tmp_path):
     assert not is_taken(tmp_path)
     (tmp_path / "mine.txt").touch()
     assert is_taken(tmp_path)
-
-
-def test_a_save_that_fails_names_folder_and_remedy(tmp_path):
-    said: list[str] = []
-    with Checkpointer(tmp_path, 1, said.append) as saver, full_disk(100):
-        saver.save(1, {"w": jnp.asarray(np.random.default_rng(0).normal(size=999))}, {})
-        saver.finish()
-    assert len(said) == 1 and f"{tmp_path}/1 cannot be written, File too large: raise the limit" in said[0]

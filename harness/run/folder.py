@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from data.segments import prefix_of, remove
 from navit_eqx.config import Backend
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.files import DRAFT, make_folder, not_written, replacing
@@ -89,13 +90,17 @@ BLOCKS = "blocks.jsonl"  # number of rows of each block
 def acquire_run_dir(out: str, name: str, preset: str = "") -> tuple[Path, "RunLock | None"]:
     """The run folder; the main process chooses it and holds the lock.
 
-    Raises Locked, or ConfigError where a run that was named is finished. Without a name, the folder is that of the
-    preset or the next one that is free.
+    Whoever has the lock removes the shared memory that killed processes of the run left on this machine. Raises Locked,
+    or ConfigError where a run that was named is finished. Without a name, the folder is that of the preset or the next
+    one that is free.
     """
     if is_main_process() and name:
         check_unfinished(Path(out) / name)
-    folder, held = open_run_dir(out, name or preset) if is_main_process() else (None, None)
-    return Path(broadcast_from_main(str(folder))), held
+    chosen, held = open_run_dir(out, name or preset) if is_main_process() else (None, None)
+    folder = Path(broadcast_from_main(str(chosen)))
+    if left := remove(prefix_of(folder)):
+        print(f"{left} segments of shared memory of a killed run are removed", flush=True)
+    return folder, held
 
 
 def open_run_dir(out: str, name: str) -> tuple[Path, "RunLock"]:

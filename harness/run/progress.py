@@ -57,7 +57,7 @@ class Progress:
 
     def __init__(self, folder: Path, config: Config, manifest: Manifest, start: int, before: dict[str, Any] | None):
         self.folder, self.config, self.manifest = folder, config, manifest
-        before = before or {"seconds": 0.0, "line": 0.0, "sums": {}, "window": {}, "extras": {}}
+        before = before or {"seconds": 0.0, "line": 0.0, "sums": {}, "window": {}, "extras": {}, "in_a_row": 0}
         self.logger = open_logger(config, folder, start)
         self.sums: dict[str, int] = dict.fromkeys(SUMS, 0) | before["sums"]
         self.window: dict[str, float] = dict.fromkeys(WINDOW, 0) | before["window"]
@@ -66,7 +66,7 @@ class Progress:
         self.started = time.perf_counter() - before["seconds"]
         self.steady = (start, self.seconds)  # step and time from which the time left is computed
         self.pending: list[tuple[int, Any, np.ndarray]] = []
-        self.in_a_row = 0  # refused steps
+        self.in_a_row: int = before["in_a_row"]  # refused steps
         self.grad_norm = np.nan
 
     @property
@@ -119,6 +119,7 @@ class Progress:
             "sums": dict(self.sums),
             "window": dict(self.window),
             "extras": dict(self.extras),
+            "in_a_row": self.in_a_row,
         }
 
     def collect(self) -> None:

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jax
+
 from data.errors import DataError
 from data.manifest import Manifest
 from navit_eqx.errors import ConfigError, check
@@ -142,18 +144,19 @@ def resume_at(
     return [*read_run(folder)[1], {"step": start, "changed": changed}]
 
 
-def exit_saved(saver: Checkpointer, step: int, refused: bool = False) -> NoReturn:
-    """Raises Stopped once the state is on disk, OSError if it could not be written.
-
-    A state after `refused` steps is not saved: the run continues from the save before.
-    """
+def exit_saved(saver: Checkpointer, step: int) -> NoReturn:
+    """Raises Stopped once the state after `step` is on disk, OSError if it could not be written."""
     saver.finish()
     last = max(broadcast_from_main(saver.steps), default=0)
-    if last != step and refused:
-        raise Stopped(f"step {step} was refused and is not saved; the same command continues from step {last}")
     if last != step:
         raise OSError(f"stopped after step {step}, which is not saved; the same command continues from step {last}")
     raise Stopped(f"step {step} is saved; the same command continues from there")
+
+
+def check_alone(step: int) -> None:
+    """Raises OSError where other processes wait for this one: they cannot save without it."""
+    if jax.process_count() > 1:
+        raise OSError(f"stopped while batch {step} did not come; the same command continues from the last save")
 
 
 def truncate_log(path: Path, step: int) -> None:
