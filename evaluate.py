@@ -32,10 +32,10 @@ from harness.evaluation.studies import chosen, publish_all, suited
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
 from harness.habits import EVALUATION, answer_habits
-from harness.run.folder import read_config
+from harness.run.folder import read_config, read_saved
 from harness.run.loading import open_source, task_of
+from harness.run.trained import trained_model
 from harness.working import working
-from navit_eqx import load_model
 from navit_eqx.config import Flexi
 from navit_eqx.errors import check_in
 from navit_eqx.files import make_folder
@@ -86,7 +86,7 @@ def main() -> None:
 
 def evaluate(folder: Path, config: Config, options: Options) -> None:
     """Run studies; write and print their findings."""
-    model = load_model(folder)
+    model = trained_model(folder)
     task = task_of(model)
     names = chosen(options.studies, task.studies)
     shape = model.config
@@ -98,7 +98,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     source = with_classes(source, info_of(model).classes) if task.own_classes else source
     for note in source.manifest.notes:
         print(note)
-    out = Path(options.out) if options.out else folder_for(folder, config, options)
+    out = Path(options.out) if options.out else folder_for(folder, config, options, source.manifest.digest)
     make_folder(out)
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
@@ -120,13 +120,14 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     check_share(row, total, config.data.max_unreadable)
 
 
-def folder_for(folder: Path, config: Config, options: Options) -> Path:
-    """Folder of the results: the run folder, or a subfolder for other images."""
+def folder_for(folder: Path, config: Config, options: Options, digest: str) -> Path:
+    """Folder of the results: the run folder, or a subfolder for other images than those it was validated on."""
     name = f"{Path(options.data.root).resolve().name or 'images'}-{options.split}"
     if not is_run(folder):
         return Path(config.out) / folder.resolve().name / "evaluations" / name
-    own = options.data.root == read_config(folder).data.root and options.split == "val"
-    return folder if own else folder / "evaluations" / name
+    known = read_saved(folder).get("images", [])[1:]
+    same = digest in known or not known and options.data.root == read_config(folder).data.root
+    return folder if same and options.split == "val" else folder / "evaluations" / name
 
 
 def choice(rows: list[dict], points: float, metric: str) -> str:

@@ -30,6 +30,7 @@ from data.errors import DataError, DataMissing
 from data.manifest import printable
 from data.sources.layout import files_below
 from harness.evaluation.predictions import model_for_patch
+from harness.run.trained import trained_model
 from harness.terminal import print_whole
 from navit_eqx.errors import check_in
 from navit_eqx.front import info_of
@@ -62,7 +63,7 @@ class Options:
 
 def main() -> None:
     options = parse(Options, prog="predict.py", config=(tyro.conf.FlagCreatePairsOff,))
-    model = navit.load(options.run)
+    model = trained_model(options.run)
     paths = [*files(options.images)]
     if not paths:
         raise DataMissing("no image: name one or more image files, folders or patterns")

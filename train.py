@@ -112,7 +112,7 @@ def train(config: Config, preset: str) -> None:
         plan = planned.epochs.locate(0)[1]
     introduce(config, images, val, folder, notes + more, plan)
     checkpointer = Checkpointer(folder / "checkpoints", config.keep)
-    changed = reconcile(folder, config) if checkpointer.steps else []
+    changed = reconcile(folder, config, images.manifest) if checkpointer.steps else []
 
     # model, optimizer, step -----------------------------------------------------------------------
     shape, found = shape_for(config, plan, folder)
@@ -132,7 +132,8 @@ def train(config: Config, preset: str) -> None:
     start = int(state.step)
     history = resume_at(folder, config, images.manifest, start, position, changed)
     if hosts.is_main_process():
-        write_config(folder, config, preset, history, shape.attention)
+        info, manifests = info_of(config, images), (images.manifest, val.manifest)
+        write_config(folder, config, preset, history, shape.attention, info, manifests)
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
     selection = Selection(config.select, position.best)
     progress = Progress(folder, config, images.manifest, start, position.progress)

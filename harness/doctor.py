@@ -25,13 +25,13 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from data.errors import DataError
-from navit_eqx.errors import ConfigError, check
+from navit_eqx.errors import ConfigError, Unavailable, check
 from navit_eqx.layers import compute_dtype
 from navit_eqx.training.checkpoints import Checkpointer, check_path
 
 from .case import Case
 from .config import TensorBoard, Wandb
-from .exit_codes import Unavailable, code_of
+from .exit_codes import code_of
 from .process import ACCELERATORS
 from .run.budget import fitting, is_timed
 from .run.folder import check_name

@@ -16,15 +16,11 @@ import jax
 
 from data.errors import DataError, DataMissing
 from data.sources.decode import limit_pillow
-from navit_eqx.errors import ConfigError
+from navit_eqx.errors import ConfigError, Unavailable
 from navit_eqx.files import with_remedy
 from navit_eqx.training.hosts import is_peer_failure
 
 from .terminal import make_safe
-
-
-class Unavailable(Exception):
-    """A required device is unavailable."""
 
 
 class Locked(Exception):

@@ -8,6 +8,10 @@ class ConfigError(ValueError):
     """An invalid configuration; the message names the key and the fix."""
 
 
+class Unavailable(Exception):
+    """A device, or another process of the run, is not there."""
+
+
 def check(condition: bool, message: str) -> None:
     """Raises ConfigError(message) unless the condition holds."""
     if not condition:

@@ -16,10 +16,12 @@ from typing import Any
 
 import jax
 
+from data.manifest import Manifest
 from data.segments import prefix_of, remove
 from navit_eqx.config import Backend
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.files import DRAFT, make_folder, not_written, replacing
+from navit_eqx.info import ModelInfo
 from navit_eqx.serialize import decode, encode, read_json, seal, unseal
 from navit_eqx.training.checkpoints import check_path
 from navit_eqx.training.hosts import broadcast_from_main, is_main_process
@@ -42,12 +44,16 @@ def write_config(
     preset: str,
     continued: Sequence[dict[str, Any]] = (),
     attention: Backend | None = None,
+    info: ModelInfo | None = None,
+    images: Sequence[Manifest] = (),
 ) -> None:
-    """Write config.json: resolved configuration, versions, device, and at which steps the run was resumed."""
+    """Write config.json: resolved configuration, versions, device, at which steps the run was resumed, what its model
+    is, and which images it trains and validates on."""
     versions = {name: metadata.version(name) for name in PACKAGES}
     versions["python"] = platform.python_version()
     about = {"preset": preset, "command": sys.argv, "versions": versions, "commit": commit(), "continued": continued}
     saved = {"config": encode(config), **about, **machine(), "attention": encode(attention)}
+    saved |= {"images": [manifest.digest for manifest in images]} | ({"info": encode(info)} if info else {})
     write_json(folder / "config.json", seal(json.loads(json.dumps(saved))))
 
 
@@ -67,10 +73,14 @@ def read_config(folder: Path) -> Config:
 
 def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
     """The configuration of a run, and its continuations.   Raises ConfigError."""
-    saved = read_json(folder / "config.json")
+    saved = read_saved(folder)
     check("config" in saved, f"{folder}/config.json is not that of a run: name the folder of a run")
-    saved = unseal(saved, f"{folder}/config.json")
     return decode(Config, saved["config"], f"{folder}/config.json"), saved.get("continued", [])
+
+
+def read_saved(folder: Path) -> dict[str, Any]:
+    """config.json of a run or of a saved model.   Raises ConfigError where it is missing or damaged."""
+    return unseal(read_json(folder / "config.json"), f"{folder}/config.json")
 
 
 def commit() -> str | None:

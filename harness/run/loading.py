@@ -22,7 +22,7 @@ from data.sources.memory import CachedInMemory
 from data.sources.source import Source, with_classes
 from data.stream import BlockCounts, Epochs
 from data.tasks import TASKS, DataTask
-from navit_eqx import Model, load_model
+from navit_eqx import Model
 from navit_eqx.config import ModelConfig
 from navit_eqx.inference import rows_at_once
 from navit_eqx.tasks import PreparedTask, prepare
@@ -31,6 +31,7 @@ from reference.rows import Row
 
 from ..config import Config
 from ..resolve import patch_sampling
+from .trained import trained_model
 
 
 def open_source(config: Config, split: str) -> Source:
@@ -50,7 +51,7 @@ def open_sources(config: Config) -> tuple[Source, Source]:
 
 def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTask]:
     """Model side and data side of the configured task.   Raises ConfigError or DataError."""
-    prepared = prepare(config.task, manifest.classes, load_model)
+    prepared = prepare(config.task, manifest.classes, trained_model)
     data_task = TASKS[type(config.task).__name__](**prepared.data)
     data_task.check(manifest)
     return prepared, data_task

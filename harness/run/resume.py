@@ -18,7 +18,7 @@ from navit_eqx.training.hosts import broadcast_from_main, is_main_process
 from ..cli import option_text
 from ..config import Config
 from ..exit_codes import Stopped
-from .folder import read_run
+from .folder import read_run, read_saved
 from .progress import VALIDATION, is_sound
 
 # Options that a command may change when it resumes a run: freely, with --override True, or never. A key includes all
@@ -95,12 +95,15 @@ def rule_for(key: str) -> set[str]:
     return NEVER
 
 
-def reconcile(folder: Path, config: Config) -> list[str]:
+def reconcile(folder: Path, config: Config, manifest: Manifest | None = None) -> list[str]:
     """Changes of the configuration since the run in `folder` was interrupted, in words.
 
-    Raises ConfigError where a change is not allowed.
+    Raises ConfigError where a change is not allowed, and before that DataError where the images are others: options
+    that are chosen from the images would differ too.
     """
     before = read_run(folder)[0]
+    if manifest:
+        check_images(folder, manifest, next(iter(read_saved(folder).get("images", ())), ""))
     changed, sides = differences(before, config), [flat(encode(each)) for each in (before, config)]
     there, here = ({key: option_text(side[key]) if key in side else "nothing" for key in changed} for side in sides)
     words = {key: f"{key} ({there[key]} there, {here[key]} here)" for key in changed}
@@ -127,11 +130,7 @@ def resume_at(
 
     Raises DataError where the images differ, ConfigError where the run is already beyond its last step.
     """
-    if position.data not in ("", manifest.digest):
-        raise DataError(
-            f"the images in {manifest.where} are not those that {folder} was trained on: names, sizes or labels "
-            "differ. Use the same images, or start a new run with another --name"
-        )
+    check_images(folder, manifest, position.data)
     steps = config.total_steps
     check(start <= steps, f"{folder} is at step {start} already: steps={steps} must not be less")
     for name, last in LOGS.items() if is_main_process() else ():
@@ -142,6 +141,15 @@ def resume_at(
         print(f"changed: {words}")
     print(f"continuing {folder} from step {start}", flush=True)
     return [*read_run(folder)[1], {"step": start, "changed": changed}]
+
+
+def check_images(folder: Path, manifest: Manifest, digest: str) -> None:
+    """Raises DataError where the digest of the images of a run is another one; empty: unknown."""
+    if digest not in ("", manifest.digest):
+        raise DataError(
+            f"the images in {manifest.where} are not those that {folder} was trained on: names, sizes or labels "
+            "differ. Use the same images, or start a new run with another --name"
+        )
 
 
 def exit_saved(saver: Checkpointer, step: int) -> NoReturn:

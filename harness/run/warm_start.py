@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from navit_eqx import Model, load_model
+from navit_eqx import Model
 from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import pi_resize
@@ -17,6 +17,7 @@ from navit_eqx.weights.bridge import from_reference, to_reference
 from ..config import Config
 from .folder import read_config
 from .resume import RunPosition
+from .trained import shape_of, trained_model
 
 FREE = ("dtype", "attention", "remat", "unroll", "stochastic_depth")  # options of the new run
 
@@ -36,7 +37,7 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     if not config.start:
         return config, []
     parent = run_and_step(config.start)
-    saved = read_config(parent[0]).model if parent else load_model(config.start).config
+    saved = read_config(parent[0]).model if parent else shape_of(config.start)
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
     notes = [f"model: the shape of the model in {config.start}"]
     if not parent:
@@ -100,7 +101,7 @@ def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     """
     if not config.start:
         return model
-    saved = load_model(config.start)
+    saved = trained_model(config.start)
     saved = eqx.tree_at(lambda m: m.backbone.patch_embedding.w, saved, resized_kernel(saved, config.model))
     params, initial = to_reference(saved), to_reference(model)
     same_classes = saved.info is not None and saved.info.classes == classes

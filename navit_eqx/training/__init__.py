@@ -7,6 +7,7 @@ step.py              one train step as a pure function of (state, batch)
 program.py           compiled init and train step, with their shardings
 compiling.py         compiler options
 sharding.py          device mesh and shardings
+rendezvous.py        all processes meet before JAX joins them
 hosts.py             multi-process start-up, broadcast and gather between hosts
 checkpoints.py       saving and restoring the training state
 attention_choice.py  timing and checks that choose the attention backend

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import ConfigError, check
+from .rendezvous import meet
 from .sharding import data_mesh, replicated
 
 TIMEOUTS: dict[str, Any] = {
@@ -33,13 +34,19 @@ def initialize_distributed(
     """Initialize `jax.distributed` for this process; only the main process keeps its standard output.
 
     Must be called before anything that initializes JAX's backend. Raises ConfigError where `distributed` is "on" and no
-    coordinator is found, or where environment variables are inconsistent.
+    coordinator is found, or where environment variables are inconsistent; Unavailable where a process does not come.
     """
     if distributed == "off" or (distributed == "auto" and not launcher(environment)):
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would replace our SIGTERM handler
+    arguments = explicit_arguments(environment)
+    if {"num_processes", "process_id"} <= arguments.keys() and "JAX_COORDINATOR_ADDRESS" in environment:
+        address = environment["JAX_COORDINATOR_ADDRESS"]
+        bind = arguments.get("coordinator_bind_address", address)
+        count, index = arguments["num_processes"], arguments["process_id"]
+        meet(address, bind, count, index, TIMEOUTS["initialization_timeout"])
     try:
-        jax.distributed.initialize(**explicit_arguments(environment), **TIMEOUTS)
+        jax.distributed.initialize(**arguments, **TIMEOUTS)
     except ValueError as error:
         raise ConfigError(
             f"--distributed {distributed} found no processes to join ({error}): set JAX_COORDINATOR_ADDRESS, "
