@@ -60,7 +60,7 @@ def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTas
 def task_of(model: Model) -> DataTask:
     """Data side of the task of a saved model."""
     config, info = model.task.config, model.info
-    prepared = prepare(config, info.classes if info else (), load_model)
+    prepared = prepare(config, info.classes if info else (), trained_model)
     return TASKS[type(model.task).__name__](**prepared.data)
 
 

@@ -10,7 +10,7 @@ from navit_eqx import Model, load_model, save_model
 from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.info import ModelInfo
-from navit_eqx.serialize import decode
+from navit_eqx.serialize import decode, read_json
 from navit_eqx.tasks import prepare
 from navit_eqx.training.checkpoints import CorruptCheckpoint, load, saved_steps
 from navit_eqx.training.hosts import replicate_to_host
@@ -49,12 +49,11 @@ def trained_model(folder: Path | str) -> Model:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a folder is that of a run without its model."""
-    return (
-        not (folder / "model" / "config.json").is_file()
-        and (folder / "config.json").is_file()
-        and "config" in read_saved(folder)
-    )
+    """Whether a folder is that of a run without its model. Folders of other projects have a config.json as well."""
+    file = folder / "config.json"
+    if (folder / "model" / file.name).is_file() or not file.is_file():
+        return False
+    return {"config", "digest"} <= read_json(file).keys()
 
 
 def model_at(folder: Path, step: int, config: Config, classes: tuple[str, ...]) -> Model:
