@@ -106,7 +106,8 @@ class StopSignal:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def start_timer(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, self.patience)
+        """Interrupt after `patience`, and again each second: Python drops what is raised in a finalizer."""
+        signal.setitimer(signal.ITIMER_REAL, self.patience, 1.0)
 
     def interrupt(self, number: int, frame: Any) -> None:
         if self.is_waiting:

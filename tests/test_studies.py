@@ -273,7 +273,7 @@ def test_mistakes_are_those_of_each_class(tmp_path, monkeypatch):
     images, texts = [], []
     monkeypatch.setattr(Axes, "imshow", lambda axis, image, **how: images.append(np.asarray(image)))
     monkeypatch.setattr(Axes, "text", lambda axis, x, y, text, **how: texts.append((y, x, text)))
-    monkeypatch.setattr(Figure, "savefig", lambda *arguments, **how: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: path.touch())
     source, seen = context().source, context().predict(sampled(0.8))
     labels, said = source.manifest.labels, seen.outputs.argmax(-1)
     findings = studies.mistakes(context())
