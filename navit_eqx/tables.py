@@ -5,8 +5,10 @@ alone, so each token reads the table by the weights of its own row: static shape
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from . import config
@@ -69,8 +71,9 @@ def antialiased(u: Float[Array, "*T"], size: int, method: str, step: Float[Array
 
 def bucketed(x: Float[Array, "*T"], n: Float[Array, "*T"], size: int) -> Float[Array, "*T M"]:
     """The entry ⌊x M / n⌋ alone, as computed in float32 by [NaViT in Idefics2]: off by one for a few n."""
-    fraction = jnp.minimum(x.astype(jnp.float32) / n.astype(jnp.float32), jnp.float32(1 - 1e-6))
-    boundaries = (jnp.arange(1, size) / size).astype(jnp.float32)
+    step = jax.lax.optimization_barrier(1 / n.astype(jnp.float32))  # rounded, whatever the compiler would rather do
+    fraction = jnp.minimum(x.astype(jnp.float32) * step, jnp.float32(1 - 1e-6))
+    boundaries = jnp.asarray((1 / size + np.arange(size - 1) * (1 / size)).astype(np.float32))  # on the host
     entry = (fraction[..., None] >= expand(boundaries, fraction[..., None])).sum(-1)[..., None]
     return (entry == expand(jnp.arange(size), entry)).astype(x.dtype)
 

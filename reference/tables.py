@@ -48,10 +48,10 @@ def antialiased(
 def bucketed(x: Int[np.ndarray, " T"], n: Int[np.ndarray, " T"], size: int) -> Float[np.ndarray, "T M"]:
     """The entry ⌊x M / n⌋ alone, as computed in float32 by [NaViT in Idefics2]: off by one for a few n.
 
-    The fraction x / n and the boundaries m / M are rounded to float32, and the boundaries at most x / n are counted.
+    1 / n, its product with x, and the boundaries m / M are rounded; boundaries up to the product are counted.
     """
-    fraction = np.minimum(x.astype(np.float32) / n.astype(np.float32), np.float32(1 - 1e-6))
-    boundaries = (np.arange(1, size) / size).astype(np.float32)
+    fraction = np.minimum(x.astype(np.float32) * (np.float32(1) / n.astype(np.float32)), np.float32(1 - 1e-6))
+    boundaries = (1 / size + np.arange(size - 1) * (1 / size)).astype(np.float32)
     return ((fraction[:, None] >= boundaries).sum(-1)[:, None] == np.arange(size)).astype(float)
 
 

@@ -2,17 +2,19 @@
 
 import copy
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 import navit_eqx as navit
+from navit_eqx import tables as fast_tables
 from navit_eqx.images import pack as pack_images
 from navit_eqx.layers import normalize
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
 from navit_eqx.weights.moonvit import order
-from reference import layers, rope
+from reference import layers, rope, tables
 from reference import model as slow
 from reference import tasks as slow_tasks
 from tests.support import golden, laws
@@ -69,7 +71,7 @@ def test_preprocessing_is_equal_to_the_byte(name):
     """Size rule, filter and order of numbers in a patch, for pictures that are wide, tall and of the size itself."""
     model, stored = navit.load(FOLDER / name), golden.expected(name)
     how = model.info.preprocessing
-    for size in PICTURES if "bytes_8x8" in stored else ():
+    for size in PICTURES if "bytes_8x8" in stored and name != "idefics3" else ():
         row = pack_images([golden.picture(size)], preprocessing=how, patch=model.config.patch, row_tokens=32)
         rows, columns = row.grids[0, 0]
         want = stored["bytes_{}x{}".format(*size)]
@@ -90,6 +92,17 @@ def test_normalized_pixels_are_those_of_the_peer():
 def normalized_by(model, patches):
     """Patches as the model reads them."""
     return np.asarray(normalize(patches, model.backbone.mean, model.backbone.std))
+
+
+@pytest.mark.parametrize("side", [26, 70])
+def test_buckets_are_those_of_float32(side):
+    """Every grid of 1 to 140 patches, those included where float32 is off by one, on both sides."""
+    with np.load(FOLDER / "buckets" / "buckets.npz") as stored:
+        want = stored[str(side)]
+    x, n = (np.concatenate(parts) for parts in zip(*((np.arange(n), np.full(n, n)) for n in range(1, 141))))
+    np.testing.assert_array_equal(tables.bucketed(x, n, side).argmax(-1), want)
+    np.testing.assert_array_equal(fast_tables.bucketed(*map(jnp.asarray, (x, n)), side).argmax(-1), want)
+    assert (want != x * side // n).sum() >= 4, "float32 is off by one in none"
 
 
 # our own laws ---------------------------------------------------------------------------------------------------------
@@ -135,6 +148,7 @@ MISTAKES = {
     "another filter": ("siglip2_naflex", put("backbone.posembed.kernel", "cubic_antialias")),
     "corners for half pixels": ("vit", put("backbone.posembed.grid", "corners")),
     "a table with its axes swapped": ("deit", put("backbone.posembed.entries", lambda x: x.swapaxes(0, 1))),
+    "interpolation for buckets": ("idefics3", put("backbone.posembed.kernel", "linear")),
     "aspect not kept": ("naflexvit_par", put("backbone.posembed.aspect", False)),
     "factors in the wrong order": ("naflexvit_parfac", put("backbone.posembed.tables", lambda x: x[::-1])),
     "rotation by the patch index": ("dinov3", put("backbone.rope.coordinate", "absolute")),

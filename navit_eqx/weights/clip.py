@@ -1,10 +1,11 @@
-"""Vision towers of CLIP, SigLIP and SigLIP 2 (fixed sizes and NaFlex) of Hugging Face transformers."""
+"""Towers of CLIP, SigLIP, SigLIP 2 (fixed sizes and NaFlex) and Idefics of Hugging Face transformers."""
 
 from typing import Any
 
-from ..config import Map, ModelConfig, Token
+from ..config import Map, Mean, ModelConfig, Token
 from ..config import Table as PositionTable
 from ..info import ModelInfo
+from ..preprocessing import NeverEnlarged, TokenBudget
 from ..tasks.config import Embed
 from .family import BLOCKS, Description, norm, prefix_of, preprocessing, sizes
 from .folder import Folder, number, square_root
@@ -19,6 +20,7 @@ BASE = {
 }
 CLIP = BASE | {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 SIGLIP = BASE | {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+IDEFICS = ("*text_model.*", "*connector.*", "lm_head.*")  # all but the tower
 TEXT = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias")  # the other tower
 POSITIONS = "embeddings.position_embedding.weight"
 
@@ -68,7 +70,7 @@ def vision(folder: Folder, defaults: dict[str, Any]) -> tuple[dict[str, Any], di
     """The configuration of the vision tower, the fields of ours that follow from it, and the prefix of its names."""
     inner = folder.config.get("vision_config", folder.config)
     config = defaults | (inner if isinstance(inner, dict) else {})
-    prefix = prefix_of(folder, POSITIONS, ("vision_model.", "vision_model.vision_model.", ""))
+    prefix = prefix_of(folder, POSITIONS, ("vision_model.", "vision_model.vision_model.", "model.vision_model.", ""))
     fields = sizes(config, folder, defaults) | {"mlp_width": number(config, "intermediate_size", folder.where)}
     return config, fields, prefix
 
@@ -96,6 +98,19 @@ def describe_siglip(folder: Folder) -> Description:
 def describe_siglip2(folder: Folder) -> Description:
     """The vision tower of SigLIP 2 NaFlex.   Raises ConfigError."""
     return mapped(folder, "linear_antialias", NAFLEX_TABLE)
+
+
+def describe_idefics(folder: Folder) -> Description:
+    """The NaViT of Idefics2, Idefics3 and SmolVLM, made of SigLIP: a table read by buckets, no pooling of its own.
+
+    Choice: images are never enlarged and have at most as many patches as the table. The peers' processors cut images
+    into tiles or bound their sides instead. Raises ConfigError.
+    """
+    _, fields, prefix = vision(folder, SIGLIP)
+    side = square_root(folder.shapes[prefix + POSITIONS][0], POSITIONS, folder.where)
+    config = ModelConfig(**fields, posembed=PositionTable(side, "bucket"), pool=Mean())
+    config, how = preprocessing(folder, config, NeverEnlarged(TokenBudget(side**2)))
+    return Description(config, Embed(), ModelInfo((), how), SIGLIP_TABLE[: -len(MAP_TABLE)], prefix, IDEFICS)
 
 
 def mapped(folder: Folder, kernel: Any, lines: Table) -> Description:

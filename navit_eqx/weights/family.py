@@ -89,8 +89,12 @@ def head(folder: Folder, config: dict[str, Any], name: str) -> tuple[Task, tuple
     return Classify(classes=count), classes, [Line("task.head", LINEAR, name)]
 
 
-def preprocessing(folder: Folder, config: ModelConfig) -> tuple[ModelConfig, Preprocessing]:
+def preprocessing(
+    folder: Folder, config: ModelConfig, rule: SizeRule | None = None
+) -> tuple[ModelConfig, Preprocessing]:
     """The model with its mean and standard deviation, and preprocessing, from preprocessor_config.json.
+
+    `rule` is that of families whose own rule is not done here.
 
     Raises ConfigError where the file is missing or asks for what is not done here.
     """
@@ -110,7 +114,7 @@ def preprocessing(folder: Folder, config: ModelConfig) -> tuple[ModelConfig, Pre
     check(bool(mean) and bool(std), f"{where}: image_mean and image_std are missing: fetch the file again")
     resample = said.get("resample", 2)
     check(resample in range(len(FILTERS)), f"{where}: resample={resample!r} is no number from 0 to {len(FILTERS) - 1}")
-    rule = size_rule(said, where)
+    rule = rule or size_rule(said, where)
     found: Any = FILTERS[resample]
     return replace(config, mean=mean, std=std), Preprocessing(rule, found, channels=config.channels)
 

@@ -170,6 +170,25 @@ TRANSFORMERS = {
 }  # fmt: skip
 
 
+TRANSFORMERS["idefics3"] = (
+    lambda: hf.Idefics3VisionTransformer(hf.models.idefics3.Idefics3VisionConfig(**SQUARE)),
+    encoder_of(0, lambda m, out: out.last_hidden_state.mean(1)),
+    lambda: VIT(**RESIZED),  # its own cuts images into tiles
+)
+
+
+def buckets(side):
+    """The entry of a table of `side` that Idefics reads for each patch of 1 to 140 in a row, one after the other."""
+    tower = hf.Idefics3VisionTransformer(hf.models.idefics3.Idefics3VisionConfig(**SIZES, image_size=PATCH * side))
+    found, lookup = [], tower.embeddings.position_embedding
+    lookup.register_forward_hook(lambda module, given, out: found.append(given[0].numpy()[0] % side))
+    with torch.no_grad():
+        for n in range(1, 141):
+            mask = torch.ones(1, 1, n, dtype=torch.bool)
+            tower.embeddings(torch.zeros(1, 3, PATCH, PATCH * n), mask)
+    return np.concatenate(found).astype(np.uint8)
+
+
 def bytes_of(processor, pixels):
     """The pixels that the processor hands on, before they are rescaled and normalized."""
     out = processor(pixels, do_rescale=False, do_normalize=False, return_tensors="np")
@@ -371,6 +390,10 @@ def main() -> None:
             expected |= {f"tokens_{label}": tokens, f"pooled_{label}": pooled}
         np.savez_compressed(Path(root) / f"{name}.npz", **expected)
         print(name, {k: v.shape for k, v in expected.items()}, flush=True)
+    if "idefics3" in (names or PEERS):
+        folder = Path(root) / "buckets"
+        folder.mkdir(exist_ok=True)
+        np.savez_compressed(folder / "buckets.npz", **{str(side): buckets(side) for side in (26, 70)})
     versions = {name: module.__version__ for name, module in (("torch", torch), ("transformers", hf), ("timm", timm))}
     versions |= {"numpy": np.__version__, "seed": SEED}
     (Path(root) / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
