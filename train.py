@@ -72,6 +72,7 @@ from navit_eqx.training.sharding import data_mesh
 from reference.rows import Row
 
 PICTURED_ROWS = 5
+NO_HELP = "PYTHONOPTIMIZE=2 removes the help: docs/run_folder.md"
 PATIENCE = 20.0  # seconds after a signal in which a batch may still come, where other processes wait for this one
 
 
@@ -291,8 +292,10 @@ def conclude(
 def command_line(arguments: list[str]) -> tuple[str, Config]:
     """Name of the preset (by default `digits`) and the configuration."""
     if arguments and arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:14} {(make.__doc__ or '').splitlines()[0]}" for name, make in PRESETS.items())
-        print(f"{__doc__}\npresets\n{lines}")
+        lines = "\n".join(
+            f"  {name:14} {((make.__doc__ or '') + chr(10)).splitlines()[0]}" for name, make in PRESETS.items()
+        )
+        print(f"{__doc__ or NO_HELP}\npresets\n{lines}")
         sys.exit(0)
     if not arguments or arguments[0].startswith("-"):
         arguments = ["digits", *arguments]

@@ -3,6 +3,8 @@
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -167,3 +169,13 @@ def test_a_draft_does_not_take_a_name(tmp_path):
     assert not is_taken(tmp_path)
     (tmp_path / "mine.txt").touch()
     assert is_taken(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "predict.py"])
+def test_help_works_without_docstrings(program):
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, program, "--help"], cwd=root, env=os.environ | {"PYTHONOPTIMIZE": "2"}, capture_output=True
+    )
+    assert done.returncode == 0 and len(done.stdout) > 20 and b"None\n" not in done.stdout
