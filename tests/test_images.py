@@ -333,6 +333,17 @@ def test_an_image_that_is_damaged_behind_its_header_is_named(tmp_path):
         pack([path], preprocessing=SMALL, patch=(8, 8))
 
 
+def test_an_image_that_cannot_be_decoded_has_no_answer(tmp_path):
+    """With a report its neighbors are packed; in its place stand NaN, whatever its slot holds."""
+    whole, path, said = pictures([(40, 40)])[0], tmp_path / "cut.png", []
+    Image.fromarray(whole).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    batch = pack([whole, path, whole], preprocessing=SMALL, patch=(8, 8), report=lambda *what: said.append(what))
+    values = unpack(batch, np.ones((*batch.image_ids.shape, 2), np.float32))
+    assert [index for index, _ in said] == [1] and len(values) == 3
+    np.testing.assert_array_equal(np.isnan(values).any(-1), [False, True, False])
+
+
 def test_docstrings_are_true():
     tried = doctest.testmod(front)
     assert tried.attempted and not tried.failed

@@ -102,6 +102,7 @@ def call(place: tuple[str, int], count: int, index: int, deadline: float, timeou
 
 
 def send(line: socket.socket, value: dict[str, Any]) -> None:
+    """Write one line of JSON."""
     line.sendall(json.dumps(value).encode() + b"\n")
 
 

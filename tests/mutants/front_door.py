@@ -46,7 +46,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "an image that cannot be decoded has an answer", "navit_eqx.images:unpack", replace("empty.any()", "False"),
-        "tests/test_predict.py::test_files_that_are_no_images_are_named_and_cost_no_other",
+        "tests/test_images.py::test_an_image_that_cannot_be_decoded_has_no_answer",
     ),
     one(
         "JPEGs are read as small as their longer side allows", "navit_eqx.preprocessing:Preprocessing.shrink",

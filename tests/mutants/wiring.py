@@ -42,20 +42,21 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "FLOPs of another patch size are those of the model", "harness.evaluation.predictions:evaluate",
         replace("replace(config.model, patch=__patch, flexi=None)", "replace(config.model, flexi=None)"),
-        EVALUATED + "flops_are_those_of_the_patch_size",
+        EVALUATED + "flops_are_those_of_the_patch_size", survived=True,
     ),
     one(
         "groups by height / width", "harness.evaluation.predictions:groups",
         replace("sizes[:, 1] / sizes[:, 0]", "sizes[:, 0] / sizes[:, 1]"), EVALUATED + "wide_images_are_wide",
+        survived=True,
     ),
     one(
         "the standard error does not know the root", "harness.evaluation.predictions:measures",
         replace("scores.std() / np.sqrt(__n)", "scores.std() / __n"),
-        EVALUATED + "a_standard_error_is_that_of_the_mean",
+        EVALUATED + "a_standard_error_is_that_of_the_mean", survived=True,
     ),
     one(
         "time per image counts empty slots", "harness.evaluation.predictions:seconds_per_image",
-        replace("__sides > 0", "__sides >= 0"), EVALUATED + "time_is_divided_by_images",
+        replace("__sides > 0", "__sides >= 0"), EVALUATED + "time_is_divided_by_images", survived=True,
     ),
     # settings are chosen on one half and judged on the other
     one(
@@ -82,6 +83,7 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "a gain is that of the second", STUDIES + "findings:compare",
         replace("one.scores - other.scores", "other.scores - one.scores"), EVALUATED + "a_gain_is_that_of_the_first",
+        survived=True,
     ),
     one(
         "confusion is transposed", STUDIES + "mistakes:confusion",
@@ -102,11 +104,12 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "validation on the way takes the parameters, not their average", "train:train",
         replace("hosts.replicate_to_host(state.eval_params)", "hosts.replicate_to_host(state.model)"),
-        RUN + "validation_on_the_way_is_that_of_the_average",
+        RUN + "validation_on_the_way_is_that_of_the_average", survived=True,
     ),
     one(
         "the summary has the accuracy of the first resolution", "train:conclude",
         replace("next(e for e in entries if __same)", "entries[0]"), RUN + "the_summary_is_that_of_the_model_on_disk",
+        survived=True,
     ),
     one(
         "a model is saved with another resolution", "train:info_of",
@@ -116,11 +119,12 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "a student is saved as a student", "train:train",
         replace("program.model(__params).for_inference()", "program.model(__params)"),
-        RUN + "a_new_task_trains_from_end_to_end",
+        RUN + "a_new_task_trains_from_end_to_end", survived=True,
     ),
     one(
         "a run starts as if it had no model to start from", "train:train",
         replace("warm_start(__initial, config, __classes)", "__initial"), RUN + "a_start_is_that_of_the_model_on_disk",
+        survived=True,
     ),
     one(
         "the rate of the next step is logged", "harness.run.progress:Progress.line",
@@ -134,31 +138,31 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "every run trains in the order of seed 0", LOADING + "training_rows",
-        replace("config.seed", "0", nth=0), EVALUATED + "another_seed_is_another_order",
+        replace("config.seed", "0", nth=0), EVALUATED + "another_seed_is_another_order", survived=True,
     ),
     one(
         "images are not augmented", LOADING + "training_rows",
         replace("None if config.data.augment == Augment() else config.data.augment", "None"),
-        EVALUATED + "options_of_the_data_reach_the_rows",
+        EVALUATED + "options_of_the_data_reach_the_rows", survived=True,
     ),
     one(
         "tokens are always selected at random", LOADING + "training_rows",
         replace("config.data.token_selection",
                 "__import__('data.sampling.token_selection', fromlist=['AtRandom']).AtRandom()"),
-        EVALUATED + "options_of_the_data_reach_the_rows",
+        EVALUATED + "options_of_the_data_reach_the_rows", survived=True,
     ),
     # other programs
     one(
         "predict.py prints the least likely classes", "predict:best",
         replace("np.argsort(-p, kind='stable')", "np.argsort(p, kind='stable')"),
-        "tests/test_predict.py::test_top_is_how_many_classes_are_printed",
+        "tests/test_predict.py::test_probabilities_are_those_of_the_function_it_was_trained_with",
     ),
     one(
         "an evaluation of too few images is a success", "evaluate:evaluate",
-        replace("check_share(*__rest)", "None"), EVALUATED + "an_evaluation_of_too_few_images_fails",
+        replace("check_share(*__rest)", "None"), EVALUATED + "an_evaluation_of_too_few_images_fails", survived=True,
     ),
     one(
         "other images are taken for those of the run", "evaluate:main",
-        replace("'val' if __same else 'all'", "'val'"), EVALUATED + "all_of_other_images_are_evaluated",
+        replace("'val' if __same else 'all'", "'val'"), EVALUATED + "all_of_other_images_are_evaluated", survived=True,
     ),
 )  # fmt: skip
