@@ -190,7 +190,7 @@ def test_a_gain_is_that_of_the_first():
 def test_an_evaluation_of_too_few_images_fails(tmp_path, monkeypatch):
     """Its tables are written all the same; the share is that of the data options."""
     row = {"resolution": 0.8, "images": 20, "left_out": 1, "unreadable": 0, "score": 0.5, "mean_gflops": 1.0}
-    monkeypatch.setattr(evaluate, "load_model", lambda folder: stub(config().model))
+    monkeypatch.setattr(evaluate, "trained_model", lambda folder: stub(config().model))
     options = evaluate.Options(config().data, split="val", out=str(tmp_path))
     for lost, fails in ((0, False), (1, False), (2, True), (21, True)):
         found = [("sweep", [row | {"left_out": lost // 2, "unreadable": lost - lost // 2}])]
