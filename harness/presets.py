@@ -8,14 +8,14 @@ from data.sampling.dropping import Beta, Constant
 from data.sampling.packing import Packing
 from data.sampling.patch_size import PerImage
 from data.sampling.resolution import Native, OneSquare, Sides, Square
-from data.sources.digit_captions import DigitCaptions
 from data.sources.digits import Digits
 from data.sources.parquet import Parquet
 from navit_eqx.config import Factorised, Flexi, Mean, ModelConfig, Rope, variant
-from navit_eqx.tasks.config import Classify, Contrast, Sigmoid, Softmax
+from navit_eqx.tasks.config import Classify, Sigmoid, Softmax
 from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 
 from .config import Config, DataConfig
+from .contrast_presets import CONTRAST
 from .process import has_accelerator
 
 
@@ -72,12 +72,6 @@ def digits_vit() -> Config:
         ),
         rows=42,
     )
-
-
-def contrast_digits() -> Config:
-    """Digit strips and captions, both packed: images and texts in one embedding; embedded data."""
-    base = digits()
-    return replace(base, data=replace(base.data, source=DigitCaptions()), task=Contrast())
 
 
 def photographs() -> Config:
@@ -219,7 +213,6 @@ PRESETS = {
     "digits-flexi": digits_flexi,
     "digits-square": digits_square,
     "digits-vit": digits_vit,
-    "contrast-digits": contrast_digits,
     "folder": folder,
     "caltech101": caltech101,
     "caltech101-flexi": caltech101_flexi,
@@ -227,6 +220,7 @@ PRESETS = {
     "grocery": grocery,
     "imagenet-s16": imagenet_s16,
     "imagenet-b16": imagenet_b16,
+    **CONTRAST,
 }
 
 

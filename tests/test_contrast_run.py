@@ -17,7 +17,7 @@ from harness.evaluation import studies
 from harness.evaluation.predictions import context_of
 from harness.evaluation.search import contact_sheet, similarities
 from harness.evaluation.studies.zeroshot import attributes_of
-from harness.presets import contrast_digits
+from harness.contrast_presets import contrast_digits
 from harness.run.folder import read_config
 from harness.run.loading import task_of
 from navit_eqx.tasks.config import Bytes, Contrast, TextTower
