@@ -4,6 +4,8 @@ python predict.py runs/caltech101 photo.jpg drawing.png
 python predict.py runs/caltech101 photos/ 'more/**/*.jpg' --top 3 --resolution 160
 python predict.py runs/caltech101 photos/ --json > predictions.jsonl
 python predict.py runs/caltech101-flexi photo.jpg --patch-size 24
+python predict.py runs/contrast photo.jpg --texts "a red apple" "two dogs"
+python predict.py runs/contrast photos/ --search "red apple left of a bicycle" --top 12
 """
 
 from harness.cli import parse
@@ -30,11 +32,13 @@ from data.errors import DataError, DataMissing
 from data.manifest import printable
 from data.sources.layout import files_below
 from harness.evaluation.predictions import model_for_patch
+from harness.evaluation.search import contact_sheet, similarities
 from harness.run.trained import trained_model
 from harness.terminal import print_whole
-from navit_eqx.errors import check_in
+from navit_eqx.errors import ConfigError, check_in
 from navit_eqx.front import info_of
 from navit_eqx.preprocessing import at_resolution
+from navit_eqx.tasks.config import Contrast
 
 EVERY = 5.0  # seconds between lines of progress
 
@@ -48,7 +52,13 @@ class Options:
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Image files, folders (all files below them but hidden ones) and patterns (* ? [] and ** for folders)."""
     top: int = 5
-    """Number of classes to print per image."""
+    """Number of classes to print per image, or of images found."""
+    texts: tuple[str, ...] = ()
+    """Classes named by texts, for a model that was trained on images and texts."""
+    search: str = ""
+    """A text: print the images that are most similar to it, and draw them in `sheet`."""
+    sheet: str = "search.png"
+    """File of the picture of the images found."""
     resolution: float | None = None
     """Resolution, in the unit of data.resolution; auto: the validation resolution of the run."""
     patch_size: int | None = None
@@ -67,15 +77,45 @@ def main() -> None:
     paths = [*files(options.images)]
     if not paths:
         raise DataMissing("no image: name one or more image files, folders or patterns")
-    show = in_json if options.json else in_words
+    if options.texts:
+        model = navit.zero_shot(model, options.texts)
     reasons: dict[int, str] = {}
-    predictions = predict(model, paths, chosen(model, options), reasons)
-    for index, p in enumerate(progress(predictions, len(paths))):
-        show(paths[index], p, reasons.get(index), info_of(model).classes, options.top)
+    if options.search:
+        search(model, paths, options, reasons)
+    else:
+        classify(model, paths, options, reasons)
     if reasons:
         print(f"{len(paths) - len(reasons)} of {len(paths)} files, {len(reasons)} set aside", file=sys.stderr)
     if len(reasons) == len(paths):
         raise DataError(f"none of {len(paths)} files is an image that can be read")
+
+
+def classify(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
+    """Print the top classes of each image.   Raises ConfigError where the model has none."""
+    if isinstance(model.task.config, Contrast):
+        raise ConfigError('this model has no classes: name some, --texts "a dog" "a cat", or search, --search "a dog"')
+    show = in_json if options.json else in_words
+    predictions = predict(model, paths, chosen(model, options), reasons)
+    for index, p in enumerate(progress(predictions, len(paths))):
+        show(paths[index], p, reasons.get(index), info_of(model).classes, options.top)
+
+
+def search(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
+    """Print the images that are most similar to a text, best first, and draw them."""
+    navit.embed_texts(model, [options.search])  # refuse a model without texts before images are read
+    how = chosen(model, options)
+    model = model_for_patch(model, how.get("patch"))
+    vectors = [*progress(navit.stream(model, paths, report=reasons.__setitem__, **how), len(paths))]
+    scores = similarities(model, np.stack(vectors), options.search)
+    found = [i for i in np.argsort(-scores, kind="stable")[: options.top].tolist() if i not in reasons]
+    for why in reasons.values():
+        print(f"set aside {printable(why)}", file=sys.stderr)
+    for i in found:
+        score = {"image": paths[i], "similarity": float(scores[i])}
+        print_whole(json.dumps(score)) if options.json else print(f"{printable(paths[i])}: {scores[i]:.3f}")
+    if found:
+        contact_sheet([paths[i] for i in found], scores[found].tolist(), options.search, Path(options.sheet))
+        print(f"picture: {printable(options.sheet)}", file=sys.stderr)
 
 
 def files(names: Iterable[str]) -> Iterator[str]:

@@ -104,7 +104,7 @@ def contrast_emoji() -> Config:
 
 
 def contrast_b16() -> Config:
-    """ViT-B/16 and a text tower of the same size, computed for accelerators: `--data.root DIR`. [SigLIP; NaViT, §3.1]"""
+    """ViT-B/16 and a text tower of the same size, computed for accelerators, not measured: `--data.root DIR`."""
     return Config(
         model=replace(variant("B/16"), posembed=Factorised(64)),
         data=DataConfig(

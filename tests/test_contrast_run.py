@@ -13,11 +13,11 @@ import train
 from data.sources.digit_captions import DigitCaptions
 from data.sources.source import Arrays
 from evaluate import Options, evaluate
+from harness.contrast_presets import contrast_digits
 from harness.evaluation import studies
 from harness.evaluation.predictions import context_of
 from harness.evaluation.search import contact_sheet, similarities
 from harness.evaluation.studies.zeroshot import attributes_of
-from harness.contrast_presets import contrast_digits
 from harness.run.folder import read_config
 from harness.run.loading import task_of
 from navit_eqx.tasks.config import Bytes, Contrast, TextTower
