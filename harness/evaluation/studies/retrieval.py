@@ -57,24 +57,21 @@ def row(query: str, scores: Float[np.ndarray, "N M"], positive: Bool[np.ndarray,
 def draw(context: Context, image_ids: Int[np.ndarray, " N"], path: Path) -> None:
     """Draw the similarities of some images (rows) and the texts of the same images (columns)."""
     found = context.predict(context.sampling_at(context.config.data.reported_at))
-    manifest, task = context.source.manifest, context.task
-    truth = task.truth(found.image_ids, manifest)
+    manifest, truth = context.source.manifest, context.truth(found)
     chosen, texts, pictures = examples(context, found.image_ids, truth)
     scores, right = found.outputs[np.ix_(chosen, texts)], truth[np.ix_(chosen, texts)]
     figure = Figure(figsize=(13, 0.55 * len(chosen) + 3.5), layout="constrained")
-    axes = figure.subplots(len(chosen), 2, squeeze=False, gridspec_kw={"width_ratios": [1, 6]})
-    for axis, picture in zip(axes[:, 0], pictures):
-        axis.imshow(displayable(picture))
+    grid = figure.add_gridspec(len(chosen), 2, width_ratios=[1, 6])
+    for row, picture in enumerate(pictures):
+        axis = figure.add_subplot(grid[row, 0])
+        axis.imshow(displayable(picture, context.config.model))
         axis.set_axis_off()
-    grid = axes[0, 0].get_gridspec()
-    for axis in axes[:, 1]:
-        axis.remove()
     axis = figure.add_subplot(grid[:, 1])
     axis.imshow(scores, cmap="viridis", aspect="auto")
     for y, x in np.argwhere(right):
         axis.plot(x, y, "o", color="white", markersize=5)
     names = [printable(manifest.classes[t])[:60] for t in texts]
-    axis.set_xticks(range(len(texts)), names, rotation=30, ha="right", fontsize=8)
+    axis.set_xticks(range(len(texts)), names, rotation=30, ha="right", fontsize=8, parse_math=False)
     axis.set_yticks([])
     axis.set_title("Similarity of images and texts (white dot: a text of the image)", fontsize=11)
     figure.savefig(path, dpi=110)
