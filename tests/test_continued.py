@@ -24,7 +24,7 @@ from harness.run.progress import append
 from harness.run.resume import FREELY, NEVER, ON_REQUEST
 from harness.run.stream import Stream
 from navit_eqx.errors import ConfigError
-from navit_eqx.tasks.config import Distill
+from navit_eqx.tasks.config import Contrast, Distill
 from navit_eqx.training.checkpoints import Checkpointer
 from navit_eqx.training.config import FSDP, Adafactor
 from reference.rows import Batch, Row
@@ -46,7 +46,8 @@ def test_every_field_has_one_rule():
     keys = leaves_of(Config)
     rules = [*FREELY, *ON_REQUEST, *NEVER]
     assert len(rules) == len(set(rules)), "a key stands in two rules"
-    of_a_class = {f"task.{field.name}" for field in dataclasses.fields(Distill)}
+    of_a_class = {f"task.{field.name}" for task in (Distill, Contrast) for field in dataclasses.fields(task)}
+    of_a_class.add("task.tokenizer.file")
     assert set(rules) <= {*keys, "model", *of_a_class}, "a rule for a field that does not exist"
     unruled = [key for key in keys if key not in rules and not key.startswith("model.")]
     assert not unruled, f"say in harness/run/resume.py whether a continued run may change {unruled}"

@@ -69,7 +69,7 @@ def test_a_norm_far_from_zero(seed, shift):
     """An error of the mean, a few roundings of its size: the variance is not the difference of two large numbers."""
     x = (np.random.default_rng(seed).normal(size=(24, CONFIG.width)) + shift).astype(np.float32)
     norm = fast.LayerNorm(jnp.ones(CONFIG.width, "float32"), None)
-    want = layers.layer_norm({"scale": np.ones(CONFIG.width), "bias": None}, x.astype(np.float64))
+    want = layers.layer_norm({"scale": np.ones(CONFIG.width), "bias": None, "eps": CONFIG.eps}, x.astype(np.float64))
     assert_close(call(norm, jnp.asarray(x)), want, FLOAT32 + 8 * shift * UNIT32)
 
 
@@ -98,7 +98,7 @@ def norms_in_float32(seed):
     for kind, norm in fast.NORMS.items():
         x, exact = short(seed, T, 64)
         scale, wide = short(seed + 1, 64)
-        want = layers.NORMS[norm.__name__]({"scale": wide, "bias": None}, exact)
+        want = layers.NORMS[norm.__name__]({"scale": wide, "bias": None, "eps": CONFIG.eps}, exact)
         apply = norm(scale.astype("float32"), None)
         assert not arithmetic(jax.make_jaxpr(apply)(x).jaxpr), kind
         got = jax.jit(lambda x, apply=apply: apply(x))(x)

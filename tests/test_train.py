@@ -288,7 +288,7 @@ def test_a_mistake_ends_the_program(tmp_path):
         (["digitz"], 2, "did you mean digits"),
         (["digits", "--model.dept", "3"], 2, "--model.depth"),
         (["folder"], 66, "data.root is not set"),
-        (["digits", "--model.width", "65"], 2, "multiple of heads"),
+        (["digits", "--model.width", "65"], 78, "multiple of heads"),
     ],
 )
 def test_mistakes_are_explained(arguments, code, words, tmp_path, monkeypatch, capsys):

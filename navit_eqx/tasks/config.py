@@ -154,9 +154,13 @@ class TextTower:
     """The tower that reads texts: the same blocks as the backbone, without token dropping."""
 
     width: int = 64
+    """D, width of the tokens of a text."""
     depth: int = 2
+    """L, number of blocks."""
     heads: int = 4
+    """H, heads of attention, which divide the width."""
     mlp_width: int = 256
+    """F, hidden width of the MLP of a block."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """dtype of activations. auto: float32 on a CPU, bfloat16 on accelerators."""
 
@@ -206,6 +210,7 @@ class Contrast(Task):
     """Images and texts: the embedding of an image is close to those of its texts.   [NaViT, §3.1; SigLIP; CLIP]"""
 
     loss: SigLip | Clip = SigLip()
+    """Loss over all pairs of an image and a text in a batch."""
     text: TextTower = TextTower()
     """Size of the text tower."""
     tokenizer: Tokenizer = Bytes()
