@@ -151,7 +151,7 @@ def stream(
     An image that cannot be used is reported by its index, and its output is NaN; no image makes the rows of others
     longer. Raises ImageError, naming the image, where there is no `report`.
 
-        logits = list(navit.stream(model, ["a.jpg", "b.jpg"]))
+        logits = [*navit.stream(model, ["a.jpg", "b.jpg"])]
     """
     by_image = packing.unpack_tokens if output is inference.tokens else unpack
     found: dict[int, np.ndarray] = {}

@@ -13,6 +13,7 @@ from navit_eqx import layers as fast_layers
 from navit_eqx import masks as fast_masks
 from navit_eqx import tasks as fast_tasks
 from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Contrast, Embed, ZeroShot
 from navit_eqx.weights.bridge import from_reference, to_reference
 from reference import attention, encoder, init, layers, masks, model, patches, pooling, tasks
 from reference.evaluation.metrics import correct, precision_at_1
@@ -195,7 +196,7 @@ def test_every_task_is_on_both_sides():
     assert {config.__name__ for config in of_rows} == set(tasks.TASKS)
     for config, task in of_rows.items():
         assert task.Targets._fields == tasks.TASKS[config.__name__].Targets._fields
-        assert config in {type(task) for task in TASKS.values()}
+        assert config is Embed or config in {type(task) for task in TASKS.values()}  # features have no loss
 
 
 @every_task
