@@ -75,7 +75,7 @@ def decode(kind: Any, value: Any, where: str = "config") -> Any:
 
 def alternatives(kind: Any) -> tuple[Any, ...]:
     """Allowed types of a value: members of a union, classes in the `TABLE` of a base class, or `kind` itself."""
-    if isinstance(kind, types.UnionType):
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):  # the latter where a member is a Literal
         return typing.get_args(kind)
     table = vars(kind).get("TABLE", ()) if isinstance(kind, type) else ()
     return tuple(table) or (kind,)

@@ -39,9 +39,9 @@ def encode(text: str, max_length: int) -> list[int]:
     return [FIRST_BYTE + byte for byte in data[: max_length - 1]] + [EOS]
 
 
-def decode(ids: Sequence[int]) -> str:
+def decode(ids: Sequence[int] | Int[np.ndarray, " T"]) -> str:
     """The canonical text of ids: the inverse of `encode`; a character that was cut in two is shown as �."""
-    data = bytes(i - FIRST_BYTE for i in ids if i >= FIRST_BYTE)
+    data = bytes(int(i) - FIRST_BYTE for i in ids if i >= FIRST_BYTE)
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
