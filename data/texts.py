@@ -1,6 +1,7 @@
 """The captions of a source as token ids."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -22,6 +23,12 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """At most `max_length` ids, the last of which ends the text."""
         ...
+
+
+@lru_cache(maxsize=4)
+def texts_of(captions: tuple[str, ...], tokenizer: Tokenizer) -> "Texts":
+    """The captions as token ids, made once: every resolution of an evaluation asks for the same."""
+    return Texts(captions, tokenizer)
 
 
 class Texts:

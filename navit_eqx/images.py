@@ -112,17 +112,22 @@ def filled(
             f"{len(planned)} images fill {len(packed)} rows, not {count}: raise rows or pack fewer at once"
         )
     dtype = next((image.header.dtype for image in planned if image.header), np.dtype(np.uint8))
-    empty: Any = dict(
-        patches=np.zeros((count, row_tokens, prod(patch) * preprocessing.channels), dtype),
-        coords=np.zeros((count, row_tokens, 2), np.int32),
-        segment_ids=np.zeros((count, row_tokens), np.int32),
-        grids=np.zeros((count, row_images, 2), np.int32),
-        image_ids=np.full((count, row_images), -1, np.int32),
-    )
-    batch = Row(**empty)
+    batch = empty_rows(count, row_tokens, row_images, prod(patch) * preprocessing.channels, 2, dtype)
     for r, members in enumerate(packed):
         _fill(Row(*(leaf[r] for leaf in batch)), [planned[i] for i in members], preprocessing, patch, report)
     return batch
+
+
+def empty_rows(rows: int, row_tokens: int, slots: int, patch_dim: int, axes: int, dtype: Any) -> Row:
+    """Rows of padding, as NumPy arrays to be filled."""
+    empty: Any = dict(
+        patches=np.zeros((rows, row_tokens, patch_dim), dtype),
+        coords=np.zeros((rows, row_tokens, axes), np.int32),
+        segment_ids=np.zeros((rows, row_tokens), np.int32),
+        grids=np.zeros((rows, slots, axes), np.int32),
+        image_ids=np.full((rows, slots), -1, np.int32),
+    )
+    return Row(**empty)
 
 
 def batches(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .errors import ConfigError, check
-from .images import pack_lengths, unpack
+from .images import empty_rows, pack_lengths, unpack
 from .info import ModelInfo
 from .layers import full
 from .rows import Row, to_device
@@ -91,14 +91,7 @@ def embed(task: Contrast, row: Row) -> Float[Array, "B M E"]:
 
 def text_batch(ids: Sequence[Sequence[int]], rows: Sequence[Sequence[int]], row_tokens: int) -> Row:
     """Texts as ROWS packed rows; rows that are missing are empty."""
-    empty: Any = dict(
-        patches=np.zeros((ROWS, row_tokens, 1), np.int32),
-        coords=np.zeros((ROWS, row_tokens, 1), np.int32),
-        segment_ids=np.zeros((ROWS, row_tokens), np.int32),
-        grids=np.zeros((ROWS, ROW_TEXTS, 1), np.int32),
-        image_ids=np.full((ROWS, ROW_TEXTS), -1, np.int32),
-    )
-    batch = Row(**empty)
+    batch: Any = empty_rows(ROWS, row_tokens, ROW_TEXTS, 1, 1, np.int32)
     for r, row in enumerate(rows):
         end = 0
         for slot, i in enumerate(row):

@@ -21,7 +21,7 @@ from ..plan import EpochPlans, Plan, TextPlan
 from ..randomness import Purpose, generator
 from ..rows import Drawn, PlannedRows
 from ..sampling.packing import ExactFit
-from ..texts import Texts, Tokenizer
+from ..texts import Texts, Tokenizer, texts_of
 from .multi_label import label_sets
 from .task import DataTask, Lengths, in_slots
 
@@ -60,7 +60,7 @@ class Contrast(DataTask):
 
     def resolve(self, lengths: Lengths) -> tuple[dict[str, Any], list[str]]:
         """Rows of texts for the mean number of pairs in a batch, and the bias of the sigmoid loss."""
-        texts = Texts(lengths.manifest.classes, self.tokenizer)
+        texts = texts_of(lengths.manifest.classes, self.tokenizer)
         pairs = lengths.rows * lengths.row_tokens / lengths.kept.mean()
         sets = label_sets(lengths.manifest)
         mean = float(texts.lengths[sets[sets >= 0]].mean())
@@ -130,7 +130,7 @@ class Contrast(DataTask):
 
     def truth(self, image_ids: Int[np.ndarray, " N"], manifest: Manifest) -> Bool[np.ndarray, "N Y"]:
         """True at every text that has the same ids as a caption of the image."""
-        keys = Texts(manifest.classes, self.tokenizer).keys
+        keys = texts_of(manifest.classes, self.tokenizer).keys
         own = label_sets(manifest)[image_ids]
         of_image = np.where(own >= 0, keys[own], -1)
         return (of_image[:, :, None] == keys).any(1)
@@ -139,7 +139,7 @@ class Contrast(DataTask):
         self, outputs: Float[np.ndarray, "N Y"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
     ) -> tuple[Float[np.ndarray, "N X"], Bool[np.ndarray, "N X"]]:
         """Similarities to each distinct text, and which of them are captions of the image."""
-        first = np.unique(Texts(manifest.classes, self.tokenizer).keys)
+        first = np.unique(texts_of(manifest.classes, self.tokenizer).keys)
         return outputs[:, first], self.truth(image_ids, manifest)[:, first]
 
 
@@ -173,7 +173,7 @@ class PairPlans:
     @cached_property
     def texts(self) -> Texts:
         """All captions as token ids.   Raises DataError where one is longer than a row."""
-        texts = Texts(self.plans.source.manifest.classes, self.tokenizer)
+        texts = texts_of(self.plans.source.manifest.classes, self.tokenizer)
         if texts.lengths.max() > self.room.tokens:
             raise DataError(
                 f"task.texts.row_tokens={self.room.tokens}, but a caption has {texts.lengths.max()} tokens: raise it"

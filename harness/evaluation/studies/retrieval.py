@@ -36,7 +36,7 @@ def retrieval(context: Context) -> Findings:
         f"R@1: {rows[0]['R@1']:.3f} for texts of images, {rows[1]['R@1']:.3f} for images of texts "
         f"(chance {rows[0]['chance']:.3f}, {rows[1]['chance']:.3f})",
         "retrieval.png",
-        partial(draw, context, found.image_ids),
+        partial(draw, context),
     )
 
 
@@ -54,7 +54,7 @@ def row(query: str, scores: Float[np.ndarray, "N M"], positive: Bool[np.ndarray,
     }
 
 
-def draw(context: Context, image_ids: Int[np.ndarray, " N"], path: Path) -> None:
+def draw(context: Context, path: Path) -> None:
     """Draw the similarities of some images (rows) and the texts of the same images (columns)."""
     found = context.predict(context.sampling_at(context.config.data.reported_at))
     manifest, truth = context.source.manifest, context.truth(found)
