@@ -11,7 +11,7 @@ from data.sources.digit_captions import DigitCaptions
 from data.sources.emoji import Emoji
 from data.sources.glyph_captions import GlyphCaptions
 from navit_eqx.config import Factorised, Mean, ModelConfig, Rope, variant
-from navit_eqx.tasks.config import Bytes, Contrast, TextTower
+from navit_eqx.tasks.config import Contrast, SentencePiece, TextTower
 from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 
 from .config import Config, DataConfig
@@ -31,9 +31,9 @@ def contrast_digits() -> Config:
             eval_resolutions=(0.8, 1.0, 1.2, 1.4, 1.6),
         ),
         optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
-        task=Contrast(text=SMALL_TEXTS),
+        task=Contrast(text=SMALL_TEXTS, tokenizer=SentencePiece(size=400, max_length=24)),
         rows=16,
-        steps=1800,
+        steps=2600,
         log_every=100,
     )
 
@@ -80,7 +80,7 @@ def contrast() -> Config:
             memory=1,
         ),
         optim=OptimConfig(rule=Muon(), lr=4e-3, schedule=Cosine(), weight_decay=0.3),
-        task=Contrast(text=SMALL_TEXTS, embedding=128),
+        task=Contrast(text=SMALL_TEXTS, tokenizer=SentencePiece(), embedding=128),
         rows=16,
     )
 
@@ -93,7 +93,7 @@ def contrast_grocery() -> Config:
         data=replace(
             base.data, source=Captions(attributes=("fine", "coarse")), augment=replace(base.data.augment, flip=True)
         ),
-        task=Contrast(text=SMALL_TEXTS, tokenizer=Bytes(96), embedding=128),
+        task=Contrast(text=SMALL_TEXTS, tokenizer=SentencePiece(max_length=64), embedding=128),
     )
 
 
@@ -116,7 +116,9 @@ def contrast_b16() -> Config:
             workers=8,
         ),
         optim=OptimConfig(lr=1e-3, schedule=Rsqrt(), weight_decay=1e-4),
-        task=Contrast(text=TextTower(768, 12, 12, 3072), embedding=768),
+        task=Contrast(
+            text=TextTower(768, 12, 12, 3072), tokenizer=SentencePiece(size=32_000, max_length=64), embedding=768
+        ),
         rows=1024,
     )
 
