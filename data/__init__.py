@@ -10,7 +10,8 @@ Reading order:
     stream.py      rows of all epochs by index
     rows.py        packed rows by index: decode, augment, resize, patchify, drop, pack
     texts.py       captions as token ids
-    augment.py     random changes of a training image that keep its planned grid valid
+    augment.py     parts of random changes of a training image that keep its planned grid valid
+    geometry.py    crop, turn, mirror and rotation of pixels, masks and boxes alike
     randomness.py  one random stream per purpose
     tasks/         targets of a row, scores of predictions
     pipeline.py    rows → shard of this host → batches → worker processes, by Grain

@@ -1,7 +1,7 @@
-"""Augmentation: random changes of a training image that keep its planned grid valid."""
+"""Augmentation: parts of random changes of a training image that keep its planned grid valid."""
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Num, UInt8
 from PIL import Image
 
 from reference.sampling.mixing import cutmix, mixup, sample_box
@@ -13,12 +13,8 @@ CORNER = 128  # mid-gray; 0 in pixels that are already normalized
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
 
 
-def augment(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], options: Augment) -> Num[np.ndarray, "h w C"]:
-    """Flip, rotate and jitter an image at random."""
-    if options.flip and rng.random() < 0.5:
-        image = image[:, ::-1]
-    if options.rotate:
-        image = rotate(image, options.rotate * rng.uniform(-1, 1))
+def recolor(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], options: Augment) -> Num[np.ndarray, "h w C"]:
+    """Change the colors of an image at random; its geometry is a matter of `data/geometry.py`."""
     return jitter(rng, image, options.jitter) if options.jitter else image
 
 
@@ -50,6 +46,14 @@ def rotate(image: Num[np.ndarray, "h w C"], angle: float) -> Num[np.ndarray, "h 
         return np.asarray(Image.fromarray(image).rotate(degrees, bilinear, fillcolor=(gray, gray, gray)))
     channels = (Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2]))
     return np.stack([np.asarray(c.rotate(degrees, bilinear, fillcolor=gray)) for c in channels], -1)
+
+
+def rotate_mask(mask: UInt8[np.ndarray, "h w"], angle: float, corner: int) -> UInt8[np.ndarray, "h w"]:
+    """Rotate labels as `rotate` does pixels: each pixel takes the nearest label; exposed corners are `corner`."""
+    turned = Image.fromarray(np.ascontiguousarray(mask)).rotate(
+        float(np.rad2deg(angle)), Image.Resampling.NEAREST, fillcolor=corner
+    )
+    return np.asarray(turned)
 
 
 def crop_box(rng: np.random.Generator, within: Box, options: Augment) -> Box:

@@ -11,8 +11,9 @@ from reference.patches import normalize, patchify
 from reference.resize import Interpolation, base_patches
 from reference.rows import Row, Tokens, pack
 
-from .augment import augment, crop_box, fit_box, mix
+from .augment import mix, recolor
 from .errors import BadImage
+from .geometry import Geometry, sample_geometry, sample_quarter_turns, transposed
 from .randomness import Purpose, generator
 from .sampling.augment import Augment, Mix
 from .sampling.kinds import Patch
@@ -30,6 +31,8 @@ class Drawn(NamedTuple):
     """The image mixed in; −1: none."""
     weight: float = 0.0
     """Weight of the partner in the mixed image."""
+    geometry: Geometry | None = None
+    """Where in the image each pixel of the picture comes from, for labels of pixels and for boxes."""
 
 
 class Pixels(NamedTuple):
@@ -116,38 +119,46 @@ class PlannedRows:
     ) -> tuple[Tokens, Drawn]:
         """The tokens of one image, independent of its row.   Raises BadImage."""
         rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
-        picture, how = self.picture(rng, image_id, (int(grid[0]) * patch[0], int(grid[1]) * patch[1]))
+        turns = sample_quarter_turns(rng, self.augment)
+        rows, columns = transposed((int(grid[0]), int(grid[1])), turns)
+        picture, how = self.picture(rng, image_id, (rows * patch[0], columns * patch[1]), turns)
         patches, coords, _ = patchify(picture, patch)
         if kept < len(patches):
             selected = self.token_selection.sample(rng, patches, kept)
             patches, coords = patches[selected], coords[selected]
-        return Tokens(self.pixels.as_stored(patches, patch), coords, np.asarray(grid, np.int32)), how
+        return Tokens(self.pixels.as_stored(patches, patch), coords, np.array([rows, columns], np.int32)), how
 
     def picture(
-        self, rng: np.random.Generator, image_id: int, size: tuple[int, int]
+        self, rng: np.random.Generator, image_id: int, size: tuple[int, int], quarter_turns: int = 0
     ) -> tuple[Num[np.ndarray, "h w C"], Drawn]:
         """One augmented image at its planned size (height, width)."""
-        options, box = self.augment, self.frame(image_id)
+        options, frame = self.augment, self.frame(image_id)
         if options is None:
-            return self.region(image_id, box, size), Drawn(image_id)
-        pixels = augment(rng, self.region(image_id, crop_box(rng, box, options), size), options)
+            geometry = Geometry(frame, size)
+            return self.transformed(image_id, geometry), Drawn(image_id, geometry=geometry)
+        geometry = sample_geometry(rng, frame, size, options, quarter_turns)
+        pixels, drawn = recolor(rng, self.transformed(image_id, geometry), options), Drawn(image_id, geometry=geometry)
         if options.mix is None or rng.random() >= options.mix.share:
-            return pixels, Drawn(image_id)
-        return self.with_partner(rng, pixels, image_id, options.mix, options)
+            return pixels, drawn
+        return self.with_partner(rng, pixels, drawn, options.mix, options)
 
     def with_partner(
-        self, rng: np.random.Generator, pixels: Num[np.ndarray, "h w C"], image_id: int, mixing: Mix, options: Augment
+        self, rng: np.random.Generator, pixels: Num[np.ndarray, "h w C"], drawn: Drawn, mixing: Mix, options: Augment
     ) -> tuple[Num[np.ndarray, "h w C"], Drawn]:
         """Mix an image with a random partner; the image is unchanged where the partner cannot be read."""
         partner = int(rng.integers(len(self.source.manifest)))
-        size = pixels.shape[0], pixels.shape[1]
-        box = crop_box(rng, fit_box(rng, self.frame(partner), size), options)
+        size, turns = (pixels.shape[0], pixels.shape[1]), drawn.geometry.quarter_turns if drawn.geometry else 0
+        geometry = sample_geometry(rng, self.frame(partner), size, options, turns, fitted=True)
         try:
-            other = augment(rng, self.region(partner, box, size), options)
+            other = recolor(rng, self.transformed(partner, geometry), options)
         except BadImage:
-            return pixels, Drawn(image_id)
+            return pixels, drawn
         pixels, weight = mix(rng, pixels, other, mixing)
-        return pixels, Drawn(image_id, partner, weight)
+        return pixels, drawn._replace(partner_id=partner, weight=weight)
+
+    def transformed(self, image_id: int, geometry: Geometry) -> Num[np.ndarray, "h w C"]:
+        """An image as its geometry shows it.   Raises BadImage."""
+        return geometry.of_pixels(self.region(image_id, geometry.box, geometry.upright))
 
     def frame(self, image_id: int) -> Box:
         """The box of a whole image."""

@@ -94,6 +94,7 @@ ALLOWED = {
     "navit_eqx.sentencepiece": MODEL | {"sentencepiece"},
     "navit_eqx.training": MODEL | {"optax", "orbax", "tensorstore"},
     "harness": {"numpy", "jaxtyping", "jax", "equinox", "tyro", "packaging", "matplotlib"},
+    "harness.evaluation.overlays": {"numpy", "jaxtyping", "PIL"},
 }
 
 

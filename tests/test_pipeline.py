@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.augment import augment, crop_box
+from data.augment import crop_box, recolor
 from data.errors import BadImage
+from data.geometry import sample_geometry
 from data.manifest import Manifest
 from data.pipeline import HostShard, batches
 from data.plan import Plan
@@ -265,8 +266,8 @@ def test_a_crop_stays_within_the_image_and_its_law(seed, crop, stretch):
 
 def augmented(draw: np.random.Generator, image: np.ndarray, size: tuple[int, int], law: Augment) -> np.ndarray:
     """As rows show it."""
-    frame = 0, 0, image.shape[1], image.shape[0]
-    return augment(draw, resize(image, size, crop_box(draw, frame, law)), law)
+    geometry = sample_geometry(draw, (0, 0, image.shape[1], image.shape[0]), size, law)
+    return recolor(draw, geometry.of_pixels(resize(image, geometry.upright, geometry.box)), law)
 
 
 @given(

@@ -23,7 +23,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of a training image; its aspect ratio stays, so the planned grid stays valid."""
+    """Random changes of a training image; its tokens are as many as planned."""
 
     flip: bool = False
     """Mirror images left to right with probability 1/2."""
@@ -37,6 +37,8 @@ class Augment:
     """Largest relative change of brightness, contrast and saturation; 0 turns color jitter off."""
     mix: Mix | None = None
     """Mixing with another image; none turns mixing off."""
+    quarter_turns: bool = False
+    """Turn images by 0, 90, 180 or 270 degrees with equal probability; an odd turn exchanges height and width."""
 
     def __post_init__(self):
         check_in("(0, 1]", crop=self.crop)

@@ -7,4 +7,5 @@ learning_curve.py  loss and score against images seen
 tables.py       printed tables, CSV files
 pictures.py     pictures of packed rows, attention masks, accuracy
 search.py       images found by a text
+overlays.py     masks and boxes on photographs, sheets of truth beside prediction
 """

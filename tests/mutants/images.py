@@ -3,12 +3,13 @@
 from tests.mutants.kinds import Mutant, one
 from tests.support.mutation import replace
 
-AUGMENT, LAW = "data.augment:", "tests/test_augment.py::test_"
+AUGMENT, GEOMETRY, LAW = "data.augment:", "data.geometry:", "tests/test_augment.py::test_"
+LABELS = "tests/test_geometry.py::test_"
 STRIPS = "data.sources.digits:"
 
 MUTANTS: tuple[Mutant, ...] = (
     one(
-        "all images are mirrored", AUGMENT + "augment", replace("rng.random() < 0.5", "rng.random() < 1.5"),
+        "all images are mirrored", GEOMETRY + "sample_geometry", replace("rng.random() < 0.5", "rng.random() < 1.5"),
         LAW + "half_of_the_images_are_mirrored", survived=True,
     ),
     Mutant(
@@ -33,7 +34,7 @@ MUTANTS: tuple[Mutant, ...] = (
         LAW + "a_turn_is_that_of_its_angle", survived=True,
     ),
     one(
-        "turns go one way", AUGMENT + "augment", replace("rng.uniform(-1, 1)", "rng.uniform(0, 1)"),
+        "turns go one way", GEOMETRY + "sample_geometry", replace("rng.uniform(-1, 1)", "rng.uniform(0, 1)"),
         LAW + "turns_go_either_way", survived=True,
     ),
     one(
@@ -55,6 +56,39 @@ MUTANTS: tuple[Mutant, ...] = (
         LAW + "jitter_goes_either_way_and_each_its_own", survived=True,
     ),
     one(
+        "masks are not mirrored", GEOMETRY + "Geometry.of_mask",
+        replace("self._turned(__x)", "self._replace(flip=False)._turned(__x)"),
+        LABELS + "labels_follow_pixels", LABELS + "mirroring_commutes_with_everything",
+    ),
+    one(
+        "masks are turned the other way", GEOMETRY + "Geometry.of_mask",
+        replace("self._turned(__x)", "self._replace(quarter_turns=-self.quarter_turns)._turned(__x)"),
+        LABELS + "labels_follow_pixels",
+    ),
+    one(
+        "masks are read at the corners of pixels", GEOMETRY + "Geometry.of_mask",
+        replace("np.arange(new) + 0.5", "np.arange(new) + 0.0"), LABELS + "a_label_is_that_of_the_middle_of_its_pixel",
+    ),
+    one(
+        "boxes are turned the other way", GEOMETRY + "Geometry.of_boxes",
+        replace("(y, width - x, width, height)", "(height - y, x, width, height)"),
+        LABELS + "a_box_holds_the_pixels_of_its_object",
+    ),
+    one(
+        "boxes are not mirrored", GEOMETRY + "Geometry.of_boxes", replace("width - x if self.flip else x", "x"),
+        LABELS + "a_box_holds_the_pixels_of_its_object",
+    ),
+    one(
+        "boxes are rotated the other way", GEOMETRY + "Geometry.of_boxes",
+        replace("np.sin(self.angle)", "-np.sin(self.angle)"),
+        LABELS + "a_rotated_box_holds_its_corners",
+    ),
+    one(
+        "a turned picture keeps its grid", "data.rows:PlannedRows.tokens",
+        replace("transposed((int(grid[0]), int(grid[1])), __turns)", "(int(grid[0]), int(grid[1]))"),
+        LABELS + "a_quarter_of_the_pictures_is_turned_each_way",
+    ),
+    one(
         "mixing takes every image", "data.rows:PlannedRows.picture",
         replace("rng.random() >= options.mix.share", "False"), LAW + "the_share_of_mixed_images",
     ),
@@ -64,7 +98,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "the partner is squashed", "data.rows:PlannedRows.with_partner",
-        replace("fit_box(rng, __frame, size)", "__frame"), LAW + "a_partner_keeps_its_aspect_ratio", survived=True,
+        replace("sample_geometry(*__rest, fitted=True)", "sample_geometry(*__rest)"),
+        LAW + "a_partner_keeps_its_aspect_ratio", survived=True,
     ),
     one(
         "every image is augmented alike", "data.rows:PlannedRows.tokens",
