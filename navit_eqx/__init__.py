@@ -56,7 +56,9 @@ from .rows import Batch as Batch
 from .rows import Row as Row
 from .rows import to_device as to_device
 from .tasks.model import Model as Model
+from .weights.card import Card as Card
 from .weights.load import load_model as load_model
+from .weights.pretrained import save_pretrained as save_pretrained
 from .weights.saved import save_model as save_model
 from .zero_shot import embed_texts as embed_texts
 from .zero_shot import zero_shot as zero_shot

@@ -272,6 +272,8 @@ class ModelConfig:
         names = ("patch_dim", "width", "depth", "mlp_width", "registers")
         positions = int(2 * self.posembed.products * self.width)
         options = {"pool": type(self.pool).__name__, "positions": positions}
+        if isinstance(self.mlp, Gated):
+            options["mlp_width"] = 3 * self.mlp_width // 2  # three matrices instead of two
         if self.reads_text:
             options["patch_dim"] = 0  # ids select rows of a table
         return {name: getattr(self, name) for name in names} | options

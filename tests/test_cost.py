@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from math import prod
+from typing import get_args
 
 import equinox as eqx
 import jax
@@ -17,13 +18,12 @@ from navit_eqx.config import (
     Dense,
     Factorised,
     Fourier,
+    Gated,
     Joint,
-    Map,
-    Max,
     Mean,
     ModelConfig,
     NoPositions,
-    ResidualMap,
+    Pool,
     Sinusoidal,
     Token,
     variant,
@@ -59,7 +59,7 @@ POSITIONS = {
     "fourier": Fourier(),
     "none": NoPositions(),
 }
-POOLS = [Map(), ResidualMap(), Mean(), Max(), Token()]
+POOLS = [kind() for kind in get_args(Pool)]
 positions = pytest.mark.parametrize("kind", POSITIONS)
 pools = pytest.mark.parametrize("pool", POOLS, ids=lambda pool: type(pool).__name__)
 registers = pytest.mark.parametrize("registers", [0, 1, 16])
@@ -193,7 +193,9 @@ def test_the_formula_is_the_program_for_every_position(kind):
     costs_what_its_program_does(shaped(kind=kind), kind)
 
 
-@pytest.mark.parametrize("changes", [{"unroll": 3}, {"remat": True}, {"heads": 6}, {"channels": 5}, {"patch": (8, 24)}])
+@pytest.mark.parametrize(
+    "changes", [{"unroll": 3}, {"remat": True}, {"heads": 6}, {"channels": 5}, {"patch": (8, 24)}, {"mlp": Gated()}]
+)
 def test_the_formula_is_the_program_however_it_runs(changes):
     costs_what_its_program_does(dataclasses.replace(SHAPE, **changes))
 

@@ -5,6 +5,9 @@ saved.py       the format of this project: model.safetensors and config.json
 load.py        `load_model`: a folder of ours, or of another project
 folder.py      a folder as it comes from a hub: JSON, safetensors, npz
 names.py       tables of names, in both directions
+pretrained.py  `save_pretrained`: in the layout of this project, or of another one
+proposal.py    a model of ours in the words of another project
+card.py        the model card
 family.py      what importers say of a folder, and have in common
 foreign.py     the family of a folder, its checks, the model
 vit.py         family: ViT and DeiT

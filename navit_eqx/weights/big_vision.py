@@ -11,10 +11,11 @@ from ..config import Flexi, Map, Mean, ModelConfig, Token
 from ..config import Table as PositionTable
 from ..errors import ConfigError, check
 from ..info import ModelInfo
-from ..tasks.config import Classify, Embed
+from ..tasks.config import Classify, Embed, Task
 from .family import BLOCKS, Description, prefix_of, preprocessing
 from .folder import Folder, square_root
 from .names import PROBE, Form, Line, Table, positions
+from .proposal import Proposal, hub_preprocessor
 
 PREFIXES = ("", "params/", "opt/target/", "params/img/", "img/", "opt/target/img/")
 UNREAD = ("*txt/*", "params/t", "params/b", "t", "b", "opt/state/*", "extra/*")  # the other tower, the optimizer
@@ -134,3 +135,16 @@ def places(folder: Folder, shapes: dict[str, tuple[int, ...]]) -> tuple[list[Lin
         PositionTable(square_root(count - first, name, folder.where), "linear_antialias"),
         len(tokens),
     )
+
+
+def propose(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """An archive with a position for each entry of the table; a class token has none."""
+    tokens = {"cls": c.registers} if c.registers else {}
+    table = [
+        Line("backbone.patch_embedding", CONV, "embedding"),
+        Line("", positions(tokens, "pos_embedding", 0), ""),
+        *block_table(False),
+        *(MAP_TABLE if isinstance(c.pool, Map) else []),
+        *([Line("task.head", DENSE, "head")] if isinstance(task, Classify) else []),
+    ]
+    return Proposal({}, table, "params/", preprocessor=hub_preprocessor(c, info.preprocessing))

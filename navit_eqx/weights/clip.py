@@ -6,10 +6,11 @@ from ..config import Map, Mean, ModelConfig, Token
 from ..config import Table as PositionTable
 from ..info import ModelInfo
 from ..preprocessing import NeverEnlarged, TokenBudget
-from ..tasks.config import Embed
+from ..tasks.config import Embed, Task
 from .family import BLOCKS, Description, norm, prefix_of, preprocessing, sizes
 from .folder import Folder, number, square_root
 from .names import CONV, HEADS, IN_PROJ, LINEAR, OUT, PROBE, Line, Table, positions, without_bias
+from .proposal import Proposal, hub_preprocessor, hub_sizes, pixels, table_side
 
 BASE = {
     "hidden_size": 768,
@@ -119,3 +120,44 @@ def mapped(folder: Folder, kernel: Any, lines: Table) -> Description:
     side = square_root(folder.shapes[prefix + POSITIONS][0], POSITIONS, folder.where)
     config, how = preprocessing(folder, ModelConfig(**fields, posembed=PositionTable(side, kernel), pool=Map()))
     return Description(config, Embed(), ModelInfo((), how), lines, prefix, (*TEXT, "embeddings.position_ids"))
+
+
+def hub_config(c: ModelConfig, kind: str, architecture: str) -> dict[str, Any]:
+    """config.json of a tower."""
+    side = table_side(c)
+    return hub_sizes(c) | {
+        "model_type": kind,
+        "architectures": [architecture],
+        "intermediate_size": c.mlp_width,
+        "image_size": side * c.patch[0],
+        "num_patches": side**2,
+    }
+
+
+def propose_clip(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """A vision tower of CLIP, with its projection where the task is one."""
+    size = task.size if isinstance(task, Embed) else None
+    last = [Line("task.head", without_bias(LINEAR), "visual_projection")] if size else []
+    said = hub_config(c, "clip_vision_model", f"CLIPVisionModel{'WithProjection' if size else ''}")
+    said |= {"projection_dim": size} if size else {}
+    return Proposal(said, CLIP_TABLE, "vision_model." if size else "", last, hub_preprocessor(c, info.preprocessing))
+
+
+def propose_siglip(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """A vision tower of SigLIP."""
+    said = hub_config(c, "siglip_vision_model", "SiglipVisionModel")
+    return Proposal(said, SIGLIP_TABLE, preprocessor=hub_preprocessor(c, info.preprocessing))
+
+
+def propose_siglip2(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """A vision tower of SigLIP 2 NaFlex."""
+    said = hub_config(c, "siglip2_vision_model", "Siglip2VisionModel")
+    return Proposal(said, NAFLEX_TABLE, preprocessor=hub_preprocessor(c, info.preprocessing))
+
+
+def propose_idefics(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """The NaViT of Idefics3; the processor beside it squashes, for want of the tower alone having one."""
+    said = hub_config(c, "idefics3_vision", "Idefics3VisionTransformer")
+    side = said["image_size"]
+    how = {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}}
+    return Proposal(said, SIGLIP_TABLE[: -len(MAP_TABLE)], preprocessor=how | pixels(c, info.preprocessing))

@@ -8,10 +8,11 @@ from ..config import Gated, ModelConfig, NoPositions, Plain, Rope, Token
 from ..config import Table as PositionTable
 from ..errors import check
 from ..info import ModelInfo
-from ..tasks.config import Embed
+from ..tasks.config import Embed, Task
 from .family import BLOCKS, Description, linear, norm, prefix_of, preprocessing, sizes
 from .folder import Folder, number, square_root
 from .names import CONV, HEADS, LINEAR, OUT, PAIR, SAME, Form, Line, Table, positions, without_bias
+from .proposal import Proposal, hub_preprocessor, hub_sizes, table_side
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_act": "gelu"}
 V2 = BASE | {"mlp_ratio": 4, "patch_size": 14, "layer_norm_eps": 1e-6, "qkv_bias": True, "use_swiglu_ffn": False}
@@ -20,6 +21,7 @@ V3 = BASE | {
     **{"layer_norm_eps": 1e-5, "num_register_tokens": 0, "rope_theta": 100.0, "use_gated_mlp": False},
     **{"query_bias": True, "key_bias": False, "value_bias": True, "proj_bias": True, "mlp_bias": True},
 }
+RATIOS = 33  # of the widths of MLP and tokens
 MASKED = ("embeddings.mask_token",)
 POSITIONS = "embeddings.position_embeddings"
 
@@ -82,6 +84,12 @@ def v3_table(config: dict[str, Any]) -> Table:
     ]
 
 
+def mlp_width(width: int, ratio: float, gated: bool) -> int:
+    """Hidden channels of an MLP of DINOv2: two thirds, rounded up to a multiple of 8, where it is gated."""
+    plain = int(width * ratio)
+    return (int(plain * 2 / 3) + 7) // 8 * 8 if gated else plain
+
+
 def describe_v2(folder: Folder) -> Description:
     """DINOv2, without a classifier.   Raises ConfigError."""
     config = V2 | folder.config
@@ -96,9 +104,8 @@ def describe_v2(folder: Folder) -> Description:
     count = number(config, "num_register_tokens", folder.where, 4) if kind.endswith("registers") else 0
     tokens = {"embeddings.cls_token": 1} | ({"embeddings.register_tokens": count} if count else {})
     side = square_root(folder.shapes[prefix + POSITIONS][1] - 1, POSITIONS, folder.where)
-    gated, wide = config["use_swiglu_ffn"], int(fields["width"] * config["mlp_ratio"])
-    if gated:
-        wide, fields["activation"] = (int(wide * 2 / 3) + 7) // 8 * 8, "silu"
+    gated, wide = config["use_swiglu_ffn"], mlp_width(fields["width"], config["mlp_ratio"], config["use_swiglu_ffn"])
+    fields |= {"activation": "silu"} if gated else {}
     ours = ModelConfig(
         **fields,
         mlp_width=wide,
@@ -129,3 +136,39 @@ def describe_v3(folder: Folder) -> Description:
     )
     ours, how = preprocessing(folder, ours)
     return Description(ours, Embed(), ModelInfo((), how), v3_table(config), prefix, MASKED)
+
+
+def propose_v2(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """DINOv2, with registers where there are more tokens than the class token; its ratio of widths is whole."""
+    count, gated = c.registers - 1, isinstance(c.mlp, Gated)
+    ratio = min(range(1, RATIOS), key=lambda r: abs(mlp_width(c.width, r, gated) - c.mlp_width))
+    tokens = {"embeddings.cls_token": 1} | ({"embeddings.register_tokens": count} if count > 0 else {})
+    said = hub_sizes(c) | {
+        "model_type": "dinov2_with_registers" if count > 0 else "dinov2",
+        "architectures": ["Dinov2WithRegistersModel" if count > 0 else "Dinov2Model"],
+        "image_size": table_side(c) * c.patch[0],
+        "mlp_ratio": ratio,
+        "use_swiglu_ffn": gated,
+        "qkv_bias": True,
+    }
+    said |= {"num_register_tokens": count} if count > 0 else {}
+    said |= {"hidden_act": "gelu"} if gated else {}
+    return Proposal(said, v2_table(tokens, True, gated), preprocessor=hub_preprocessor(c, info.preprocessing))
+
+
+def propose_v3(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """DINOv3, with a bias wherever ours has one."""
+    said = (
+        V3
+        | hub_sizes(c)
+        | {
+            "model_type": "dinov3_vit",
+            "architectures": ["DINOv3ViTModel"],
+            "intermediate_size": c.mlp_width,
+            "num_register_tokens": c.registers - 1,
+            "rope_theta": c.rope.theta if c.rope else 100.0,
+            "use_gated_mlp": isinstance(c.mlp, Gated),
+            "key_bias": True,
+        }
+    )
+    return Proposal(said, v3_table(said), preprocessor=hub_preprocessor(c, info.preprocessing))

@@ -13,10 +13,11 @@ from ..config import Table as PositionTable
 from ..errors import ConfigError, check
 from ..info import ModelInfo
 from ..preprocessing import NeverEnlarged, Preprocessing, TokenBudget
-from ..tasks.config import Embed
+from ..tasks.config import Embed, Task
 from .family import BLOCKS, Description, norm, prefix_of, sizes
 from .folder import Folder, number
 from .names import CONV, LINEAR, OUT, QKV, Arrays, Line, Table, positions
+from .proposal import Proposal, hub_sizes, per_channel, table_side
 
 DEFAULTS = {
     **{"hidden_size": 1152, "num_hidden_layers": 27, "num_attention_heads": 16, "intermediate_size": 4304},
@@ -97,3 +98,19 @@ def preprocessing(folder: Folder) -> tuple[tuple[float, ...], tuple[float, ...],
     mean, std = (tuple(said.get(name) or ()) for name in ("image_mean", "image_std"))
     check(bool(mean) and bool(std), f"{where}: image_mean and image_std are missing: fetch the file again")
     return mean, std, Preprocessing(NeverEnlarged(TokenBudget(limit or 1)), "bicubic")
+
+
+def propose(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """MoonViT alone.   Raises ConfigError where the size rule is not that of its processor."""
+    match info.preprocessing.size:
+        case NeverEnlarged(TokenBudget(limit)):
+            how = {"in_token_limit": limit, "patch_size": c.patch[0], "merge_kernel_size": [1, 1]}
+        case other:
+            raise ConfigError(f"info.preprocessing.size={other} is not NeverEnlarged(TokenBudget(...)), as of MoonViT")
+    side = {"init_pos_emb_height": table_side(c), "init_pos_emb_width": table_side(c)}
+    said = (
+        hub_sizes(c) | {"model_type": "moonvit", "intermediate_size": c.mlp_width, "merge_kernel_size": [1, 1]} | side
+    )
+    for name in ("mean", "std"):
+        how[f"image_{name}"] = list(per_channel(getattr(c, name), c.channels))
+    return Proposal(said, table(), preprocessor=how)

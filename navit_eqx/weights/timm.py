@@ -16,10 +16,11 @@ from ..config import Table as PositionTable
 from ..errors import ConfigError, check
 from ..info import ModelInfo
 from ..preprocessing import CeilBudget, CenterCrop, Fixed, Preprocessing, SizeRule
-from ..tasks.config import Classify, Embed
+from ..tasks.config import Classify, Embed, Task
 from .family import BLOCKS, Description, norm
 from .folder import Folder, square_root
 from .names import CONV, HEADS, LINEAR, OUT, PROBE, QKV, SAME, Arrays, Form, Line, positions, without_bias
+from .proposal import Proposal, per_channel, ratio, table_side
 
 HEADS_OF = {64: 2, 96: 3, 1152: 16, 1280: 16, 1408: 16, 1664: 16}  # others have heads of 64
 STARTS = ("vit_", "deit_", "deit3_", "flexivit_", "naflexvit_")
@@ -225,3 +226,92 @@ def size_rule(cfg: dict[str, Any], config: ModelConfig, naflex: bool, where: Pat
         f"{where}: crop_mode {mode!r} of {height} x {width} is not known",
     )
     return CenterCrop(height, width, math.floor(height / share), aspect=mode == "center", middle="round")
+
+
+def propose_vit(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """A `vit_*`: one table, images of one size.   Raises ConfigError where the size rule has no such size."""
+    name = "vit_base_patch16_clip_224" if c.eps == 1e-5 else "vit_base_patch16_224"
+    token = isinstance(c.pool, Token)
+    counts = {"cls_token": 1} if token else {}
+    counts |= {"reg_token": c.registers - token} if c.registers > token else {}
+    side = table_side(c) * c.patch[0]
+    args = arguments(c, task) | {"img_size": [side, side], "dynamic_img_size": True}
+    how = info.preprocessing.size
+    match how:
+        case Fixed(height, width):
+            size, crop = (height, width), {"crop_pct": 1.0, "crop_mode": "squash"}
+        case CenterCrop(height, width):
+            share = (
+                height / how.side if math.floor(height / (height / how.side)) == how.side else height / (how.side + 0.5)
+            )
+            size, crop = (height, width), {"crop_pct": share, "crop_mode": "center" if how.aspect else "squash"}
+        case other:
+            raise ConfigError(f"info.preprocessing.size={other} is a size rule that vit_* of timm does not have")
+    conv = without_bias(CONV) if c.embedding_norm else CONV  # as timm makes them
+    places = Line("", positions(counts, "pos_embed", sum(counts.values())), "")
+    return proposed(
+        name, args, [Line("backbone.patch_embedding", conv, "patch_embed.proj"), places], c, task, info, size, crop
+    )
+
+
+def propose_naflexvit(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """A `naflexvit_*`: any size within a number of tokens.   Raises ConfigError for another size rule."""
+    name = "naflexvit_base_patch16_gap" if c.layer_scale else "naflexvit_base_patch16_siglip"
+    how, token = info.preprocessing.size, isinstance(c.pool, Token)
+    if not isinstance(how, CeilBudget):
+        raise ConfigError(f"info.preprocessing.size={how} is not CeilBudget(...), as of naflexvit_* of timm")
+    counts = {"embeds.cls_token": 1} if token else {}
+    counts |= {"embeds.reg_token": c.registers - token} if c.registers > token else {}
+    rows = max(n for n in range(1, math.isqrt(how.tokens) + 1) if how.tokens % n == 0)
+    size = rows * c.patch[0], how.tokens // rows * c.patch[1]
+    side = [table_side(c)] * 2
+    args = arguments(c, task) | {"pos_embed_grid_size": side}
+    if isinstance(c.posembed, Factorised):
+        args |= {"pos_embed": "factorized", "pos_embed_ar_preserving": c.posembed.coordinate == "fractional_aspect"}
+        lines = [Line("backbone.posembed", FACTORISED, "")]
+        lines += [Line("", tokens_form((*counts,)), "")] if counts else []
+    else:
+        mode = "bicubic" if getattr(c.posembed, "kernel", "") == "cubic_antialias" else "bilinear"
+        args |= {"pos_embed_interp_mode": mode, "pos_embed_ar_preserving": getattr(c.posembed, "aspect", False)}
+        lines = [Line("", positions(counts, "embeds.pos_embed", 0, square=True), "")]
+    return proposed(
+        name, args, [Line("backbone.patch_embedding", LINEAR, "embeds.proj"), *lines], c, task, info, size, {}
+    )
+
+
+def arguments(c: ModelConfig, task: Task) -> dict[str, Any]:
+    """Arguments of both constructors."""
+    token, normed = isinstance(c.pool, Token), isinstance(c.pool, NormedMean)
+    return {
+        **{"patch_size": c.patch[0], "embed_dim": c.width, "depth": c.depth, "num_heads": c.heads},
+        **{"mlp_ratio": ratio(c), "num_classes": task.classes or 0, "in_chans": c.channels},
+        **{"global_pool": "token" if token else "map" if isinstance(c.pool, Map) else "avg"},
+        **{"class_token": token, "reg_tokens": c.registers - token, "act_layer": c.activation, "qkv_bias": True},
+        **{"pre_norm": c.embedding_norm, "final_norm": c.final_norm or normed, "fc_norm": normed},
+        **({"init_values": c.layer_scale} if c.layer_scale else {}),
+    }
+
+
+def proposed(
+    name: str,
+    args: dict[str, Any],
+    first: list[Line],
+    c: ModelConfig,
+    task: Task,
+    info: ModelInfo,
+    size: tuple[int, int],
+    crop: dict[str, Any],
+) -> Proposal:
+    """config.json and the table, from the lines that the two kinds do not share."""
+    table = [*first, *block_table(True, bool(c.layer_scale))]
+    table += MAP_TABLE if isinstance(c.pool, Map) else []
+    table += [norm("backbone.pool.norm", "fc_norm")] if isinstance(c.pool, NormedMean) else []
+    table += [norm("backbone.encoder.norm", "norm")] if c.final_norm else []
+    table += [norm("backbone.embedding_norm", "norm_pre")] if c.embedding_norm else []
+    table += [Line("task.head", LINEAR, "head")] if isinstance(task, Classify) else []
+    pixels = {"mean": per_channel(c.mean, c.channels), "std": per_channel(c.std, c.channels)}
+    cfg = {"input_size": [c.channels, *size], "interpolation": info.preprocessing.filter, **crop, **pixels}
+    cfg |= {"num_classes": args["num_classes"], "first_conv": first[0].theirs, "classifier": "head"}
+    said = {"architecture": name, "num_classes": args["num_classes"], "num_features": c.width}
+    said |= {"global_pool": args["global_pool"], "model_args": args, "pretrained_cfg": cfg}
+    return Proposal(said | ({"label_names": list(info.classes)} if info.classes else {}), table)

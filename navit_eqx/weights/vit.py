@@ -6,9 +6,11 @@ from ..config import ModelConfig, Token
 from ..config import Table as PositionTable
 from ..errors import check
 from ..info import ModelInfo
+from ..tasks.config import Task
 from .family import BLOCKS, Description, head, norm, prefix_of, preprocessing, sizes
 from .folder import Folder, number, square_root
 from .names import CONV, HEADS, LINEAR, OUT, Line, Table, positions, without_bias
+from .proposal import Proposal, hub_head, hub_preprocessor, hub_sizes, table_side
 
 DEFAULTS = {
     "hidden_size": 768,
@@ -70,3 +72,23 @@ def describe(folder: Folder) -> Description:
     task, classes, last = head(folder, config, "classifier")
     lines = [*table(tokens, config["qkv_bias"]), *last]
     return Description(ours, task, ModelInfo(classes, how), lines, prefix, UNREAD)
+
+
+def propose(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """A ViT, or with two tokens a DeiT."""
+    kind, name = ("deit", "DeiT") if c.registers == 2 else ("vit", "ViT")
+    fields, last = hub_head(task, info, "classifier")
+    said = (
+        hub_sizes(c)
+        | fields
+        | {
+            "model_type": kind,
+            "architectures": [f"{name}{'ForImageClassification' if last else 'Model'}"],
+            "intermediate_size": c.mlp_width,
+            "image_size": table_side(c) * c.patch[0],
+            "qkv_bias": True,
+        }
+    )
+    return Proposal(
+        said, table(TOKENS[kind]), f"{kind}." if last else "", last, hub_preprocessor(c, info.preprocessing)
+    )

@@ -27,7 +27,8 @@ def parameters(
     mlp = 2 * width * mlp_width + mlp_width + width
     block = attention + mlp + 2 * width
     embed = (patch_dim + 1) * width + positions + registers * width
-    pools = {"Map": width + attention + width + mlp, "ResidualMap": width + attention, "Mean": 0, "Max": 0, "Token": 0}
+    pools = {"Map": width + attention + width + mlp, "ResidualMap": width + attention, "NormedMean": width}
+    pools |= {"Mean": 0, "Max": 0, "Token": 0}
     return embed + depth * block + width + pools[pool] + (width + 1) * classes
 
 
@@ -74,6 +75,7 @@ def pool_cost(pool: str, *, width: int, mlp_width: int) -> PoolCost:
         "Map": attention._replace(image=attention.image + 4 * width * mlp_width),
         "ResidualMap": attention,
         "Mean": PoolCost(0, 2 * width, 0),
+        "NormedMean": PoolCost(0, 2 * width, 0),
         "Max": PoolCost(0, 0, 0),
         "Token": PoolCost(0, 0, 0),
     }[pool]

@@ -1,7 +1,7 @@
 """Mistakes in reading the weights of other projects."""
 
 from tests.mutants.kinds import Mutant, one
-from tests.support.mutation import replace
+from tests.support.mutation import replace, returns
 
 SAYS = "tests/test_weights.py::test_the_reference_says_what_the_peer_says"
 REFUSED = "tests/test_weights_refused.py"
@@ -38,5 +38,28 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "half of what is cut is rounded the other way", "navit_eqx.preprocessing:CenterCrop.corner",
         replace("__n // 2", "-(-__n // 2)"), "tests/test_weights_used.py::test_center_crops",
+    ),
+    one(
+        "what another layout cannot say is written all the same", "navit_eqx.weights.pretrained:attempt",
+        replace("differences(said, model, info)", "[]"), "tests/test_pretrained.py::test_what_does_not_fit_is_named",
+    ),
+    one(
+        "numbers that come back changed are written", "navit_eqx.weights.pretrained:attempt",
+        replace("not np.array_equal(__a, __b)", "False"),
+        "tests/test_pretrained.py::test_a_wrong_proposal_is_not_written",
+    ),
+    one(
+        "a quotient of widths that is rounded down", "navit_eqx.weights.proposal:ratio",
+        returns("c.mlp_width / c.width"), "tests/test_pretrained.py::test_the_ratio_of_widths_gives_the_width_back",
+    ),
+    one(
+        "files of another model stay beside the saved one", "navit_eqx.weights.pretrained:check_empty",
+        replace("sorted(there - files)", "[]"),
+        "tests/test_pretrained.py::test_a_folder_with_other_files_is_left_alone",
+    ),
+    one(
+        "a mean that is normed costs nothing", "reference.evaluation.cost:pool_cost",
+        replace("PoolCost(0, 2 * width, 0)", "PoolCost(0, 0, 0)", 1),
+        "tests/test_cost.py::test_the_formula_is_the_program_for_every_pool",
     ),
 )  # fmt: skip
