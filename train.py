@@ -38,6 +38,7 @@ from harness import doctor
 from harness.cli import parse
 from harness.config import Config
 from harness.evaluation import pictures
+from harness.evaluation.clip_pictures import draw_tubelets
 from harness.evaluation.learning_curve import draw_learning_curve
 from harness.evaluation.predictions import Context, context_of
 from harness.evaluation.studies import named, publish_all
@@ -344,7 +345,10 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
 def picture(first: Sequence[Row], config: Config, folder: Path) -> None:
     """Draw the first rows, and the attention mask of the first."""
     normalized = {"mean": config.model.mean, "std": config.model.std}
-    pictures.draw_rows(first, config.model.patch, folder / "packed_rows.png", **normalized)
+    if config.model.tubelets:
+        draw_tubelets(first[0], config.model, folder / "tubelets.png")
+    else:
+        pictures.draw_rows(first, config.model.patch, folder / "packed_rows.png", **normalized)
     pictures.draw_mask(first[0], folder / "attention_mask.png")
 
 

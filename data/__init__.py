@@ -9,6 +9,7 @@ Reading order:
     plan.py        (manifest, seed, epoch, sampling) → image, grid, patch size, tokens and row; a pure function
     stream.py      rows of all epochs by index
     rows.py        packed rows by index: decode, augment, resize, patchify, drop, pack
+    clips.py       the same for clips: read, cut into tubelets, drop, pack
     texts.py       captions as token ids
     augment.py     parts of random changes of a training image that keep its planned grid valid
     geometry.py    crop, turn, mirror and rotation of pixels, masks and boxes alike

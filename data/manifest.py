@@ -18,8 +18,8 @@ class Manifest:
 
     names: np.ndarray
     """Names as bytes, so that any file name fits."""
-    sizes: Int[np.ndarray, "N 2"]
-    """Upright height and width in pixels."""
+    sizes: Int[np.ndarray, "N A"]
+    """Upright height and width in pixels; of clips, the number of frames before them."""
     labels: Int[np.ndarray, "N *M"]
     """One label per image, or a set of labels per image padded with −1."""
     classes: tuple[str, ...]
@@ -38,7 +38,11 @@ class Manifest:
         if not count:
             first = f"; {len(self.set_aside)} were set aside, first {self._first()}" if self.set_aside else ""
             raise DataMissing(f"no readable image in {self.where}{first}")
-        if self.sizes.shape != (count, 2) or self.labels.shape[:1] != (count,) or self.labels.ndim > 2:
+        if (
+            self.sizes.shape not in ((count, 2), (count, 3))
+            or self.labels.shape[:1] != (count,)
+            or self.labels.ndim > 2
+        ):
             raise DataError(f"{self.where}: {count} names, sizes {self.sizes.shape}, labels {self.labels.shape}")
         lowest = 0 if self.labels.ndim == 1 else -1
         rows = self.labels.reshape(count, -1)
@@ -55,6 +59,11 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def has_clips(self) -> bool:
+        """Whether the entries are clips."""
+        return self.sizes.shape[1] == 3
 
     def name(self, index: int) -> str:
         """Printable name of one image."""

@@ -49,7 +49,8 @@ class Plan(NamedTuple):
     """Rows of an epoch or of one block. An empty slot has image id −1, zeros, and the patch size of the slot before."""
 
     image_ids: Int[np.ndarray, "R I"]
-    grids: Int[np.ndarray, "R I 2"]
+    grids: Int[np.ndarray, "R I A"]
+    """Rows and columns of patches; of clips, the number of frames before them."""
     kept: Int[np.ndarray, "R I"]
     patch_sizes: Int[np.ndarray, "R I 2"]
     left_out: tuple[tuple[int, str], ...]
@@ -83,7 +84,7 @@ class ImagePlan(NamedTuple):
     """What was sampled for each image, in the shuffled order."""
 
     patch_sizes: Int[np.ndarray, "N 2"]
-    grids: Int[np.ndarray, "N 2"]
+    grids: Int[np.ndarray, "N A"]
     kept: Int[np.ndarray, " N"]
     budget: Int[np.ndarray, " N"]
     """Tokens of a row that an image takes: the tokens kept, or more with a `Budget`."""
@@ -91,7 +92,7 @@ class ImagePlan(NamedTuple):
 
 
 def plan_epoch(
-    sizes: Int[np.ndarray, "N 2"],
+    sizes: Int[np.ndarray, "N A"],
     *,
     seed: int,
     epoch: int,
@@ -122,18 +123,20 @@ def plan_epoch(
     def rng(purpose: Purpose) -> np.random.Generator:
         return generator(purpose, seed, epoch, block)
 
-    def grids_at(patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
+    def grids_at(patch_size: PatchSize) -> Int[np.ndarray, "N A"]:
         return grids_of(resolution, sizes, seed, epoch, block, patch_size)
 
     def image_plan(patch_sizes: Int[np.ndarray, "N 2"]) -> ImagePlan:
         grids = grids_at(patch_sizes)
-        tokens = grids.prod(-1)
+        tokens = resolution.token_counts(grids)
         kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before))
         taken = budget.tokens(kept, grids_at, row_tokens) if budget else kept
-        return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & (grids.max(-1) <= longest_side))
+        return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & in_reach(grids, longest_side))
 
     sampling = OneSize(patch_size) if isinstance(patch_size, tuple) else patch_size
-    draw = partial(sampling.sample, rng(Purpose.PATCH_SIZE), tokens=lambda patch: grids_at(patch).prod(-1))
+    draw = partial(
+        sampling.sample, rng(Purpose.PATCH_SIZE), tokens=lambda patch: resolution.token_counts(grids_at(patch))
+    )
     if sampling.per == "step":
         planned, rows = _in_steps(len(images), lambda k: draw(before[k : k + 1])[0], image_plan, packing, step_rows)
     else:
@@ -147,8 +150,13 @@ def plan_epoch(
     if packing.fill == "resolution":
         _grow_last(plan, row_tokens, longest_side)
     if packing.fill != "none":
-        _drop_less(plan, row_tokens)
+        _drop_less(plan, resolution, row_tokens)
     return plan
+
+
+def in_reach(grids: Int[np.ndarray, "N A"], longest_side: int) -> Bool[np.ndarray, " N"]:
+    """Whether every patch has a position; the time of clips is limited when they are sampled."""
+    return grids[:, -2:].max(-1) <= longest_side
 
 
 @lru_cache(maxsize=1)
@@ -166,8 +174,8 @@ def block_of(count: int, block: int, blocks: int) -> slice:
 
 
 def grids_of(
-    resolution: Resolution, sizes: Int[np.ndarray, "n 2"], seed: int, epoch: int, block: int, patch_size: PatchSize
-) -> Int[np.ndarray, "n 2"]:
+    resolution: Resolution, sizes: Int[np.ndarray, "n A"], seed: int, epoch: int, block: int, patch_size: PatchSize
+) -> Int[np.ndarray, "n A"]:
     """Grids of the images of a block; the resolutions are the same for every patch size."""
     return resolution.grids(generator(Purpose.RESOLUTION, seed, epoch, block), sizes, patch_size)
 
@@ -263,14 +271,14 @@ def _grow_last(plan: Plan, row_tokens: int, longest_side: int) -> None:
     plan.kept[rows, last] = np.where(legal, more, kept)
 
 
-def _drop_less(plan: Plan, row_tokens: int) -> None:
+def _drop_less(plan: Plan, resolution: Resolution, row_tokens: int) -> None:
     """Fill rows, in place, by dropping fewer tokens."""
     for r in np.flatnonzero(plan.kept.sum(-1) < row_tokens):
-        plan.kept[r] = close_row(plan.kept[r], plan.grids[r].prod(-1), row_tokens)
+        plan.kept[r] = close_row(plan.kept[r], resolution.token_counts(plan.grids[r]), row_tokens)
 
 
 def plan_evaluation(
-    sizes: Int[np.ndarray, "N 2"],
+    sizes: Int[np.ndarray, "N A"],
     *,
     patch_size: Patch | PatchSizes,
     resolution: Resolution,
@@ -294,13 +302,13 @@ def plan_evaluation(
 
 def _why(planned: ImagePlan, image: int, row_tokens: int, longest_side: int) -> str:
     grid, kept = planned.grids[image], planned.kept[image]
-    shape = f"{grid[0]} x {grid[1]} patches"
+    shape = f"{' x '.join(map(str, grid[-2:]))} patches{f', {grid[0]} frames' if len(grid) == 3 else ''}"
     if kept > row_tokens:
         return (
             f"{shape} keep {kept} tokens, a row holds {row_tokens}: lower data.resolution, "
             "raise data.packing.row-tokens or drop more"
         )
-    if grid.max() > longest_side:
+    if grid[-2:].max() > longest_side:
         return (
             f"{shape}, but positions end at {longest_side} a side: lower data.resolution or raise model.posembed.size"
         )
@@ -329,7 +337,7 @@ class EpochPlans:
         count, (epoch, block) = len(self.source.manifest), divmod(place, self.blocks)
         return epoch_order(count, self.sampling["seed"], epoch)[block_of(count, block, self.blocks)]
 
-    def grids(self, place: int, patch: Patch) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, "n 2"]]:
+    def grids(self, place: int, patch: Patch) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, "n A"]]:
         """The images of a block, shuffled, and their grids at the planned resolutions and another patch size."""
         sizes, (epoch, block) = self.source.manifest.sizes, divmod(place, self.blocks)
         seed, resolution = self.sampling["seed"], self.sampling["resolution"]
@@ -354,7 +362,7 @@ def round_up(tokens: int) -> int:
 
 def longest_image(
     resolution: Resolution,
-    sizes: Int[np.ndarray, "N 2"],
+    sizes: Int[np.ndarray, "N A"],
     patch: Patch,
     longest_side: int,
     most: int,
@@ -364,9 +372,9 @@ def longest_image(
     tokens; 0 where there is none."""
     rng = np.random.default_rng(0)
     grids = resolution.grids(rng, sizes, patch)
-    tokens = grids.prod(-1)
+    tokens = resolution.token_counts(grids)
     kept = kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(len(tokens))))
-    return int(kept[(grids.max(-1) <= longest_side) & (kept <= most)].max(initial=0))
+    return int(kept[in_reach(grids, longest_side) & (kept <= most)].max(initial=0))
 
 
 def most_tokens(row_tokens: int) -> int:
@@ -377,7 +385,7 @@ def most_tokens(row_tokens: int) -> int:
 def packing_at(
     packing: Packing,
     resolution: Resolution,
-    sizes: Int[np.ndarray, "N 2"],
+    sizes: Int[np.ndarray, "N A"],
     patch: Patch,
     dropping: Dropping = NOTHING,
     *,

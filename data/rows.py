@@ -87,7 +87,7 @@ class PlannedRows:
         self,
         epoch: int,
         image_ids: Int[np.ndarray, " I"],
-        grids: Int[np.ndarray, "I 2"],
+        grids: Int[np.ndarray, "I A"],
         kept: Int[np.ndarray, " I"],
         patch_sizes: Int[np.ndarray, "I 2"],
     ) -> tuple[Row, list[Drawn]]:
@@ -115,7 +115,7 @@ class PlannedRows:
         return Tokens(none, np.zeros((0, 2), np.int32), np.zeros(2, np.int32))
 
     def tokens(
-        self, epoch: int, image_id: int, grid: Int[np.ndarray, " 2"], kept: int, patch: Patch
+        self, epoch: int, image_id: int, grid: Int[np.ndarray, " A"], kept: int, patch: Patch
     ) -> tuple[Tokens, Drawn]:
         """The tokens of one image, independent of its row.   Raises BadImage."""
         rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
@@ -162,7 +162,7 @@ class PlannedRows:
 
     def frame(self, image_id: int) -> Box:
         """The box of a whole image."""
-        height, width = self.source.manifest.sizes[image_id].tolist()
+        height, width = self.source.manifest.sizes[image_id, -2:].tolist()
         return 0, 0, width, height
 
     def region(self, image_id: int, box: Box, size: tuple[int, int]) -> Num[np.ndarray, "h w C"]:

@@ -17,6 +17,7 @@ from data.sources.emoji import Emoji
 from data.sources.folder import Folder
 from data.sources.glyph_captions import GlyphCaptions
 from data.sources.label_sets import LabelSets
+from data.sources.moving_digits import MovingDigits
 from data.sources.parquet import Parquet
 from data.sources.records import Cached
 from navit_eqx.config import ModelConfig
@@ -29,7 +30,9 @@ from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 class DataConfig:
     """Images, sampling and packing."""
 
-    source: Digits | DigitCaptions | GlyphCaptions | Folder | LabelSets | Parquet | Captions | Emoji | Cached = Folder()
+    source: (
+        Digits | DigitCaptions | GlyphCaptions | MovingDigits | Folder | LabelSets | Parquet | Captions | Emoji | Cached
+    ) = Folder()
     """Kind of the source of images."""
     root: str = ""
     """Folder of the images."""

@@ -17,6 +17,7 @@ from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 from .config import Config, DataConfig
 from .contrast_presets import CONTRAST
 from .process import has_accelerator
+from .video_presets import VIDEO
 
 
 def digits() -> Config:
@@ -221,6 +222,7 @@ PRESETS = {
     "imagenet-s16": imagenet_s16,
     "imagenet-b16": imagenet_b16,
     **CONTRAST,
+    **VIDEO,
 }
 
 

@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from data.manifest import Manifest
-from data.plan import round_up
+from data.plan import in_reach, round_up
 from data.sampling.dropping import ByResolution, Dropping, Schedule
 from data.sampling.kinds import Patch
 from data.sampling.packing import Packing
 from data.sampling.patch_size import CoarseToFine, OneSize, PatchSizes
-from data.sampling.resolution import Areas, NeverEnlarged, Resolution, Sides, Square
+from data.sampling.resolution import Areas, Clips, NeverEnlarged, Resolution, Sides, Square
 from data.tasks import DataTask
 from navit_eqx.config import ModelConfig
-from navit_eqx.errors import ConfigError
+from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import Interpolation as ModelInterpolation
 from reference.resize import Interpolation
 from reference.sampling.dropping import kept_tokens
@@ -71,14 +71,48 @@ def channels(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 def resolution(config: Config, images: Images) -> tuple[Config, list[str]]:
     """Resolve the range of sides from the median side of the images."""
-    sampling, notes = sides_from(config.data.resolution, images.manifest, config.model.patch)
+    sampling, notes = sides_from(config.data.resolution, images.manifest, config.model.spatial_patch)
     return with_data(config, resolution=sampling), notes
+
+
+def clips(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Resolve the tubelets of clips from the model.
+
+    Raises ConfigError where data and model do not both have clips, or options are for images alone.
+    """
+    model, law, where = config.model, config.data.resolution, images.manifest.where
+    if images.manifest.has_clips != isinstance(law, Clips):
+        raise ConfigError(
+            f"{where} has clips: --data.resolution clips"
+            if images.manifest.has_clips
+            else f"data.resolution samples clips, and {where} has images: choose a law of images, such as sides"
+        )
+    if not isinstance(law, Clips):
+        check(model.tubelets is None, f"{where} has images, and model.tubelets read clips: --model.tubelets none")
+        return config, []
+    check(model.tubelets is not None, f"{where} has clips: --model.patch 2 16 16 --model.tubelets tubelets")
+    check(config.data.augment.mix is None, "data.augment.mix: clips are not mixed; --data.augment.mix none")
+    check(config.data.packing.fill != "resolution", "data.packing.fill=resolution: clips are not enlarged; choose rate")
+    check(type(config.task).__name__ != "Distill", "task: clips have no teacher; train with --task classify")
+    longest = max(law.frames) // model.patch[0]
+    check(
+        longest <= model.tubelets.longest,  # pyright: ignore[reportOptionalMemberAccess]
+        f"data.resolution.frames={law.frames}: time ends at {model.patch[0]} x model.tubelets.size frames; raise it",
+    )
+    known = {"base": model.patch, "shapes": model.tubelet_shapes, "strides": model.tubelet_strides}
+    notes = []
+    for name, value in known.items():
+        given = getattr(law, name)
+        check(given in ((), value), f"data.resolution.{name}={given}, and the model has {value}: leave it empty")
+        if not given:
+            notes.append(f"data.resolution.{name} = {' '.join(map(str, value))}: that of the model")
+    return with_data(config, resolution=replace(law, **known)), notes
 
 
 def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
     """Resolve patch sizes from the model; warns of sizes that amplify noise."""
     sampling = patch_sampling(config)
-    base = config.model.patch
+    base = config.model.spatial_patch
     patches = sizes_in(sampling)
     check_gains(base, patches, host_interpolation(config.model.interpolation))
     if sampling == config.data.patch_sizes:
@@ -170,6 +204,7 @@ def schedules(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 RESOLVERS: tuple[Resolver, ...] = (
     channels,
+    clips,
     resolution,
     patch_sizes,
     dropping,
@@ -200,7 +235,7 @@ def patch_sampling(config: Config) -> PatchSizes:
 
 def _patch_sampling(sampling: PatchSizes, model: ModelConfig) -> PatchSizes:
     if isinstance(sampling, OneSize):
-        return replace(sampling, size=sampling.size or model.patch)
+        return replace(sampling, size=sampling.size or model.spatial_patch)
     if model.flexi is None:
         raise ConfigError(f"data.patch_sizes = {sampling} has several patch sizes, the model has one: set model.flexi")
     if isinstance(sampling, CoarseToFine):
@@ -234,14 +269,14 @@ def sides_from(
     sampling: Resolution, manifest: Manifest, patch: Patch, key: str = "data.resolution"
 ) -> tuple[Resolution, list[str]]:
     """The sampling with resolved sides, and a note on each."""
-    if isinstance(sampling, Square | NeverEnlarged):
+    if isinstance(sampling, Square | NeverEnlarged | Clips):
         inner, notes = sides_from(sampling.sampling, manifest, patch, f"{key}.sampling")
         return replace(sampling, sampling=inner), notes
     if not isinstance(sampling, Sides | Areas):
         return sampling, []
     pixels, lo, hi, notes = float(np.sqrt(np.prod(patch))), sampling.lo, sampling.hi, []
     if hi is None:
-        median = float(np.median(np.sqrt(enough(manifest).prod(-1, dtype=float))))
+        median = float(np.median(np.sqrt(enough(manifest)[:, -2:].prod(-1, dtype=float))))
         hi = max(lo or 0.0, pixels * int(np.clip(round(median / pixels), 4, sampling.most)))
         notes += [f"{key}.hi = {number(hi)}: the median image side, 4 to {sampling.most} patches, and not below lo"]
     if lo is None:
@@ -250,7 +285,7 @@ def sides_from(
     return replace(sampling, lo=lo, hi=hi), notes
 
 
-def enough(manifest: Manifest) -> Int[np.ndarray, "n 2"]:
+def enough(manifest: Manifest) -> Int[np.ndarray, "n A"]:
     """Sizes of all images up to a million, else of images at equal distances in the manifest."""
     return manifest.sizes[:: stride(manifest)]
 
@@ -289,15 +324,15 @@ def expected_tokens(
     sizes, sampling, patches = enough(manifest), config.data.resolution, patches or patch_sampling(config)
     count = len(sizes)
 
-    def grids(patch) -> Int[np.ndarray, "n 2"]:
+    def grids(patch) -> Int[np.ndarray, "n A"]:
         return sampling.grids(np.random.default_rng(config.seed), sizes, patch)
 
     if isinstance(patches, CoarseToFine):
         patches = replace(patches, images=count)
     rng = np.random.default_rng([config.seed, 2])
     try:
-        drawn = patches.sample(rng, rng.permutation(count), lambda patch: grids(patch).prod(-1))
-        return drawn, grids(drawn).prod(-1)
+        drawn = patches.sample(rng, rng.permutation(count), lambda patch: sampling.token_counts(grids(patch)))
+        return drawn, sampling.token_counts(grids(drawn))
     except ValueError as error:
         raise ConfigError(f"data.resolution = {sampling}, data.patch_sizes = {patches}: {error}") from None
 
@@ -321,7 +356,7 @@ def usable(config: Config, manifest: Manifest) -> Bool[np.ndarray, " n"]:
     """The images that have a position for every patch and at most MOST_TOKENS tokens; all of them if none has."""
     drawn, tokens = expected_tokens(config, manifest)
     grids = config.data.resolution.grids(np.random.default_rng(config.seed), enough(manifest), drawn)
-    fits = (grids.max(-1) <= config.model.posembed.longest_side) & (tokens <= MOST_TOKENS)
+    fits = in_reach(grids, config.model.posembed.longest_side) & (tokens <= MOST_TOKENS)
     return fits if fits.any() else np.ones_like(fits)
 
 

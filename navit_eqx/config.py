@@ -124,6 +124,35 @@ Backend = Auto | Dense | Loop | Pallas | CuDNN | Splash
 
 
 @dataclass(frozen=True)
+class Tubelets:
+    """Clips as tubelets of one or several shapes in one row, all embedded by the kernel of `ModelConfig.patch`: frames,
+    height and width. The position embedding is that of a frame; a table of time is added.   [NaViT, §3.6]"""
+
+    shapes: tuple[tuple[int, int, int], ...] = ()
+    """Frames, height and width of each shape, in frames and pixels; empty: the shape of the kernel alone."""
+    strides: tuple[tuple[int, int, int], ...] = ()
+    """Distances of neighboring tubelets of each shape along the three axes; empty: the shapes themselves."""
+    size: int = 16
+    """Entries of the table of time, in units of the kernel; with absolute coordinates the longest clip."""
+    coordinate: Literal["absolute", "fractional"] = "absolute"
+    """absolute: frames since the start of the clip, in units of the kernel; fractional: the share of the clip."""
+
+    def __post_init__(self):
+        for name in ("shapes", "strides"):
+            check_in("model.tubelets", "[1, 65536]", **{name: tuple(n for shape in getattr(self, name) for n in shape)})
+        check_in("model.tubelets", "[1, 65536]", size=self.size)
+        check(
+            not self.strides or len(self.strides) == len(self.shapes),
+            f"model.tubelets.strides={self.strides} must be three numbers for each of the shapes {self.shapes}",
+        )
+
+    @property
+    def longest(self) -> int:
+        """The longest clip with a position for every tubelet, in units of the kernel."""
+        return self.size if self.coordinate == "absolute" else UNLIMITED
+
+
+@dataclass(frozen=True)
 class Flexi:
     """Patches of several sizes, all embedded by the kernel of `ModelConfig.patch`, PI-resized.   [FlexiViT]"""
 
@@ -145,7 +174,8 @@ class ModelConfig:
     """Architecture and numerics of a NaViT."""
 
     patch: tuple[int, ...] = (16, 16)
-    """Height and width of a patch in pixels; with `flexi`, of the stored kernel. (1,): the model reads text."""
+    """Height and width of a patch in pixels; with `flexi`, of the stored kernel; with `tubelets`, frames before them.
+    (1,): the model reads text."""
     channels: int = 3
     """Channels of an image: 1 gray, 3 RGB, 4 RGBA, or any number of bands. Of text, which is one-hot: the size of the
     vocabulary."""
@@ -161,6 +191,8 @@ class ModelConfig:
     """Position embedding that is added to the tokens."""
     flexi: Flexi | None = None
     """Patches of several sizes; none: one size."""
+    tubelets: Tubelets | None = None
+    """Clips instead of images, as tubelets; none: images."""
     mean: tuple[float, ...] = (0.5,)
     """Mean of pixels in [0, 1], subtracted before division by `std`: one number, or one per channel."""
     std: tuple[float, ...] = (0.5,)
@@ -217,6 +249,11 @@ class ModelConfig:
             f"model.patch={self.patch} must be a height and a width in pixels, such as 16 16, or 1 for text",
         )
         check(
+            self.tubelets is None or len(self.patch) == 3 and self.flexi is None,
+            f"model.tubelets need a patch of frames, height and width, such as 2 16 16, and no model.flexi: patch is "
+            f"{self.patch}",
+        )
+        check(
             len({self.channels * prod(patch) for patch in self.patches}) == len(self.patches),
             f"model.flexi.sizes: two of the patches {self.patches} have as many numbers, so the shape of a row does "
             "not identify the patch size: leave one out",
@@ -256,6 +293,21 @@ class ModelConfig:
         return len(self.patch) == 1
 
     @property
+    def spatial_patch(self) -> tuple[int, ...]:
+        """Height and width of a patch, without frames."""
+        return self.patch[-2:]
+
+    @property
+    def tubelet_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Frames, height and width of tubelets; none for a model of images."""
+        return () if self.tubelets is None else self.tubelets.shapes or (self.patch,)
+
+    @property
+    def tubelet_strides(self) -> tuple[tuple[int, ...], ...]:
+        """Distances of neighboring tubelets of each shape."""
+        return () if self.tubelets is None else self.tubelets.strides or self.tubelet_shapes
+
+    @property
     def patches(self) -> tuple[tuple[int, ...], ...]:
         """Patch sizes of rows that the model reads; the first is the size of the stored kernel."""
         sizes = () if self.flexi is None else self.flexi.sizes
@@ -270,7 +322,8 @@ class ModelConfig:
     def sizes(self) -> dict[str, Any]:
         """Arguments of the cost formulas: sizes, the name of the pool, FLOPs of the position embedding per token."""
         names = ("patch_dim", "width", "depth", "mlp_width", "registers")
-        positions = int(2 * self.posembed.products * self.width)
+        time = self.tubelets.size + len(self.tubelet_shapes) if self.tubelets else 0
+        positions = int(2 * (self.posembed.products + time) * self.width)
         options = {"pool": type(self.pool).__name__, "positions": positions}
         if isinstance(self.mlp, Gated):
             options["mlp_width"] = 3 * self.mlp_width // 2  # three matrices instead of two

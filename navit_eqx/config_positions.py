@@ -22,7 +22,7 @@ class Factorised:
     combine: Literal["sum", "stack", "product"] = "sum"
     """How the embeddings of the axes are combined to one: added, concatenated, or multiplied."""
     axes: int = 2
-    """Axes of a position: 2 for images, 1 for text, 3 for video."""
+    """Axes of a position: 2 for images, 1 for text."""
 
     def __post_init__(self):
         check_entries(self)
@@ -56,7 +56,7 @@ class Joint:
     feature: Literal["learned", "resized"] = "resized"
     """learned: linear between entries; resized: antialiased too where patches are further apart than entries."""
     axes: int = 2
-    """Axes of a position: 2 for images, 1 for text, 3 for video."""
+    """Axes of a position: 2 for images, 1 for text."""
     pieces = 1
 
     def __post_init__(self):
@@ -84,7 +84,7 @@ class Sinusoidal:
     combine: Literal["stack", "sum", "product"] = "stack"
     """How the embeddings of the axes are combined to one: added, concatenated, or multiplied."""
     axes: int = 2
-    """Axes of a position: 2 for images, 1 for text, 3 for video."""
+    """Axes of a position: 2 for images, 1 for text."""
     longest_side = UNLIMITED
 
     def __post_init__(self):
@@ -112,7 +112,7 @@ class Fourier:
     scale: float = 0.2
     """Standard deviation of the initial frequencies, in radians per unit."""
     axes: int = 2
-    """Axes of a position: 2 for images, 1 for text, 3 for video."""
+    """Axes of a position: 2 for images, 1 for text."""
     pieces = 2
     longest_side = UNLIMITED
 
@@ -188,7 +188,7 @@ class Rope:
     theta: float = 100.0
     """Ratio of the highest frequency to the lowest."""
     axes: int = 2
-    """Axes of a position: 2 for images, 1 for text, 3 for video."""
+    """Axes of a position: 2 for images, 1 for text."""
     coordinate: Literal["absolute", "centered"] = "absolute"
     """absolute: the patch index; centered: one turn from the center of the image to each of its edges."""
 

@@ -18,6 +18,7 @@ from .resize import pi_resize
 from .rope import Rope, make_rope
 from .rows import Row
 from .text import embed_ids, token_embedding
+from .tubelets import TimeEmbedding, make_time
 
 
 class NaViT(eqx.Module):
@@ -28,6 +29,7 @@ class NaViT(eqx.Module):
 
     patch_embedding: Linear
     posembed: PosEmbed | None
+    time: TimeEmbedding | None
     rope: Rope | None
     registers: Float[Array, "R D"] | None
     embedding_norm: AbstractNorm | None
@@ -45,6 +47,7 @@ class NaViT(eqx.Module):
             else Linear(config.patch_dim, config.width, key=embedding)
         )
         self.posembed = make_posembed(config.posembed, config.width, key=posembed)
+        self.time = make_time(config, key=jr.fold_in(posembed, 0))
         self.rope = make_rope(config)
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
         norm = make_norm(config.norm, config.width, config.biases, config.eps)
@@ -58,8 +61,8 @@ class NaViT(eqx.Module):
     def embed_patches(
         self,
         patches: Num[Array, "*B T P"],
-        coords: Int[Array, "*B T A"],
-        grids: Int[Array, "*B T A"],
+        coords: Num[Array, "*B T A"],
+        grids: Num[Array, "*B T A"],
     ) -> Float[Array, "*B T D"]:
         """Patches → tokens: linear embedding plus position embedding, where there is one.
 
@@ -130,8 +133,9 @@ class NaViT(eqx.Module):
         token_grids = jnp.take_along_axis(row.grids, slot[..., None], axis=-2)
         patches = jnp.where(real, row.patches, 0)
         coords = jnp.where(real, row.coords, 0)
-        x = jnp.where(real, self.embed_patches(patches, coords, token_grids), 0)
-        angles = None if self.rope is None else self.rope(coords, token_grids)
+        x = self.embed_patches(patches, *self.in_space(coords, token_grids))
+        x = jnp.where(real, x if self.time is None else x + self.time(coords, token_grids).astype(x.dtype), 0)
+        angles = None if self.rope is None else self.rope(*self.in_space(coords, token_grids))
         if self.registers is None:
             return self.embedded(x), row.segment_ids, angles
         count = len(self.registers)
@@ -141,6 +145,12 @@ class NaViT(eqx.Module):
         # Registers have no position: their angle is 0.
         angles = None if angles is None else jnp.pad(angles, [*[(0, 0)] * (x.ndim - 2), (0, slots * count), (0, 0)])
         return self.embedded(x), ids, angles
+
+    def in_space(
+        self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]
+    ) -> tuple[Num[Array, "*B T _"], Num[Array, "*B T _"]]:
+        """Places and grids in the plane of an image: of clips, without shape and time."""
+        return (coords, grids) if self.time is None else (coords[..., 2:], grids[..., 2:])
 
     def embedded(self, x: Float[Array, "*B S D"]) -> Float[Array, "*B S D"]:
         """Tokens and registers, normalized where the model has a norm before its first block (CLIP's)."""

@@ -11,7 +11,7 @@ products instead of gathers, so that their gradients are matrix products, not sc
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from . import config
 from .layers import expand
@@ -21,23 +21,23 @@ WAVELENGTHS = 10_000  # slowest over fastest sinusoid
 SPREAD = 0.02  # standard deviation of initial tables
 
 
-def absolute(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
+def absolute(grids: Num[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
     """Step 1: u is the patch index itself.   [NaViT, §2.1]"""
     return jnp.ones(grids.shape)
 
 
-def fractional(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
+def fractional(grids: Num[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
     """Step M/n: each side of the image, of any length n, spans the table.   [NaViT, §2.1]"""
     return size / jnp.maximum(grids, 1).astype(float)
 
 
-def fractional_aspect(grids: Int[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
+def fractional_aspect(grids: Num[Array, "*B T A"], size: int) -> Float[Array, "*B T A"]:
     """Step M/max n: the longest side spans the table, the others a part of it; aspect is kept.   [NaViT, fig. 16]"""
     return jnp.broadcast_to(size / jnp.maximum(grids, 1).max(-1, keepdims=True).astype(float), grids.shape)
 
 
 def locate(
-    coordinate: str, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"], size: int
+    coordinate: str, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"], size: int
 ) -> tuple[Float[Array, "*B T A"], Float[Array, "*B T A"]]:
     """(u, step) with u = (x + ½) · step − ½, in table entries."""
     step = COORDINATES[coordinate](grids, size)
@@ -134,7 +134,7 @@ class Factorised(eqx.Module):
         self.feature = config.feature
         self.combine = config.combine
 
-    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
+    def __call__(self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T D"]:
         u, step = locate(self.coordinate, coords, grids, self.tables.shape[1])
         feature = FEATURES[self.feature]
         parts = [feature(*axis) for axis in zip(self.tables, by_axis(u), by_axis(step), strict=True)]
@@ -153,7 +153,7 @@ class Joint(eqx.Module):
         self.coordinate = config.coordinate
         self.feature = config.feature
 
-    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
+    def __call__(self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T D"]:
         u, step = locate(self.coordinate, coords, grids, self.table.shape[0])
         return FEATURES[self.feature](self.table, u, step)
 
@@ -172,7 +172,7 @@ class Sinusoidal(eqx.Module):
         self.coordinate = config.coordinate
         self.combine = config.combine
 
-    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
+    def __call__(self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T D"]:
         u, _ = locate(self.coordinate, coords, grids, self.size)
         return COMBINE[self.combine]([waves(geometric(self.width), u_a) for u_a in by_axis(u)])
 
@@ -189,7 +189,7 @@ class Fourier(eqx.Module):
         self.size = config.size
         self.coordinate = config.coordinate
 
-    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
+    def __call__(self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T D"]:
         u, _ = locate(self.coordinate, coords, grids, self.size)
         return waves(self.frequencies, u)
 

@@ -237,7 +237,48 @@ class CeilBudget:
         return rows, columns
 
 
-SizeRule = Area | Native | TokenBudget | CeilBudget | NeverEnlarged | Square | OneSquare | Fixed | CenterCrop
+@dataclass(frozen=True)
+class Frames:
+    """Read frames of a clip in the middle of equal steps, and resize them by `rule`: `navit_eqx.clips`."""
+
+    rule: "SizeRule" = Area()
+    frames: int = 8
+    """Most frames of a clip."""
+    stride: float | None = None
+    """Distance of frames in the clip; None: over the whole clip."""
+
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "[1, 2147483647]", frames=self.frames)
+        check_in("info.preprocessing.size", "(0, 1000000]", stride=self.stride)
+
+    def grid(self, size: Size, patch: Size) -> Size:
+        """Rows and columns of patches of a frame."""
+        return self.rule.grid(size, patch)
+
+    def budget(self, patch: Size) -> None:
+        """The tokens of a clip depend on its length."""
+
+    def count(self, available: int, step: int) -> int:
+        """Frames that are read of a clip: whole kernels of `step` frames, or one frame.
+
+        >>> Frames(frames=8).count(7, 2)
+        6
+        """
+        most = min(self.frames, available)
+        return most - most % step if most >= step else 1
+
+    def times(self, available: int, count: int) -> list[float]:
+        """Times of the frames that are read, as shares of the clip.
+
+        >>> Frames(frames=2).times(8, 2)
+        [0.25, 0.75]
+        """
+        step = available / count if self.stride is None else min(self.stride, available / count)
+        first = (available - count * step) / 2
+        return [(first + (k + 0.5) * step) / available for k in range(count)]
+
+
+SizeRule = Area | Native | TokenBudget | CeilBudget | NeverEnlarged | Square | OneSquare | Fixed | CenterCrop | Frames
 
 
 @dataclass(frozen=True)
@@ -296,6 +337,8 @@ def size_rule(sampling: dict[str, Any]) -> SizeRule:
             return NeverEnlarged(size_rule(inner))
         case {"kind": "Square", "sampling": inner}:
             return Square(size_rule(inner))
+        case {"kind": "Clips", "sampling": inner, "frames": [frames], "stride": stride}:
+            return Frames(size_rule(inner), frames, stride)
     raise ValueError(f"{sampling} does not give one resolution: encode sampling.at(resolution)")
 
 
@@ -306,7 +349,7 @@ def at_resolution(rule: SizeRule, resolution: float) -> SizeRule:
     Square(rule=Area(side=128))
     """
     match rule:
-        case NeverEnlarged() | Square():
+        case NeverEnlarged() | Square() | Frames():
             return replace(rule, rule=at_resolution(rule.rule, resolution))
         case Native():
             return Native(resolution)

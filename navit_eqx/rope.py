@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Num
 
 from .config import ModelConfig
 from .layers import expand
@@ -32,7 +32,7 @@ class Rope(eqx.Module):
     theta: float = eqx.field(static=True)
     coordinate: str = eqx.field(static=True, default="absolute")
 
-    def __call__(self, coords: Num[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T half"]:
+    def __call__(self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T half"]:
         axes = coords.shape[-1]
         share = self.size // (2 * axes)
         frequency = self.theta ** -(np.arange(share) / share)

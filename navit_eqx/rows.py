@@ -14,9 +14,9 @@ class Row(NamedTuple):
     """
 
     patches: Num[Array, "*B T P"]
-    coords: Int[Array, "*B T A"]
+    coords: Num[Array, "*B T A"]
     segment_ids: Int[Array, "*B T"]
-    grids: Int[Array, "*B I A"]
+    grids: Num[Array, "*B I A"]
     image_ids: Int[Array, "*B I"]
 
 

@@ -67,7 +67,10 @@ def decode(kind: Any, value: Any, where: str = "config") -> Any:
         name = value.get("kind", next(iter(classes), None))
         check(isinstance(name, str) and name in classes, f"{where}: kind {name!r} is none of {sorted(classes)}")
         return _decode_class(classes[name], value, where)
-    if isinstance(value, list) and (inner := _tuple_item(options)):
+    if isinstance(value, list) and (items := _tuple_items(options)):
+        inner, *rest = items
+        count = None if rest == [...] else len(items)
+        check(count in (None, len(value)), f"{where}: {value!r} has {len(value)} entries, and not {count}")
         return tuple(decode(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
     check(any(_fits(value, option) for option in options), f"{where}: {value!r} is not a {_show(kind)}")
     return value
@@ -95,8 +98,9 @@ def _decode_class(kind: type, value: dict, where: str) -> Any:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _tuple_item(options: tuple) -> Any:
-    return next((typing.get_args(o)[0] for o in options if typing.get_origin(o) is tuple), None)
+def _tuple_items(options: tuple) -> tuple:
+    """Types of the entries of a tuple: (int, ...) of any number, or one for each."""
+    return next((typing.get_args(o) for o in options if typing.get_origin(o) is tuple), ())
 
 
 def _fits(value: Any, option: Any) -> bool:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from . import config
 from .layers import expand
@@ -92,7 +92,7 @@ class Table(eqx.Module):
         self.grid = config.grid
         self.aspect = config.aspect
 
-    def __call__(self, coords: Int[Array, "*B T A"], grids: Int[Array, "*B T A"]) -> Float[Array, "*B T D"]:
+    def __call__(self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T D"]:
         n = jnp.maximum(grids, 1)
         n = jnp.broadcast_to(n.max(-1, keepdims=True), n.shape) if self.aspect else n
         x, n = coords.astype(float), n.astype(float)

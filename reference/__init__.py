@@ -10,7 +10,7 @@ Axes: one letter, one meaning, in annotations, einsum strings and docs.
     T  tokens in a row (its capacity)       D  width of the model
     S  tokens on the key side               H  heads          K  size of a head
     I  image slots in a row                 F  hidden width of the MLP
-    A  spatial axes: 2 image, 3 video       L  layers         M  entries in a position table, or labels in a set
+    A  coordinates: 2 image, 4 clip         L  layers         M  entries in a position table, or labels in a set
     C  channels                             Y  classes
     N  images, M  texts of a batch          E  width of the embedding of images and texts
 
@@ -18,7 +18,7 @@ Vocabulary of `reference`, `navit_eqx`, `data`, batches, checkpoints and logs.
 
     image        h w C          a picture of any size; `patch` is a shape in pixels (height, width)
     patches      T P            patches of the images of a row; `tokens` are patches after the embedding
-    coords       T A            place of each token in the grid of its image
+    coords       T A            place of each token in the grid of its image; real numbers for tubelets
     segment_ids  T              1…I which image slot, 0 = padding
     grids        I A            patches per axis of each image, before dropping
     image_ids    I              −1 = empty slot; leads from a slot back to the source
@@ -62,6 +62,7 @@ Reading order (★ = the core path, one sitting):
       init.py       initial parameters
       layer_decay.py  learning rates by layer, for fine-tuning
       text.py       text as an image with one axis
+      tubelets.py   clips: tubelets of several shapes in one row
       pairs.py      packing of images and texts that belong together
       tasks/        heads and losses: classes, label sets, distillation
       sampling/     resolution, patch size, drop rate, token selection, mixing

@@ -19,8 +19,8 @@ from .rows import Row, Tokens
 def embed_patches(
     params: dict,
     patches: Num[np.ndarray, "T P"],
-    coords: Int[np.ndarray, "T A"],
-    grids: Int[np.ndarray, "T A"],
+    coords: Num[np.ndarray, "T A"],
+    grids: Num[np.ndarray, "T A"],
 ) -> Float[np.ndarray, "T D"]:
     """Patches → tokens: linear embedding plus position embedding, where there is one.   [ViT, eq. 1; NaViT, §2.1]"""
     x = linear(params["patch_embedding"], normalize(patches, params["mean"], params["std"]))
@@ -40,7 +40,7 @@ def at_patch_size(
 
 
 def rotary_angles(
-    params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], registers: int
+    params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"], registers: int
 ) -> Float[np.ndarray, "S half"] | None:
     """Rotary angles of tokens and registers; None without rotary positions. Registers have no position: angle 0."""
     if params["rope"] is None:

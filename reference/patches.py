@@ -1,4 +1,4 @@
-"""Images to patches and back, for A spatial axes: A = 2 for images, A = 3 for video (tubelets)."""
+"""Images to patches and back, for any number of axes: 2 for images, 3 for clips."""
 
 from collections.abc import Sequence
 from math import prod

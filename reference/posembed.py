@@ -12,30 +12,30 @@ token dropping cannot change it. `grids` holds the grid of each token's image.
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 
 from .tables import table
 
 WAVELENGTHS = 10_000  # slowest over fastest sinusoid   [Vaswani et al., arXiv:1706.03762, §3.5]
 
 
-def absolute(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
+def absolute(grids: Num[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
     """Step 1: u is the patch index itself.   [NaViT, §2.1]"""
     return np.ones(grids.shape)
 
 
-def fractional(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
+def fractional(grids: Num[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
     """Step M/n: each side of the image, of any length n, spans the table.   [NaViT, §2.1]"""
     return size / np.maximum(grids, 1)
 
 
-def fractional_aspect(grids: Int[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
+def fractional_aspect(grids: Num[np.ndarray, "T A"], size: int) -> Float[np.ndarray, "T A"]:
     """Step M/max n: the longest side spans the table, the others a part of it; aspect is kept.   [NaViT, fig. 16]"""
     return np.broadcast_to(size / np.maximum(grids, 1).max(-1, keepdims=True), grids.shape)
 
 
 def locate(
-    coordinate: str, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"], size: int
+    coordinate: str, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"], size: int
 ) -> tuple[Float[np.ndarray, "T A"], Float[np.ndarray, "T A"]]:
     """(u, step) with u = (x + ½) · step − ½, in table entries.
 
@@ -124,7 +124,7 @@ def by_axis(x: Float[np.ndarray, "T A"]) -> list[Float[np.ndarray, "T 1"]]:
     return np.split(x, x.shape[-1], axis=-1)
 
 
-def factorised(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+def factorised(params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
     """combine_a feature(table_a, u_a).   [NaViT, §2.1]
 
     Tables are A M W: one per axis. The default (absolute, learned, sum) is the best in [NaViT, table 3].
@@ -135,7 +135,7 @@ def factorised(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarr
     return COMBINE[params["combine"]](parts)
 
 
-def joint(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+def joint(params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
     """feature(table, u) with one table of M^A entries.
 
     Absolute and learned: a vector for every pair (y, x), as in Pix2Struct. Fractional and resized: the square table
@@ -146,7 +146,7 @@ def joint(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "
     return FEATURES[params["feature"]](table, u, step)
 
 
-def sinusoidal(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+def sinusoidal(params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
     """combine_a waves(geometric frequencies, u_a), without parameters.   [NaViT, table 3]
 
     `width` is W, the channels per axis; `size` is M, the units that a side spans in fractional coordinates.
@@ -155,7 +155,7 @@ def sinusoidal(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarr
     return COMBINE[params["combine"]]([waves(geometric(params["width"]), u_a) for u_a in by_axis(u)])
 
 
-def fourier(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+def fourier(params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
     """waves(learned frequencies A K, K = D/2, u): each wave has its own direction.   [NaViT, table 3]"""
     u, _ = locate(params["coordinate"], coords, grids, params["size"])
     return waves(params["frequencies"], u)
@@ -164,6 +164,6 @@ def fourier(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray,
 KINDS = {"Factorised": factorised, "Joint": joint, "Fourier": fourier, "Sinusoidal": sinusoidal, "Table": table}
 
 
-def posembed(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+def posembed(params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
     """The position embedding named by `params["kind"]`."""
     return KINDS[params["kind"]](params, coords, grids)

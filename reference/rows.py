@@ -11,8 +11,8 @@ class Tokens(NamedTuple):
     """One image as tokens.   [NaViT, §2.1]"""
 
     patches: Num[np.ndarray, "T P"]
-    coords: Int[np.ndarray, "T A"]
-    grid: Int[np.ndarray, " A"]
+    coords: Num[np.ndarray, "T A"]
+    grid: Num[np.ndarray, " A"]
 
 
 class Row(NamedTuple):
@@ -22,9 +22,9 @@ class Row(NamedTuple):
     """
 
     patches: Num[np.ndarray, "T P"]
-    coords: Int[np.ndarray, "T A"]
+    coords: Num[np.ndarray, "T A"]
     segment_ids: Int[np.ndarray, " T"]
-    grids: Int[np.ndarray, "I A"]
+    grids: Num[np.ndarray, "I A"]
     image_ids: Int[np.ndarray, " I"]
 
 
@@ -45,9 +45,9 @@ def pack(images: Sequence[Tokens], image_ids: Sequence[int], row_tokens: int, ro
     axes = first.coords.shape[1]
     row = Row(
         patches=np.zeros((row_tokens, first.patches.shape[1]), first.patches.dtype),
-        coords=np.zeros((row_tokens, axes), np.int32),
+        coords=np.zeros((row_tokens, axes), first.coords.dtype),
         segment_ids=np.zeros(row_tokens, np.int32),
-        grids=np.zeros((row_images, axes), np.int32),
+        grids=np.zeros((row_images, axes), first.grid.dtype),
         image_ids=np.full(row_images, -1, np.int32),
     )
     start = 0

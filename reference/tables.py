@@ -5,7 +5,7 @@ alone, so each token reads the table by the weights of its own row: those of `re
 """
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Num
 
 from .resize import keys, triangle
 
@@ -45,7 +45,7 @@ def antialiased(
     return weights / weights.sum(-1, keepdims=True)
 
 
-def bucketed(x: Int[np.ndarray, " T"], n: Int[np.ndarray, " T"], size: int) -> Float[np.ndarray, "T M"]:
+def bucketed(x: Num[np.ndarray, " T"], n: Num[np.ndarray, " T"], size: int) -> Float[np.ndarray, "T M"]:
     """The entry ⌊x M / n⌋ alone, as computed in float32 by [NaViT in Idefics2]: off by one for a few n.
 
     1 / n, its product with x, and the boundaries m / M are rounded; boundaries up to the product are counted.
@@ -55,7 +55,7 @@ def bucketed(x: Int[np.ndarray, " T"], n: Int[np.ndarray, " T"], size: int) -> F
     return ((fraction[:, None] >= boundaries).sum(-1)[:, None] == np.arange(size)).astype(float)
 
 
-def weights_of(params: dict, x: Int[np.ndarray, " T"], n: Int[np.ndarray, " T"], size: int) -> Float[np.ndarray, "T M"]:
+def weights_of(params: dict, x: Num[np.ndarray, " T"], n: Num[np.ndarray, " T"], size: int) -> Float[np.ndarray, "T M"]:
     """Weights of the entries of one axis, by the kernel and the grid of the table."""
     method, _, smooth = params["kernel"].partition("_")
     if method == "bucket":
@@ -64,7 +64,7 @@ def weights_of(params: dict, x: Int[np.ndarray, " T"], n: Int[np.ndarray, " T"],
     return antialiased(u, size, method, size / n) if smooth else interpolated(u, size, method)
 
 
-def table(params: dict, coords: Int[np.ndarray, "T A"], grids: Int[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
+def table(params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T D"]:
     """Σ_ab weights(y)_a weights(x)_b table_ab; with `aspect` the table is resized to the square around the image."""
     entries = params["entries"]
     n = np.maximum(grids, 1)

@@ -284,6 +284,11 @@ EXCEPTIONS = {
     "text.with_one_hot": "the backend looks ids up: embed_ids",
     "text.token_embedding": FRESH,
     "text.embed_ids": SPEED,
+    "tubelets.time_weights": METHOD + "TimeEmbedding.__call__",
+    "tubelets.in_space": "NaViT.in_space; the reference reads time and shape as entries of a patch",
+    "tubelets.forward": "NaViT.__call__",
+    "tubelets.forward_clip": "the meaning, which only the reference has",
+    "tubelets.make_time": FRESH,
     "tasks.multi_label.loss": METHOD + "MultiLabel.loss",
     "tasks.multi_label.hits_at_1": "in evaluation/metrics.py of the reference, as `precision_at_1`",
 }

@@ -45,6 +45,7 @@ RANGES = {
     },
     "Digits": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
     "DigitCaptions": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
+    "MovingDigits": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
     "GlyphCaptions": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
     "SentencePiece": {"size": "[1, 1000000]", "max_length": "[1, 65536]"},
     "Sides": {"lo": POSITIVE, "hi": POSITIVE, "most": f"[4, {INT}]"},
@@ -52,6 +53,7 @@ RANGES = {
     "Native": {"lo": POSITIVE, "hi": POSITIVE},
     "TruncatedNormal": {"mean": "(-4, 4)"},
     "TokenBudget": {"tokens": COUNT},
+    "Clips": {"frames": COUNT, "base": COUNT, "stride": POSITIVE, **dict.fromkeys(("shapes", "strides"), "[1, 65536]")},
     "OneSquare": {"side": POSITIVE},
     "OneSize": {"size": COUNT},
     "PerImage": {"sizes": COUNT, "weights": POSITIVE},
@@ -92,6 +94,7 @@ RANGES = {
     "Table": {"size": "[1, 65536]"},
     "Rope": {"theta": "[1, 1000000000]", "axes": "[1, 8]"},
     "Flexi": {"sizes": "[1, 4096]"},
+    "Tubelets": dict.fromkeys(("shapes", "strides", "size"), "[1, 65536]"),
     "Pallas": {"tile": "[16, 65536]"},
     "Splash": {"longest": FROM_0, "block": f"[128, {INT}]"},
     "Loop": {"windows": "[1, 64]"},
@@ -184,8 +187,16 @@ def outside(interval: str, whole: bool) -> list[float]:
 
 def encoded(kind: type, field: str, value: Any) -> dict:
     """A class as JSON with one number, and nothing else, out of order."""
-    several = typing.get_origin(fields_of(kind)[field]) is tuple or field == "size" and kind.__name__ == "OneSize"
-    return {"kind": kind.__name__, field: [value, value] if several else value}
+    annotation = fields_of(kind)[field]
+    inner, *_ = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else (None,)
+    several = inner is not None or field == "size" and kind.__name__ == "OneSize"
+    in_threes = typing.get_origin(inner) is tuple
+    return {"kind": kind.__name__, field: [[value] * 3] if in_threes else [value, value] if several else value}
+
+
+def as_tuple(value: Any) -> Any:
+    """Lists, and lists in lists, as tuples."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
 
 
 def is_refused(kind: type, field: str, value: Any) -> str:
@@ -207,7 +218,7 @@ def test_numbers_out_of_range_are_refused_by_name_and_range(name, field):
         if not whole or math.isfinite(value):
             made = encoded(kind, field, value)[field]
             with pytest.raises(ValueError, match=rf"\b{field}=.* must be in {re.escape(interval)}"):
-                kind(**{field: tuple(made) if isinstance(made, list) else made})
+                kind(**{field: as_tuple(made)})
 
 
 @pytest.mark.parametrize("name, field", FIELDS, ids=str)

@@ -28,6 +28,7 @@ from .patch_size import PatchSizes as PatchSizes
 from .patch_size import PerImage as PerImage
 from .patch_size import PerStep as PerStep
 from .resolution import Areas as Areas
+from .resolution import Clips as Clips
 from .resolution import Native as Native
 from .resolution import NeverEnlarged as NeverEnlarged
 from .resolution import OneSquare as OneSquare

@@ -6,12 +6,15 @@ factor of the native size, or a number of tokens.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from reference.sampling.distributions import sample_truncated_normal
+from reference.sampling.frames import frame_counts
 from reference.sampling.resolution import fit_tokens, linear_in_area, linear_in_side, never_enlarged, target_grid
+from reference.tubelets import token_counts
 
 from ..errors import check_in, check_ordered
 from .kinds import PatchSize, Rng
@@ -21,6 +24,14 @@ def check_range(lo: float | None, hi: float | None) -> None:
     """Raises ValueError unless 0 < lo <= hi."""
     check_in("(0, inf)", lo=lo, hi=hi)
     check_ordered(lo=lo, hi=hi)
+
+
+class OfImages:
+    """Laws of images: every patch of the grid is a token."""
+
+    def token_counts(self, grids: Int[np.ndarray, "*N 2"]) -> Int[np.ndarray, "*N"]:
+        """Tokens of images with these grids."""
+        return grids.prod(-1)
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class TruncatedNormal:
 
 
 @dataclass(frozen=True)
-class Sides:
+class Sides(OfImages):
     """Resize every image to area R², aspect ratio kept; the side R is drawn from [lo, hi]: the default of the paper."""
 
     lo: float | None = None
@@ -76,7 +87,7 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class Areas:
+class Areas(OfImages):
     """Resize every image to an area drawn from [lo², hi²], aspect ratio kept: more large images than `Sides`.   [NaViT,
     fig. 7]"""
 
@@ -105,7 +116,7 @@ class Areas:
 
 
 @dataclass(frozen=True)
-class Native:
+class Native(OfImages):
     """Resize every image by a factor ~ U(lo, hi) of its native size."""
 
     lo: float = 1.0
@@ -130,7 +141,7 @@ class Native:
 
 
 @dataclass(frozen=True)
-class TokenBudget:
+class TokenBudget(OfImages):
     """Resize every image to the largest size within a token budget, aspect ratio kept.   [NaViT, app. C]"""
 
     tokens: int = 256
@@ -154,7 +165,7 @@ class TokenBudget:
 
 
 @dataclass(frozen=True)
-class NeverEnlarged:
+class NeverEnlarged(OfImages):
     """Resize images as `sampling` does, but never above their native size; every image has at least one patch."""
 
     sampling: Sides | Areas | Native | TokenBudget = Sides()
@@ -172,7 +183,7 @@ class NeverEnlarged:
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(OfImages):
     """Squash every image to a square with about as many tokens as `sampling` gives it: the comparison to native aspect
     ratios."""
 
@@ -194,7 +205,7 @@ class Square:
 
 
 @dataclass(frozen=True)
-class OneSquare:
+class OneSquare(OfImages):
     """Squash every image to the same square, as for a plain ViT: the baseline."""
 
     side: float = 224
@@ -215,7 +226,74 @@ class OneSquare:
         return self.side, self.side
 
 
-Resolution = Sides | Areas | Native | TokenBudget | NeverEnlarged | Square | OneSquare
+OfFrames = Sides | Areas | Native | TokenBudget | NeverEnlarged | Square | OneSquare
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips: a number of frames for each, which are resized as images are. Grids are (frames, rows, columns)."""
+
+    sampling: OfFrames = Sides()
+    """Sampling of the resolution of frames."""
+    frames: tuple[int, ...] = (8,)
+    """Numbers of frames, drawn equally often; a shorter clip gives fewer. Evaluation takes the largest."""
+    stride: float | None = None
+    """Distance of the frames that are read, in frames of the clip; auto: they are spread over the whole clip."""
+    order: Literal["forward", "shuffled"] = "forward"
+    """Order in which frames are read; shuffled: at random, for a control that sees no motion."""
+    base: tuple[int, ...] = ()
+    """Frames, height and width of the kernel; empty: those of the model."""
+    shapes: tuple[tuple[int, int, int], ...] = ()
+    """Frames, height and width of each shape of tubelets; empty: those of the model."""
+    strides: tuple[tuple[int, int, int], ...] = ()
+    """Distances of neighboring tubelets of each shape; empty: those of the model."""
+
+    def __post_init__(self):
+        check_in("[1, 2147483647]", frames=self.frames, base=self.base)
+        check_in("(0, inf)", stride=self.stride)
+        for name in ("shapes", "strides"):
+            check_in("[1, 65536]", **{name: tuple(n for shape in getattr(self, name) for n in shape)})
+        if not self.frames:
+            raise ValueError("frames is empty: give one number of frames or several, such as 4 8 16")
+
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 3"], patch_size: PatchSize) -> Int[np.ndarray, "N 3"]:
+        """Frames, rows and columns of patches, from the frames, heights and widths of clips."""
+        wanted = np.array(self.frames)[rng.integers(len(self.frames), size=len(sizes))]
+        frames = frame_counts(wanted, sizes[:, 0], known_base(self.base)[0])
+        inner = self.sampling.grids(rng, sizes[:, 1:], patch_size)
+        return np.concatenate([frames[:, None], inner], -1).astype(np.int32)
+
+    def token_counts(self, grids: Int[np.ndarray, "*N 3"]) -> Int[np.ndarray, "*N"]:
+        """Tokens of clips with these grids: tubelets of all shapes."""
+        patch = np.array([1, *known_base(self.base)[1:]])
+        return token_counts(grids.astype(np.int64) * patch, self.shapes, self.strides)
+
+    def at(self, resolution: float) -> "Clips":
+        """`Clips` fixed at this resolution of frames and the largest number of frames."""
+        return replace(self, sampling=self.sampling.at(resolution), frames=(max(self.frames),))
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        return self.sampling.spread
+
+
+Resolution = OfFrames | Clips
+
+
+def of_frames(law: Resolution) -> OfFrames:
+    """The law of images, or of the frames of clips."""
+    return law.sampling if isinstance(law, Clips) else law
+
+
+def with_frames(law: Resolution, frames: OfFrames) -> Resolution:
+    """The law of clips with another one for their frames; of images, that one."""
+    return replace(law, sampling=frames) if isinstance(law, Clips) else frames
+
+
+def known_base(base: tuple[int, ...]) -> tuple[int, ...]:
+    """A resolved shape of the kernel."""
+    assert base, "data.resolution.base is empty: call `harness.resolve.resolve` first"
+    return base
 
 
 def known(side: float | None) -> float:

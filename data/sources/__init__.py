@@ -11,6 +11,7 @@ tar_shards.py       tar files in the WebDataset layout
 pairs.py            pairs of images and captions, and what is set aside
 glyph_captions.py   glyph fields with captions
 glyphs.py           shapes drawn on a canvas
+moving_digits.py    embedded clips of digits that move on a torus
 emoji.py            drawings of emoji with captions, novel concepts and false captions
 folder.py           a folder of images, one class per subfolder
 label_sets.py       a folder of images with a table of label sets
@@ -31,6 +32,7 @@ from .emoji import Emoji as Emoji
 from .folder import Folder as Folder
 from .glyph_captions import GlyphCaptions as GlyphCaptions
 from .label_sets import LabelSets as LabelSets
+from .moving_digits import MovingDigits as MovingDigits
 from .parquet import Parquet as Parquet
 from .records import Cached as Cached
 from .source import Arrays as Arrays

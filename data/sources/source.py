@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 
 from ..errors import DataError, DataMissing
 from ..manifest import Manifest, as_names
@@ -20,6 +20,15 @@ class Source(Protocol):
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """An upright image with the dtype of the manifest, at full size or, where the source can do so, decoded at
         1 / shrink of its sides, rounded up.   Raises BadImage."""
+        ...
+
+
+@runtime_checkable
+class ClipSource(Source, Protocol):
+    """Clips with a manifest that holds frames, heights and widths; `image` is the frame in the middle."""
+
+    def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
+        """The frames that are shown at these times, shares of the clip in [0, 1), in any order.   Raises BadImage."""
         ...
 
 
@@ -63,6 +72,11 @@ class Renamed:
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""
         return self.source.image(index, shrink)
+
+    def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
+        """Raises BadImage."""
+        source: Any = self.source
+        return source.clip(index, times)
 
 
 def with_classes(source: Source, classes: tuple[str, ...]) -> Source:

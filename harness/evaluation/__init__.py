@@ -6,6 +6,7 @@ studies/        studies of a trained model
 learning_curve.py  loss and score against images seen
 tables.py       printed tables, CSV files
 pictures.py     pictures of packed rows, attention masks, accuracy
+clip_pictures.py  pictures of tubelets
 search.py       images found by a text
 overlays.py     masks and boxes on photographs, sheets of truth beside prediction
 """

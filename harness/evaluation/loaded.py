@@ -15,6 +15,8 @@ from navit_eqx.serialize import read_json
 from ..config import Config, DataConfig
 from ..run.folder import read_config
 
+WRAPPERS = rules.NeverEnlarged | rules.Square | rules.Frames
+
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run."""
@@ -27,7 +29,7 @@ def config_of(folder: Path) -> Config:
         return read_config(folder)
     model = load_model(folder)
     how = info_of(model).preprocessing
-    law = sampling_of(how.size, pair(model.config.patch))
+    law = sampling_of(how.size, pair(model.config.spatial_patch))
     data = DataConfig(
         resolution=law,
         packing=Packing(row_tokens=max(how.row_tokens, 512), row_images=how.row_images),
@@ -43,7 +45,7 @@ def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
     A tower that reads one size is evaluated at native aspect ratio with as many tokens as it has at that size; its own
     size is `--data.resolution onesquare`.
     """
-    inner: Any = sampling_of(rule.rule, patch) if isinstance(rule, rules.NeverEnlarged | rules.Square) else None
+    inner: Any = sampling_of(rule.rule, patch) if isinstance(rule, WRAPPERS) else None
     match rule:
         case rules.Area():
             return sampling.Sides(rule.side, rule.side)
@@ -53,6 +55,8 @@ def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
             return sampling.OneSquare(rule.side)
         case rules.NeverEnlarged():
             return sampling.NeverEnlarged(inner)
+        case rules.Frames():
+            return sampling.Clips(inner, (rule.frames,), rule.stride)
         case rules.Square():
             return sampling.Square(inner)
         case rules.TokenBudget() | rules.CeilBudget():

@@ -71,7 +71,7 @@ def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path, **normali
     axes = figure.subplots(2 * len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     for r, row in enumerate(rows):
         _draw_images(axes[2 * r, 0], row, r, partial(image_of, patch=patch, **normalized))
-        _draw_tokens(axes[2 * r + 1, 0], row)
+        draw_tokens(axes[2 * r + 1, 0], row)
     handles = [
         Patch(facecolor=color(1), label="one color = one image"),
         Patch(facecolor="white", edgecolor="gray", hatch="////", label="padding"),
@@ -95,10 +95,11 @@ def _draw_images(axis, row: Row, number: int, image_at: Callable[[Row, int], np.
     axis.set(xlim=(-GAP, max(left, 1)), ylim=(row.grids[:, 0].max() + GAP, -GAP))
     axis.set_anchor("W")
     axis.set_title(f"row {number}", loc="left", fontsize=9)
-    _bare(axis)
+    bare(axis)
 
 
-def _draw_tokens(axis, row: Row) -> None:
+def draw_tokens(axis, row: Row) -> None:
+    """Draw a row as the model reads it: one piece per image, padding hatched."""
     tokens = len(row.segment_ids)
     for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
         places = np.flatnonzero(row.segment_ids == slot)
@@ -112,10 +113,11 @@ def _draw_tokens(axis, row: Row) -> None:
             Rectangle((real, 0), tokens - real, 1, facecolor="white", edgecolor="gray", hatch="////", linewidth=0.5)
         )
     axis.set(xlim=(0, tokens), ylim=(0, 1))
-    _bare(axis)
+    bare(axis)
 
 
-def _bare(axis) -> None:
+def bare(axis) -> None:
+    """Remove ticks and frame of a panel."""
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)

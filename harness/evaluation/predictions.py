@@ -223,7 +223,7 @@ class Context:
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest image over all resolutions: one row length, and one program, for long images."""
-        config, patch = self.config, self.patch or self.config.model.patch
+        config, patch = self.config, self.patch or self.config.model.spatial_patch
         side, most = config.model.posembed.longest_side, most_tokens(config.data.packing.shape[0])
         sizes = self.source.manifest.sizes
         return max((longest_image(self.sampling_at(r), sizes, patch, side, most) for r in self.resolutions), default=0)
@@ -262,7 +262,7 @@ def labels_of(manifest: Manifest) -> Int[np.ndarray, " N"]:
 
 def groups(config: Config, manifest: Manifest) -> dict[str, np.ndarray]:
     """Groups of images, as masks, for which accuracy is reported separately."""
-    sizes = manifest.sizes.astype(float)
+    sizes = manifest.sizes[:, -2:].astype(float)
     if isinstance(config.data.source, Digits):
         count = (sizes.max(-1) / sizes.min(-1)).round().astype(int)
         return {f"digits {k}": count == k for k in range(1, count.max() + 1)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from data.clips import PlannedClips
 from data.errors import DataError
 from data.manifest import Manifest
 from data.pipeline import batches
@@ -17,7 +18,7 @@ from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
-from data.sampling.resolution import Resolution
+from data.sampling.resolution import Clips, Resolution
 from data.sources.memory import CachedInMemory
 from data.sources.source import Source, with_classes
 from data.stream import BlockCounts, Epochs
@@ -92,17 +93,26 @@ def training_rows(config: Config, source: Source, task: DataTask, counts: Path |
         "budget": task.budget,
     }
     plans = task.plans(EpochPlans(source, sampling), config.rows)
-    return PlannedRows(
+    rows, more = rows_of(config.data.resolution, training=True)
+    return rows(
         source,
         Epochs(plans, plans.blocks, BlockCounts(counts, plans.key) if counts else None),
         config.total_steps * config.rows,
-        pixels_of(config.model, patches.per == "image"),
+        pixels_of(config.model, patches.per == "image" or bool(config.model.tubelets)),
         config.data.packing.shape[0],
         config.seed,
         None if config.data.augment == Augment() else config.data.augment,
         config.data.token_selection,
         config.data.decoding,
+        **more,
     )
+
+
+def rows_of(resolution: Resolution, training: bool) -> tuple[type[PlannedRows], dict[str, Any]]:
+    """The class of rows for images or clips, and its further arguments."""
+    if isinstance(resolution, Clips):
+        return PlannedClips, {"clips": resolution, "random_times": training}
+    return PlannedRows, {}
 
 
 def training_batches(config: Config, task: DataTask, rows: PlannedRows, **where: Any) -> Any:
@@ -123,19 +133,21 @@ def evaluation_rows(
     Rows are as long as in training; images that are longer have rows of their own, for the longest of them or of
     `longest` tokens. Empty rows complete the last batch of each length.
     """
-    sizes, patch, side = source.manifest.sizes, patch or config.model.patch, config.model.posembed.longest_side
+    sizes, side = source.manifest.sizes, config.model.posembed.longest_side
+    patch = (patch or config.model.patch)[-2:]
     packing = packing_at(config.data.packing, resolution, sizes, patch, dropping, longest_side=side, longest=longest)
     plan = plan_evaluation(
         sizes, patch_size=patch, resolution=resolution, packing=packing, longest_side=side, dropping=dropping
     )
     parts = of_two_lengths(plan, packing, config.data.packing.shape[0])
-    return chain.from_iterable(starmap(partial(_batches, config, source), parts)), plan
+    return chain.from_iterable(starmap(partial(_batches, config, source, resolution), parts)), plan
 
 
-def _batches(config: Config, source: Source, row_tokens: int, plan: Plan) -> Iterator[Row]:
+def _batches(config: Config, source: Source, resolution: Resolution, row_tokens: int, plan: Plan) -> Iterator[Row]:
     """Batches of as many rows as are computed at once."""
     count = rows_at_once(row_tokens, jax.local_device_count())
-    padded, pixels = fill_last_batch(plan, count), pixels_of(config.model, mapped=False)
+    padded, pixels = fill_last_batch(plan, count), pixels_of(config.model, mapped=bool(config.model.tubelets))
     epochs = Epochs(lambda place: padded)
-    rows = PlannedRows(source, epochs, len(padded.image_ids), pixels, row_tokens, config.seed, None)
+    kind, more = rows_of(resolution, training=False)
+    rows = kind(source, epochs, len(padded.image_ids), pixels, row_tokens, config.seed, None, **more)
     return batches(rows, count)

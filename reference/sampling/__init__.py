@@ -1,6 +1,7 @@
 """Random sampling for every training image before it is packed.
 
 resolution.py       resolution: the grid of an image
+frames.py           which frames of a clip are read
 patch_sizes.py      patch size, curricula, the choice of a base size
 dropping.py         drop rate: the number of tokens kept
 distributions.py    the truncated normal distribution of resolutions and drop rates

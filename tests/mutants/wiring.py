@@ -10,8 +10,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # what is evaluated
     one(
         "evaluation augments as training does", LOADING + "_batches",
-        replace("PlannedRows(__a, __b, __c, __d, __e, __f, None)",
-                "PlannedRows(__a, __b, __c, __d, __e, __f, config.data.augment)"),
+        replace("kind(__a, __b, __c, __d, __e, __f, None, **__more)",
+                "kind(__a, __b, __c, __d, __e, __f, config.data.augment, **__more)"),
         EVALUATED + "what_is_evaluated_is_every_image_as_it_is", survived=True,
     ),
     Mutant(

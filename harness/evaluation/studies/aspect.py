@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from data.sampling.resolution import OneSquare, Sides, Square
+from data.sampling.resolution import OneSquare, Sides, Square, of_frames, with_frames
 
 from ..predictions import Context
 from .findings import Findings, compare, draw_sides, largest
@@ -26,8 +26,8 @@ def aspect(context: Context) -> Findings:
 
 def compare_at(context: Context, resolution: float) -> dict:
     """One row of the table, whether the model was trained on squares or not."""
-    sampling = context.config.data.resolution
+    sampling, clips = of_frames(context.config.data.resolution), partial(with_frames, context.sampling_at(resolution))
     if isinstance(sampling, Square | OneSquare):
         sampling = sampling.sampling if isinstance(sampling, Square) else Sides()
     native = sampling.at(resolution)
-    return compare(SIDES, context.predict(native), context.predict(Square(native)))
+    return compare(SIDES, context.predict(clips(native)), context.predict(clips(Square(native))))

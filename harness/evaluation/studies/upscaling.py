@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from data.sampling.resolution import NeverEnlarged, OneSquare, Sides, Square
+from data.sampling.resolution import NeverEnlarged, OneSquare, Sides, Square, of_frames, with_frames
 
 from ..predictions import Context
 from .findings import Findings, compare, draw_sides, largest
@@ -26,8 +26,9 @@ def upscaling(context: Context) -> Findings:
 
 def compare_at(context: Context, resolution: float) -> dict:
     """One row of the table; both sides are squares where the model was trained on squares."""
-    sampling, square = context.config.data.resolution, lambda sampling: sampling
+    sampling, square = of_frames(context.config.data.resolution), lambda sampling: sampling
+    clips = partial(with_frames, context.sampling_at(resolution))
     if isinstance(sampling, Square | OneSquare):
         sampling, square = sampling.sampling if isinstance(sampling, Square) else Sides(), Square
     inner = (sampling.sampling if isinstance(sampling, NeverEnlarged) else sampling).at(resolution)
-    return compare(SIDES, context.predict(square(inner)), context.predict(square(NeverEnlarged(inner))))
+    return compare(SIDES, context.predict(clips(square(inner))), context.predict(clips(square(NeverEnlarged(inner)))))
