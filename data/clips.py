@@ -12,8 +12,9 @@ from reference.rows import Tokens
 from reference.sampling.frames import frame_times
 from reference.tubelets import tubelets
 
-from .augment import augment, crop_box
+from .augment import recolor
 from .errors import BadImage
+from .geometry import sample_geometry
 from .randomness import Purpose, generator
 from .rows import Drawn, PlannedRows
 from .sampling.kinds import Patch
@@ -66,6 +67,7 @@ class PlannedClips(PlannedRows):
             raise BadImage("its frames have another size than when it was measured: start again")
         if self.augment is None:
             return np.stack([resize(frame, size) for frame in whole])
-        box, seed = crop_box(rng, self.frame(image_id), self.augment), rng.integers(2**63)
-        alike = (np.random.default_rng(seed) for _ in whole)
-        return np.stack([augment(r, resize(frame, size, box), self.augment) for r, frame in zip(alike, whole)])
+        geometry = sample_geometry(rng, self.frame(image_id), size, self.augment)
+        seed = rng.integers(2**63)
+        frames_alike = (geometry.of_pixels(resize(frame, geometry.upright, geometry.box)) for frame in whole)
+        return np.stack([recolor(np.random.default_rng(seed), frame, self.augment) for frame in frames_alike])

@@ -91,7 +91,9 @@ def clips(config: Config, images: Images) -> tuple[Config, list[str]]:
         check(model.tubelets is None, f"{where} has images, and model.tubelets read clips: --model.tubelets none")
         return config, []
     check(model.tubelets is not None, f"{where} has clips: --model.patch 2 16 16 --model.tubelets tubelets")
-    check(config.data.augment.mix is None, "data.augment.mix: clips are not mixed; --data.augment.mix none")
+    augment = config.data.augment
+    check(augment.mix is None, "data.augment.mix: clips are not mixed; --data.augment.mix none")
+    check(not augment.quarter_turns, "data.augment.quarter_turns: clips are not turned; set it to False")
     check(config.data.packing.fill != "resolution", "data.packing.fill=resolution: clips are not enlarged; choose rate")
     check(type(config.task).__name__ != "Distill", "task: clips have no teacher; train with --task classify")
     longest = max(law.frames) // model.patch[0]

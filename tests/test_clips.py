@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.sampling.augment import Augment
 from data.sources.moving_digits import FRAMES, SIDES, MovingDigits
 from harness.resolve import resolve
 from harness.run.loading import evaluation_rows, open_task, training_rows
@@ -106,6 +107,30 @@ def test_evaluation_reads_every_clip_in_the_middle():
             assert_close(got, want / 127.5 - 1, FLOAT16)
             seen.append(index)
     assert sorted(seen) == list(range(40)) and not plan.left_out
+
+
+def test_all_frames_of_a_clip_change_alike():
+    """A still clip stays still, whatever is changed."""
+    config, images, task = opened()
+    config = replace(config, data=replace(config.data, augment=Augment(True, 0.3, 0.3, 0.2, 0.4)))
+    rows = training_rows(config, images, task)
+    index = int(images.manifest.sizes[:, 0].argmax())
+    rows.source = replace_clip(images, lambda clip: np.repeat(clip[:1], len(clip), 0))
+    clip = rows.clip(np.random.default_rng(0), index, 8, (32, 24))
+    assert clip.shape == (8, 32, 24, 1) and (clip == clip[:1]).all()
+    assert not np.array_equal(clip, rows.clip(np.random.default_rng(1), index, 8, (32, 24)))
+
+
+def replace_clip(source, change):
+    """A source whose clips are changed."""
+
+    class Changed:
+        manifest = source.manifest
+
+        def clip(self, index, times):
+            return change(source.clip(index, times))
+
+    return Changed()
 
 
 def test_shuffled_frames_are_the_same_frames():
