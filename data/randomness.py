@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     GLYPH_FACTS = 13  # seed, split
     GLYPH_CAPTIONS = 14  # seed, split
     GLYPH_PIXELS = 15  # seed, split, image
+    BALANCE = 16  # seed
     CLIP_FACTS = 30  # seed, split
     CLIP_PATHS = 31  # seed, split, clip
 

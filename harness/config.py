@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from data.sampling.augment import Augment
+from data.sampling.balance import ByClass
 from data.sampling.dropping import Constant, Dropping
 from data.sampling.packing import Packing
 from data.sampling.patch_size import OneSize, PatchSizes
@@ -46,6 +47,8 @@ class DataConfig:
     """Selection of the tokens that are kept."""
     augment: Augment = Augment()
     """Random changes of training images."""
+    balance: ByClass | None = None
+    """Repetition of the images of small classes in training; none: each image once in an epoch."""
     decoding: Decoding = Shrunk()
     """Size at which training images are decoded; evaluation decodes at full size."""
     packing: Packing = Packing()

@@ -115,6 +115,8 @@ RANGES = {
     "FSDP": {"min_size": COUNT},
     "Softmax": {"smoothing": DECAY},
     "Classify": {"classes": COUNT},
+    "InverseFrequency": {"power": SHARE, "weights": NOT_NEGATIVE},
+    "ByClass": {"power": SHARE},
     "MultiLabel": {"classes": COUNT},
     "Embed": {"size": COUNT},
     "Distill": {"row_tokens": COUNT, "classes": COUNT},

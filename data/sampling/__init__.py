@@ -7,10 +7,12 @@ dropping.py         share of tokens dropped
 token_selection.py  which tokens are kept
 augment.py          random changes of pixels
 packing.py          which images share a row
+balance.py          how often the images of small classes are repeated
 """
 
 from .augment import Augment as Augment
 from .augment import Mix as Mix
+from .balance import ByClass as ByClass
 from .dropping import Beta as Beta
 from .dropping import ByResolution as ByResolution
 from .dropping import Constant as Constant

@@ -23,6 +23,7 @@ measured.py         image sizes from headers, cached between runs
 decode.py           bytes → upright pixels
 bands.py            images with any number of channels
 memory.py           decoded images cached in memory
+balanced.py         images of small classes, repeated
 """
 
 from .captions import Captions as Captions

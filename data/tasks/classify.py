@@ -1,23 +1,40 @@
 """One class per image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from reference.evaluation.metrics import correct, in_top
+from reference.sampling.balance import class_weights
 from reference.tasks.classify import Targets
 
 from ..errors import DataError
 from ..manifest import Manifest
 from ..rows import Drawn
-from .task import DataTask, in_slots
+from .task import DataTask, Lengths, in_slots
 
 
 class Classify(DataTask):
     """Targets are the labels of the manifest and of mixed-in partners."""
 
     metric = "accuracy"
+
+    def __init__(self, *, weighting: Any = None):
+        self.weighting = weighting
+
+    def resolve(self, lengths: Lengths) -> tuple[dict[str, Any], list[str]]:
+        """Weights of classes, from the number of images of each."""
+        if self.weighting is None or self.weighting.weights:
+            return {}, []
+        manifest = lengths.manifest
+        counts = np.bincount(manifest.labels, minlength=len(manifest.classes))
+        weights = tuple(float(f"{w:.6g}") for w in class_weights(counts, self.weighting.power))
+        sizes = f"classes of {counts.max()} to {counts.min()} images"
+        note = f"task.weighting.weights = {min(weights):g} to {max(weights):g}: {sizes}"
+        return {"weighting": replace(self.weighting, weights=weights)}, [note]
 
     def targets(self, drawn: Sequence[Drawn], manifest: Manifest, slots: int) -> Targets:
         labels = [manifest.labels[image.image_id] for image in drawn]

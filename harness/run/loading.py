@@ -19,12 +19,14 @@ from data.sampling.augment import Augment
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
 from data.sampling.resolution import Clips, Resolution
+from data.sources.balanced import balanced
 from data.sources.memory import CachedInMemory
 from data.sources.source import Source, with_classes
 from data.stream import BlockCounts, Epochs
 from data.tasks import TASKS, DataTask
 from navit_eqx import Model
 from navit_eqx.config import ModelConfig
+from navit_eqx.errors import check
 from navit_eqx.inference import rows_at_once
 from navit_eqx.tasks import PreparedTask, prepare
 from reference.resize import Interpolation
@@ -44,10 +46,13 @@ def open_source(config: Config, split: str) -> Source:
 
 
 def open_sources(config: Config) -> tuple[Source, Source]:
-    """Training and validation images, with labels that index the same classes where these belong to the model."""
+    """Training images, repeated by `data.balance`, and validation images; labels index the same classes where these
+    belong to the model."""
     train, val = open_source(config, "train"), open_source(config, "val")
-    own = TASKS[type(config.task).__name__].own_classes
-    return train, with_classes(val, train.manifest.classes) if own else val
+    if not TASKS[type(config.task).__name__].own_classes:
+        check(config.data.balance is None, f"data.balance: the task {type(config.task).__name__} has no classes")
+        return train, val
+    return balanced(train, config.data.balance, config.seed), with_classes(val, train.manifest.classes)
 
 
 def open_task(config: Config, manifest: Manifest) -> tuple[PreparedTask, DataTask]:

@@ -32,6 +32,20 @@ class Sigmoid:
 Loss = Softmax | Sigmoid
 
 
+@dataclass(frozen=True)
+class InverseFrequency:
+    """Weights of classes ∝ n^−power, for n images of a class in training; the mean over images is 1."""
+
+    power: float = 1.0
+    """1: all classes weigh the same in total; 0: all images."""
+    weights: tuple[float, ...] = ()
+    """Weight of each class, in the order of the classes; empty: from the data."""
+
+    def __post_init__(self):
+        check_in("task.weighting", "[0, 1]", power=self.power)
+        check_in("task.weighting", "[0, inf)", weights=self.weights)
+
+
 class Task:
     """Base class of task configurations, which are frozen dataclasses; `TABLE` maps each to its task."""
 
@@ -56,6 +70,8 @@ class Classify(Task):
     """Loss and link function of the logits."""
     classes: int | None = None
     """Number of classes; auto: those of the data."""
+    weighting: InverseFrequency | None = None
+    """Weights of classes in the loss; none: every image weighs the same."""
 
     def __post_init__(self):
         check_classes(self.classes)
@@ -64,6 +80,11 @@ class Classify(Task):
     def link(self) -> str:
         """The function that makes probabilities of logits."""
         return type(self.loss).__name__.lower()
+
+    @property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """Weight of each class; None: all alike."""
+        return self.weighting.weights or None if self.weighting else None
 
     @property
     def smoothing(self) -> float:

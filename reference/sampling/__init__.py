@@ -7,4 +7,5 @@ dropping.py         drop rate: the number of tokens kept
 distributions.py    the truncated normal distribution of resolutions and drop rates
 token_selection.py  which tokens are kept
 mixing.py           mixup and CutMix
+balance.py          repeated images and weights for classes of unequal size
 """

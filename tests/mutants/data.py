@@ -71,4 +71,25 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("generator(__purpose, __seed, __epoch, __block)", "generator(__purpose, __seed, __epoch, 0)"),
         "tests/test_plan.py::test_blocks_of_an_epoch_draw_each_for_itself", survived=True,
     ),
+    one(
+        "classes are rounded together", "reference.sampling.balance:repeats",
+        replace("np.lexsort((__random, __rarest))", "__random"),
+        "tests/test_balance.py::test_classes_even_out",
+    ),
+    one(
+        "the most frequent class of a set decides", "reference.sampling.balance:repeat_factors",
+        returns("factors_of(label_sets, power).min(-1)"),
+        "tests/test_balance.py::test_of_several_classes_the_rarest_decides",
+    ),
+    one(
+        "a repeated image has the label of the image at its place", "data.sources.balanced:Repeated.image",
+        replace("self.rows[index]", "min(index, len(self.source.manifest) - 1)"),
+        "tests/test_balance.py::test_a_repeated_image_is_an_image_of_the_plan",
+    ),
+    one(
+        "validation is balanced too", "harness.run.loading:open_sources",
+        replace("with_classes(val, __classes)",
+                "balanced(with_classes(val, __classes), config.data.balance, config.seed)"),
+        "tests/test_balance.py::test_training_is_balanced_and_validation_is_not",
+    ),
 )  # fmt: skip

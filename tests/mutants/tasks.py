@@ -37,4 +37,19 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("__hit & __real", "__hit"),
         "tests/test_losses.py::test_hits_at_1_counts_images_with_a_class_of_theirs_at_the_top",
     ),
+    one(
+        "a mixed image weighs as its label alone", "navit_eqx.tasks.classify:image_weights",
+        replace("__own + targets.weights * (__other - __own)", "__own"),
+        "tests/test_balance.py::test_a_mixed_image_weighs_as_its_parts",
+    ),
+    one(
+        "weights of classes are not read", "navit_eqx.tasks.classify:Classify.loss",
+        replace("CROSS_ENTROPIES[self.link](__a, __b, __c, __w)", "CROSS_ENTROPIES[self.link](__a, __b, __c)"),
+        AGREES + "tasks",
+    ),
+    one(
+        "the sum is weighted, its mean is not one", "reference.sampling.balance:class_weights",
+        replace("(counts * inverse).sum()", "inverse.sum()"),
+        "tests/test_balance.py::test_the_mean_image_weighs_one",
+    ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from navit_eqx import rows
 from navit_eqx import tasks as fast
-from navit_eqx.tasks.config import Classify, Distill, MultiLabel, Sigmoid, Softmax
+from navit_eqx.tasks.config import Classify, Distill, InverseFrequency, MultiLabel, Sigmoid, Softmax
 from navit_eqx.tasks.model import Model
 from reference import tasks as slow
 from reference.masks import used_slots
@@ -23,6 +23,7 @@ TASKS = {
     "softmax": Classify(classes=CLASSES),
     "softmax, smoothed": Classify(Softmax(0.1), CLASSES),
     "sigmoid": Classify(Sigmoid(), CLASSES),
+    "weighted": Classify(Softmax(0.1), CLASSES, InverseFrequency(weights=tuple(0.5 + 0.4 * c for c in range(CLASSES)))),
     "label sets": MultiLabel(CLASSES),
     "distill": Distill("a run", classes=CLASSES),
     "distill decisions": Distill("a run", Sigmoid(), classes=CLASSES),
