@@ -29,6 +29,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     encoder.py        pre-norm blocks and stochastic depth
     pooling.py        one vector per image
     posembed.py       added position embeddings; rope.py, rotary ones
+    boxes.py          areas of boxes, IoU and GIoU
     tables.py         position tables of imported towers
     tubelets.py       clips as tubelets: cut on the host, time and shape on the device
     resize.py         PI-resize

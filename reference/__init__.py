@@ -63,6 +63,7 @@ Reading order (★ = the core path, one sitting):
       layer_decay.py  learning rates by layer, for fine-tuning
       text.py       text as an image with one axis
       tubelets.py   clips: tubelets of several shapes in one row
+      boxes.py      areas of boxes, IoU and GIoU
       pairs.py      packing of images and texts that belong together
       tasks/        heads and losses: classes, label sets, distillation
       sampling/     resolution, patch size, drop rate, token selection, mixing

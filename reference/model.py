@@ -94,15 +94,22 @@ def embed_row(
     return x, ids, rotary_angles(params, coords, grids, slots * len(registers))
 
 
-def forward(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I D"]:
-    """The mechanism: one vector per image slot of a packed row; zeros for an empty slot.   [NaViT, §2.1]"""
+def encode(
+    params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None
+) -> tuple[Float[np.ndarray, "T D"], Float[np.ndarray, "I R D"]]:
+    """The encoded tokens of a packed row, and the encoded registers of each slot."""
     x, ids, angles = embed_row(params, row)
     gates = None if gates is None else token_gates(gates, ids)
     x = encoder(params["encoder"], x, same_image(ids), angles, gates)
     x, after = np.split(x, [len(row.coords)])
     slots = len(row.grids)
-    after = after.reshape(slots, (len(ids) - len(row.coords)) // slots, x.shape[-1])
-    return pool(params["pool"], x, slot_tokens(row.segment_ids, slots), after)
+    return x, after.reshape(slots, (len(ids) - len(row.coords)) // slots, x.shape[-1])
+
+
+def forward(params: dict, row: Row, gates: Float[np.ndarray, "L I"] | None = None) -> Float[np.ndarray, "I D"]:
+    """The mechanism: one vector per image slot of a packed row; zeros for an empty slot.   [NaViT, §2.1]"""
+    x, registers = encode(params, row, gates)
+    return pool(params["pool"], x, slot_tokens(row.segment_ids, len(row.grids)), registers)
 
 
 def image_hidden_states(params: dict, image: Tokens) -> Float[np.ndarray, "states T D"]:

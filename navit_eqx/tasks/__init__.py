@@ -9,6 +9,8 @@
     embed.py        features, of imported towers
     contrast.py     images and texts in one embedding
     zero_shot.py    classes named by texts
+    config_detect.py  configuration of detection
+    detect.py       boxes with classes, on the encoded tokens
     model.py        `Model`: backbone and task
 
 A new task is a file here, one in `reference/tasks` and one in `data/tasks`, and a line in the table of each.
@@ -19,9 +21,10 @@ from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
-from . import config
+from . import config, config_detect
 from .classify import Classify
 from .contrast import Contrast
+from .detect import Detect
 from .distill import Distill
 from .embed import Embed
 from .multi_label import MultiLabel
@@ -36,6 +39,7 @@ TASKS: dict[type, type[AbstractTask]] = {
     config.Embed: Embed,
     config.Contrast: Contrast,
     config.ZeroShot: ZeroShot,
+    config_detect.Detect: Detect,
 }
 config.Task.TABLE = TASKS  # configuration files and command lines accept every task of the table
 

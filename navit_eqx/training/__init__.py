@@ -6,6 +6,7 @@ frozen.py            frozen and trained parameters
 step.py              one train step as a pure function of (state, batch)
 program.py           compiled init and train step, with their shardings
 compiling.py         compiler options
+matching.py          assignment of boxes to tokens with the least cost
 sharding.py          device mesh and shardings
 rendezvous.py        all processes meet before JAX joins them
 hosts.py             multi-process start-up, broadcast and gather between hosts

@@ -1,6 +1,7 @@
 """Evaluation of a trained model, from saved predictions and features.
 
 metrics.py      accuracy, precision@1, mean average precision
+average_precision.py  precision and recall of detections, as COCO defines them
 retrieval.py    rank of the right text for an image, and of the right image for a text
 cost.py         FLOPs and parameters as formulas
 calibration.py  expected calibration error, temperature scaling
