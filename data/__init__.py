@@ -3,6 +3,7 @@
 Reading order:
 
     manifest.py    names, sizes, labels and classes of a source, known before decoding
+    boxes.py       boxes of images, in one table
     sources/       digit strips, folders, label sets, parquet, decoded caches, arrays
     sampling/      options: resolution, patch size, drop rate, token selection, augmentation, packing
     exact_fit.py   the packer, fast version

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int
 
+from .boxes import Boxes
 from .errors import DataError, DataMissing
 
 
@@ -32,6 +33,8 @@ class Manifest:
     """Type of the pixels: uint8, or float32 for pixels that are already normalized."""
     notes: tuple[str, ...] = ()
     """What was found and left out when the source was opened, for printing."""
+    boxes: Boxes | None = None
+    """Boxes of the images, where the source has them; `labels` are then the classes that occur in each image."""
 
     def __post_init__(self):
         count = len(self.names)
@@ -53,6 +56,8 @@ class Manifest:
                 f"{self.where}: {self.name(i)} has label {self.labels[i].tolist()}, allowed are 0 to "
                 f"{len(self.classes) - 1} ({len(wrong)} such images): fix the labels or the list of classes"
             )
+        if self.boxes is not None and len(self.boxes.ends) != count + 1:
+            raise DataError(f"{self.where}: {count} names, boxes of {len(self.boxes.ends) - 1} images")
         if self.sizes.min() < 1:
             i = int(self.sizes.min(-1).argmin())
             raise DataError(f"{self.where}: {self.name(i)} has size {tuple(self.sizes[i])}")
@@ -71,9 +76,9 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of names, sizes, labels and classes."""
+        """Hash of names, sizes, labels, classes and boxes."""
         digest = hashlib.sha256(repr(self.classes).encode())
-        for array in (self.names, self.sizes, self.labels):
+        for array in (self.names, self.sizes, self.labels, *(self.boxes.tables if self.boxes else ())):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
@@ -93,7 +98,8 @@ class Manifest:
                 f"known are {len(classes)}, first {', '.join(map(repr, classes[:3]))}: rename or remove them"
             )
         table = np.array([place.get(name, -1) for name in self.classes] + [-1], np.int32)
-        return replace(self, labels=table[self.labels], classes=classes)
+        boxes = self.boxes and replace(self.boxes, classes=table[self.boxes.classes])
+        return replace(self, labels=table[self.labels], classes=classes, boxes=boxes)
 
     def _first(self) -> str:
         return ": ".join(self.set_aside[0])

@@ -71,12 +71,20 @@ class Plan(NamedTuple):
 
 @runtime_checkable
 class Budget(Protocol):
-    """Tokens of a row that each image takes, where a second row (a teacher's) must hold the image too."""
+    """Tokens of a row that each image takes, where something else must fit as well: a teacher's row, boxes."""
 
     def tokens(
-        self, kept: Int[np.ndarray, " N"], grids_at: Callable[[PatchSize], Int[np.ndarray, "N 2"]], row_tokens: int
+        self,
+        images: Int[np.ndarray, " N"],
+        kept: Int[np.ndarray, " N"],
+        grids_at: Callable[[PatchSize], Int[np.ndarray, "N 2"]],
+        row_tokens: int,
     ) -> Int[np.ndarray, " N"]:
         """At least the tokens kept; more than `row_tokens` where the image does not fit."""
+        ...
+
+    def why(self, image: int, kept: int) -> str:
+        """The reason why an image does not fit that fits by its tokens, and what to do."""
         ...
 
 
@@ -132,6 +140,8 @@ def plan_epoch(
         kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before))
         taken = budget.tokens(kept, grids_at, row_tokens) if budget else kept
         return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & in_reach(grids, longest_side))
+        taken = budget.tokens(images, kept, grids_at, row_tokens) if budget else kept
+        return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & (grids.max(-1) <= longest_side))
 
     sampling = OneSize(patch_size) if isinstance(patch_size, tuple) else patch_size
     draw = partial(
@@ -142,7 +152,8 @@ def plan_epoch(
     else:
         planned = image_plan(draw(before))
         rows = _rows(np.arange(len(images)), planned, packing)
-    left_out = [(k, _why(planned, k, row_tokens, longest_side)) for k in np.flatnonzero(~planned.fits).tolist()]
+    out = np.flatnonzero(~planned.fits).tolist()
+    left_out = [(k, _why(planned, k, row_tokens, longest_side, budget, int(images[k]))) for k in out]
     if not rows and blocks == 1:
         first = f"; the first: {left_out[0][1]}" if left_out else ""
         raise DataError(f"none of {len(images)} images fits a row{first}")
@@ -303,6 +314,9 @@ def plan_evaluation(
 def _why(planned: ImagePlan, image: int, row_tokens: int, longest_side: int) -> str:
     grid, kept = planned.grids[image], planned.kept[image]
     shape = f"{' x '.join(map(str, grid[-2:]))} patches{f', {grid[0]} frames' if len(grid) == 3 else ''}"
+def _why(planned: ImagePlan, place: int, row_tokens: int, longest_side: int, budget: Budget | None, image: int) -> str:
+    grid, kept = planned.grids[place], planned.kept[place]
+    shape = f"{grid[0]} x {grid[1]} patches"
     if kept > row_tokens:
         return (
             f"{shape} keep {kept} tokens, a row holds {row_tokens}: lower data.resolution, "
@@ -312,7 +326,7 @@ def _why(planned: ImagePlan, image: int, row_tokens: int, longest_side: int) -> 
         return (
             f"{shape}, but positions end at {longest_side} a side: lower data.resolution or raise model.posembed.size"
         )
-    return "another row that must hold it, such as a teacher's, is too short: raise its tokens or lower data.resolution"
+    return budget.why(name, int(kept)) if budget else "it does not fit"
 
 
 @dataclass(frozen=True)

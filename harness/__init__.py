@@ -4,6 +4,7 @@ config.py      a run as a frozen dataclass
 presets.py     configurations by name
 contrast_presets.py  configurations of images and texts
 video_presets.py  configurations of clips
+detect_presets.py  configurations that find boxes
 cli.py         command lines from dataclasses
 habits.py      answers to options of other programs
 resolve.py     automatic options, from statistics of the data

@@ -12,6 +12,7 @@ from data.sampling.resolution import Resolution, Sides
 from data.sampling.token_selection import AtRandom, TokenSelection
 from data.sources.captions import Captions
 from data.sources.decode import Decoding, Shrunk
+from data.sources.digit_boxes import DigitBoxes
 from data.sources.digit_captions import DigitCaptions
 from data.sources.digits import Digits
 from data.sources.emoji import Emoji
@@ -33,6 +34,7 @@ class DataConfig:
 
     source: (
         Digits | DigitCaptions | GlyphCaptions | MovingDigits | Folder | LabelSets | Parquet | Captions | Emoji | Cached
+        Digits | DigitBoxes | DigitCaptions | GlyphCaptions | Folder | LabelSets | Parquet | Captions | Emoji | Cached
     ) = Folder()
     """Kind of the source of images."""
     root: str = ""

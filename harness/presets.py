@@ -16,6 +16,7 @@ from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 
 from .config import Config, DataConfig
 from .contrast_presets import CONTRAST
+from .detect_presets import DETECT
 from .process import has_accelerator
 from .video_presets import VIDEO
 
@@ -223,6 +224,7 @@ PRESETS = {
     "imagenet-b16": imagenet_b16,
     **CONTRAST,
     **VIDEO,
+    **DETECT,
 }
 
 

@@ -388,7 +388,8 @@ def images_per_step(config: Config, images: Images) -> float:
         grids_at = lambda patch: config.data.resolution.grids(
             np.random.default_rng(config.seed), enough(images.manifest), patch
         )
-        lengths = np.minimum(images.task.budget.tokens(lengths, grids_at, row_tokens), row_tokens)
+        which = np.arange(0, len(images.manifest), stride(images.manifest))
+        lengths = np.minimum(images.task.budget.tokens(which, lengths, grids_at, row_tokens), row_tokens)
     return config.rows * row_tokens / mean_length(config, images.manifest, lengths)
 
 

@@ -12,6 +12,7 @@ from data.sources.digits import (
     TRAIN_ODDS,
     Digits,
     DigitStrips,
+    Strokes,
     draw_glyphs,
     glyphs,
 )
@@ -99,7 +100,7 @@ def test_digits_lean_either_way():
     """A horizontal stroke, which shear and shift leave horizontal."""
     stroke = np.zeros((8, 8))
     stroke[3:5] = 1
-    cells = draw_glyphs(np.random.default_rng(0), np.repeat(stroke[None], 200, 0))
+    cells = draw_glyphs(Strokes.sample(np.random.default_rng(0), 200), np.repeat(stroke[None], 200, 0))
     y, x = np.mgrid[:CELL, :CELL]
     middle = np.abs(x - (CELL - 1) / 2) < 5
     slopes = [np.polyfit(x[middle], y[middle], 1, w=cell[middle])[0] for cell in cells]

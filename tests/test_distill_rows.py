@@ -73,7 +73,7 @@ def test_a_plan_for_the_student_alone(monkeypatch):
     tight = replace(VIEW, row_tokens=16)
     law = PerImage((2, 3, 4))
     fits_both_rows(plans_of(law, tight)(0), tight, taught_by(tight, 0))
-    monkeypatch.setattr(TeacherBudget, "tokens", lambda self, kept, grids_at, row_tokens: kept)
+    monkeypatch.setattr(TeacherBudget, "tokens", lambda self, images, kept, grids_at, row_tokens: kept)
     caught(fits_both_rows, plans_of(law, tight)(0), tight, taught_by(tight, 0))
 
 

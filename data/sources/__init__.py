@@ -3,6 +3,7 @@
 source.py           interface of a source; arrays in memory
 digits.py           embedded digit strips
 digit_captions.py   digit strips with captions
+digit_boxes.py      digits on strips and pages, with boxes
 captions.py         images with captions, in every common layout
 caption_layouts.py  layout of a set of captions, and its splits
 caption_parquet.py  captions in parquet files
@@ -27,6 +28,7 @@ balanced.py         images of small classes, repeated
 """
 
 from .captions import Captions as Captions
+from .digit_boxes import DigitBoxes as DigitBoxes
 from .digit_captions import DigitCaptions as DigitCaptions
 from .digits import Digits as Digits
 from .emoji import Emoji as Emoji

@@ -9,6 +9,7 @@ from `sklearn.datasets.load_digits`. Training and test strips share no glyph.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -73,20 +74,43 @@ class DigitStrips:
         """Draw strip `index`."""
         count = self.digits[index]
         rng = generator(Purpose.STRIP_STROKES, *self.key, index)
-        cells = draw_glyphs(rng, glyphs()[0][self.pool[self.chosen[index, :count]]])
+        strokes = Strokes.sample(rng, int(count))
+        cells = draw_glyphs(strokes, glyphs()[0][self.pool[self.chosen[index, :count]]])
         paper = np.where(np.arange(count) == self.lit[index], LIT, PAPER)[:, None, None]
         cells = paper + (1 - paper) * cells
         gray = np.concatenate(cells, axis=1 if self.horizontal[index] else 0)
         return np.repeat((255 * gray).round().astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def draw_glyphs(rng: np.random.Generator, ink: Float[np.ndarray, "N 8 8"]) -> Float[np.ndarray, "N cell cell"]:
-    """Draw each glyph into a cell, resized, rotated, sheared and shifted at random; bilinear."""
-    n = len(ink)
-    height, breadth = rng.uniform(*GLYPH_HEIGHT, (2, n, 1, 1))
-    angle, shear = rng.uniform(-1, 1, (2, n, 1, 1)) * np.array([ROTATION, SHEAR]).reshape(2, 1, 1, 1)
-    shift_y, shift_x = rng.uniform(-SHIFT, SHIFT, (2, n, 1, 1))
-    y, x = np.mgrid[:CELL, :CELL] - (CELL - 1) / 2
+class Strokes(NamedTuple):
+    """How each glyph is drawn."""
+
+    height: Float[np.ndarray, " N"]
+    """Height and breadth of the 8 x 8 grid of a glyph, in pixels."""
+    breadth: Float[np.ndarray, " N"]
+    angle: Float[np.ndarray, " N"]
+    shear: Float[np.ndarray, " N"]
+    shift_y: Float[np.ndarray, " N"]
+    shift_x: Float[np.ndarray, " N"]
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator, count: int, heights: tuple[float, float] = GLYPH_HEIGHT) -> "Strokes":
+        """Random strokes."""
+        height, breadth = rng.uniform(*heights, (2, count))
+        angle, shear = rng.uniform(-1, 1, (2, count)) * np.array([[ROTATION], [SHEAR]])
+        return cls(height, breadth, angle, shear, *rng.uniform(-SHIFT, SHIFT, (2, count)))
+
+    def of(self, chosen: np.ndarray) -> "Strokes":
+        """Those of some glyphs."""
+        return Strokes(*(leaf[chosen] for leaf in self))
+
+
+def draw_glyphs(
+    strokes: Strokes, ink: Float[np.ndarray, "N 8 8"], cell: int = CELL
+) -> Float[np.ndarray, "N cell cell"]:
+    """Draw each glyph into a cell, resized, rotated, sheared and shifted; bilinear."""
+    height, breadth, angle, shear, shift_y, shift_x = (leaf[:, None, None] for leaf in strokes)
+    y, x = np.mgrid[:cell, :cell] - (cell - 1) / 2
     y, x = y - shift_y, x - shift_x
     y, x = np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
     x = x + shear * y

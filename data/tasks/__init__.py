@@ -7,12 +7,14 @@
     embed.py        features, without targets
     contrast.py     rows of texts with the same pairs as the rows of images
     zero_shot.py    classes named by texts
+    detect.py       boxes of a row, average precision
 
 Keys of TASKS are the class names of task configurations in `navit_eqx/tasks/config.py`.
 """
 
 from .classify import Classify
 from .contrast import Contrast
+from .detect import Detect
 from .distill import Distill
 from .embed import Embed
 from .multi_label import MultiLabel
@@ -26,4 +28,5 @@ TASKS: dict[str, type[DataTask]] = {
     "Embed": Embed,
     "Contrast": Contrast,
     "ZeroShot": ZeroShot,
+    "Detect": Detect,
 }

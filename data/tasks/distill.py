@@ -41,7 +41,11 @@ class TeacherBudget:
     """Largest grid side with a position in the teacher."""
 
     def tokens(
-        self, kept: Int[np.ndarray, " N"], grids_at: Callable[[PatchSize], Int[np.ndarray, "N 2"]], row_tokens: int
+        self,
+        images: Int[np.ndarray, " N"],
+        kept: Int[np.ndarray, " N"],
+        grids_at: Callable[[PatchSize], Int[np.ndarray, "N 2"]],
+        row_tokens: int,
     ) -> Int[np.ndarray, " N"]:
         """Tokens of a student's row that each image takes, so that the teacher's row holds the image too:
         max(k, ⌈n T / T'⌉) for k of T tokens of the student and n of T' tokens of the teacher; T + 1 where the teacher
@@ -55,6 +59,10 @@ class TeacherBudget:
         readable = (tokens <= self.row_tokens) & (grids.max(-1) <= self.longest_side)
         taken = np.maximum(kept, -(-tokens * row_tokens // self.row_tokens))
         return np.where(readable, taken, row_tokens + 1)
+
+    def why(self, image: int, kept: int) -> str:
+        """The row of the teacher is too short."""
+        return "the row of the teacher is too short for it: raise task.row-tokens or lower data.resolution"
 
 
 class Distill(Classify):

@@ -48,7 +48,7 @@ class DataTask(abc.ABC):
     """Data side of a task. One instance per run; worker processes get it by pickle."""
 
     metric: ClassVar[str]
-    """Name of the mean score in tables and logs."""
+    """Name of the mean score, or of `score`, in tables and logs."""
     own_classes: ClassVar[bool] = True
     """Whether classes belong to the model; otherwise every set of images has its own."""
     studies: ClassVar[tuple[str, ...]] = ("sweep", "mistakes")
@@ -68,6 +68,12 @@ class DataTask(abc.ABC):
         self, outputs: Num[np.ndarray, "N *n"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
     ) -> Float[np.ndarray, " N"]:
         """One score per image, higher is better; their mean is `metric`."""
+
+    def score(
+        self, outputs: Num[np.ndarray, "N *n"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
+    ) -> tuple[float, float] | None:
+        """`metric` of all these images together and its standard error, where it is not a mean of scores."""
+        return None
 
     def metrics(
         self, outputs: Num[np.ndarray, "N *n"], image_ids: Int[np.ndarray, " N"], manifest: Manifest

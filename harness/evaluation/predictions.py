@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -56,11 +56,19 @@ class Predictions(NamedTuple):
     """Number of images that could not be decoded."""
     metrics: dict[str, float]
     """Further metrics of the task, over all images."""
+    together: Callable[[np.ndarray, np.ndarray], tuple[float, float] | None] = lambda outputs, image_ids: None
+    """`DataTask.score` of outputs and image ids."""
 
     @property
     def correct(self) -> Bool[np.ndarray, " N"]:
         """Whether a prediction is correct, where scores are 0 or 1."""
         return self.scores > 0.5
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """The metric and its standard error: of all images together, or the mean of their scores."""
+        mean = lambda scores: (float(scores.mean()), float(scores.std() / np.sqrt(len(scores))))
+        return self.together(self.outputs, self.image_ids) or mean(self.scores)
 
     def only(self, chosen: Bool[np.ndarray, " N"]) -> "Predictions":
         """The images where `chosen` is True."""
@@ -102,6 +110,7 @@ def evaluate(
         len(plan.left_out),
         int((plan.image_ids >= 0).sum()) - len(image_ids),
         task.metrics(outputs, image_ids, source.manifest) if has_scores else {},
+        *([partial(task.score, manifest=source.manifest)] if has_scores else []),
     )
 
 
@@ -176,14 +185,14 @@ def halves(predictions: Predictions) -> tuple[Predictions, Predictions]:
 
 def measures(predictions: Predictions) -> dict:
     """Columns of every table. `score` is printed under the name of the metric."""
-    scores = predictions.scores
+    score, error = predictions.score
     return {
         "mean_tokens": float(predictions.tokens.mean()),
         "mean_gflops": float(predictions.flops.mean()) / 1e9,
         "images_per_second": 1 / predictions.seconds,
-        "score": float(scores.mean()),
-        "score_se": float(scores.std() / np.sqrt(len(scores))),
-        "images": len(scores),
+        "score": score,
+        "score_se": error,
+        "images": len(predictions.image_ids),
     }
 
 
@@ -271,6 +280,6 @@ def groups(config: Config, manifest: Manifest) -> dict[str, np.ndarray]:
 
 
 def by_group(predictions: Predictions, masks: dict[str, np.ndarray]) -> dict[str, float | None]:
-    """Mean score of each group; None for empty groups."""
-    inside = {name: predictions.scores[mask[predictions.image_ids]] for name, mask in masks.items()}
-    return {name: float(scores.mean()) if len(scores) else None for name, scores in inside.items()}
+    """The score of each group; None for empty groups."""
+    inside = {name: predictions.only(mask[predictions.image_ids]) for name, mask in masks.items()}
+    return {name: part.score[0] if len(part.image_ids) else None for name, part in inside.items()}

@@ -45,27 +45,30 @@ def match(
     *,
     within: tuple[float, float] = ALL,
     most: int = MOST,
+    difficult: Bool[np.ndarray, " m"] | None = None,
 ) -> Matches:
     """Detections of one image and one class against its true boxes.
 
-    A detection takes the free box it overlaps most. Boxes that do not count (crowds, areas not `within`) are taken
-    only where no other is left, and what takes them, or takes nothing and is not `within`, does not count either.
+    A detection takes the free box it overlaps most. Boxes that do not count (crowds, difficult ones of VOC, areas not
+    `within`) are taken only where no other is left, and what takes them does not count, nor does what takes nothing
+    and is not `within`.
     """
     order = np.argsort(-scores, kind="stable")[:most]
     found, scores = found[order], scores[order]
     outside = crowd | (area < within[0]) | (area > within[1])
+    outside = outside if difficult is None else outside | difficult
     size = found[:, 2:].prod(-1)
     true = np.zeros((len(IOUS), len(found)), bool)
     ignored = np.tile((size < within[0]) | (size > within[1]), (len(IOUS), 1))
-    overlap = overlaps(found, truth, crowd)
-    for u, least in enumerate(IOUS):
-        free = np.ones(len(truth), bool)
-        for d in np.flatnonzero((overlap >= least).any(-1)):
-            able = (free | crowd) & (overlap[d] >= least)
-            able = able & ~outside if (able & ~outside).any() else able
-            if able.any():
-                best = len(truth) - 1 - np.where(able, overlap[d], -1.0)[::-1].argmax()  # of equal ones the last
-                free[best], true[u, d], ignored[u, d] = False, not outside[best], outside[best]
+    overlap, free = overlaps(found, truth, crowd), np.ones((len(IOUS), len(truth)), bool)
+    for d in np.flatnonzero((overlap >= IOUS[0]).any(-1)):
+        able = (free | crowd) & (overlap[d] >= IOUS[:, None])
+        counts = able & ~outside
+        able = np.where(counts.any(-1, keepdims=True), counts, able)
+        best = len(truth) - 1 - np.where(able, overlap[d], -1.0)[:, ::-1].argmax(-1)  # of equal ones the last
+        some = np.flatnonzero(able.any(-1))
+        free[some, best[some]] = False
+        true[some, d], ignored[some, d] = ~outside[best[some]], outside[best[some]]
     return Matches(scores, true, ignored, int((~outside).sum()))
 
 

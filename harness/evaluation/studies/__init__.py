@@ -12,6 +12,7 @@ patches.py      accuracy and cost at each resolution and patch size, and of ense
 similarity.py   similarity of tokens across patch sizes, layer by layer
 retrieval.py    texts found by images and images by texts
 zeroshot.py     classes named by texts that were never classes in training
+detections.py   average precision by class and size of boxes, the worst images
 findings.py     result of a study, comparisons of two settings
 """
 
@@ -30,6 +31,7 @@ from ..tables import table, write_csv
 from .aspect import aspect
 from .calibration import calibration
 from .cascade import cascade
+from .detections import detections
 from .dropping import dropping
 from .findings import Findings
 from .mistakes import mistakes
@@ -44,9 +46,9 @@ from .zeroshot import zeroshot
 Study = Callable[[Context], Findings]
 ALL = (
     *(sweep, mistakes, aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity),
-    *(retrieval, zeroshot),
+    *(retrieval, zeroshot, detections),
 )
-OF_TEXTS = ("retrieval", "zeroshot")
+OF_ONE_TASK = ("retrieval", "zeroshot", "detections")
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 
@@ -61,8 +63,8 @@ def chosen(names: Sequence[str], always: Sequence[str]) -> list[str]:
 
 
 def suited(always: Sequence[str]) -> list[str]:
-    """Names of the studies that suit a task with these studies: those of texts suit the tasks that always have them."""
-    return [name for name in STUDIES if name in always or name not in OF_TEXTS]
+    """Names of the studies that suit a task with these studies: those of one task suit what always has them."""
+    return [name for name in STUDIES if name in always or name not in OF_ONE_TASK]
 
 
 def publish(name: str, context: Context, folder: Path) -> Findings:
