@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -48,10 +49,10 @@ class Boxes:
 
     def select(self, images: Sequence[int] | Int[np.ndarray, " n"]) -> "Boxes":
         """The boxes of these images, in this order."""
-        parts = [np.arange(self.ends[i], self.ends[i + 1]) for i in np.asarray(images, int).tolist()]
+        ends = self.ends.tolist()
+        parts = [np.arange(ends[i], ends[i + 1]) for i in np.asarray(images, int).tolist()]
         chosen = np.concatenate([np.zeros(0, int), *parts])
-        ends = np.cumsum([0, *map(len, parts)])
-        return Boxes(ends, *(table[chosen] for table in self.tables[1:]))
+        return Boxes(np.cumsum([0, *map(len, parts)]), *(table[chosen] for table in self.tables[1:]))
 
     def only(self, chosen: Bool[np.ndarray, " K"]) -> "Boxes":
         """The boxes where `chosen` is True."""
@@ -68,10 +69,10 @@ class Boxes:
         return table
 
 
-def boxes_of(images: Sequence[Sequence[Sequence[float]]]) -> Boxes:
+def boxes_of(images: Sequence[Sequence[Sequence[Any]]]) -> Boxes:
     """Boxes from a list for each image of (left, top, right, bottom, class) or with kind and area behind."""
-    lines = [box for image in images for box in image]
-    table = np.array([[*box, 0, -1][:7] if len(box) < 7 else box for box in lines], float).reshape(-1, 7)
+    lines = [[*box, *(COUNTS, -1)[len(box) - 5 :]] for image in images for box in image]
+    table = np.array(lines, float).reshape(-1, 7)
     corners = table[:, :4].astype(np.float32)
     own = (corners[:, 2:] - corners[:, :2]).prod(-1)
     areas = np.where(table[:, 6] < 0, own, table[:, 6]).astype(np.float32)

@@ -326,7 +326,8 @@ def _why(planned: ImagePlan, place: int, row_tokens: int, longest_side: int, bud
         return (
             f"{shape}, but positions end at {longest_side} a side: lower data.resolution or raise model.posembed.size"
         )
-    return budget.why(name, int(kept)) if budget else "it does not fit"
+    assert budget is not None, "what fits by its tokens and positions is kept out by the budget alone"
+    return budget.why(image, int(kept))
 
 
 @dataclass(frozen=True)

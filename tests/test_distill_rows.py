@@ -78,7 +78,7 @@ def test_a_plan_for_the_student_alone(monkeypatch):
 
 
 def test_an_image_that_the_teacher_cannot_see_is_named():
-    with pytest.raises(DataError, match="must hold it, such as a teacher's, is too short: raise its tokens"):
+    with pytest.raises(DataError, match="the row of the teacher is too short for it: raise task.row-tokens"):
         plans_of(OneSize(PATCH), replace(VIEW, longest_side=3))(0).complete()
 
 

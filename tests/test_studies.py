@@ -225,6 +225,7 @@ DRAWN = {
     "mistakes": [],  # images and counts: see below
     "retrieval": [],  # of texts: tests/test_contrast.py
     "zeroshot": [],
+    "detections": [],  # of boxes: tests/test_detect_run.py
 }
 
 

@@ -123,8 +123,8 @@ MUTANTS: tuple[Mutant, ...] = (
         survived=True,
     ),
     one(
-        "digits are not turned", STRIPS + "draw_glyphs",
-        replace("np.array([ROTATION, SHEAR])", "np.array([0.0, SHEAR])"),
+        "digits are not turned", STRIPS + "Strokes.sample",
+        replace("np.array([[ROTATION], [SHEAR]])", "np.array([[0.0], [SHEAR]])"),
         "tests/test_digits.py::test_digits_lean_either_way", survived=True,
     ),
     # what is read

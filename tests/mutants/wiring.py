@@ -50,7 +50,7 @@ MUTANTS: tuple[Mutant, ...] = (
         survived=True,
     ),
     one(
-        "the standard error does not know the root", "harness.evaluation.predictions:measures",
+        "the standard error does not know the root", "harness.evaluation.predictions:Predictions.score",
         replace("scores.std() / np.sqrt(__n)", "scores.std() / __n"),
         EVALUATED + "a_standard_error_is_that_of_the_mean", survived=True,
     ),
