@@ -138,10 +138,8 @@ def plan_epoch(
         grids = grids_at(patch_sizes)
         tokens = resolution.token_counts(grids)
         kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before))
-        taken = budget.tokens(kept, grids_at, row_tokens) if budget else kept
-        return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & in_reach(grids, longest_side))
         taken = budget.tokens(images, kept, grids_at, row_tokens) if budget else kept
-        return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & (grids.max(-1) <= longest_side))
+        return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & in_reach(grids, longest_side))
 
     sampling = OneSize(patch_size) if isinstance(patch_size, tuple) else patch_size
     draw = partial(
@@ -311,12 +309,9 @@ def plan_evaluation(
     )
 
 
-def _why(planned: ImagePlan, image: int, row_tokens: int, longest_side: int) -> str:
-    grid, kept = planned.grids[image], planned.kept[image]
-    shape = f"{' x '.join(map(str, grid[-2:]))} patches{f', {grid[0]} frames' if len(grid) == 3 else ''}"
 def _why(planned: ImagePlan, place: int, row_tokens: int, longest_side: int, budget: Budget | None, image: int) -> str:
     grid, kept = planned.grids[place], planned.kept[place]
-    shape = f"{grid[0]} x {grid[1]} patches"
+    shape = f"{' x '.join(map(str, grid[-2:]))} patches{f', {grid[0]} frames' if len(grid) == 3 else ''}"
     if kept > row_tokens:
         return (
             f"{shape} keep {kept} tokens, a row holds {row_tokens}: lower data.resolution, "

@@ -25,12 +25,12 @@ class Purpose(IntEnum):
     GLYPH_CAPTIONS = 14  # seed, split
     GLYPH_PIXELS = 15  # seed, split, image
     BALANCE = 16  # seed
-    CLIP_FACTS = 30  # seed, split
-    CLIP_PATHS = 31  # seed, split, clip
     PAGE_LAYOUT = 20  # seed, split
     PAGE_GLYPHS = 21  # seed, split
     PAGE_STROKES = 22  # seed, split
     PAGE_PIXELS = 23  # seed, split, image
+    CLIP_FACTS = 30  # seed, split
+    CLIP_PATHS = 31  # seed, split, clip
 
 
 def generator(purpose: Purpose, *place: int) -> np.random.Generator:

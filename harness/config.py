@@ -33,8 +33,17 @@ class DataConfig:
     """Images, sampling and packing."""
 
     source: (
-        Digits | DigitCaptions | GlyphCaptions | MovingDigits | Folder | LabelSets | Parquet | Captions | Emoji | Cached
-        Digits | DigitBoxes | DigitCaptions | GlyphCaptions | Folder | LabelSets | Parquet | Captions | Emoji | Cached
+        Digits
+        | DigitBoxes
+        | DigitCaptions
+        | GlyphCaptions
+        | MovingDigits
+        | Folder
+        | LabelSets
+        | Parquet
+        | Captions
+        | Emoji
+        | Cached
     ) = Folder()
     """Kind of the source of images."""
     root: str = ""
