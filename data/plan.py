@@ -20,12 +20,13 @@ from jaxtyping import Bool, Int
 from reference.packing import close_row
 from reference.sampling.dropping import kept_tokens
 from reference.sampling.resolution import grow
+from reference.template import enlarged, template_rows
 
 from .errors import DataError
 from .randomness import Purpose, generator
 from .sampling.dropping import Constant, Dropping
 from .sampling.kinds import Patch, PatchSize
-from .sampling.packing import Packing, TwoLengths
+from .sampling.packing import Packing, Template, TwoLengths
 from .sampling.patch_size import OneSize, PatchSizes
 from .sampling.resolution import Resolution
 from .sources.source import Source
@@ -139,17 +140,25 @@ def plan_epoch(
         tokens = resolution.token_counts(grids)
         kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before))
         taken = budget.tokens(images, kept, grids_at, row_tokens) if budget else kept
-        return ImagePlan(patch_sizes, grids, kept, taken, (taken <= row_tokens) & in_reach(grids, longest_side))
+        room = (taken <= row_tokens) | isinstance(packing.rule, Template)  # an image keeps what its window has
+        return ImagePlan(patch_sizes, grids, kept, taken, room & in_reach(grids, longest_side))
 
     sampling = OneSize(patch_size) if isinstance(patch_size, tuple) else patch_size
     draw = partial(
         sampling.sample, rng(Purpose.PATCH_SIZE), tokens=lambda patch: resolution.token_counts(grids_at(patch))
     )
+    if isinstance(packing.rule, Template) and (sampling.per == "step" or budget or sizes.shape[1] > 2):
+        raise DataError(
+            "data.packing.rule=Template is for images of one row each, without a patch size per step: choose ExactFit"
+        )
     if sampling.per == "step":
         planned, rows = _in_steps(len(images), lambda k: draw(before[k : k + 1])[0], image_plan, packing, step_rows)
     else:
         planned = image_plan(draw(before))
-        rows = _rows(np.arange(len(images)), planned, packing)
+        if isinstance(packing.rule, Template):
+            planned, rows = _in_windows(planned, packing.rule, longest_side)
+        else:
+            rows = _rows(np.arange(len(images)), planned, packing)
     out = np.flatnonzero(~planned.fits).tolist()
     left_out = [(k, _why(planned, k, row_tokens, longest_side, budget, int(images[k]))) for k in out]
     if not rows and blocks == 1:
@@ -206,6 +215,24 @@ def _rows(order: Int[np.ndarray, " n"], planned: ImagePlan, packing: Packing) ->
     rows = packing.rule.rows(planned.budget[order].tolist(), *packing.shape)
     place = order.tolist()
     return [[place[k] for k in row] for row in rows]
+
+
+def _in_windows(planned: ImagePlan, rule: Template, longest_side: int) -> tuple[ImagePlan, list[list[int]]]:
+    """Rows of the images that fit, with the tokens that their windows have; an image is enlarged where too few are as
+    large as a window.   Raises DataError where its positions end."""
+    assert rule.windows, "data.packing.rule.windows is auto: call `harness.resolve.resolve` first"
+    fit = np.flatnonzero(planned.fits)
+    rows, kept = template_rows(planned.kept[fit], planned.grids[fit].prod(-1), rule.windows)
+    grids = enlarged(planned.grids[fit], kept)
+    if grids.max(initial=0) > longest_side:
+        raise DataError(
+            f"a window of {kept[grids.max(-1).argmax()]} tokens is larger than the images of "
+            f"data.packing.rule.windows = {rule.windows}: lower the first windows"
+        )
+    tables = planned.grids.copy(), planned.kept.copy(), planned.budget.copy()
+    for table, values in zip(tables, (grids, kept, kept)):
+        table[fit] = values
+    return ImagePlan(planned.patch_sizes, *tables, planned.fits), [fit[row].tolist() for row in rows]
 
 
 def _in_steps(

@@ -1,5 +1,6 @@
 """Packed rows by index: decode, augment, resize, patchify, drop and pack the images of a planned row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -58,7 +59,7 @@ class Pixels(NamedTuple):
 class PlannedRows:
     """Rows of all epochs by index, from any thread or process.
 
-    The tokens of an image that cannot be decoded are padding; its id is kept in an empty slot.
+    The tokens of an image that cannot be decoded are padding, in their place; its id is kept in an empty slot.
     """
 
     source: Source
@@ -92,7 +93,7 @@ class PlannedRows:
         patch_sizes: Int[np.ndarray, "I 2"],
     ) -> tuple[Row, list[Drawn]]:
         """Read, augment, resize, patchify, drop and pack the images of one row."""
-        bad, tokens, drawn = [], [], []
+        bad, tokens, drawn, starts = [], [], [], []
         for i in np.flatnonzero(image_ids >= 0):
             patch = int(patch_sizes[i, 0]), int(patch_sizes[i, 1])
             try:
@@ -102,10 +103,11 @@ class PlannedRows:
             else:
                 tokens.append(image)
                 drawn.append(how)
+                starts.append(int(kept[:i].sum()))
         good = [how.image_id for how in drawn]
         row = pack(tokens or [self.nothing(patch_sizes[0])], good or [-1], self.row_tokens, len(image_ids))
         row.image_ids[len(good) : len(good) + len(bad)] = bad
-        return row, drawn
+        return in_place(row, starts) if bad else row, drawn
 
     def nothing(self, patch: Int[np.ndarray, " 2"]) -> Tokens:
         """An image of zero tokens, for a row without images."""
@@ -173,3 +175,13 @@ class PlannedRows:
             left, top, right, bottom = box
             box = left / shrink, top / shrink, right / shrink, bottom / shrink
         return resize(image, size, box)
+
+
+def in_place(row: Row, starts: Sequence[int]) -> Row:
+    """The row with each image at its planned start: an image that cannot be read leaves a gap and moves no other."""
+    patches, coords, segment_ids = (np.zeros_like(x) for x in (row.patches, row.coords, row.segment_ids))
+    for slot, start in enumerate(starts, 1):
+        mine = row.segment_ids == slot
+        place = slice(start, start + mine.sum())
+        patches[place], coords[place], segment_ids[place] = row.patches[mine], row.coords[mine], slot
+    return row._replace(patches=patches, coords=coords, segment_ids=segment_ids)

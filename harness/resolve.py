@@ -16,7 +16,7 @@ from data.manifest import Manifest
 from data.plan import in_reach, round_up
 from data.sampling.dropping import ByResolution, Dropping, Schedule
 from data.sampling.kinds import Patch
-from data.sampling.packing import Packing
+from data.sampling.packing import Packing, Template
 from data.sampling.patch_size import CoarseToFine, OneSize, PatchSizes
 from data.sampling.resolution import Areas, Clips, NeverEnlarged, Resolution, Sides, Square
 from data.tasks import DataTask
@@ -26,6 +26,7 @@ from navit_eqx.resize import Interpolation as ModelInterpolation
 from reference.resize import Interpolation
 from reference.sampling.dropping import kept_tokens
 from reference.sampling.patch_sizes import check_gains
+from reference.template import windows_of
 
 from .config import Config
 
@@ -139,6 +140,10 @@ def packing(config: Config, images: Images) -> tuple[Config, list[str]]:
     """Resolve the row length and the number of image slots, from the images within the range of positions."""
     lengths, used = expected_lengths(config, images.manifest), usable(config, images.manifest)
     mean = mean_length(config, images.manifest, lengths)
+    if isinstance(config.data.packing.rule, Template):
+        return template(
+            config, config.data.packing.rule, lengths[used], expected_tokens(config, images.manifest)[1][used]
+        )
     found = packing_for(config.data.packing, lengths[used], mean)
     if found == config.data.packing:
         return config, []
@@ -381,8 +386,28 @@ def packing_for(packing: Packing, lengths: np.ndarray, mean: float) -> Packing:
     return replace(packing, row_tokens=tokens, row_images=images)
 
 
+def template(
+    config: Config, rule: Template, lengths: Int[np.ndarray, " n"], tokens: Int[np.ndarray, " n"]
+) -> tuple[Config, list[str]]:
+    """The configuration with the windows of its rows, from the tokens that images would keep and have."""
+    packing = config.data.packing
+    given = rule.windows and (packing.row_tokens, packing.row_images) == (sum(rule.windows), len(rule.windows))
+    if packing.fill != "none" or not (given or packing.row_tokens is packing.row_images is None):
+        raise ConfigError(
+            "rows of data.packing.rule=Template are full, and as long as its windows: --data.packing.row-tokens auto "
+            "--data.packing.row-images auto --data.packing.fill none"
+        )
+    windows = rule.windows or windows_of(lengths, tokens, min(rule.count, len(lengths)))
+    packing = Packing(sum(windows), len(windows), replace(rule, windows=windows))
+    why = "the mean tokens that equal parts of the images keep"
+    notes = [] if rule.windows else [f"data.packing.rule.windows = {' '.join(map(str, windows))}: {why}"]
+    return with_data(config, packing=packing), notes
+
+
 def images_per_step(config: Config, images: Images) -> float:
     """Mean number of images in a step."""
+    if isinstance(config.data.packing.rule, Template):
+        return config.rows * config.data.packing.shape[1]
     lengths, row_tokens = expected_lengths(config, images.manifest), config.data.packing.shape[0]
     if images.task.budget:
         grids_at = lambda patch: config.data.resolution.grids(

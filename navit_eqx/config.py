@@ -120,7 +120,21 @@ class Loop:
         check_in("model.attention", "[1, 64]", windows=self.windows)
 
 
-Backend = Auto | Dense | Loop | Pallas | CuDNN | Splash
+@dataclass(frozen=True)
+class Windows:
+    """Dense attention in each window of rows that `data.packing.rule=Template` cuts, without a mask; NaN in other rows.
+
+    Training with that rule chooses it; evaluation uses another one.
+    """
+
+    sizes: tuple[int, ...] = ()
+    """Tokens of each window, in the order of the row."""
+
+    def __post_init__(self):
+        check_in("model.attention", "[1, 2147483647]", sizes=self.sizes)
+
+
+Backend = Auto | Dense | Loop | Windows | Pallas | CuDNN | Splash
 
 
 @dataclass(frozen=True)
@@ -271,9 +285,9 @@ class ModelConfig:
             "model.pool=Token reads the first register: set model.registers to at least 1",
         )
         check(
-            not (isinstance(self.attention, CuDNN) and self.registers),
-            "model.attention=CuDNN needs the tokens of an image to be contiguous, and registers are not: choose "
-            "another backend, or model.registers=0",
+            not (isinstance(self.attention, CuDNN | Windows) and self.registers),
+            f"model.attention={type(self.attention).__name__} needs the tokens of an image to be contiguous, and "
+            "registers are not: choose another backend, or model.registers=0",
         )
         size = self.width // self.heads
         check(

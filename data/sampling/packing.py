@@ -6,7 +6,7 @@ from typing import Literal
 
 from reference.packing import best_fit, drop_surplus, first_fit
 
-from ..errors import check_in
+from ..errors import DataError, check_in
 from ..exact_fit import exact_fit
 
 
@@ -74,6 +74,25 @@ class DropSurplus:
 
 
 @dataclass(frozen=True)
+class Template:
+    """Cut all rows into the same windows; an image keeps as many tokens as its window has: no padding, no mask.
+
+    For training with token dropping. The draws of resolution and drop rate decide which window an image gets.
+    """
+
+    windows: tuple[int, ...] | None = None
+    """Tokens of each window of a row, largest first; auto: from the tokens that images would keep."""
+    count: int = 8
+    """Windows of a row, where they are chosen from the data."""
+
+    def __post_init__(self):
+        check_in("[1, 2147483647]", windows=self.windows)
+        check_in("[1, 4096]", count=self.count)
+        if self.windows is not None and list(self.windows) != sorted(self.windows, reverse=True):
+            raise DataError(f"data.packing.rule.windows = {self.windows} must be in order, the largest first")
+
+
+@dataclass(frozen=True)
 class TwoLengths(ExactFit):
     """Images of at most `short` tokens share rows of that length; longer images share longer rows, apart from them.
 
@@ -94,7 +113,7 @@ class TwoLengths(ExactFit):
         return found
 
 
-Rule = ExactFit | FirstFit | BestFit | DropSurplus
+Rule = ExactFit | FirstFit | BestFit | DropSurplus | Template
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ..manifest import Manifest
 from ..plan import EpochPlans, Plan, TextPlan
 from ..randomness import Purpose, generator
 from ..rows import Drawn, PlannedRows
-from ..sampling.packing import ExactFit
+from ..sampling.packing import ExactFit, Template
 from ..texts import Texts, Tokenizer, texts_of
 from .multi_label import label_sets
 from .task import DataTask, Lengths, in_slots
@@ -94,6 +94,10 @@ class Contrast(DataTask):
         if getattr(sizes, "per", "image") == "step":
             raise DataError(
                 "data.patch_sizes draws one size per step, and pairs need all rows alike: draw one per image"
+            )
+        if isinstance(plans.sampling["packing"].rule, Template):
+            raise DataError(
+                "data.packing.rule=Template: a pair without room would leave a window open; choose ExactFit"
             )
         return PairPlans(plans, self.tokenizer, rows // self.shards, self.room)
 

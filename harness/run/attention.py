@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Int
 
 from data.plan import Plan
-from navit_eqx.config import Auto, Backend, Dense, ModelConfig
+from data.sampling.packing import Template
+from navit_eqx.config import Auto, Backend, Dense, ModelConfig, Windows
+from navit_eqx.errors import check
 from navit_eqx.serialize import decode, encode, read_json
 from navit_eqx.training.attention_choice import choose
 from navit_eqx.training.hosts import broadcast_from_main, is_main_process
@@ -28,7 +30,14 @@ def shape_for(config: Config, plan: Plan, folder: Path | None = None) -> tuple[M
 
 
 def _chosen(config: Config, plan: Plan, folder: Path | None) -> tuple[dict, list[str]]:
-    model, (row_tokens, _) = config.model, config.data.packing.shape
+    model, (row_tokens, _), rule = config.model, config.data.packing.shape, config.data.packing.rule
+    if isinstance(rule, Template) and isinstance(model.attention, Auto):
+        assert rule.windows
+        return encode(Windows(rule.windows)), [f"one dense product for each of {len(rule.windows)} windows, no mask"]
+    check(
+        not isinstance(model.attention, Windows),
+        "model.attention=Windows is chosen by data.packing.rule=Template, for its rows: set it to auto",
+    )
     saved = saved_backend(folder) if folder and isinstance(model.attention, Auto) else None
     model = replace(model, attention=saved or model.attention)
     rows = max(1, config.rows // jax.device_count() // config.optim.accumulate)

@@ -1,6 +1,7 @@
 """Attention backends for packed rows: one signature, several implementations.
 
     loop.py        image by image, for CPUs
+    windows.py     rows cut into windows that are known when the program is compiled
     tiles.py       Pallas kernels for GPUs
     cudnn.py       cuDNN's fused attention
     splash.py      JAX's splash attention for TPUs
@@ -16,7 +17,7 @@ from typing import Any
 from jaxtyping import Array, Bool, Float, Int
 
 from ..attention import attend
-from ..config import Auto, Backend, CuDNN, Dense, Loop, Pallas, Splash
+from ..config import Auto, Backend, CuDNN, Dense, Loop, Pallas, Splash, Windows
 from ..masks import SegmentMask, same_image
 
 # Backends are imported when they are used: they need parts of JAX that are slow to import, experimental or private.
@@ -32,6 +33,12 @@ def _loop_mask(backend: Loop, segment_ids: Array, slots: int) -> SegmentMask:
     from .loop import loop_mask
 
     return loop_mask(segment_ids, slots, backend.windows)
+
+
+def _window_mask(backend: Windows, segment_ids: Array, slots: int) -> SegmentMask:
+    from .windows import window_mask
+
+    return window_mask(segment_ids, backend.sizes)
 
 
 def _cudnn_mask(backend: CuDNN, segment_ids: Array, slots: int) -> SegmentMask:
@@ -54,6 +61,7 @@ TABLE: dict[type, Callable[[Any, Array, int], Array | SegmentMask]] = {
     Auto: _dense_mask,  # unless training chose another one by timing
     Dense: _dense_mask,
     Loop: _loop_mask,
+    Windows: _window_mask,
     Pallas: _tile_mask,
     CuDNN: _cudnn_mask,
     Splash: _splash_mask,

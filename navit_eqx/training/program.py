@@ -37,9 +37,13 @@ class Program(NamedTuple):
     device_targets: Callable[[Any], Any]
     """Target fields of the data, on the device → targets that the loss reads."""
 
+    structure: Any = None
+    """Structure of the models that the program gives, where it differs from that of training: they read any rows."""
+
     def model(self, arrays: Any) -> Model:
         """The model with the arrays of a state."""
-        return eqx.combine(arrays, self.static)
+        model = eqx.combine(arrays, self.static)
+        return model if self.structure is None else jax.tree.unflatten(self.structure, jax.tree.leaves(model))
 
     def device_batch(self, batch: Any) -> Batch:
         """Rows and targets of this host → its share of the global batch, on the devices."""

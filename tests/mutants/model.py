@@ -92,4 +92,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "norms in bfloat16", "navit_eqx.layers:LayerNorm.__call__", replace("full(x)", "x"),
         "tests/test_rounding.py::test_sums_are_in_float32", survived=True,
     ),
+    one(
+        "windows believe any row", "navit_eqx.kernels.windows:fits_windows",
+        returns("jnp.ones(segment_ids.shape, bool)"),
+        "tests/test_template.py::test_wrong_rows_give_nan_and_not_a_wrong_answer",
+    ),
+    one(
+        "windows of one size are one window", "navit_eqx.kernels.windows:runs",
+        replace("yield __start, __count, __size", "yield __start, 1, __count * __size"),
+        "tests/test_template.py::test_windows_are_the_dense_mask",
+    ),
 )  # fmt: skip

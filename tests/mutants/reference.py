@@ -25,4 +25,13 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("np.append(__different, True)", "np.ones(len(__different) + 1, bool)"),
         "tests/test_data_tasks.py::test_average_precision_is_that_of_scikit_learn",
     ),
+    one(
+        "a template forgets the drawn counts", "reference.template:template_rows",
+        replace("-kept[waiting]", "0 * kept[waiting]"), "tests/test_template.py::test_rows",
+    ),
+    one(
+        "a window takes images that are smaller", "reference.template:template_rows",
+        replace("np.maximum(__window - tokens[waiting], 0)", "0 * tokens[waiting]"),
+        "tests/test_template.py::test_rows",
+    ),
 )  # fmt: skip
