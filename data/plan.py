@@ -212,6 +212,7 @@ def _rows(order: Int[np.ndarray, " n"], planned: ImagePlan, packing: Packing) ->
     order = order[planned.fits[order]]
     if not len(order):
         return []
+    assert not isinstance(packing.rule, Template)  # see `_in_windows`
     rows = packing.rule.rows(planned.budget[order].tolist(), *packing.shape)
     place = order.tolist()
     return [[place[k] for k in row] for row in rows]

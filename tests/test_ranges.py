@@ -98,6 +98,8 @@ RANGES = {
     "Pallas": {"tile": "[16, 65536]"},
     "Splash": {"longest": FROM_0, "block": f"[128, {INT}]"},
     "Loop": {"windows": "[1, 64]"},
+    "Windows": {"sizes": "[1, 2147483647]"},
+    "Template": {"windows": "[1, 2147483647]", "count": "[1, 4096]"},
     "OptimConfig": {
         **dict.fromkeys(("lr", "weight_decay", "head_decay"), NOT_NEGATIVE),
         "warmup": FROM_0,

@@ -80,15 +80,15 @@ class Template:
     For training with token dropping. The draws of resolution and drop rate decide which window an image gets.
     """
 
-    windows: tuple[int, ...] | None = None
-    """Tokens of each window of a row, largest first; auto: from the tokens that images would keep."""
+    windows: tuple[int, ...] = ()
+    """Tokens of each window of a row, largest first; none: from the tokens that images would keep."""
     count: int = 8
     """Windows of a row, where they are chosen from the data."""
 
     def __post_init__(self):
         check_in("[1, 2147483647]", windows=self.windows)
         check_in("[1, 4096]", count=self.count)
-        if self.windows is not None and list(self.windows) != sorted(self.windows, reverse=True):
+        if list(self.windows) != sorted(self.windows, reverse=True):
             raise DataError(f"data.packing.rule.windows = {self.windows} must be in order, the largest first")
 
 

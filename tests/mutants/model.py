@@ -98,8 +98,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_template.py::test_wrong_rows_give_nan_and_not_a_wrong_answer",
     ),
     one(
-        "windows of one size are one window", "navit_eqx.kernels.windows:runs",
-        replace("yield __start, __count, __size", "yield __start, 1, __count * __size"),
+        "windows of one size are one window", "navit_eqx.kernels.windows:cut",
+        replace("__part.reshape(*__part.shape[:-2], count, size, __part.shape[-1])",
+                "__part.reshape(*__part.shape[:-2], 1, count * size, __part.shape[-1])"),
         "tests/test_template.py::test_windows_are_the_dense_mask",
     ),
 )  # fmt: skip
