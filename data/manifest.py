@@ -35,6 +35,8 @@ class Manifest:
     """What was found and left out when the source was opened, for printing."""
     boxes: Boxes | None = None
     """Boxes of the images, where the source has them; `labels` are then the classes that occur in each image."""
+    masks: bool = False
+    """Whether the source has the class of every pixel; `labels` are then the classes that occur in each image."""
 
     def __post_init__(self):
         count = len(self.names)

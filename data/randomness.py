@@ -31,6 +31,9 @@ class Purpose(IntEnum):
     PAGE_PIXELS = 23  # seed, split, image
     CLIP_FACTS = 30  # seed, split
     CLIP_PATHS = 31  # seed, split, clip
+    SCENE_FACTS = 24  # seed, split
+    SCENE_THINGS = 25  # seed, split, image
+    SCENE_PIXELS = 26  # seed, split, image
 
 
 def generator(purpose: Purpose, *place: int) -> np.random.Generator:

@@ -5,6 +5,7 @@ presets.py     configurations by name
 contrast_presets.py  configurations of images and texts
 video_presets.py  configurations of clips
 detect_presets.py  configurations that find boxes
+segment_presets.py  configurations that give every pixel a class
 cli.py         command lines from dataclasses
 habits.py      answers to options of other programs
 resolve.py     automatic options, from statistics of the data

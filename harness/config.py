@@ -18,6 +18,7 @@ from data.sources.digits import Digits
 from data.sources.emoji import Emoji
 from data.sources.folder import Folder
 from data.sources.glyph_captions import GlyphCaptions
+from data.sources.glyph_scenes import GlyphScenes
 from data.sources.label_sets import LabelSets
 from data.sources.moving_digits import MovingDigits
 from data.sources.parquet import Parquet
@@ -37,6 +38,7 @@ class DataConfig:
         | DigitBoxes
         | DigitCaptions
         | GlyphCaptions
+        | GlyphScenes
         | MovingDigits
         | Folder
         | LabelSets

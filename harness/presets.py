@@ -18,6 +18,7 @@ from .config import Config, DataConfig
 from .contrast_presets import CONTRAST
 from .detect_presets import DETECT
 from .process import has_accelerator
+from .segment_presets import SEGMENT
 from .video_presets import VIDEO
 
 
@@ -225,6 +226,7 @@ PRESETS = {
     **CONTRAST,
     **VIDEO,
     **DETECT,
+    **SEGMENT,
 }
 
 

@@ -426,6 +426,7 @@ class TokenLengths:
         self.kept = expected_lengths(config, manifest)
         self.rows, self.devices = config.rows, jax.device_count()
         self.row_tokens, self.row_images = config.data.packing.shape
+        self.patch = config.model.patch
         self.sizes = config.model.sizes | {"classes": config.task.classes or 0}
 
     def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " n"], int]:

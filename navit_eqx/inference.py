@@ -117,9 +117,16 @@ def outputs(model: Model, batches: Iterable[Row], output: Output = forward) -> I
         yield last[0], _finished(*last)
 
 
-def predict(model: Model, batches: Iterable[Row], output: Output = forward) -> Outputs:
-    """Run the model over batches and keep the outputs of slots with an image.   Raises ValueError without a batch."""
-    parts = [_real(batch, values) for batch, values in outputs(model, batches, output)]
+def predict(
+    model: Model,
+    batches: Iterable[Row],
+    output: Output = forward,
+    image_outputs: Callable[[Row, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
+) -> Outputs:
+    """Run the model over batches and keep the outputs of slots with an image; or what `image_outputs` makes of the
+    outputs of a batch: image ids, and one output for each.   Raises ValueError without a batch.
+    """
+    parts = [(image_outputs or _real)(batch, values) for batch, values in outputs(model, batches, output)]
     if not parts:
         raise ValueError("predict needs at least one batch of rows, got none")
     return Outputs(*(np.concatenate(column) for column in zip(*parts)))

@@ -193,8 +193,8 @@ def test_hidden_states(packed):
 
 def test_every_task_is_on_both_sides():
     """But those of images and texts, whose losses are no sum over rows (tests/test_contrast.py), and those that read
-    tokens in place of pooled vectors (tests/test_detect.py)."""
-    others = (Contrast, ZeroShot, Detect)
+    tokens in place of pooled vectors (tests/test_detect.py, tests/test_segment.py)."""
+    others = (Contrast, ZeroShot, Detect, Segment)
     of_rows = {config: task for config, task in fast_tasks.TASKS.items() if config not in others}
     assert {config.__name__ for config in of_rows} == set(tasks.TASKS)
     for config, task in of_rows.items():

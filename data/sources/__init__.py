@@ -11,6 +11,7 @@ caption_tables.py   captions in CSV, JSON Lines, COCO JSON and text files
 tar_shards.py       tar files in the WebDataset layout
 pairs.py            pairs of images and captions, and what is set aside
 glyph_captions.py   glyph fields with captions
+glyph_scenes.py     scenes of glyphs with a mask
 glyphs.py           shapes drawn on a canvas
 moving_digits.py    embedded clips of digits that move on a torus
 emoji.py            drawings of emoji with captions, novel concepts and false captions
@@ -34,6 +35,7 @@ from .digits import Digits as Digits
 from .emoji import Emoji as Emoji
 from .folder import Folder as Folder
 from .glyph_captions import GlyphCaptions as GlyphCaptions
+from .glyph_scenes import GlyphScenes as GlyphScenes
 from .label_sets import LabelSets as LabelSets
 from .moving_digits import MovingDigits as MovingDigits
 from .parquet import Parquet as Parquet

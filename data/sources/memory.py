@@ -1,9 +1,9 @@
 """Decoded images cached in memory, so that a small set is decoded once instead of once per epoch."""
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Num, UInt8
 
-from .source import Source
+from .source import Source, mask_of
 
 
 class CachedInMemory:
@@ -19,6 +19,7 @@ class CachedInMemory:
         self.manifest = source.manifest
         self.kept: dict[tuple[int, int], Num[np.ndarray, "h w C"]] = {}
         self.rigid: set[int] = set()  # images that are always decoded at full size
+        self.masks: dict[int, UInt8[np.ndarray, "h w"]] = {}
         self.bytes = 0
 
     def __getstate__(self) -> tuple[Source, int]:
@@ -42,3 +43,14 @@ class CachedInMemory:
             self.kept[index, shrink] = image
             self.bytes += image.nbytes
         return image
+
+    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """Raises BadImage."""
+        if index in self.masks:
+            return self.masks[index]
+        mask = mask_of(self.source, index)
+        if self.bytes + mask.nbytes <= self.limit:
+            mask.flags.writeable = False
+            self.masks[index] = mask
+            self.bytes += mask.nbytes
+        return mask

@@ -1,14 +1,17 @@
 """Interface of a source; arrays in memory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, UInt8
 
 from ..errors import DataError, DataMissing
 from ..manifest import Manifest, as_names
+
+UNLABELED = 255  # class of pixels without one
 
 
 @runtime_checkable
@@ -30,6 +33,21 @@ class ClipSource(Source, Protocol):
     def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
         """The frames that are shown at these times, shares of the clip in [0, 1), in any order.   Raises BadImage."""
         ...
+
+
+class Masked(Source, Protocol):
+    """A source that knows the class of every pixel."""
+
+    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The class of every pixel of an upright image at full size; 255 where there is none.   Raises BadImage."""
+        ...
+
+
+def mask_of(source: Source, index: int) -> UInt8[np.ndarray, "h w"]:
+    """The class of every pixel of an image.   Raises BadImage, and DataError where the source has no masks."""
+    if not isinstance(source, Masked):
+        raise DataError(f"{source.manifest.where} has no masks: segmentation reads them by --data.source masks")
+    return source.mask(index)
 
 
 class Attribute(NamedTuple):
@@ -68,6 +86,10 @@ class Renamed:
     def __init__(self, source: Source, classes: tuple[str, ...]):
         self.source = source
         self.manifest = source.manifest.renamed(classes)
+        place = {name: i for i, name in enumerate(classes)}
+        self.table = np.full(256, UNLABELED, np.uint8)
+        if self.manifest.masks:
+            self.table[: len(source.manifest.classes)] = [place.get(c, UNLABELED) for c in source.manifest.classes]
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""
@@ -77,6 +99,27 @@ class Renamed:
         """Raises BadImage."""
         source: Any = self.source
         return source.clip(index, times)
+
+    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """Raises BadImage."""
+        return self.table[mask_of(self.source, index)]
+
+
+class Chosen:
+    """Some images of a source, in the order of `ids`."""
+
+    def __init__(self, source: Source, ids: Sequence[int]):
+        self.source, self.ids = source, [int(i) for i in ids]
+        parts = {name: getattr(source.manifest, name)[self.ids] for name in ("names", "sizes", "labels")}
+        self.manifest = replace(source.manifest, **parts)
+
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        """Raises BadImage."""
+        return self.source.image(self.ids[index], shrink)
+
+    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """Raises BadImage."""
+        return mask_of(self.source, self.ids[index])
 
 
 def with_classes(source: Source, classes: tuple[str, ...]) -> Source:

@@ -8,6 +8,7 @@
     contrast.py     rows of texts with the same pairs as the rows of images
     zero_shot.py    classes named by texts
     detect.py       boxes of a row, average precision
+    segment.py      a class for every pixel, mean IoU
 
 Keys of TASKS are the class names of task configurations in `navit_eqx/tasks/config.py`.
 """
@@ -18,6 +19,7 @@ from .detect import Detect
 from .distill import Distill
 from .embed import Embed
 from .multi_label import MultiLabel
+from .segment import Segment
 from .task import DataTask as DataTask
 from .zero_shot import ZeroShot
 
@@ -29,4 +31,5 @@ TASKS: dict[str, type[DataTask]] = {
     "Contrast": Contrast,
     "ZeroShot": ZeroShot,
     "Detect": Detect,
+    "Segment": Segment,
 }

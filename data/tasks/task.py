@@ -13,6 +13,9 @@ from reference.rows import Batch
 from ..manifest import Manifest
 from ..plan import Budget, EpochPlans
 from ..rows import Drawn, PlannedRows
+from ..sources.source import Source
+
+ImageOutputs = Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @runtime_checkable
@@ -36,6 +39,8 @@ class Lengths(Protocol):
     row_tokens: int
     row_images: int
     manifest: Manifest
+    patch: tuple[int, ...]
+    """Patch of the model, in pixels."""
     sizes: dict[str, Any]
     """Sizes of the model, for formulas of cost."""
 
@@ -80,6 +85,11 @@ class DataTask(abc.ABC):
     ) -> dict[str, float]:
         """Further metrics over all images, by name."""
         return {}
+
+    def image_outputs(self, source: Source) -> ImageOutputs | None:
+        """Ids and outputs of the images of a batch, from the outputs of its rows, where those belong to tokens; None:
+        they belong to image slots."""
+        return None
 
     def check(self, manifest: Manifest) -> None:  # noqa: B027
         """Raises DataError where the labels do not suit the task."""

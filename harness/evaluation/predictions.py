@@ -95,7 +95,8 @@ def evaluate(
     with working("evaluating", len(source.manifest), "images") as advance:
         first = row_of(next(batches))
         rest = (row_of(row) for row in counted(batches, advance))
-        image_ids, outputs, *_ = predict(model, chain([first], rest), output)
+        of_images = task.image_outputs(source) if output is forward else None
+        image_ids, outputs, *_ = predict(model, chain([first], rest), output, of_images)
     order = np.argsort(image_ids)
     image_ids, outputs = image_ids[order], outputs[order]
     tokens = kept_of(plan, len(source.manifest))[image_ids]

@@ -11,6 +11,7 @@
     zero_shot.py    classes named by texts
     config_detect.py  configuration of detection
     detect.py       boxes with classes, on the encoded tokens
+    segment.py      a class for every pixel
     model.py        `Model`: backbone and task
 
 A new task is a file here, one in `reference/tasks` and one in `data/tasks`, and a line in the table of each.
@@ -28,6 +29,7 @@ from .detect import Detect
 from .distill import Distill
 from .embed import Embed
 from .multi_label import MultiLabel
+from .segment import Segment
 from .task import AbstractTask as AbstractTask
 from .task import PreparedTask as PreparedTask
 from .zero_shot import ZeroShot
@@ -40,6 +42,7 @@ TASKS: dict[type, type[AbstractTask]] = {
     config.Contrast: Contrast,
     config.ZeroShot: ZeroShot,
     config_detect.Detect: Detect,
+    config.Segment: Segment,
 }
 config.Task.TABLE = TASKS  # configuration files and command lines accept every task of the table
 

@@ -31,6 +31,8 @@ class AbstractTask(eqx.Module):
 
     Targets: ClassVar[type]
     """A NamedTuple with the targets of a row."""
+    per_token: ClassVar[bool] = False
+    """Whether outputs belong to the tokens of a row, and not to its image slots."""
     config: eqx.AbstractVar[Any]
     """The configuration it was constructed from."""
 
@@ -45,7 +47,7 @@ class AbstractTask(eqx.Module):
 
     @abc.abstractmethod
     def predict(self, backbone: NaViT, row: Row) -> Array:
-        """The output of each image slot."""
+        """The output of each image slot, or of each token where `per_token` says so."""
 
     def after_update(self) -> "AbstractTask":
         """The task after an update of its parameters, with those that have limits within them."""

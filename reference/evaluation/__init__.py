@@ -2,6 +2,7 @@
 
 metrics.py      accuracy, precision@1, mean average precision
 average_precision.py  precision and recall of detections, as COCO defines them
+confusion.py    confusion matrix of pixels, IoU
 retrieval.py    rank of the right text for an image, and of the right image for a text
 cost.py         FLOPs and parameters as formulas
 calibration.py  expected calibration error, temperature scaling

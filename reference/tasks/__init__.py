@@ -6,6 +6,7 @@
     contrast.py     images and texts that belong together: sigmoid and softmax losses over all pairs of a batch
     embed.py        features alone, without a loss
     detect.py       boxes with classes, on the encoded tokens
+    segment.py      a class for every pixel, on the encoded tokens
 
 Every task of the table has `Targets` of a row, `predict(params, features)` and `loss(params, features, targets, used)`,
 which returns the sum over the images of a row and their number. Rows hold different numbers of images, so a mean of

@@ -13,6 +13,7 @@ similarity.py   similarity of tokens across patch sizes, layer by layer
 retrieval.py    texts found by images and images by texts
 zeroshot.py     classes named by texts that were never classes in training
 detections.py   average precision by class and size of boxes, the worst images
+masks.py        IoU by class, the worst masks on their photographs
 findings.py     result of a study, comparisons of two settings
 """
 
@@ -34,6 +35,7 @@ from .cascade import cascade
 from .detections import detections
 from .dropping import dropping
 from .findings import Findings
+from .masks import masks
 from .mistakes import mistakes
 from .patches import patches
 from .probe import probe
@@ -46,9 +48,9 @@ from .zeroshot import zeroshot
 Study = Callable[[Context], Findings]
 ALL = (
     *(sweep, mistakes, aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity),
-    *(retrieval, zeroshot, detections),
+    *(retrieval, zeroshot, detections, masks),
 )
-OF_ONE_TASK = ("retrieval", "zeroshot", "detections")
+OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks")
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 

@@ -1,0 +1,99 @@
+"""IoU by class, and the worst masks on their photographs, truth beside prediction."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Num, UInt8
+
+from data.errors import BadImage
+from data.manifest import printable
+from data.sources.source import Chosen
+from data.tasks.segment import truth_of
+from navit_eqx.config import ModelConfig
+from navit_eqx.errors import ConfigError
+from navit_eqx.inference import outputs
+from navit_eqx.rows import row_of
+from reference.evaluation.confusion import class_iou
+
+from ...run.loading import evaluation_rows
+from ..overlays import Panel, draw_mask, draw_sheet
+from ..pictures import as_color, denormalized
+from ..predictions import Context, model_for_patch
+from .findings import Findings
+
+WORST = 8  # images in the picture
+BACKGROUND = ("background", "ground", "nothing")  # class that is not colored, if it is the first
+
+
+def masks(context: Context) -> Findings:
+    """Which classes, and which images, are segmented badly?   Raises ConfigError where the model has no masks."""
+    task: Any = context.task
+    if not hasattr(task, "masks"):
+        raise ConfigError("this study needs a model that gives every pixel a class: --task segment")
+    resolution, manifest = context.config.data.reported_at, context.source.manifest
+    found = context.predict(context.sampling_at(resolution))
+    rows = class_rows(found.outputs.sum(0), manifest.classes)
+    order = np.argsort(found.scores, kind="stable")[:WORST]
+    value, error = found.score
+    single = found.metrics["mean_iou_of_single_images"]
+    return Findings(
+        f"masks: IoU by class over all pixels of {len(found.image_ids)} images, worst first, at resolution "
+        f"{resolution:g}",
+        rows,
+        f"mean IoU {value:.3f} (standard error {error:.3f}); mean over images of their own mean IoU {single:.3f}; the "
+        f"picture has the {len(order)} images with the lowest of those",
+        "masks.png",
+        partial(draw, context, resolution, found.image_ids[order].tolist(), found.scores[order].tolist()),
+    )
+
+
+def class_rows(total: Int[np.ndarray, "Y Y"], classes: tuple[str, ...]) -> list[dict]:
+    """IoU, recall, precision and share of the pixels of each class that occurs or is predicted."""
+    iou, both = class_iou(total), total.diagonal()
+    rows = [
+        {
+            "class": printable(name),
+            "iou": float(iou[y]),
+            "recall": float(both[y] / total[y].sum()) if total[y].sum() else None,
+            "precision": float(both[y] / total[:, y].sum()) if total[:, y].sum() else None,
+            "share_of_pixels": float(total[y].sum() / max(total.sum(), 1)),
+        }
+        for y, name in enumerate(classes)
+        if not np.isnan(iou[y])
+    ]
+    return sorted(rows, key=lambda row: row["iou"])
+
+
+def draw(context: Context, resolution: float, ids: list[int], scores: list[float], path: Path) -> None:
+    """Draw photograph, truth and prediction of images side by side."""
+    predicted, classes = predictions_of(context, resolution, ids), context.source.manifest.classes
+    plain = [0] if classes[0].lower() in BACKGROUND else []
+    rows = []
+    for image, score in zip(ids, scores):
+        try:
+            photo = displayed(context.source.image(image), context.config.model)
+        except BadImage:
+            continue
+        name = printable(context.source.manifest.name(image))
+        panels = [Panel(name[:24], photo), Panel("truth", draw_mask(photo, truth_of(context.source, image), plain))]
+        rows.append([*panels, Panel(f"predicted, IoU {score:.2f}", draw_mask(photo, predicted[image], plain))])
+    draw_sheet(rows, path, [(printable(name), y) for y, name in enumerate(classes) if y not in plain])
+
+
+def predictions_of(context: Context, resolution: float, ids: list[int]) -> dict[int, UInt8[np.ndarray, "h w"]]:
+    """The predicted masks of some images."""
+    part, task = Chosen(context.source, ids), context.task
+    model = model_for_patch(context.model, context.patch)
+    batches, _ = evaluation_rows(context.config, part, context.sampling_at(resolution), patch=context.patch)
+    found: dict[int, np.ndarray] = {}
+    for batch, values in outputs(model, map(row_of, batches)):
+        found |= task.masks(batch, values, part.manifest)  # pyright: ignore[reportAttributeAccessIssue]
+    return {ids[k]: mask for k, mask in found.items()}
+
+
+def displayed(image: Num[np.ndarray, "h w C"], shape: ModelConfig) -> UInt8[np.ndarray, "h w 3"]:
+    """An image as RGB bytes."""
+    pixels = image if image.dtype == np.uint8 else 255 * denormalized(image, shape.mean, shape.std)
+    return as_color(pixels.round().astype(np.uint8))

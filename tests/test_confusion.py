@@ -1,0 +1,75 @@
+"""Metrics of segmentation: those of scikit-learn, whatever the batches, and the mean over classes, not over images."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix, jaccard_score
+
+from reference.evaluation.confusion import IGNORE, class_iou, confusion, mean_iou, pixel_accuracy
+from tests.support.laws import caught
+from tests.support.strategies import seeds
+from tests.support.tolerances import EXACT, assert_close
+
+CLASSES = 4
+
+
+def masks(seed: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """True and predicted masks of images of any size; some pixels have no class, some classes do not occur."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        size = rng.integers(1, 9, 2)
+        some = rng.permutation(CLASSES)[: rng.integers(1, CLASSES + 1)]
+        truth = rng.choice(some, size).astype(np.uint8)
+        truth[rng.random(size) < 0.2] = IGNORE
+        found.append((truth, rng.integers(0, CLASSES, size).astype(np.uint8)))
+    return found
+
+
+@given(seed=seeds, count=st.integers(1, 5))
+@settings(max_examples=10)
+def test_is_that_of_scikit_learn(seed, count):
+    """All labeled pixels of a set together."""
+    pairs = masks(seed, count)
+    together = sum(confusion(truth, predicted, CLASSES) for truth, predicted in pairs)
+    truth, predicted = (np.concatenate([pair[k].ravel() for pair in pairs]) for k in (0, 1))
+    truth, predicted = truth[truth != IGNORE], predicted[truth != IGNORE]
+    if not len(truth):
+        assert together.sum() == 0 and np.isnan(mean_iou(together)) and np.isnan(pixel_accuracy(together))
+        return
+    np.testing.assert_array_equal(together, confusion_matrix(truth, predicted, labels=range(CLASSES)))
+    used = np.unique(np.concatenate([truth, predicted]))
+    want = jaccard_score(truth, predicted, labels=used, average=None)
+    assert_close(class_iou(together)[used], want, EXACT)
+    assert np.isnan(np.delete(class_iou(together), used)).all()
+    assert_close(mean_iou(together), want.mean(), EXACT)
+    assert_close(pixel_accuracy(together), (truth == predicted).mean(), EXACT)
+
+
+def does_not_see_batches(score, pairs) -> None:
+    """The score of a set is the same however its images are spread over batches."""
+    whole = score([pairs])
+    for cut in range(1, len(pairs)):
+        assert_close(score([pairs[:cut], pairs[cut:]]), whole, EXACT)
+
+
+def of_sums(batches) -> float:
+    return float(mean_iou(sum(confusion(*pair, CLASSES) for batch in batches for pair in batch)))
+
+
+def mean_of_batches(batches) -> float:
+    """The usual mistake."""
+    return float(np.mean([mean_iou(sum(confusion(*pair, CLASSES) for pair in batch)) for batch in batches]))
+
+
+def test_batches_do_not_matter():
+    pairs = masks(3, 5)
+    does_not_see_batches(of_sums, pairs)
+    caught(does_not_see_batches, mean_of_batches, pairs)
+
+
+def test_a_stack_of_matrices_has_a_score_each():
+    stack = np.stack([confusion(*pair, CLASSES) for pair in masks(1, 4)])
+    for k, matrix in enumerate(stack):
+        for metric in (class_iou, mean_iou, pixel_accuracy):
+            np.testing.assert_array_equal(metric(stack)[k], metric(matrix))
