@@ -35,6 +35,7 @@ class ClipSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
 class Masked(Source, Protocol):
     """A source that knows the class of every pixel."""
 
