@@ -5,6 +5,7 @@
     python experiments/NAME/run.py --only sum        the arms whose name holds this
     python experiments/NAME/run.py --judge           judge the trials of result.json again, and draw
     python experiments/NAME/run.py --draw            picture and tables from result.json alone
+    python experiments/NAME/run.py --tiny            does it run? two arms, two steps, one seed; nothing is written
 
 Every finished training is a line of runs/experiments/trials.jsonl, known by a digest of its configuration: an
 interrupted experiment goes on where it stopped, a changed setting is trained anew, and experiments share what they
@@ -16,7 +17,9 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jax
 
@@ -52,6 +55,8 @@ class Experiment:
 
 def main(experiment: Experiment) -> None:
     options = command_line()
+    if options.tiny:
+        return tiny(experiment)
     if options.draw:
         result = load(experiment.folder)
     elif options.judge:
@@ -72,7 +77,23 @@ def command_line() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="NAME")
     parser.add_argument("--judge", action="store_true")
     parser.add_argument("--draw", action="store_true")
+    parser.add_argument("--tiny", action="store_true")
     return parser.parse_args()
+
+
+def tiny(experiment: Experiment) -> None:
+    """Train two arms for two steps, and the arms that they need, and evaluate them; nothing is kept."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    arms = experiment.arms(2)
+    few = dict(islice(arms.items(), 2))
+    needed = set().union(*(others(config) for config in few.values()))
+    named = {name: config for name, config in arms.items() if name in few or name in needed}
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "trials.jsonl"
+        for _ in train_missing(named, 1, experiment.settings, log, trial=experiment.trial):
+            pass
+        found = experiment.read(trials_of(named, 1, experiment.settings, log))
+    print(f"{len(named)} trainings, {len(found)} arms: {', '.join(line['arm'] for line in found)}")
 
 
 def trials_in(folder: Path) -> list[dict]:

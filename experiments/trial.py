@@ -39,6 +39,8 @@ from navit_eqx.training.step import Metrics, State
 from reference.evaluation.cost import row_flops
 from reference.rows import Row
 
+MOST_POSITIONS = 65_536  # largest table; a grid of that side is in no experiment
+
 
 def trial(config: Config, settings: Sequence[AnySetting], keep: Path | None = None) -> dict:
     """Train, then evaluate every validation image once at each setting; save the model in `keep` where that is given.
@@ -175,7 +177,7 @@ _opened = lru_cache(open_source)
 
 def what_evaluation_reads(config: Config) -> Config:
     """What evaluation batches depend on, and defaults for the rest."""
-    longest = Factorised(config.model.posembed.longest_side)
+    longest = Factorised(min(config.model.posembed.longest_side, MOST_POSITIONS))
     model = {name: getattr(config.model, name) for name in ("patch", "channels", "mean", "std")}
     data = replace(config.data, dropping=NOTHING, token_selection=AtRandom(), resolution=DataConfig().resolution)
     return Config(model=ModelConfig(posembed=longest, **model), data=data, rows=config.rows)

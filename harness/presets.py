@@ -102,10 +102,10 @@ def folder() -> Config:
         data=replace(
             base.data,
             resolution=Sides(most=7),
-            augment=Augment(flip=True, crop=0.5, stretch=0.3, rotate=0.1, jitter=0.3),
+            augment=Augment(flip=True, crop=0.35, stretch=0.3, rotate=0.1, jitter=0.3, mix=Mix(0.3)),
             memory=1,
         ),
-        optim=replace(base.optim, lr=6e-3, weight_decay=0.2),
+        optim=replace(base.optim, lr=6e-3, weight_decay=0.2, ema=0.998),
         rows=24,
         minutes=8,
     )

@@ -1,0 +1,140 @@
+"""Every figure and table of both papers: what it shows, where it is done here, and what came of it.
+
+    python -m experiments                      this table
+    python -m experiments NAME [options]       one experiment; its options: python -m experiments NAME --help
+    python -m experiments all                  all of them, one after the other; what is finished is not done again
+    python -m experiments all --tiny           does everything run? two arms, two steps, nothing is written
+    python -m experiments --page               docs/figures.md from the results
+
+A row is *reproduced* where all claims of its experiment hold, *contradicted* where none holds and one fails, *in part*
+where some hold and others do not, *open* where the seeds do not decide or nothing was run, *out of scale* where no
+machine at hand could show it; such rows say why.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.results import load
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "figures.md"
+NAVIT, FLEXIVIT = "NaViT", "FlexiViT"
+
+
+class Figure(NamedTuple):
+    """A figure, a table or a claim of a paper."""
+
+    paper: str
+    place: str
+    shows: str
+    experiment: str = ""
+    """Folder whose claims decide."""
+    says: str = ""
+    """Of its claims, those that hold one of these words, separated by |; empty takes all."""
+    why: str = ""
+    """Without an experiment: the command that shows it here, or why it is open or out of scale."""
+    out_of_scale: bool = False
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure(NAVIT, "fig. 1, left", "NaViT reaches the accuracy of ViT for a quarter of the compute", why="not run: `digits`, `digits-square` and `digits-vit` are its arms (.959, .790, .631 at equal tokens, one seed each)"),
+    Figure(NAVIT, "fig. 1, middle", "the order stays after fine-tuning", why="not run; `--start RUN` fine-tunes"),
+    Figure(NAVIT, "fig. 1, right", "one model: accuracy rises smoothly with the cost of inference", why="`evaluate.py RUN` sweeps every run; on digit strips accuracy falls above scale 1, as they have no more detail to show"),
+    Figure(NAVIT, "fig. 2", "a packed row and its masks", "fig02_masks"),
+    Figure(NAVIT, "fig. 3", "most images are not square", "fig03_aspect_ratios"),
+    Figure(NAVIT, "fig. 4", "attention of longer rows costs less, the wider the model", "fig04_attention_overhead"),
+    Figure(NAVIT, "fig. 5", "variable resolution is as good as each fixed one, and better elsewhere", why="not run"),
+    Figure(NAVIT, "fig. 6", "one fine-tuning at all resolutions replaces one for each", why="not run"),
+    Figure(NAVIT, "fig. 7", "draw the side, not the area; small images often", "fig07_resolutions"),
+    Figure(NAVIT, "fig. 8, 15", "a drop rate that falls beats a fixed one, and a rising one is worse", "fig08_schedules"),
+    Figure(NAVIT, "fig. 9 a", "Beta drop rates beat constant ones; dropping beats not dropping", "fig09_drop_rates", "Beta is|highest mean|Dropping half"),
+    Figure(NAVIT, "fig. 9 b", "drop rates by resolution are better still", "fig09_drop_rates", "By resolution"),
+    Figure(NAVIT, "fig. 10, table 3", "factorised positions keep beyond the trained range", "fig10_positions"),
+    Figure(NAVIT, "fig. 11, table 5", "native aspect helps on ImageNet-A and ObjectNet", out_of_scale=True, why="the data sets cannot be had here"),
+    Figure(NAVIT, "fig. 12", "probes of attributes are better with native aspect", why="not run"),
+    Figure(NAVIT, "fig. 13", "segmentation: aspect kept beats squares", why="not run; `train.py segment-glyphs` is its bed"),
+    Figure(NAVIT, "table 1", "detection: better than ViT with the same head", why="not run; `train.py detect-digits` is its bed"),
+    Figure(NAVIT, "§3.6", "video with tubelets of several shapes", why="not run; `train.py video-digits` is its bed"),
+    Figure(NAVIT, "app. A", "ahead by compute, not by images seen", why="not run: replots fig. 1"),
+    Figure(NAVIT, "fig. 14", "distributions of drop rates", "fig14_sampling_laws", "Beta law"),
+    Figure(NAVIT, "fig. 16", "absolute and fractional coordinates", "fig14_sampling_laws", "Coordinates"),
+    Figure(NAVIT, "fig. 17", "resizing beats dropping at inference; enlarging helps little", why="`evaluate.py RUN --studies dropping upscaling`; no claim over seeds"),
+    Figure(NAVIT, "fig. 18", "at equal time a larger model with fewer tokens wins", why="not run"),
+    Figure(NAVIT, "fig. 19", "cascades lie on the front", why="`evaluate.py RUN --studies cascade`; no claim over seeds"),
+    Figure(NAVIT, "fig. 20, 21", "crop or resize changes the gain out of distribution", out_of_scale=True, why="the data sets cannot be had here"),
+    Figure(NAVIT, "fig. 22", "corruptions: one fine-tuning for all resolutions is as robust", why="not run"),
+    Figure(NAVIT, "table 2", "images in a row, padding", "table2_packing"),
+    Figure(NAVIT, "table 4", "calibration stays over tokens", why="`evaluate.py RUN --studies calibration`; no claim over seeds"),
+    Figure(NAVIT, "§2.3", "the contrastive loss in chunks: same value, memory of a chunk", why="held by tests: `test_devices_store_few_blocks`, `test_every_number_of_devices_agrees`; `python -m benchmarks.contrastive`"),
+    Figure(NAVIT, "§3.1", "contrastive: better than ViT at equal compute", why="not run; `train.py contrast-digits` reaches .942 zero-shot on the digit, one seed"),
+    Figure(NAVIT, "§3.3", "which tokens to drop: the paper drops at random", "choosing_tokens"),
+    Figure(FLEXIVIT, "fig. 2", "one model is nearly as good as each fixed one at its size", "flexi_sizes", "at most two points"),
+    Figure(FLEXIVIT, "fig. 2", "longer training helps coarse patches most", why="not run"),
+    Figure(FLEXIVIT, "fig. 3", "fixed models collapse at other sizes", "flexi_sizes", "ten points above"),
+    Figure(FLEXIVIT, "fig. 4", "PI-resize keeps the tokens when patches grow", "flexi_kernels"),
+    Figure(FLEXIVIT, "fig. 5", "start and learn from a teacher with fine patches", "flexi_distillation"),
+    Figure(FLEXIVIT, "fig. 6", "layers are alike between grids, least in the middle", why="`evaluate.py RUN --studies similarity`; no claim over seeds"),
+    Figure(FLEXIVIT, "fig. 7", "transfer at two sizes is as good as that of fixed models: classification", why="not run"),
+    Figure(FLEXIVIT, "fig. 7", "the same for panoptic and semantic segmentation, detection, retrieval", out_of_scale=True, why="UViM, Cityscapes, LVIS and LiT at B/16 need an accelerator and their data"),
+    Figure(FLEXIVIT, "fig. 8", "fine-tune on coarse patches, deploy on fine ones", "flexi_coarse_to_fine"),
+    Figure(FLEXIVIT, "fig. 13", "similar tokens at different scales", why="`evaluate.py RUN --studies similarity` draws it; no claim over seeds"),
+    Figure(FLEXIVIT, "fig. 17", "sizes of the stored kernel and table do not matter", why="not run"),
+    Figure(FLEXIVIT, "fig. 30", "patches outside the trained set: graceful decay", why="`evaluate.py RUN --studies patches` takes any `--patch-sizes`; no claim over seeds"),
+    Figure(FLEXIVIT, "curriculum", "coarse to fine beats fine from the start", "flexi_curriculum"),
+    Figure(FLEXIVIT, "depth, stride", "the size of patches is the best knob", "flexi_knobs"),
+    Figure(FLEXIVIT, "ensemble", "an ensemble of sizes is no better than one size at equal cost", why="`evaluate.py RUN --studies patches` evaluates ensembles; no claim over seeds"),
+    Figure(FLEXIVIT, "both papers", "both knobs in one model", "flexi_sizes", "both knobs"),
+)  # fmt: skip
+
+
+def experiments() -> list[str]:
+    """Names of all experiments."""
+    return sorted(path.parent.name for path in HERE.glob("*/run.py"))
+
+
+def verdicts(figure: Figure) -> list[str]:
+    """Verdicts of the claims of a figure."""
+    if not figure.experiment or not (HERE / figure.experiment / "result.json").exists():
+        return []
+    words = figure.says.split("|")
+    claims = load(HERE / figure.experiment)["claims"]
+    return [claim["verdict"] for claim in claims if any(word.lower() in claim["says"].lower() for word in words)]
+
+
+def status(found: Sequence[str], out_of_scale: bool = False) -> str:
+    """The word of a row, from the verdicts of its claims."""
+    if out_of_scale:
+        return "out of scale"
+    held, failed = found.count("holds"), found.count("fails")
+    if not held and not failed:
+        return "open"
+    return "reproduced" if held == len(found) else "in part" if held else "contradicted"
+
+
+def row(figure: Figure) -> str:
+    """A line of the table."""
+    found = verdicts(figure)
+    name = figure.experiment
+    counts = ", ".join(f"{found.count(v)} {v}" for v in ("holds", "fails", "open") if v in found)
+    where = f"[{name}](../experiments/{name}/README.md): {counts}" if found else figure.why
+    return f"| {figure.paper} {figure.place} | {figure.shows} | **{status(found, figure.out_of_scale)}** | {where} |"
+
+
+def page() -> str:
+    """docs/figures.md, from the results alone."""
+    words = [status(verdicts(figure), figure.out_of_scale) for figure in FIGURES]
+    order = ("reproduced", "in part", "contradicted", "open", "out of scale")
+    counts = ", ".join(f"{words.count(word)} {word}" for word in order)
+    return "\n".join([
+        "# Every figure and table of both papers",
+        "",
+        f"{len(FIGURES)} rows: {counts}. Made by `python -m experiments --page` from `experiments/*/result.json`.",
+        "*Reproduced*: all claims hold by 95 % t intervals; *in part*: some do; *contradicted*: none does, and one fails;",
+        "*open*: the seeds do not decide, or nothing was run. `python -m experiments NAME` does one again, `all --tiny` tries all.",
+        "",
+        "| place | what it shows | here | where |",
+        "| --- | --- | --- | --- |",
+        *map(row, FIGURES),
+        "",
+    ])  # fmt: skip
