@@ -6,6 +6,7 @@ python predict.py runs/caltech101 photos/ --json > predictions.jsonl
 python predict.py runs/caltech101-flexi photo.jpg --patch-size 24
 python predict.py runs/contrast photo.jpg --texts "a red apple" "two dogs"
 python predict.py runs/contrast photos/ --search "red apple left of a bicycle" --top 12
+python predict.py runs/detect photo.jpg --least 0.3 --out found    # boxes: pictures and one COCO file
 """
 
 from harness.cli import parse
@@ -31,14 +32,18 @@ import navit_eqx as navit
 from data.errors import DataError, DataMissing
 from data.manifest import printable
 from data.sources.layout import files_below
+from data.tasks.detect import SURE
+from harness.evaluation import found_boxes
 from harness.evaluation.predictions import model_for_patch
 from harness.evaluation.search import contact_sheet, similarities
 from harness.run.trained import trained_model
 from harness.terminal import print_whole
 from navit_eqx.errors import ConfigError, check_in
 from navit_eqx.front import info_of
+from navit_eqx.pixels import read_header
 from navit_eqx.preprocessing import at_resolution
 from navit_eqx.tasks.config import Contrast
+from navit_eqx.tasks.config_detect import Detect
 
 EVERY = 5.0  # seconds between lines of progress
 
@@ -63,12 +68,17 @@ class Options:
     """Resolution, in the unit of data.resolution; auto: the validation resolution of the run."""
     patch_size: int | None = None
     """Side of the patches in pixels; auto: the patch of the model. Larger patches give fewer tokens."""
+    least: float = SURE
+    """Least score of the boxes that are shown, for a model that finds boxes."""
+    out: str = "found"
+    """Folder of the pictures and of the COCO file, for a model that finds boxes."""
     json: bool = False
     """One JSON object per file and line: image, and classes by name or error."""
 
     def __post_init__(self):
         check_in("", "[1, 2147483647]", top=self.top, patch_size=self.patch_size)
         check_in("", "(0, inf)", resolution=self.resolution)
+        check_in("", "[0, 1]", least=self.least)
 
 
 def main() -> None:
@@ -82,6 +92,8 @@ def main() -> None:
     reasons: dict[int, str] = {}
     if options.search:
         search(model, paths, options, reasons)
+    elif isinstance(model.task.config, Detect):
+        detect(model, paths, options, reasons)
     else:
         classify(model, paths, options, reasons)
     if reasons:
@@ -116,6 +128,25 @@ def search(model: navit.Model, paths: list[str], options: Options, reasons: dict
     if found:
         contact_sheet([paths[i] for i in found], scores[found].tolist(), options.search, Path(options.sheet))
         print(f"picture: {printable(options.sheet)}", file=sys.stderr)
+
+
+def detect(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
+    """Print the boxes of each image, draw them, and write them as a COCO file."""
+    how, classes = chosen(model, options), info_of(model).classes
+    model = model_for_patch(model, how.get("patch"))
+
+    def found() -> Iterator[found_boxes.Found]:
+        outputs = navit.stream(model, paths, report=reasons.__setitem__, **how)
+        for index, output in enumerate(progress(outputs, len(paths))):
+            if index in reasons:
+                print(f"set aside {printable(reasons[index])}", file=sys.stderr)
+                continue
+            size = read_header(paths[index], model.config.channels).size
+            yield found_boxes.found_in(paths[index], output, size, options.least)
+
+    for each in found_boxes.publish(found(), classes, model.config, Path(options.out), paths):
+        print_whole(found_boxes.in_json(each, classes)) if options.json else print(found_boxes.in_words(each, classes))
+    print(f"pictures and {found_boxes.FILE}: {printable(options.out)}/", file=sys.stderr)
 
 
 def files(names: Iterable[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from data.sampling.packing import Packing
 from data.sampling.patch_size import OneSize, PatchSizes
 from data.sampling.resolution import Resolution, Sides
 from data.sampling.token_selection import AtRandom, TokenSelection
+from data.sources.boxed import Boxed
 from data.sources.captions import Captions
 from data.sources.decode import Decoding, Shrunk
 from data.sources.digit_boxes import DigitBoxes
@@ -44,6 +45,7 @@ class DataConfig:
         | LabelSets
         | Parquet
         | Captions
+        | Boxed
         | Emoji
         | Cached
     ) = Folder()

@@ -3,6 +3,10 @@
 source.py           interface of a source; arrays in memory
 digits.py           embedded digit strips
 digit_captions.py   digit strips with captions
+boxed.py            images with boxes, in every common layout
+box_table.py        boxes as files have them, checked
+box_json.py         boxes in COCO JSON and parquet files
+box_files.py        boxes in YOLO text files and VOC XML
 digit_boxes.py      digits on strips and pages, with boxes
 captions.py         images with captions, in every common layout
 caption_layouts.py  layout of a set of captions, and its splits
@@ -28,6 +32,7 @@ memory.py           decoded images cached in memory
 balanced.py         images of small classes, repeated
 """
 
+from .boxed import Boxed as Boxed
 from .captions import Captions as Captions
 from .digit_boxes import DigitBoxes as DigitBoxes
 from .digit_captions import DigitCaptions as DigitCaptions

@@ -95,6 +95,38 @@ def class_names(file: Path, label: str) -> tuple[str, ...]:
     return tuple(names) if isinstance(names, list) and all(isinstance(n, str) for n in names) else ()
 
 
+def nested_names(file: Path, column: str) -> tuple[str, ...]:
+    """Class names that the `datasets` library stored somewhere below a column, if any."""
+    with _opened(file) as table:
+        stored = (table.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        return _names_below(json.loads(stored)["info"]["features"][column])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()
+
+
+def _names_below(feature: Any) -> tuple[str, ...]:
+    """The first list of names in a tree."""
+    inside = [*feature.values()] if isinstance(feature, dict) else feature if isinstance(feature, list) else []
+    if isinstance(feature, dict) and isinstance(names := feature.get("names"), list):
+        return tuple(map(str, names))
+    return next((found for part in inside if (found := _names_below(part))), ())
+
+
+def read_objects(file: Path, column: str) -> list[dict[str, list[Any]]]:
+    """Records of a struct of lists, or of a list of structs, as dicts of lists; empty where there is none."""
+    found = []
+    for i, value in enumerate(_values(file, column, _read(file, column))):
+        if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+            value = {key: [entry.get(key) for entry in value] for key in (value[0] if value else {})}
+        if value is not None and not isinstance(value, dict):
+            raise DataError(
+                f"{file.name}:{i} has {column} {value!r:.60}, not boxes with labels: set data.source.objects"
+            )
+        found.append(value or {})
+    return found
+
+
 def _read(file: Path, column: str) -> "pa.ChunkedArray":
     with _opened(file) as table:
         if column not in (names := table.schema_arrow.names):

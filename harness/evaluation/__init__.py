@@ -7,6 +7,7 @@ learning_curve.py  loss and score against images seen
 tables.py       printed tables, CSV files
 pictures.py     pictures of packed rows, attention masks, accuracy
 clip_pictures.py  pictures of tubelets
+found_boxes.py  boxes found in image files: lines, pictures, a COCO file
 search.py       images found by a text
 overlays.py     masks and boxes on photographs, sheets of truth beside prediction
 """

@@ -13,6 +13,7 @@ from data.tasks.detect import SURE, Detect, average, boxes_in, by_class, matches
 from navit_eqx.errors import check
 from reference.evaluation.average_precision import average_precision, recall
 
+from ..found_boxes import sure
 from ..overlays import Panel, draw_boxes, draw_sheet
 from ..predictions import Context, Predictions
 from .findings import Findings
@@ -87,11 +88,11 @@ def pair_of(context: Context, image: int, output: np.ndarray, score: float) -> l
     pixels = picture if picture.dtype == np.uint8 else (255 * picture.clip(0, 1)).round().astype(np.uint8)
     truth: Boxes = boxes_in(manifest).of(image)
     truth = truth.only(truth.kinds == COUNTS)
-    sure = output[output[:, 4] >= SURE]
-    corners = corners_of(sure[:, :4].astype(float), (pixels.shape[0], pixels.shape[1]))
+    found = sure(output, SURE)
+    corners = corners_of(found[:, :4], (pixels.shape[0], pixels.shape[1]))
     return [
         Panel(
             f"{manifest.name(image)}: {len(truth.classes)}", draw_boxes(pixels, truth.corners, truth.classes.tolist())
         ),
-        Panel(f"found {len(sure)}, F {score:.2f}", draw_boxes(pixels, corners, sure[:, 5].astype(int).tolist())),
+        Panel(f"found {len(found)}, F {score:.2f}", draw_boxes(pixels, corners, found[:, 5].astype(int).tolist())),
     ]
