@@ -49,7 +49,7 @@ def sure(output: Float[np.ndarray, "K 6"], least: float) -> Float[np.ndarray, "n
 def in_words(found: Found, classes: Sequence[str]) -> str:
     """A line on one image."""
     boxes = (
-        f"{printable(classes[label])} {score:.2f} ({', '.join(f'{side:.0f}' for side in corners)})"
+        f"{printable(str(classes[label]))} {score:.2f} ({', '.join(f'{side:.0f}' for side in corners)})"
         for corners, label, score in zip(found.corners.tolist(), found.classes.tolist(), found.scores.tolist())
     )
     return f"{printable(found.path)}: {'; '.join(boxes) or 'nothing found'}"
