@@ -19,6 +19,7 @@ from harness.process import tune_allocator
 if __name__ == "__main__":
     tune_allocator()
 
+import hashlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,13 +122,23 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
 
 
 def folder_for(folder: Path, config: Config, options: Options, digest: str) -> Path:
-    """Folder of the results: the run folder, or a subfolder for other images than those it was validated on."""
-    name = f"{Path(options.data.root).resolve().name or 'images'}-{options.split}"
+    """Folder of the results: the run folder, or a subfolder for other images than those it was validated on.
+
+    The digest knows names, sizes and labels, not pixels, so the place of the images counts too.
+    """
+    root = Path(options.data.root).resolve()
+    name = f"{root.name or 'images'}-{options.split}-{short_hash(str(root), digest)}"
     if not is_run(folder):
-        return Path(config.out) / folder.resolve().name / "evaluations" / name
+        place = folder.resolve()
+        return Path(config.out) / f"{place.name}-{short_hash(str(place))}" / "evaluations" / name
     known = read_saved(folder).get("images", [])[1:]
-    same = digest in known or not known and options.data.root == read_config(folder).data.root
+    same = root == Path(read_config(folder).data.root).resolve() and (digest in known or not known)
     return folder if same and options.split == "val" else folder / "evaluations" / name
+
+
+def short_hash(*words: str) -> str:
+    """Eight hexadecimal digits that tell things of one name apart."""
+    return hashlib.sha256(repr(words).encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def choice(rows: list[dict], points: float, metric: str) -> str:

@@ -1,6 +1,7 @@
 """The model of a run that is not finished; which images a run was trained on; where an evaluation is written."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import equinox as eqx
@@ -95,14 +96,26 @@ def test_other_images_are_named_before_the_options_that_follow_from_them(tmp_pat
     check_images(tmp_path, manifest(60), "")
 
 
-def test_an_evaluation_on_other_images_has_a_folder_of_its_own(tmp_path):
-    mine, other = manifest(10).digest, manifest(11).digest
-    config = replace(CONFIG.data, root="photos")
-    write_config(tmp_path, replace(CONFIG, data=config), "digits", images=(manifest(60), manifest(10)))
-    options = Options(config, split="val")
-    assert folder_for(tmp_path, CONFIG, options, mine) == tmp_path
-    there = tmp_path / "evaluations"
-    assert folder_for(tmp_path, CONFIG, options, other) == there / "photos-val", "the same folder, other images"
-    assert folder_for(tmp_path, CONFIG, replace(options, split="test"), mine) == there / "photos-test"
-    elsewhere = Options(replace(config, root=str(Path("else", "photos"))), split="val")
-    assert folder_for(tmp_path, CONFIG, elsewhere, other) == there / "photos-val"
+def test_no_two_evaluations_share_a_folder(tmp_path, monkeypatch):
+    """Images of another place, of other names or sizes, another split, another model: each has a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    run, mine, other = tmp_path / "run", manifest(10).digest, manifest(11).digest
+    run.mkdir()
+    data = replace(CONFIG.data, root="photos")
+    write_config(run, replace(CONFIG, data=data), "digits", images=(manifest(60), manifest(10)))
+    options = Options(data, split="val")
+    assert folder_for(run, CONFIG, options, mine) == run
+    assert folder_for(run, CONFIG, replace(options, data=replace(data, root="./photos")), mine) == run
+    roots, models = ("photos", "else/photos", "more/photos"), (run, Path("a", "hub"), Path("b", "hub"))
+    asked = [
+        (*each, split, digest)
+        for each in product(models, roots)
+        for split in ("val", "all")
+        for digest in (mine, other)
+    ]
+    place = lambda model, root, split, digest: folder_for(
+        model, CONFIG, Options(replace(data, root=root), split=split), digest
+    )
+    found = [place(*each) for each in asked]
+    assert len({*found}) == len(asked) and found == [place(*each) for each in asked]
+    assert all(path.parent.name == "evaluations" and path.name.startswith("photos-") for path in found if path != run)

@@ -165,4 +165,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "other images are taken for those of the run", "evaluate:main",
         replace("'val' if __same else 'all'", "'val'"), EVALUATED + "all_of_other_images_are_evaluated", survived=True,
     ),
+    one(
+        "evaluations of folders of one name share a folder", "evaluate:folder_for",
+        replace("short_hash(str(__root), __digest)", "__digest"),
+        "tests/test_trained.py::test_no_two_evaluations_share_a_folder", survived=True,
+    ),
+    one(
+        "images with the names and sizes of the run's own are taken for them", "evaluate:folder_for",
+        replace("__root == __other and __known", "__known"),
+        "tests/test_trained.py::test_no_two_evaluations_share_a_folder", survived=True,
+    ),
 )  # fmt: skip
