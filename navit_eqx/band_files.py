@@ -15,7 +15,7 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from .image_files import MODES, ImageError, Picture
 
-MAX_BYTES = 256_000_000  # of pixels as the model reads them: uint8, or float32
+MAX_BYTES = 256_000_000  # of pixels in the file, and as the model reads them: uint8, or float32
 NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
 DTYPES = {"L": np.dtype("uint8"), "I;16": np.dtype("uint16"), "I;16B": np.dtype("uint16"), "F": np.dtype("float32")}
 
@@ -45,7 +45,7 @@ def bands_header(path: str | os.PathLike, channels: int, name: str) -> tuple[tup
             raise ImageError(f"{name} has pages of mode {image.mode}: save pages of 8 or 16 bits, or float32")
     if dtype not in DTYPES.values() and not np.issubdtype(dtype, np.floating):
         raise ImageError(f"{name} holds {dtype}, whose range is not known: convert it to uint8, uint16 or float32")
-    kept = size[0] * size[1] * channels * (1 if dtype == np.uint8 else 4)
+    kept = size[0] * size[1] * channels * max(dtype.itemsize, 1 if dtype == np.uint8 else 4)
     if kept > MAX_BYTES:
         raise ImageError(
             f"{name} has {size[1]} x {size[0]} pixels of {channels} channels, {kept} bytes, the limit is {MAX_BYTES}: "
@@ -68,11 +68,15 @@ def read_bands(path: str | os.PathLike, channels: int, name: str) -> Shaped[np.n
         pixels = array.reshape(height, width, channels)
     except Exception as error:  # decoders raise exceptions of any kind
         raise ImageError(f"{name} cannot be decoded, {error or type(error).__name__}: save it anew") from error
-    with np.errstate(over="ignore"):  # values too large for float32 are refused as well
-        finite = np.isfinite(pixels.astype(np.float32)).all()
-    if not finite:
+    if np.issubdtype(pixels.dtype, np.floating) and not _finite(pixels):
         raise ImageError(f"{name} holds numbers that are not finite: mend or remove it")
     return pixels
+
+
+def _finite(pixels: Shaped[np.ndarray, "h w C"]) -> bool:
+    """Whether all numbers are finite in float32, where values too large are not; one row of pixels at a time."""
+    with np.errstate(over="ignore"):
+        return all(np.isfinite(row.astype(np.float32)).all() for row in pixels)
 
 
 def array_header(path: str | os.PathLike, name: str) -> tuple[tuple[int, ...], np.dtype]:

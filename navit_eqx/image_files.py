@@ -5,6 +5,7 @@ Pillow's global settings are not changed. An image that cannot be read is refuse
 
 import io
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,15 @@ Picture = str | os.PathLike | Image.Image
 
 MAX_PIXELS = 64_000_000  # of a file or PIL image, checked in its header before anything is decoded
 MAX_SIDE = 32_768
+MAX_BYTES = 1 << 28  # of a file
+MAX_SCANS = 100  # of a JPEG: a scan of thirty bytes makes a pass over all pixels
+HEAVY = ("JPEG2000", "WEBP")  # half as many pixels: their decoders take 16 to 25 bytes for each
 STRIP = 1 << 20  # pixels that are converted at once: what a conversion needs besides its result
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 WHITE = (255, 255, 255, 255)  # background of transparent pixels
 
-ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # EXIF and TIFF tags
+ORIENTATION, BITS, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH = 274, 258, 262, 322, 323  # EXIF and TIFF tags
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # views of an array h w C
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
@@ -35,6 +39,17 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # views of an array 
 
 class ImageError(ValueError):
     """An image that cannot be used; the message names the image, the reason and the fix."""
+
+
+def check_file(source: object, name: str) -> None:
+    """Raises ImageError where a path is not a regular file or is too large, OSError where there is none."""
+    if not isinstance(source, str | os.PathLike):
+        return
+    status = os.stat(source)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{name} is not a regular file: name an image file")
+    if status.st_size > MAX_BYTES:
+        raise ImageError(f"{name} has {status.st_size} bytes, the limit is {MAX_BYTES}: scale it down")
 
 
 def picture_size(source: Picture, channels: int, name: str) -> tuple[int, int]:
@@ -78,12 +93,22 @@ def _open(source: Picture, channels: int, name: str) -> tuple[Image.Image, bytes
     width, height = image.size
     if not width * height:
         raise ImageError(f"{name} has {width} x {height} pixels: leave it out")
-    most = MAX_PIXELS // 2 if image.format == "JPEG2000" else MAX_PIXELS  # its decoder takes 18 bytes for a pixel
+    most = MAX_PIXELS // 2 if image.format in HEAVY else MAX_PIXELS
     if width * height > most or max(width, height) > MAX_SIDE:
         raise ImageError(
             f"{name} has {width} x {height} pixels, the limit is {most} and {MAX_SIDE} a side: scale it down"
         )
+    _check_cost(image, data, name)
     return image, data
+
+
+def _check_cost(image: Image.Image, data: bytes, name: str) -> None:
+    """Raises ImageError for a small file that is expensive to decode."""
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise ImageError(f"{name} has more than {MAX_SCANS} scans: save it again")
+    tile = [getattr(image, "tag_v2", {}).get(tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH)]
+    if all(isinstance(side, int) for side in tile) and tile[0] * tile[1] > MAX_PIXELS:
+        raise ImageError(f"{name} has tiles of {tile[0]} x {tile[1]} pixels, the limit is {MAX_PIXELS}: save it again")
 
 
 def _orientation(image: Image.Image, header_only: bool = False) -> int:

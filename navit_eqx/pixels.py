@@ -10,7 +10,7 @@ from PIL import Image
 
 from .band_files import bands_header, is_bands, read_bands
 from .image_files import ImageError as ImageError
-from .image_files import Picture, picture_size, read_picture
+from .image_files import Picture, check_file, picture_size, read_picture
 
 Source = Picture | np.ndarray | Array
 
@@ -31,6 +31,7 @@ def read_header(source: Source, channels: int, name: str | None = None) -> Heade
     (4, 6)
     """
     name = name or _name(source)
+    check_file(source, name)
     if isinstance(source, Picture) and is_bands(source, channels):
         size, dtype = bands_header(source, channels, name)
         return Header(size, np.dtype(np.uint8 if dtype == np.uint8 else np.float32))
@@ -55,6 +56,7 @@ def read_image(source: Source, channels: int, name: str | None = None, shrink: i
     (4, 6, 3)
     """
     name = name or _name(source)
+    check_file(source, name)
     if isinstance(source, Picture) and is_bands(source, channels):
         return _scaled(read_bands(source, channels, name))
     if isinstance(source, Picture):
@@ -119,4 +121,7 @@ def _scaled(array: Shaped[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
     if array.dtype == np.uint8:
         return array
     pixels = array.astype(np.float32)
-    return pixels / np.float32(32767.5) - 1 if array.dtype == np.uint16 else pixels
+    if array.dtype == np.uint16:  # in place: they may be many
+        pixels /= np.float32(32767.5)
+        pixels -= 1
+    return pixels

@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 
 from ..errors import BadImage
 
-MAX_BYTES = 256_000_000  # of pixels as they are kept: uint8, or float32
+MAX_BYTES = 256_000_000  # of pixels as they are stored, and as they are kept: uint8, or float32
 ARRAY = b"\x93NUMPY"
 DTYPES = {"L": "uint8", "I;16": "uint16", "I;16B": "uint16", "F": "float32"}  # of the pages of a TIFF, by mode
 
@@ -55,7 +55,7 @@ def bands_header(data: bytes, channels: int) -> tuple[int, int, np.dtype]:
             dtype = np.dtype(DTYPES[image.mode])
     if dtype not in (np.uint8, np.uint16) and not np.issubdtype(dtype, np.floating):
         raise BadImage(f"holds {dtype}, whose range is not known: convert it to uint8, uint16 or float32")
-    size = height * width * channels * (1 if dtype == np.uint8 else 4)
+    size = height * width * channels * max(dtype.itemsize, 1 if dtype == np.uint8 else 4)
     if not 0 < size <= MAX_BYTES:
         raise BadImage(
             f"{height} x {width} x {channels} numbers, {size} bytes, the limit is {MAX_BYTES}: scale it down"
@@ -78,7 +78,7 @@ def read_bands(data: bytes, channels: int) -> Num[np.ndarray, "h w C"]:
         raise
     except Exception as error:  # decoders raise exceptions of any kind
         raise BadImage(f"cannot be decoded: {error or type(error).__name__}") from error
-    if not np.isfinite(pixels).all():
+    if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
         raise BadImage("has values that are not finite: fix or remove it")
     return pixels
 
@@ -89,7 +89,10 @@ def scaled(pixels: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
         return pixels
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
         values = pixels.astype(np.float32)
-    return values / np.float32(32767.5) - 1 if pixels.dtype == np.uint16 else values
+    if pixels.dtype == np.uint16:  # in place: they may be many
+        values /= np.float32(32767.5)
+        values -= 1
+    return values
 
 
 def checked_shape(shape: tuple[int, ...], channels: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 MAX_BYTES = 1 << 28
 MAX_PIXELS = 64_000_000
+HEAVY = ("JPEG2000", "WEBP")  # half as many: their decoders take 16 to 25 bytes for a pixel
 MAX_SIDE = 32_768
 STRIP = 1 << 20  # pixels that are converted at once
 MAX_SCANS = 100  # of a JPEG: a scan of thirty bytes makes a pass over all pixels
@@ -171,7 +172,7 @@ def _open(data: bytes) -> Image.Image:
     width, height = image.size
     if width < 1 or height < 1:
         raise BadImage(f"an image of {width} x {height} pixels")
-    most = MAX_PIXELS // 2 if image.format == "JPEG2000" else MAX_PIXELS  # its decoder takes 18 bytes for a pixel
+    most = MAX_PIXELS // 2 if image.format in HEAVY else MAX_PIXELS
     if width * height > most or max(width, height) > MAX_SIDE:
         raise BadImage(f"{width} x {height} pixels exceed the limit of {most} pixels, {MAX_SIDE} a side: scale it down")
     _check_cost(image, data)

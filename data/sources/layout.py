@@ -5,7 +5,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import DataError
@@ -17,6 +17,13 @@ SUFFIXES: set[str] = set(
 BANDS = {".npy", ".npz"}
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 JUNK = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
+OUTPUTS = (  # files of a run, a saved model, a cache and an evaluation of this project
+    {"config.json", "metrics.jsonl"},
+    {"config.json", "lock"},
+    {"config.json", "model.safetensors"},
+    {"about.json", "names.npy"},
+    {"sweep.csv", "sweep.json"},
+)
 HELD_OUT = 10  # without a validation split, about one image in ten of each class is held out
 
 
@@ -65,9 +72,17 @@ def folders_in(root: Path) -> tuple[list[Path], list[str]]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder is or has a run or a cache of this project."""
-    marks = ("config.json", "about.json")
-    return any((place / mark).is_file() for place in (folder, *folder.glob("*")) for mark in marks)
+    """Whether a folder is an output of this project, or has outputs and no image beside them."""
+    if is_output(os.listdir(folder)):
+        return True
+    within = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
+    return any(is_output(os.listdir(path)) for path in within) and not any(map(is_image_name, files_below(folder)))
+
+
+def is_output(names: Iterable[str]) -> bool:
+    """Whether a folder with files of these names is a run, a saved model, a cache or an evaluation of this project."""
+    found = {*names}
+    return any(marks <= found for marks in OUTPUTS)
 
 
 def classes_in(folder: Path, suffixes: set[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -111,7 +126,7 @@ def hash_of(name: str) -> int:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Paths of all files below `folder`, without hidden files and folders.
+    """Paths of all files below `folder`, without hidden files and folders and without outputs of this project.
 
     Links are followed; each folder is visited once, also in a loop of links.
     """
@@ -122,6 +137,9 @@ def files_below(folder: Path) -> Iterator[str]:
             folders.clear()
             continue
         visited.add((here.st_dev, here.st_ino))
+        if path != str(folder) and is_output(files):
+            folders.clear()
+            continue
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inside = os.path.relpath(path, folder)
         yield from (os.path.normpath(f"{inside}/{file}") for file in sorted(files) if not file.startswith("."))

@@ -91,5 +91,31 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("with_classes(val, __classes)",
                 "balanced(with_classes(val, __classes), config.data.balance, config.seed)"),
         "tests/test_balance.py::test_training_is_balanced_and_validation_is_not",
+        "a class folder that has a run in it is left out", "data.sources.layout:is_ours",
+        replace("any(map(is_image_name, files_below(__folder)))", "False"),
+        "tests/test_situations.py::test_what_we_wrote_is_no_class", survived=True,
+    ),
+    one(
+        "pictures of a run below a class are images of it", "data.sources.layout:files_below",
+        replace("is_output(__files)", "False"), "tests/test_situations.py::test_what_we_wrote_is_no_class",
+        survived=True,
+    ),
+    one(
+        "a WebP file may have as many pixels as a PNG", "data.sources.decode:HEAVY",
+        replace("('JPEG2000', 'WEBP')", "('JPEG2000',)"), "tests/test_largest.py", survived=True,
+    ),
+    one(
+        "a WebP file may have as many pixels as a PNG, in the library", "navit_eqx.image_files:HEAVY",
+        replace("('JPEG2000', 'WEBP')", "('JPEG2000',)"), "tests/test_largest.py", survived=True,
+    ),
+    one(
+        "a NumPy file is limited by what is kept of it", "data.sources.bands:bands_header",
+        replace("max(__dtype.itemsize, __kept)", "__kept"),
+        "tests/test_largest.py::test_both_readers_refuse_what_is_expensive_by_its_header", survived=True,
+    ),
+    one(
+        "the library waits for a pipe", "navit_eqx.image_files:check_file",
+        replace("stat.S_ISREG(__mode)", "True"), "tests/test_largest.py::test_both_readers_refuse_files_without_an_end",
+        survived=True,
     ),
 )  # fmt: skip

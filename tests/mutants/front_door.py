@@ -24,8 +24,8 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("max(1, __patches)", "max(1, round(__patches))"), "tests/test_preprocessing.py::test_a_rule_is_its_law",
     ),
     one(
-        "16 bits are read as 0 to 2", "navit_eqx.pixels:_scaled",
-        replace("__pixels / np.float32(32767.5) - 1", "__pixels / np.float32(32767.5)"),
+        "16 bits are read as -1 to 0", "navit_eqx.pixels:_scaled",
+        replace("np.float32(32767.5)", "np.float32(65535)"),
         "tests/test_preprocessing.py::test_arrays_keep_their_depth",
     ),
     one(
