@@ -91,6 +91,8 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("with_classes(val, __classes)",
                 "balanced(with_classes(val, __classes), config.data.balance, config.seed)"),
         "tests/test_balance.py::test_training_is_balanced_and_validation_is_not",
+    ),
+    one(
         "a class folder that has a run in it is left out", "data.sources.layout:is_ours",
         replace("any(map(is_image_name, files_below(__folder)))", "False"),
         "tests/test_situations.py::test_what_we_wrote_is_no_class", survived=True,
