@@ -104,11 +104,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "a WebP file may have as many pixels as a PNG", "data.sources.decode:HEAVY",
-        replace("('JPEG2000', 'WEBP')", "('JPEG2000',)"), "tests/test_largest.py", survived=True,
+        replace("('JPEG2000', 'WEBP')", "('JPEG2000',)"),
+        "tests/test_largest.py::test_both_readers_refuse_what_is_expensive_by_its_header", survived=True,
     ),
     one(
         "a WebP file may have as many pixels as a PNG, in the library", "navit_eqx.image_files:HEAVY",
-        replace("('JPEG2000', 'WEBP')", "('JPEG2000',)"), "tests/test_largest.py", survived=True,
+        replace("('JPEG2000', 'WEBP')", "('JPEG2000',)"),
+        "tests/test_largest.py::test_both_readers_refuse_what_is_expensive_by_its_header", survived=True,
     ),
     one(
         "a NumPy file is limited by what is kept of it", "data.sources.bands:bands_header",
