@@ -7,7 +7,6 @@ import numpy as np
 
 from data.sampling.kinds import Patch, square
 from navit_eqx.inference import pooled
-from reference.evaluation.calibration import Link
 from reference.evaluation.cascade import pareto_front
 from reference.evaluation.similarity import linear_cka
 
@@ -25,7 +24,7 @@ def patches(context: Context) -> Findings:
     measured = [measures(each) for each in predictions]
     front = pareto_front(*(np.array([row[c] for row in measured]) for c in ("mean_gflops", "score"))).tolist()
     similar = {size: feature_cka(context, size) for size in sizes}
-    together = ensembles(context, predictions, len(context.resolutions), link(context))
+    together = ensembles(context, predictions, len(context.resolutions))
     rows = [
         {
             "patch_size": patch_text(size),
@@ -38,14 +37,17 @@ def patches(context: Context) -> Findings:
         for k, ((size, r), row, several) in enumerate(zip(places, measured, together))
     ]
     best = max(rows, key=lambda row: row["score"])
+    several = (
+        f"; the mean over several sizes is at best {100 * ensemble_gain(rows):+.1f} points from one setting at no "
+        "higher cost"
+    )
     return Findings(
-        "patches: accuracy and cost at each resolution in patches of each size",
+        f"patches: {context.metric} and cost at each resolution in patches of each size",
         rows,
-        f"best: accuracy {best['score']:.3f} at resolution {best['resolution']:g} in patches of "
-        f"{best['patch_size']}; on the front of accuracy and cost lie patches of "
-        f"{', '.join(str(patch_text(size)) for size in sizes if any(places[k][0] == size for k in front))}; "
-        f"the mean over several sizes is at best {100 * ensemble_gain(rows):+.1f} points from one setting at no higher "
-        "cost",
+        f"best: {context.metric} {best['score']:.3f} at resolution {best['resolution']:g} in patches of "
+        f"{best['patch_size']}; on the front of {context.metric} and cost lie patches of "
+        f"{', '.join(str(patch_text(size)) for size in sizes if any(places[k][0] == size for k in front))}"
+        f"{several if together[0] else ''}",
         "patches.png",
         partial(draw, rows),
     )
@@ -71,12 +73,16 @@ def feature_cka(context: Context, size: Patch) -> float:
     return linear_cka(*(each.outputs.astype(float) for each in predictions))
 
 
-def ensembles(context: Context, predictions: list[Predictions], resolutions: int, probabilities: Link) -> list[dict]:
+def ensembles(context: Context, predictions: list[Predictions], resolutions: int) -> list[dict]:
     """Ensembles over patch sizes: for each setting, the mean probabilities of its patch size and all coarser ones, at
-    its resolution, for the sum of their costs.   [FlexiViT: almost never better than one setting at that cost]
+    its resolution, for the sum of their costs; no columns where an output is not the logits of an image, as in
+    detection. [FlexiViT: almost never better than one setting at that cost]
 
     Settings are ordered from fine to coarse patches, and by resolution within a patch size.
     """
+    if not hasattr(context.task, "truth"):
+        return [{} for _ in predictions]
+    probabilities = link(context)
     each = [probabilities(one.outputs.astype(float)) for one in predictions]
     found = []
     for k, first in enumerate(predictions):
@@ -114,9 +120,10 @@ def draw(rows: list[dict], path: Path) -> None:
             line = [row for row in rows if row["patch_size"] == size]
             cost, accuracy = ([row[c] for row in line] for c in ("mean_gflops", "score"))
             right.plot(cost, accuracy, "o-", color=COLORS[s % len(COLORS)], label=f"patches of {size}")
-        several = [row for row in rows if row["ensemble_gflops"] > row["mean_gflops"]]
-        cost, accuracy = ([row[c] for row in several] for c in ("ensemble_gflops", "ensemble"))
-        right.plot(cost, accuracy, "x", color="gray", label="mean over a size and all coarser ones")
+        several = [row for row in rows if row.get("ensemble_gflops", 0.0) > row["mean_gflops"]]
+        if several:
+            cost, accuracy = ([row[c] for row in several] for c in ("ensemble_gflops", "ensemble"))
+            right.plot(cost, accuracy, "x", color="gray", label="mean over a size and all coarser ones")
         best = sorted((row["mean_gflops"], row["score"]) for row in rows if row["on_front"])
         right.plot(*zip(*best), "k*:", ms=9, lw=1, label="front over both")
         right.set(xlabel="GFLOPs per image (mean, forward)", ylabel="score", xscale="log")
