@@ -43,7 +43,15 @@ def imports(name: str, modules: dict[str, Path]) -> set[str]:
             for alias in node.names:
                 inner = f"{source}.{alias.name}"
                 found.add(inner if inner in modules else source)
-    return found
+    return found | {package for other in found for package in first_of(other, name, modules)}
+
+
+def first_of(other: str, name: str, modules: dict[str, Path]) -> set[str]:
+    """Packages that Python imports before a module, and that the module which imports it is not in: what their
+    `__init__.py` imports comes first."""
+    parts = other.split(".")
+    around = {".".join(parts[:k]) for k in range(1, len(parts))} & modules.keys()
+    return {package for package in around if not f"{name}.".startswith(f"{package}.")}
 
 
 def graph(root: Path) -> dict[str, set[str]]:
@@ -143,6 +151,14 @@ def house(tmp_path):
 def test_a_circle_is_caught(house):
     has_no_circle(house("data/window.py", "from .room import x\n"))
     caught(has_no_circle, house("data/room.py", "def f():\n    from . import window\n"))
+
+
+def test_a_circle_through_a_package_is_caught(house):
+    """A module that needs a file of a package gets all that the package imports, itself perhaps."""
+    house("harness/studies/__init__.py", "from .one import x\n")
+    has_no_circle(house("harness/studies/one.py", "from ..window import x\n"))
+    house("harness/studies/two.py", "x = 1\n")
+    caught(has_no_circle, house("harness/window.py", "from .studies.two import x\n"))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from navit_eqx.pixels import read_image
 
 from ..run.folder import write_json
 from .overlays import draw_boxes, write_png
-from .studies.mistakes import displayable
+from .pictures import displayable
 
 FILE = "boxes.json"
 
@@ -96,7 +96,6 @@ def publish(
     names, done = dict(zip(paths, picture_names(paths))), []
     for found in every:
         pixels = displayable(read_image(found.path, shape.channels), shape)
-        pixels = pixels if pixels.dtype == np.uint8 else (255 * pixels.clip(0, 1)).round().astype(np.uint8)
         captions = [f"{classes[label]} {score:.2f}" for label, score in zip(found.classes, found.scores)]
         picture = draw_boxes(pixels, found.corners, found.classes.tolist(), [printable(c) for c in captions])
         write_png(picture, folder / names[found.path])

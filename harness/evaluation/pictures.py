@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from navit_eqx.config import ModelConfig
 from navit_eqx.files import replacing
 from reference.masks import same_image
 from reference.patches import unpatchify
@@ -58,6 +59,12 @@ def denormalized(pixels: np.ndarray, mean: tuple[float, ...], std: tuple[float, 
 def as_color(image: np.ndarray) -> np.ndarray:
     """An image as RGB: gray repeated, or the first three channels."""
     return np.repeat(image[..., :1], 3, -1) if image.shape[-1] < 3 else image[..., :3]
+
+
+def displayable(image: np.ndarray, shape: ModelConfig) -> np.ndarray:
+    """An image "h w C" as RGB bytes; normalized pixels by the mean and std of the model."""
+    pixels = image if image.dtype == np.uint8 else 255 * denormalized(image, shape.mean, shape.std)
+    return as_color(np.rint(pixels).astype(np.uint8))
 
 
 def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path, **normalized: tuple[float, ...]) -> None:

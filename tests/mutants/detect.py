@@ -5,6 +5,7 @@ from tests.support.mutation import replace
 
 FAST, SLOW, DATA = "navit_eqx.tasks.detect:", "reference.tasks.detect:", "data.tasks.detect:"
 TESTS, ROWS = "tests/test_detect.py::test_", "tests/test_detect_data.py::test_"
+FILES = "tests/test_boxed.py::test_"
 COCO = "tests/test_average_precision.py::test_it_is_that_of_coco"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -95,6 +96,33 @@ MUTANTS: tuple[Mutant, ...] = (
         "width and height of an image are exchanged", "data.boxes:corners_of",
         replace("np.array([size[1], size[0]], float)", "np.array([size[0], size[1]], float)"),
         ROWS + "corners_and_middles",
+    ),
+    # files of boxes
+    one(
+        "pixels of VOC are counted from 0", "data.sources.box_files:voc_box",
+        replace("[left - 1, top - 1, right, bottom]", "[left, top, right, bottom]"),
+        FILES + "every_layout_says_the_same",
+    ),
+    one(
+        "the middle of a YOLO box is its corner", "data.sources.box_files:yolo_boxes",
+        replace("[x - width / 2, y - height / 2, x + width / 2, y + height / 2]", "[x, y, x + width, y + height]"),
+        FILES + "every_layout_says_the_same",
+    ),
+    one(
+        "categories are numbered as they stand", "data.sources.box_json:coco_table",
+        replace("sorted(__categories, key=__key)", "list(__categories)"), FILES + "every_layout_says_the_same",
+    ),
+    one(
+        "boxes reach out of their image", "data.sources.box_table:within",
+        replace("corners.clip(0, sides)", "corners"), FILES + "a_box_that_is_wrong_is_named_and_counted",
+    ),
+    one(
+        "crowds are boxes", "data.sources.box_json:coco_table",
+        replace("CROWD if a.get('iscrowd') else COUNTS", "COUNTS"), FILES + "crowds_and_difficult_boxes",
+    ),
+    one(
+        "images that were turned keep their boxes", "data.sources.box_table:drawn_at.why",
+        replace("known is None or known == size", "True"), FILES + "an_image_of_another_size_is_set_aside",
     ),
     # average precision
     one(

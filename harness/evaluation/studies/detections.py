@@ -15,9 +15,9 @@ from reference.evaluation.average_precision import average_precision, recall
 
 from ..found_boxes import sure
 from ..overlays import Panel, draw_boxes, draw_sheet
+from ..pictures import displayable
 from ..predictions import Context, Predictions
 from .findings import Findings
-from .mistakes import displayable
 
 WORST, ACROSS = 12, 2  # images in the picture, in a row of it
 SIDES = (0, 16, 32, 96, 10_000)  # of boxes: below 16 x 16 pixels, and COCO's small, medium and large
@@ -84,8 +84,7 @@ def draw(context: Context, predictions: Predictions, path: Path) -> None:
 def pair_of(context: Context, image: int, output: np.ndarray, score: float) -> list[Panel]:
     """An image with its true boxes, and with the boxes that were found."""
     manifest = context.source.manifest
-    picture = displayable(context.source.image(image), context.config.model)
-    pixels = picture if picture.dtype == np.uint8 else (255 * picture.clip(0, 1)).round().astype(np.uint8)
+    pixels = displayable(context.source.image(image), context.config.model)
     truth: Boxes = boxes_in(manifest).of(image)
     truth = truth.only(truth.kinds == COUNTS)
     found = sure(output, SURE)

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from data.errors import BadImage
 from data.manifest import printable
-from navit_eqx.config import ModelConfig
 
-from ..pictures import as_color, denormalized, save
+from ..pictures import displayable, save
 from ..predictions import Context, labels_of
 from .calibration import link
 from .findings import Findings
@@ -122,11 +121,6 @@ def draw_confusion(axis, found: Int[np.ndarray, "Y Y"], classes: tuple[str, ...]
             axis.text(x, y, count or "", ha="center", va="center", fontsize=7)
     every = "" if len(worst) == len(classes) else f"; the {len(worst)} classes with the most mistakes"
     axis.set(xlabel="predicted class", ylabel="class", title=f"Share of each class (number: images){every}")
-
-
-def displayable(image: Num[np.ndarray, "h w C"], shape: ModelConfig) -> Num[np.ndarray, "h w 3"]:
-    """An image as RGB, with normalized pixels in 0…1."""
-    return as_color(image if image.dtype == np.uint8 else denormalized(image, shape.mean, shape.std))
 
 
 def short(name: str) -> str:

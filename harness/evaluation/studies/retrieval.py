@@ -13,9 +13,9 @@ from data.manifest import printable
 from navit_eqx.errors import ConfigError
 from reference.evaluation.retrieval import mean_reciprocal_rank, ranks, recall
 
+from ..pictures import displayable
 from ..predictions import Context
 from .findings import Findings
-from .mistakes import displayable
 
 SHOWN = 12  # images in the picture, each with its text
 
