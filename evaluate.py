@@ -9,7 +9,7 @@
     python evaluate.py dinov2-small --data.root DIR            a tower of another project: a probe of its features
 
 Every option of `data` can be changed. Each study writes a table (CSV and JSON) and a picture into the run folder, or
-into --out: docs/evaluation.md.
+into --out, and report.html shows all of them: docs/evaluation.md.
 """
 
 from harness.cli import parse
@@ -29,6 +29,7 @@ from data.sources.source import with_classes
 from harness.config import Config, DataConfig
 from harness.evaluation.loaded import config_of, is_run
 from harness.evaluation.predictions import context_of
+from harness.evaluation.report import write_report
 from harness.evaluation.studies import chosen, publish_all, suited
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
@@ -54,7 +55,7 @@ class Options:
     resolutions: tuple[float, ...] = ()
     """Resolutions, in the unit of data.resolution; empty: data.eval_resolutions of the run."""
     studies: tuple[str, ...] = ()
-    """Studies besides the sweep: aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity, or
+    """Studies besides those of every evaluation: aspect, upscaling, dropping, probe, cascade, patches, similarity, or
     all."""
     patch_size: int | None = None
     """Side of the patches in pixels, except in the studies `patches` and `similarity`; auto: the patch of the model."""
@@ -105,7 +106,8 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)
     found = dict(publish_all(names, context, out))
-    print()
+    aside = None if out == folder else {options.split: dict(source.manifest.set_aside)}
+    print(f"\nall on one page: {write_report(out, folder, aside)}")
     for name in ("sweep", "cascade"):
         if name in found:
             best = choice(found[name], options.within, context.metric)

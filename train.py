@@ -41,6 +41,7 @@ from harness.evaluation import pictures
 from harness.evaluation.clip_pictures import draw_tubelets
 from harness.evaluation.learning_curve import draw_learning_curve
 from harness.evaluation.predictions import Context, context_of
+from harness.evaluation.report import write_report
 from harness.evaluation.studies import named, publish_all
 from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
@@ -286,7 +287,8 @@ def conclude(
         f"\nvalidation {context.metric} {score_text(at_reported['score'])} at resolution {at:g} "
         f"({in_words(at_reported, len(val.manifest))}) after "
         f"{clock(summary['train_seconds'])} of training on {summary['images_seen']} images; "
-        f"padding {summary['padding']:.2%}, {summary['compiles']} compiled program\nmodel and pictures: {folder}/"
+        f"padding {summary['padding']:.2%}, {summary['compiles']} compiled program\n"
+        f"model and pictures: {folder}/, all on one page: {write_report(folder)}"
     )
 
 

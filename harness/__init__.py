@@ -8,6 +8,7 @@ detect_presets.py  configurations that find boxes
 segment_presets.py  configurations that give every pixel a class
 cli.py         command lines from dataclasses
 habits.py      answers to options of other programs
+settings.py    settings that are not defaults
 resolve.py     automatic options, from statistics of the data
 run/           training: folder, loading, program, warm start, resume, progress
 evaluation/    predictions of a trained model, studies, tables, pictures

@@ -68,7 +68,7 @@ Reading order (★ = the core path, one sitting):
       pairs.py      packing of images and texts that belong together
       tasks/        heads and losses: classes, label sets, distillation
       sampling/     resolution, patch size, drop rate, token selection, mixing
-      evaluation/   metrics, retrieval, cost, calibration, cascades, similarity, probe
+      evaluation/   metrics, retrieval, cost, calibration, cascades, similarity, probe, attention maps
 
 [NaViT] is Dehghani et al., "Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and Resolution", 2023,
 arXiv:2307.06304.  [ViT] is Dosovitskiy et al., arXiv:2010.11929.

@@ -21,15 +21,25 @@ def attention(
     [ViT, app. A; QK-norm and no biases: NaViT, §2.1, after ViT-22B]
     Choice: layer norm, followed by the standard 1/√K (the paper names QK-norm without its details).
     """
-    q = norm(params["q_norm"], project(params, "q", x))
-    k = norm(params["k_norm"], project(params, "k", context))
-    v = project(params, "v", context)
-    if angles is not None:
-        q, k = apply_rotary(q, angles), apply_rotary(k, angles)
-    logits = np.einsum("thk,shk->hts", q, k) * params["logit_scale"]
-    mixed = np.einsum("hts,shk->thk", masked_softmax(logits, mask), v)
+    weights = attention_weights(params, x, context, mask, angles)
+    mixed = np.einsum("hts,shk->thk", weights, project(params, "v", context))
     y = np.einsum("thk,hkd->td", mixed, params["o"])
     return y if params["o_bias"] is None else y + params["o_bias"]
+
+
+def attention_weights(
+    params: dict,
+    x: Float[np.ndarray, "T D"],
+    context: Float[np.ndarray, "S D"],
+    mask: Bool[np.ndarray, "T S"] | None,
+    angles: Float[np.ndarray, "T half"] | None = None,
+) -> Float[np.ndarray, "H T S"]:
+    """softmax(norm(q) norm(k)ᵀ · scale): how much of each token of `context` a token of `x` reads, by each head."""
+    q = norm(params["q_norm"], project(params, "q", x))
+    k = norm(params["k_norm"], project(params, "k", context))
+    if angles is not None:
+        q, k = apply_rotary(q, angles), apply_rotary(k, angles)
+    return masked_softmax(np.einsum("thk,shk->hts", q, k) * params["logit_scale"], mask)
 
 
 def project(params: dict, name: str, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T H K"]:

@@ -220,6 +220,7 @@ WALKS = "the backend walks over blocks of similarities, and its gradients are pa
 EXCEPTIONS = {
     "attention.project": "the reference reads its arrays by name",
     "attention.attend": "chooses a kernel",
+    "attention.attention_weights": "pictures read them from the reference; kernels do not keep them",
     "attention.dot_product_attention": SPEED,
     "attention.dot_product_attention_fwd": SPEED,
     "attention.dot_product_attention_bwd": SPEED,

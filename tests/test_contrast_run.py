@@ -22,6 +22,7 @@ from harness.run.folder import read_config
 from harness.run.loading import task_of
 from navit_eqx.tasks.config import Bytes, Contrast, TextTower
 from navit_eqx.training.config import OptimConfig
+from tests.support.html import is_whole
 from tests.support.strategies import CONFIG
 from tests.support.tolerances import FLOAT32, assert_close
 
@@ -64,6 +65,13 @@ def test_studies_of_texts_leave_tables_and_pictures(run):
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 50
 
 
+def test_a_report_shows_what_there_is(run):
+    """Of this task too: what it is, the pictures of its studies, and where it looks."""
+    page = is_whole((run / "report.html").read_text())
+    assert {section["id"] for section in page.all("section")} >= {"about", "retrieval", "zeroshot", "attention"}
+    assert "Contrast" in page.text and "R@1" in page.text and len(page.all("img")) >= 6
+
+
 def test_zero_shot_accuracy_is_that_of_a_classifier_of_the_prompts(run):
     model, config = navit.load(run), read_config(run)
     source = config.data.source.open("", "val")
@@ -87,7 +95,7 @@ def test_labels_of_other_images_are_named_by_their_classes():
 def test_a_run_is_evaluated_again(run, tmp_path, capsys):
     config = read_config(run)
     evaluate(run, config, Options(config.data, split="val", resolutions=(1.0,), out=str(tmp_path)))
-    assert "retrieval" in (said := capsys.readouterr().out) and "more studies: --studies mistakes aspect" in said
+    assert "retrieval" in (said := capsys.readouterr().out) and "more studies: --studies mistakes calibration" in said
     before, after = (json.loads((folder / "retrieval.json").read_text()) for folder in (run, tmp_path))
     assert before == after
 

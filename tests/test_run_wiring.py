@@ -23,6 +23,7 @@ from navit_eqx.config import Factorised
 from navit_eqx.tasks.model import abstract_model
 from navit_eqx.training.config import AdamW
 from tests.support import toy_task
+from tests.support.html import is_whole
 from tests.support.strategies import CONFIG, filled
 from tests.support.tolerances import FLOAT32, assert_close
 
@@ -126,6 +127,20 @@ def test_the_summary_is_that_of_the_model_on_disk(run):
     assert sorted(by_resolution) == [0.8, 1.0]
     assert by_resolution[summary["val_resolution"]]["closeness"] == summary["val_closeness"]
     assert (summary["val_images"], summary["val_left_out"], summary["val_unreadable"]) == (40, 0, 0)
+
+
+def test_the_report_is_that_of_any_task(run):
+    """A task that no page knows of: its metric, its settings, where it looks, and what it has no answer to."""
+    page = is_whole((run.folder / "report.html").read_text())
+    assert "MeanColor" in page.text and "Validation closeness" in page.text and "--task.images" in page.text
+    assert "Not possible" in page.text
+    assert {section["id"] for section in page.all("section")} >= {
+        "learning",
+        "sweep",
+        "attention",
+        "settings",
+        "repeat",
+    }
 
 
 def test_a_start_is_that_of_the_model_on_disk(run):

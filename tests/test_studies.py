@@ -36,6 +36,7 @@ from navit_eqx.tasks.config import Classify, MultiLabel, Sigmoid
 from navit_eqx.tasks.model import abstract_model
 from reference.evaluation.calibration import sigmoid, softmax
 from reference.evaluation.cost import image_flops
+from tests.support.html import is_whole
 from tests.support.predictions import synthetic
 from tests.support.strategies import filled, seeds
 from tests.support.tolerances import EXACT, FLOAT32, FLOAT64, assert_close
@@ -222,6 +223,7 @@ DRAWN = {
     "cascade": [("mean_gflops", "score")],
     "patches": [("mean_gflops", "score"), ("ensemble_gflops", "ensemble")],
     "similarity": [("layer", "cka"), ("layer", "same_place")],
+    "attention": [("layer", "distance")],
     "mistakes": [],  # images and counts: see below
     "retrieval": [],  # of texts: tests/test_contrast.py
     "zeroshot": [],
@@ -255,7 +257,7 @@ def test_a_study_leaves_a_table_and_a_picture(name, tmp_path, capsys, drawn):
     written = json.loads((tmp_path / f"{name}.json").read_text())
     assert len(lines) == len(written) == len(findings.rows)
     assert written == [studies.named(row, "accuracy") for row in findings.rows]
-    assert "score" not in " ".join(written[0]) and {"accuracy", "gain", "cka"} & {*written[0]}
+    assert "score" not in " ".join(written[0]) and {"accuracy", "gain", "cka", "distance"} & {*written[0]}
     points = {(f"{x:.6g}", f"{y:.6g}") for x, y in drawn}
     for across, up in DRAWN[name]:
         shown = {(f"{row[across]:.6g}", f"{row[up]:.6g}") for row in findings.rows}
@@ -355,11 +357,13 @@ def test_the_command(tmp_path, capsys):
     evaluate(saved_run(tmp_path, context()), config, options)
     said = capsys.readouterr().out
     assert "cheapest within 100 points of the best (sweep): resolution 0.5" in said
-    assert (
-        "more studies: --studies aspect upscaling dropping calibration probe cascade patches similarity, or all" in said
-    )
-    tables = {f"{name}.{kind}" for name in ("sweep", "mistakes") for kind in ("csv", "json")}
-    assert {file.name for file in (tmp_path / "new").iterdir()} == tables | {"accuracy_tokens.png", "mistakes.png"}
+    assert "more studies: --studies aspect upscaling dropping probe cascade patches similarity, or all" in said
+    always = ("sweep", "mistakes", "calibration", "attention")
+    files = {f"{name}.{kind}" for name in always for kind in ("csv", "json")} | {"findings.json", "report.html"}
+    pictures = {"accuracy_tokens.png", "mistakes.png", "calibration.png", "attention_maps.png"}
+    assert {file.name for file in (tmp_path / "new").iterdir()} == files | pictures
+    page = is_whole((tmp_path / "new" / "report.html").read_text())
+    assert len(page.all("img")) == len(pictures) and "digit strips" in page.text
     rows = json.loads((tmp_path / "new" / "sweep.json").read_text())
     assert [row["accuracy"] for row in rows] == [row["score"] for row in studies.sweep(context()).rows]
 

@@ -45,7 +45,7 @@ class Contrast(DataTask):
 
     metric = "recall_at_1"
     own_classes = False
-    studies = ("sweep", "retrieval", "zeroshot")
+    studies = ("sweep", "retrieval", "zeroshot", "attention")
 
     def __init__(self, *, tokenizer: Tokenizer, texts: Any, shards: int, loss: Any):
         self.tokenizer, self.packing, self.shards, self.loss = tokenizer, texts, shards, loss

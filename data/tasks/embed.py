@@ -16,7 +16,7 @@ class Embed(DataTask):
 
     metric = "features"
     own_classes = False
-    studies = ("probe",)
+    studies = ("probe", "attention")
 
     def targets(self, drawn: Sequence[Drawn], manifest: Manifest, slots: int) -> tuple[()]:
         return ()

@@ -56,7 +56,7 @@ class DataTask(abc.ABC):
     """Name of the mean score, or of `score`, in tables and logs."""
     own_classes: ClassVar[bool] = True
     """Whether classes belong to the model; otherwise every set of images has its own."""
-    studies: ClassVar[tuple[str, ...]] = ("sweep", "mistakes")
+    studies: ClassVar[tuple[str, ...]] = ("sweep", "mistakes", "calibration", "attention")
     """Studies of every evaluation."""
     budget: Budget | None = None
     """Tokens of a row that each image takes; None: the tokens kept."""

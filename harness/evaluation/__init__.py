@@ -8,6 +8,8 @@ tables.py       printed tables, CSV files
 pictures.py     pictures of packed rows, attention masks, accuracy
 clip_pictures.py  pictures of tubelets
 found_boxes.py  boxes found in image files: lines, pictures, a COCO file
+report.py       a run in one file
+html.py         HTML in which text is escaped
 search.py       images found by a text
 overlays.py     masks and boxes on photographs, sheets of truth beside prediction
 """

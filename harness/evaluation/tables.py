@@ -31,7 +31,7 @@ def table(rows: Sequence[dict]) -> str:
 
     Columns with equal values in all rows are printed once, below it; long cells are cut, CSV files have them whole.
     """
-    cells = [{k: _cell(v) for k, v in flat(row).items()} for row in rows]
+    cells = [{k: _short(cell(v)) for k, v in flat(row).items()} for row in rows]
     same = {k: v for k, v in cells[0].items() if len(rows) > 1 and all(row[k] == v for row in cells)}
     names = [k for k in cells[0] if k not in same]
     columns = [[*heading, *(row[name] for row in cells)] for name, heading in zip(names, _headings(names))]
@@ -59,10 +59,11 @@ def _headings(names: Sequence[str]) -> list[list[str]]:
     return [[""] * (depth - len(w)) + w for w in words]
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value for reading: three significant digits, - for None."""
     if isinstance(value, float):
-        return _short(f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}")
-    return "-" if value is None else _short(str(value))
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "-" if value is None else str(value)
 
 
 def _short(text: str) -> str:

@@ -8,5 +8,6 @@ cost.py         FLOPs and parameters as formulas
 calibration.py  expected calibration error, temperature scaling
 cascade.py      a better model for the images on which a cheap one is not confident
 similarity.py   similarity of features, such as those at two patch sizes
+attention_maps.py  what a model looks at, and how far attention reaches
 probe.py        k-shot ridge regression on frozen features
 """

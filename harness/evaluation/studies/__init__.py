@@ -10,6 +10,7 @@ probe.py        linear probe of frozen features from k labeled images per class
 cascade.py      a cheap prediction for all images, a second one where confidence is low
 patches.py      accuracy and cost at each resolution and patch size, and of ensembles
 similarity.py   similarity of tokens across patch sizes, layer by layer
+attention.py    maps of attention, and how far it reaches, layer by layer
 retrieval.py    texts found by images and images by texts
 zeroshot.py     classes named by texts that were never classes in training
 detections.py   average precision by class and size of boxes, the worst images
@@ -30,11 +31,12 @@ from ...working import working
 from ..predictions import Context
 from ..tables import table, write_csv
 from .aspect import aspect
+from .attention import attention
 from .calibration import calibration
 from .cascade import cascade
 from .detections import detections
 from .dropping import dropping
-from .findings import Findings
+from .findings import Findings, Published, record
 from .masks import masks
 from .mistakes import mistakes
 from .patches import patches
@@ -47,7 +49,7 @@ from .zeroshot import zeroshot
 
 Study = Callable[[Context], Findings]
 ALL = (
-    *(sweep, mistakes, aspect, upscaling, dropping, calibration, probe, cascade, patches, similarity),
+    *(sweep, mistakes, calibration, attention, aspect, upscaling, dropping, probe, cascade, patches, similarity),
     *(retrieval, zeroshot, detections, masks),
 )
 OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks")
@@ -79,6 +81,7 @@ def publish(name: str, context: Context, folder: Path) -> Findings:
     write_json(folder / f"{name}.json", rows)
     with working(f"drawing {findings.picture}"):
         findings.draw(folder / findings.picture)
+    record(name, Published(findings.title, findings.summary, findings.picture), folder)
     return findings
 
 
@@ -91,6 +94,7 @@ def publish_all(names: Sequence[str], context: Context, folder: Path) -> Iterato
             if name == "sweep":
                 raise
             print(f"\n{name}: not possible, {error}", flush=True)
+            record(name, Published(impossible=str(error)), folder)
 
 
 def named(row: dict, metric: str) -> dict:

@@ -1,13 +1,18 @@
 """Result of a study, and functions shared by studies."""
 
+import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ...run.folder import write_json
 from ..pictures import accuracy_axis, accuracy_curve, sheet
 from ..predictions import Predictions, measures, on_common_images
+
+FINDINGS = "findings.json"
 
 
 class Findings(NamedTuple):
@@ -23,6 +28,31 @@ class Findings(NamedTuple):
     draw: Callable[[Path], None]
     most: int | None = None
     """Largest number of printed rows; None: all. Files have all rows."""
+
+
+class Published(NamedTuple):
+    """What a study left in a folder besides its table, for reports."""
+
+    title: str = ""
+    summary: str = ""
+    picture: str = ""
+    command: tuple[str, ...] = ()
+    impossible: str = ""
+    """Why the study was not possible."""
+
+
+def published(folder: Path) -> dict[str, Published]:
+    """What the studies left in a folder, by name; nothing where the file is missing or damaged."""
+    try:
+        return {name: Published(**said) for name, said in json.loads((folder / FINDINGS).read_text()).items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def record(name: str, said: Published, folder: Path) -> None:
+    """Add to what the studies left in a folder."""
+    known = published(folder) | {name: said._replace(command=tuple(sys.argv))}
+    write_json(folder / FINDINGS, {name: said._asdict() for name, said in known.items()})
 
 
 def cheapest_within(rows: Sequence[dict], points: float) -> dict:

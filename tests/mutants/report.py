@@ -1,0 +1,64 @@
+"""Mistakes in the report of a run, and in maps of attention: harness/evaluation/, reference/evaluation/."""
+
+from tests.mutants.kinds import Mutant, one
+from tests.support.mutation import replace
+
+REPORT, MAPS = "tests/test_report.py::test_", "tests/test_attention_maps.py::test_"
+MADE, HTML, LOOKED = "harness.evaluation.report:", "harness.evaluation.html:", "reference.evaluation.attention_maps:"
+
+MUTANTS: tuple[Mutant, ...] = (
+    one(
+        "names in a report are not escaped", HTML + "escaped", replace("html.escape(__text)", "__text"),
+        REPORT + "a_name_is_a_name",
+    ),
+    one(
+        "invisible characters go into a report", HTML + "escaped", replace("plain(__text, None)", "__text"),
+        REPORT + "a_name_is_a_name",
+    ),
+    one(
+        "attributes are not escaped", HTML + "tag", replace("escaped(value)", "value"), REPORT + "a_name_is_a_name",
+    ),
+    one(
+        "a study that was not possible is silent", MADE + "study_section", replace("found.impossible", "''", nth=1),
+        REPORT + "all_that_was_written_is_in_it",
+    ),
+    one(
+        "an evaluation shows the score of training", MADE + "lead",
+        replace("__name is None or __a != __b", "__name is None"),
+        REPORT + "an_evaluation_of_other_images_tells_of_them_alone",
+    ),
+    one(
+        "a long table ends without a word", MADE + "table_of", replace("len(lines) > MOST", "False"),
+        REPORT + "long_tables_are_folded_and_very_long_ones_go_on_in_their_file",
+    ),
+    one(
+        "the class of a choice is no setting", "harness.settings:changed",
+        replace("type(__a) is not type(__b)", "False"),
+        REPORT + "settings_and_defaults_are_the_configuration",
+    ),
+    one(
+        "studies replace what others left", "harness.evaluation.studies.findings:record",
+        replace("published(folder) | __new", "__new"), REPORT + "all_that_was_written_is_in_it",
+    ),
+    one(
+        "the first layer is rolled out last", LOOKED + "rollout",
+        replace("(__a + __b) / 2 @ found", "found @ ((__a + __b) / 2)"), MAPS + "rollout",
+    ),
+    one(
+        "nothing stays where it is", LOOKED + "rollout", replace("(__a + __b) / 2", "__a"), MAPS + "rollout",
+    ),
+    one(
+        "maps are of patches in the order of the row", LOOKED + "attention_map",
+        replace("tuple(image.coords.T)", "tuple(image.coords[::-1].T)"),
+        MAPS + "a_map_shows_each_patch_at_its_place",
+    ),
+    one(
+        "distances are in patches", LOOKED + "attention_distance", replace("coords * __patch", "coords * 1.0"),
+        MAPS + "distance_is_in_pixels_between_patches",
+    ),
+    one(
+        "registers have a place", LOOKED + "attention_distance",
+        replace("(inside * between).sum(-1) / inside.sum(-1)", "(inside * between).sum(-1)"),
+        MAPS + "distance_is_in_pixels_between_patches",
+    ),
+)  # fmt: skip
