@@ -64,7 +64,7 @@ class Detect(DataTask):
     """Targets are the boxes of the manifest, as the geometry of each picture shows them."""
 
     metric = "average_precision"
-    studies = ("sweep", "detections")
+    studies = ("sweep", "detections", "attention")
 
     def __init__(self, *, boxes: int | None, detections: int):
         self.boxes, self.detections = boxes, detections
