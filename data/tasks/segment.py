@@ -28,7 +28,7 @@ class Segment(DataTask):
     """Targets are the labels of the pixels of each token; an output is the confusion matrix of an image."""
 
     metric = "mean_iou"
-    studies = ("sweep", "masks")
+    studies = ("sweep", "masks", "attention")
 
     def __init__(self, *, decoder: str, patch: tuple[int, int] | None):
         self.decoder, self.patch = decoder, patch
