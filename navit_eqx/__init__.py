@@ -21,7 +21,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     sentencepiece.py  pieces of words as token ids
     zero_shot.py      embeddings of texts, and classifiers made from texts
     images.py         pack and unpack; pixels.py, image_files.py and band_files.py read pixels
-    rows.py           rows and batches
+    rows.py           rows and batches; interop.py, sequences with cu_seqlens and grid_thw for other trainers
     model.py          the backbone: packed rows → one vector per image
     layers.py         small layers: linear, norms, MLP, masked softmax
     activations.py    quick-GELU and SiLU

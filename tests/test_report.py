@@ -1,7 +1,7 @@
 """A run in one file: everything that was written is in it, and nothing in it can do harm."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.cli import parse
+from harness.cli import parse, unions
 from harness.config import Config
 from harness.evaluation import html
 from harness.evaluation.report import MOST, Written, report, table_of, write_report
@@ -19,9 +19,10 @@ from harness.evaluation.studies.findings import FINDINGS, Published, published, 
 from harness.presets import PRESETS
 from harness.run.folder import write_config, write_json
 from harness.run.progress import append
-from harness.settings import REQUIRED, changed, words
+from harness.settings import REQUIRED, changed, default_of, words
 from harness.terminal import plain
 from navit_eqx import ModelInfo
+from navit_eqx.serialize import decode, encode
 from tests.support.html import Page, is_whole
 from tests.support.laws import caught
 
@@ -142,9 +143,35 @@ def test_long_tables_are_folded_and_very_long_ones_go_on_in_their_file():
     assert not Page(table_of("names", lines[:5])).all("details")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_settings_and_defaults_are_the_configuration(preset):
-    """Typed as options after no preset at all, the settings of the report give the run again."""
+def put(tree: dict, option: str, value) -> None:
+    *outer, last = option.split(".")
+    for name in outer:
+        tree = tree[name]
+    tree[last] = value
+
+
+def test_settings_and_defaults_are_the_configuration():
+    """Put into the defaults, in order, the settings of a report give the run again: for every preset."""
+    for preset, make in PRESETS.items():
+        config, tree = make(), encode(Config())
+        choices = unions(config)
+        for option, value, _ in changed(config, Config()):
+            chosen = option in choices and isinstance(value, str)
+            put(tree, option, defaults_of(choices[option][value]) if chosen else encode(value))
+        assert decode(Config, tree) == config, preset
+
+
+def defaults_of(kind: type | None) -> dict | None:
+    """The fields of a class that have defaults."""
+    if kind is None:
+        return None
+    found = {field.name: default_of(field, None) for field in fields(kind)}
+    return {"kind": kind.__name__} | {name: encode(value) for name, value in found.items() if value is not REQUIRED}
+
+
+@pytest.mark.parametrize("preset", ["digits", "imagenet-s16", "contrast-digits"])
+def test_settings_are_options(preset):
+    """Typed after no preset at all, they give the run again."""
     config = PRESETS[preset]()
     typed = [word for each in changed(config, Config()) for word in (f"--{each.option}", *typed_words(each.value))]
     assert parse(Config, default=Config(), args=typed, prog="train.py") == config

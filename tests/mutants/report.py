@@ -1,9 +1,10 @@
-"""Mistakes in the report of a run, and in maps of attention: harness/evaluation/, reference/evaluation/."""
+"""Mistakes in the report of a run, in maps of attention, and in rows for other trainers."""
 
 from tests.mutants.kinds import Mutant, one
 from tests.support.mutation import replace
 
 REPORT, MAPS = "tests/test_report.py::test_", "tests/test_attention_maps.py::test_"
+SEQUENCES = "tests/test_interop.py::test_"
 MADE, HTML, LOOKED = "harness.evaluation.report:", "harness.evaluation.html:", "reference.evaluation.attention_maps:"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -60,5 +61,25 @@ MUTANTS: tuple[Mutant, ...] = (
         "registers have a place", LOOKED + "attention_distance",
         replace("(inside * between).sum(-1) / inside.sum(-1)", "(inside * between).sum(-1)"),
         MAPS + "distance_is_in_pixels_between_patches",
+    ),
+    # rows for other trainers
+    one(
+        "borders of sequences begin with the first image's end", "navit_eqx.interop:to_sequences",
+        replace("np.concatenate([[0], np.cumsum(lengths)])", "np.concatenate([np.cumsum(lengths), [0]])"),
+        SEQUENCES + "sequences_hold_the_images_of_a_row",
+    ),
+    one(
+        "blocks of a merger by columns", "navit_eqx.interop:block_order",
+        replace("np.lexsort((x % merge, y % merge, x // merge, y // merge))",
+                "np.lexsort((y % merge, x % merge, y // merge, x // merge))"),
+        SEQUENCES + "blocks_are_those_of_a_merger",
+    ),
+    one(
+        "blocks need not be whole", "navit_eqx.interop:to_sequences", replace("len(own) < grid.prod()", "False"),
+        SEQUENCES + "broken_blocks_are_refused",
+    ),
+    one(
+        "images that come back lie in the first row's slots", "navit_eqx.interop:from_sequences",
+        replace("slot + 1", "1"), SEQUENCES + "a_model_says_the_same_of_images_that_come_back",
     ),
 )  # fmt: skip
