@@ -16,7 +16,7 @@ from data.manifest import Manifest
 from data.plan import in_reach, round_up
 from data.sampling.dropping import ByResolution, Dropping, Schedule
 from data.sampling.kinds import Patch
-from data.sampling.packing import Packing, Template
+from data.sampling.packing import Packing, Template, far_longer
 from data.sampling.patch_size import CoarseToFine, OneSize, PatchSizes
 from data.sampling.resolution import Areas, Clips, NeverEnlarged, Resolution, Sides, Square
 from data.tasks import DataTask
@@ -132,12 +132,13 @@ def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 def dropping(config: Config, images: Images) -> tuple[Config, list[str]]:
     """Resolve the range of tokens over which drop rates grow."""
-    sampling, notes = lengths_from(config.data.dropping, expected_tokens(config, images.manifest)[1])
+    tokens = expected_tokens(config, images.manifest)[1][usable(config, images.manifest)]
+    sampling, notes = lengths_from(config.data.dropping, tokens)
     return with_data(config, dropping=sampling), notes
 
 
 def packing(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Resolve the row length and the number of image slots, from the images within the range of positions."""
+    """Resolve the row length and the number of image slots, from the images that are used."""
     lengths, used = expected_lengths(config, images.manifest), usable(config, images.manifest)
     mean = mean_length(config, images.manifest, lengths)
     if isinstance(config.data.packing.rule, Template):
@@ -151,6 +152,8 @@ def packing(config: Config, images: Images) -> tuple[Config, list[str]]:
     if config.data.packing.row_tokens is None:
         longest = images.manifest.name(int(np.where(used, lengths, 0).argmax()) * stride(images.manifest))
         why = f"at least the longest image, {longest}, and 4 times the mean of {mean:.0f} tokens per image"
+        first = int(np.where(used, 0, expected_tokens(config, images.manifest)[1]).argmax()) * stride(images.manifest)
+        why += "" if used.all() else f", without {(~used).sum()} far longer, {images.manifest.name(first)} the longest"
         notes += [f"data.packing.row_tokens = {found.row_tokens}: {why}"]
     if config.data.packing.row_images is None:
         why = "2.5 times the mean number of images in a row, at least 4"
@@ -360,10 +363,12 @@ def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"
 
 
 def usable(config: Config, manifest: Manifest) -> Bool[np.ndarray, " n"]:
-    """The images that have a position for every patch and at most MOST_TOKENS tokens; all of them if none has."""
+    """The images that have a position for every patch, at most MOST_TOKENS tokens, and are not far longer than the
+    others; all of them if none is."""
     drawn, tokens = expected_tokens(config, manifest)
     grids = config.data.resolution.grids(np.random.default_rng(config.seed), enough(manifest), drawn)
     fits = in_reach(grids, config.model.posembed.longest_side) & (tokens <= MOST_TOKENS)
+    fits[fits] = ~far_longer(tokens[fits])
     return fits if fits.any() else np.ones_like(fits)
 
 
@@ -423,15 +428,17 @@ class TokenLengths:
 
     def __init__(self, config: Config, manifest: Manifest):
         self.config, self.manifest = config, manifest
-        self.kept = expected_lengths(config, manifest)
+        self.used = usable(config, manifest)
+        self.kept = expected_lengths(config, manifest)[self.used]
         self.rows, self.devices = config.rows, jax.device_count()
         self.row_tokens, self.row_images = config.data.packing.shape
         self.patch = config.model.patch
         self.sizes = config.model.sizes | {"classes": config.task.classes or 0}
 
     def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " n"], int]:
-        """Tokens of every image at another patch size, and the largest number an image can have."""
-        tokens = expected_tokens(self.config, self.manifest, OneSize(patch))[1]
+        """Tokens of every used image at another patch size, and the largest number one can have."""
+        tokens = expected_tokens(self.config, self.manifest, OneSize(patch))[1][self.used]
         sampling = self.config.data.resolution
-        largest = sampling.at(sampling.spread[1]).grids(np.random.default_rng(0), self.manifest.sizes, patch)
+        sizes = enough(self.manifest)[self.used]
+        largest = sampling.at(sampling.spread[1]).grids(np.random.default_rng(0), sizes, patch)
         return tokens, int(largest.prod(-1).max())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from data.manifest import Manifest
 from data.plan import plan_epoch
 from data.sampling.dropping import Beta, ByResolution, Constant, Schedule
-from data.sampling.packing import Packing
+from data.sampling.packing import Packing, far_longer
 from data.sampling.patch_size import AtBudget, CoarseToFine, OneSize, PerImage, PerStep
 from data.sampling.resolution import Areas, Native, NeverEnlarged, OneSquare, Sides, Square, TokenBudget
 from data.tasks import TASKS
@@ -18,7 +18,7 @@ from harness import resolve
 from harness.config import Config
 from harness.presets import photographs
 from harness.resolve import RESOLVERS, Images
-from navit_eqx.config import Flexi
+from navit_eqx.config import Flexi, Fourier, NoPositions
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import encode
 from navit_eqx.tasks.config import Classify, Distill
@@ -267,3 +267,31 @@ def test_what_makes_no_sense_is_refused_with_the_key(config, words):
     with pytest.raises(ConfigError, match=words):
         images = images_for(config)
         resolve.resolve(config, images.manifest, images.task)
+
+
+# one image decides nothing -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sliver", [(1, 32_000), (32_000, 1), (20, 32_000), (9_000, 11_000), (200, 200)])
+@pytest.mark.parametrize("posembed", [Fourier(), NoPositions()], ids=["fourier", "none"])
+def test_one_image_decides_nothing_for_the_others(sliver, posembed):
+    """Where positions have no end, too: every automatic value is that of the images without it, and it is named."""
+    base = config_of(
+        task=Distill("a run", classes=1), steps=7, resolution=Native(1.0, 1.0), dropping=ByResolution(0.3, 0.7)
+    )
+    config = replace(base, model=replace(base.model, patch=(8, 8), posembed=posembed))
+    ordinary = np.random.default_rng(0).integers(20, 60, (60, 2)).astype(np.int32)
+    without, of_all = manifest_of(ordinary), manifest_of(np.concatenate([ordinary, [sliver]]).astype(np.int32))
+    of_all.names[-1] = b"y"
+    (want, _), (found, notes) = (resolve.resolve(config, m, images_for(config, m).task) for m in (without, of_all))
+    assert found == want
+    assert any("without 1 far longer, y the longest" in note for note in notes)
+
+
+@given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=300).map(np.array))
+def test_few_images_are_far_longer(lengths):
+    """A hundredth or one image; none of few, none within twice of what the others need, none alone by its order."""
+    far = far_longer(lengths)
+    assert far.sum() <= max(1, len(lengths) // 100) and not far.any() or len(lengths) >= 20
+    assert not far.any() or lengths[far].min() > 2 * max(lengths[~far].max(), 4 * lengths[~far].mean())
+    np.testing.assert_array_equal(far_longer(lengths[::-1]), far[::-1])

@@ -4,10 +4,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Bool, Int
+
 from reference.packing import best_fit, drop_surplus, first_fit
 
 from ..errors import DataError, check_in
 from ..exact_fit import exact_fit
+
+FAR, FEWEST = 2, 20
+
+
+def far_longer(lengths: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Images that would lengthen the rows of all others: those with more than FAR times the tokens that a row needs
+    without the longest hundredth (at least one image), the longest of the rest or 4 times their mean.
+
+    Choice: an image in a hundred may be left out for its length, as one in a hundred may be unreadable; of fewer than
+    FEWEST images none is.
+    """
+    rest = np.sort(lengths)[: len(lengths) - max(1, len(lengths) // 100)]
+    if len(lengths) < FEWEST:
+        return np.zeros(len(lengths), bool)
+    return lengths > FAR * max(rest[-1], 4 * rest.mean())
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ class Batches(Protocol):
 
 @runtime_checkable
 class Lengths(Protocol):
-    """Statistics of the tokens of the images, from which a task may resolve automatic options."""
+    """Statistics of the tokens of the images that are used, from which a task may resolve automatic options."""
 
-    kept: Int[np.ndarray, " N"]
+    kept: Int[np.ndarray, " n"]
     rows: int
     """Rows in a batch."""
     devices: int
@@ -44,8 +44,8 @@ class Lengths(Protocol):
     sizes: dict[str, Any]
     """Sizes of the model, for formulas of cost."""
 
-    def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " N"], int]:
-        """Tokens of every image at another patch size, and the largest number an image can have."""
+    def tokens_in(self, patch: tuple[int, ...]) -> tuple[Int[np.ndarray, " n"], int]:
+        """Tokens of every such image at another patch size, and the largest number one can have."""
         ...
 
 

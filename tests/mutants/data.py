@@ -122,4 +122,19 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("stat.S_ISREG(__mode)", "True"), "tests/test_largest.py::test_both_readers_refuse_files_without_an_end",
         survived=True,
     ),
+    one(
+        "the longest image sets the row length, however rare", "data.sampling.packing:far_longer",
+        replace("__lengths > __bound", "__lengths < 0"),
+        "tests/test_resolve.py::test_one_image_decides_nothing_for_the_others", survived=True,
+    ),
+    one(
+        "drop rates reach the longest image, used or not", "harness.resolve:dropping",
+        replace("expected_tokens(*__rest)[1][usable(__config, __manifest)]", "expected_tokens(*__rest)[1]"),
+        "tests/test_resolve.py::test_one_image_decides_nothing_for_the_others", survived=True,
+    ),
+    one(
+        "the teacher has rows for images that are left out", "harness.resolve:TokenLengths.__init__",
+        replace("usable(__config, __manifest)", "np.ones_like(usable(config, manifest))"),
+        "tests/test_resolve.py::test_one_image_decides_nothing_for_the_others", survived=True,
+    ),
 )  # fmt: skip
