@@ -55,7 +55,7 @@ def test_what_is_open_in_a_distillation_is_chosen(run):
 
 def test_other_tasks_have_no_budget(run):
     config, manifest = run
-    for task in TASKS.keys() - {"Distill"}:
+    for task in TASKS.keys() - {"Distill", "Detect"}:
         assert TASKS[task].budget is None
     assert open_task(replace(config, task=Classify()), manifest)[1].budget is None
 
@@ -66,7 +66,7 @@ class Lengths:
     kept = np.array([8, 20, 33, 60])
     rows, devices, manifest = 4, 1, None
     row_tokens, row_images = 416, 48
-    sizes = CONFIG.sizes | {"classes": 10}
+    patch, sizes = CONFIG.patch, CONFIG.sizes | {"classes": 10}
 
     def tokens_in(self, patch):
         return self.kept, int(self.kept.max())
