@@ -12,6 +12,7 @@ from data.sampling.resolution import Resolution, Sides
 from data.sampling.token_selection import AtRandom, TokenSelection
 from data.sources.boxed import Boxed
 from data.sources.captions import Captions
+from data.sources.clip_folder import ClipFolder
 from data.sources.decode import Decoding, Shrunk
 from data.sources.digit_boxes import DigitBoxes
 from data.sources.digit_captions import DigitCaptions
@@ -41,6 +42,7 @@ class DataConfig:
         | GlyphCaptions
         | GlyphScenes
         | MovingDigits
+        | ClipFolder
         | Folder
         | LabelSets
         | Parquet

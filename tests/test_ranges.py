@@ -45,6 +45,7 @@ RANGES = {
     },
     "Digits": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
     "DigitCaptions": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
+    "ClipFolder": {"fold": "[1, 99]"},
     "MovingDigits": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
     "GlyphCaptions": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
     "SentencePiece": {"size": "[1, 1000000]", "max_length": "[1, 65536]"},

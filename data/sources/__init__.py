@@ -18,6 +18,9 @@ glyph_captions.py   glyph fields with captions
 glyph_scenes.py     scenes of glyphs with a mask
 glyphs.py           shapes drawn on a canvas
 moving_digits.py    embedded clips of digits that move on a torus
+clip_folder.py      a folder of clips, one class per subfolder
+clip_files.py       frames of folders, animations and NumPy files
+video_files.py      frames of videos, by PyAV
 emoji.py            drawings of emoji with captions, novel concepts and false captions
 folder.py           a folder of images, one class per subfolder
 label_sets.py       a folder of images with a table of label sets
@@ -34,6 +37,7 @@ balanced.py         images of small classes, repeated
 
 from .boxed import Boxed as Boxed
 from .captions import Captions as Captions
+from .clip_folder import ClipFolder as ClipFolder
 from .digit_boxes import DigitBoxes as DigitBoxes
 from .digit_captions import DigitCaptions as DigitCaptions
 from .digits import Digits as Digits

@@ -101,7 +101,7 @@ def read_size(data: bytes, channels: int = 3) -> tuple[int, int]:
     if is_bands(data, channels):
         height, width, _ = bands_header(data, channels)
         return height, width
-    image = _open(data)
+    image = open_image(data)
     width, height = image.size
     if image.format == "TIFF":  # Pillow has already rotated it
         return height, width
@@ -137,7 +137,7 @@ def decode(data: bytes, shrink: int = 1, channels: int = 3) -> Num[np.ndarray, "
     """
     if is_bands(data, channels):
         return read_bands(data, channels)
-    image = _open(data)
+    image = open_image(data)
     try:
         if _shrinks(image, shrink):
             image.draft(None, (image.width // shrink, image.height // shrink))
@@ -157,7 +157,7 @@ def _shrinks(image: Image.Image, shrink: int) -> bool:
     return 1 < shrink <= min(image.size) and image.format in JPEG and (divides or _orientation(image.getexif) == 1)
 
 
-def _open(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
     """Open an image, read its header alone, and check all limits."""
     if not data:
         raise BadImage("empty file")
@@ -225,11 +225,12 @@ def _converted(image: Image.Image, data: bytes, channels: int) -> Num[np.ndarray
         strip = image.crop((0, top, width, min(top + step, height)))
         if strip.mode.startswith("I"):
             strip = _deep_gray(strip, depth, inverted)
-        pixels[top : top + step] = np.asarray(_composited(strip, channels)).reshape(-1, width, channels)
+        pixels[top : top + step] = np.asarray(composited(strip, channels)).reshape(-1, width, channels)
     return pixels
 
 
-def _composited(image: Image.Image, channels: int) -> Image.Image:
+def composited(image: Image.Image, channels: int) -> Image.Image:
+    """An image in the mode of 1, 3 or 4 channels; transparency is composited on white where there is no alpha."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if channels < 4:

@@ -42,13 +42,9 @@ def cached_manifest(
 
     Only headers are read. Unreadable images are set aside by name, after those of `set_aside`.
     """
-    digest = hashlib.sha256(json.dumps([LIMITS, repr(key), classes, labels, channels]).encode()).hexdigest()[:24]
-    file = cache_folder() / f"sizes-{digest}.npz"
-    measured = _stored(file, len(names))
-    if measured is None:
-        measured = measure(names, contents, channels)
-        _store(file, *measured)
-    sizes, reasons = measured
+    sizes, reasons = cached_sizes(
+        [repr(key), classes, labels, channels], len(names), 2, lambda: measure(names, contents, channels)
+    )
     good = sizes.min(-1) > 0
     dtype = pixel_type(contents, good, channels)
     return Manifest(
@@ -62,6 +58,19 @@ def cached_manifest(
         dtype=dtype,
         notes=notes,
     )
+
+
+def cached_sizes(
+    key: object, count: int, axes: int, measured: Callable[[], tuple[np.ndarray, list[str]]]
+) -> tuple[np.ndarray, list[str]]:
+    """Sizes "N A" of images or clips, 0 for those that cannot be used, with the reasons for these in order; from the
+    cache if there were measured for the same key before."""
+    file = cache_folder() / f"sizes-{hashlib.sha256(json.dumps([LIMITS, key]).encode()).hexdigest()[:24]}.npz"
+    found = _stored(file, count, axes)
+    if found is None:
+        found = measured()
+        _store(file, *found)
+    return found
 
 
 def pixel_type(contents: Callable[[], Iterable[bytes]], good: np.ndarray, channels: int) -> str:
@@ -103,14 +112,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit"
 
 
-def _stored(file: Path, count: int) -> tuple[np.ndarray, list[str]] | None:
+def _stored(file: Path, count: int, axes: int = 2) -> tuple[np.ndarray, list[str]] | None:
     """The cached measurement; None where it is missing or damaged."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             sizes, reasons = stored["sizes"], stored["reasons"]
     except Exception:  # a damaged file raises exceptions of any kind
         return None
-    sound = sizes.dtype == np.int32 and sizes.shape == (count, 2) and sizes.min(initial=0) >= 0
+    sound = sizes.dtype == np.int32 and sizes.shape == (count, axes) and sizes.min(initial=0) >= 0
     if not sound or reasons.dtype.kind != "U" or reasons.shape != ((sizes.min(-1) == 0).sum(),):
         return None
     return sizes, reasons.tolist()

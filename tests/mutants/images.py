@@ -130,7 +130,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # what is read
     one(
         "files are read as BGR", "data.sources.decode:_converted",
-        replace("np.asarray(_composited(strip, channels))", "np.asarray(_composited(strip, channels))[..., ::-1]"),
+        replace("np.asarray(composited(strip, channels))", "np.asarray(composited(strip, channels))[..., ::-1]"),
         "tests/test_decode.py::test_pixels_survive_a_lossless_format", survived=True,
     ),
     one(

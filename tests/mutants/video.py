@@ -4,6 +4,7 @@ from tests.mutants.kinds import one
 from tests.support.mutation import replace, returns
 
 TUBELETS, CLIPS = "tests/test_tubelets.py::test_", "tests/test_clips.py::test_"
+FILES = "tests/test_clip_sources.py::test_"
 MUTANTS = (
     one(
         "tubelets: time and height are exchanged", "reference.tubelets:cut",
@@ -59,6 +60,39 @@ MUTANTS = (
     one(
         "clips: short ones are padded by frames", "reference.sampling.frames:frame_counts",
         replace("np.minimum(wanted, frames)", "wanted"), CLIPS + "a_short_clip_gives_fewer_frames",
+    ),
+    one(
+        "videos: frames are chosen by number", "data.sources.video_files:starts_of",
+        replace("len({*__s}) == __c", "False"), FILES + "frames_are_chosen_by_time",
+    ),
+    one(
+        "animations: frames are chosen by number", "data.sources.clip_files:animation",
+        replace("min(__l) > 0", "False"), FILES + "frames_are_chosen_by_time",
+    ),
+    one(
+        "videos: the last frames stay in the decoder", "data.sources.video_files:read_video",
+        replace("container.decode(stream)", "(f for p in container.demux(stream) if p.size for f in p.decode())"),
+        FILES + "every_frame_once_and_in_order",
+    ),
+    one(
+        "videos: what the header says of the length is not read", "data.sources.video_files:starts_of",
+        replace("__d > __e - __s + __k", "False"), FILES + "what_was_cut_short_is_not_a_shorter_clip",
+    ),
+    one(
+        "animations: a GIF without an end is a shorter clip", "data.sources.clip_files:GIF_END",
+        replace("b';'", "b''"), FILES + "what_was_cut_short_is_not_a_shorter_clip",
+    ),
+    one(
+        "folders of frames: frame 10 comes after frame 1", "data.sources.clip_files:frames_in",
+        replace("int(__p) if __p.isdecimal() else __p", "__p"), FILES + "every_frame_once_and_in_order",
+    ),
+    one(
+        "clips: parts of one recording are split", "data.sources.clip_folder:recording_of",
+        returns("os.path.splitext(os.path.basename(name))[0]"), FILES + "recordings_are_never_split",
+    ),
+    one(
+        "clips: the table of frames is not read", "data.sources.clip_folder:measure",
+        replace("__e[__i] and __s[0] < __e[__i]", "False"), FILES + "a_table_of_frames_tells_what_was_cut_short",
     ),
     one(
         "moving digits: the first place depends on the direction", "data.sources.moving_digits:MovingDigitClips.paths",
