@@ -30,7 +30,7 @@ from harness.config import Config, DataConfig
 from harness.evaluation.loaded import config_of, is_run
 from harness.evaluation.predictions import context_of
 from harness.evaluation.report import write_report
-from harness.evaluation.studies import chosen, publish_all, suited
+from harness.evaluation.studies import chosen, publish_all, studies_of, suited
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
 from harness.habits import EVALUATION, answer_habits
@@ -90,7 +90,8 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     """Run studies; write and print their findings."""
     model = trained_model(folder)
     task = task_of(model)
-    names = chosen(options.studies, task.studies)
+    always = studies_of(task, model.config)
+    names = chosen(options.studies, always)
     shape = model.config
     if options.patch_sizes:
         shape = replace(shape, flexi=Flexi(options.patch_sizes, shape.interpolation))
@@ -116,7 +117,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
         print(f"tables and pictures: {out}/")
         return
     if not options.studies:
-        print(f"more studies: --studies {' '.join(n for n in suited(task.studies) if n not in task.studies)}, or all")
+        print(f"more studies: --studies {' '.join(n for n in suited(always) if n not in always)}, or all")
     total = len(source.manifest)
     row = next((row for row in found["sweep"] if row["resolution"] == config.data.reported_at), found["sweep"][-1])
     print(f"resolution {row['resolution']:g}: {in_words(row, total)}\ntables and pictures: {out}/")

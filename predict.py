@@ -4,6 +4,7 @@ python predict.py runs/caltech101 photo.jpg drawing.png
 python predict.py runs/caltech101 photos/ 'more/**/*.jpg' --top 3 --resolution 160
 python predict.py runs/caltech101 photos/ --json > predictions.jsonl
 python predict.py runs/caltech101-flexi photo.jpg --patch-size 24
+python predict.py runs/video-digits clip.mp4 animation.gif folder_of_frames/
 python predict.py runs/contrast photo.jpg --texts "a red apple" "two dogs"
 python predict.py runs/contrast photos/ --search "red apple left of a bicycle" --top 12
 python predict.py runs/detect photo.jpg --least 0.3 --out found    # boxes: pictures and one COCO file
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,11 +36,13 @@ from data.manifest import printable
 from data.sources.layout import files_below
 from data.tasks.detect import SURE
 from harness.evaluation import found_boxes
+from harness.evaluation.clip_predictions import clip_paths, logits_of
 from harness.evaluation.predictions import model_for_patch
 from harness.evaluation.search import contact_sheet, similarities
 from harness.run.trained import trained_model
 from harness.terminal import print_whole
-from navit_eqx.errors import ConfigError, check_in
+from navit_eqx.clips import rule_of
+from navit_eqx.errors import ConfigError, check, check_in
 from navit_eqx.front import info_of
 from navit_eqx.pixels import read_header
 from navit_eqx.preprocessing import at_resolution
@@ -90,6 +94,8 @@ def main() -> None:
     if options.texts:
         model = navit.zero_shot(model, options.texts)
     reasons: dict[int, str] = {}
+    if model.config.tubelets:
+        paths = [*clip_paths(options.images)]
     if options.search:
         search(model, paths, options, reasons)
     elif isinstance(model.task.config, Detect):
@@ -107,7 +113,9 @@ def classify(model: navit.Model, paths: list[str], options: Options, reasons: di
     if isinstance(model.task.config, Contrast):
         raise ConfigError('this model has no classes: name some, --texts "a dog" "a cat", or search, --search "a dog"')
     show = in_json if options.json else in_words
-    predictions = predict(model, paths, chosen(model, options), reasons)
+    check(not (model.config.tubelets and options.patch_size), "--patch-size: clips have the tubelets of the model")
+    of_clips = partial(predict_clips, model, paths, options.resolution)
+    predictions = of_clips(reasons) if model.config.tubelets else predict(model, paths, chosen(model, options), reasons)
     for index, p in enumerate(progress(predictions, len(paths))):
         show(paths[index], p, reasons.get(index), info_of(model).classes, options.top)
 
@@ -180,6 +188,16 @@ def predict(
     """Class probabilities of each image, in order; an image that cannot be used gets its reason in `reasons`."""
     model = model_for_patch(model, how.get("patch"))
     for logits in navit.stream(model, images, report=reasons.__setitem__, **how):
+        yield navit.probabilities(model, logits)
+
+
+def predict_clips(
+    model: navit.Model, clips: Iterable[str], resolution: float | None, reasons: dict[int, str]
+) -> Iterator[np.ndarray]:
+    """Class probabilities of each clip, as `predict` gives them of images."""
+    rule = rule_of(model)  # refuses a model of images
+    rule = replace(rule, rule=at_resolution(rule.rule, resolution)) if resolution else rule
+    for logits in logits_of(model, clips, rule, reasons.__setitem__):
         yield navit.probabilities(model, logits)
 
 

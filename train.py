@@ -42,7 +42,7 @@ from harness.evaluation.clip_pictures import draw_tubelets
 from harness.evaluation.learning_curve import draw_learning_curve
 from harness.evaluation.predictions import Context, context_of
 from harness.evaluation.report import write_report
-from harness.evaluation.studies import named, publish_all
+from harness.evaluation.studies import named, publish_all, studies_of
 from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
 from harness.habits import TRAINING, answer_folder, answer_habits, check_obeyed
@@ -260,7 +260,8 @@ def conclude(
     at = config.data.reported_at
     resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
     draw_learning_curve(folder, metric)
-    entries = dict(publish_all(context.task.studies, replace(context, resolutions=resolutions), folder))["sweep"]
+    names, context = studies_of(context.task, config.model), replace(context, resolutions=resolutions)
+    entries = dict(publish_all(names, context, folder))["sweep"]
     with working("naming the images that cannot be read"):
         undecoded = undecodable(val) if any(e["unreadable"] for e in entries) else {}
     for name, why in undecoded.items():

@@ -1,7 +1,10 @@
 """Presets that train on clips, by name."""
 
+from data.sampling.augment import Augment
+from data.sampling.dropping import Beta
 from data.sampling.packing import Packing
-from data.sampling.resolution import Clips, Native
+from data.sampling.resolution import Clips, Native, Sides
+from data.sources.clip_folder import ClipFolder
 from data.sources.moving_digits import MovingDigits
 from navit_eqx.config import Factorised, ModelConfig, Tubelets
 from navit_eqx.training.config import Cosine, Muon, OptimConfig
@@ -43,4 +46,27 @@ def video_digits() -> Config:
     )
 
 
-VIDEO = {"video-digits": video_digits}
+def doom() -> Config:
+    """Six actions in clips of a game: `python train.py doom --data.root DIR/clips --start runs/video-digits`. Without
+    mirroring, which would exchange left and right; gray, as the moving digits from which it starts."""
+    base = video_digits()
+    return replace(
+        base,
+        data=replace(
+            base.data,
+            source=ClipFolder(),
+            resolution=Clips(Sides(32, 48), frames=(8, 12), stride=1),
+            dropping=Beta(0.3, 0.6),
+            augment=Augment(crop=0.6, stretch=0.2, jitter=0.3),
+            packing=Packing(row_tokens=384, row_images=8),
+            val_resolution=48,
+            eval_resolutions=(32, 40, 48),
+            workers=1,
+        ),
+        optim=replace(base.optim, weight_decay=0.2),
+        steps=600,
+        eval_every=200,
+    )
+
+
+VIDEO = {"video-digits": video_digits, "doom": doom}

@@ -20,6 +20,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     text.py           canonical text, bytes as token ids
     sentencepiece.py  pieces of words as token ids
     zero_shot.py      embeddings of texts, and classifiers made from texts
+    clips.py          clips of any length and size in packed rows
     images.py         pack and unpack; pixels.py, image_files.py and band_files.py read pixels
     rows.py           rows and batches; interop.py, sequences with cu_seqlens and grid_thw for other trainers
     model.py          the backbone: packed rows → one vector per image
@@ -42,6 +43,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     weights/          saved models
 """
 
+from .clips import pack_clips as pack_clips
 from .config import ModelConfig as ModelConfig
 from .config import variant as variant
 from .front import features as features

@@ -150,6 +150,9 @@ class Tubelets:
     """Entries of the table of time, in units of the kernel; with absolute coordinates the longest clip."""
     coordinate: Literal["absolute", "fractional"] = "absolute"
     """absolute: frames since the start of the clip, in units of the kernel; fractional: the share of the clip."""
+    inflation: Literal["central", "mean"] = "central"
+    """Kernel of clips made from that of an image model (`--start`): its weights in the central frame, or the same share
+    of them in each frame."""
 
     def __post_init__(self):
         for name in ("shapes", "strides"):

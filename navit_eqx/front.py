@@ -191,5 +191,8 @@ def info_of(model: Model) -> ModelInfo:
 def pair(patch: tuple[int, ...]) -> tuple[int, int]:
     """Height and width of a patch.   Raises ConfigError for patches of more axes, such as tubelets of video."""
     if len(patch) != 2:
-        raise ConfigError(f"patches of images have two sides, the patches of this model have {len(patch)}: {patch}")
+        raise ConfigError(
+            f"patches of images have two sides, the patches of this model have {len(patch)}: {patch}; clips are packed "
+            "by navit.pack_clips"
+        )
     return patch[0], patch[1]

@@ -19,6 +19,7 @@ from .video_files import read_video, video_header
 
 ANIMATED = {".gif", ".webp", ".png", ".apng"}
 ARRAYS = {".npy", ".npz"}
+STILLS = SUFFIXES - {".gif", ".webp"}  # of the frames in a folder; those two are clips of their own
 CLIPS = VIDEOS | ANIMATED | ARRAYS
 MOST_PIXELS = 8 * MAX_PIXELS  # of all frames of an animation or array, which are in memory at once
 
@@ -92,7 +93,7 @@ def check_length(found: int, expected: int) -> None:
 
 def frames_in(folder: Path) -> list[Path]:
     """The images of a folder in the order of the numbers in their names.   Raises BadImage where there is none."""
-    inside = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    inside = (path for path in folder.iterdir() if path.suffix.lower() in STILLS and not path.name.startswith("."))
     number = lambda path: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
     files = sorted(inside, key=number)
     if not files:

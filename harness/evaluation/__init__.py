@@ -10,6 +10,7 @@ clip_pictures.py  pictures of tubelets
 found_boxes.py  boxes found in image files: lines, pictures, a COCO file
 report.py       a run in one file
 html.py         HTML in which text is escaped
+clip_predictions.py  outputs for clips of every kind
 search.py       images found by a text
 overlays.py     masks and boxes on photographs, sheets of truth beside prediction
 """

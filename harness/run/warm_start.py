@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float
 
 from navit_eqx import Model
@@ -12,6 +13,7 @@ from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import pi_resize
 from navit_eqx.training.checkpoints import CorruptCheckpoint, load, saved_steps
+from navit_eqx.tubelets import INFLATIONS
 from navit_eqx.weights.bridge import from_reference, to_reference
 
 from ..config import Config
@@ -46,6 +48,11 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
         check_interpolation(saved, config)
         model = replace(model, patch=config.model.patch, flexi=config.model.flexi)
         notes += [f"model.patch = {model.patch}: the kernel of {saved.patch}, PI-resized"]
+    if config.model.tubelets and not saved.tubelets and not parent:
+        check(saved.flexi is None, f"start={config.start} reads patches of several sizes: start clips from one size")
+        model = replace(model, patch=(config.model.patch[0], *saved.patch), tubelets=config.model.tubelets)
+        how = config.model.tubelets.inflation
+        notes += [f"model.patch = {model.patch}: the kernel of {saved.patch} in time, {how}; time adds nothing yet"]
     return replace(config, model=model), notes
 
 
@@ -60,8 +67,10 @@ def check_interpolation(saved: ModelConfig, config: Config) -> None:
 
 
 def resized_kernel(saved: Model, shape: ModelConfig) -> Float[Array, "P D"]:
-    """The kernel of a saved model, PI-resized to the patch size of this run."""
+    """The kernel of a saved model, PI-resized to the patch size of this run, or in time for clips."""
     kernel = saved.backbone.patch_embedding.w
+    if shape.tubelets and not saved.config.tubelets:
+        return INFLATIONS[shape.tubelets.inflation](kernel, shape.patch[0])
     if saved.config.patch == shape.patch:
         return kernel
     return pi_resize(kernel, saved.config.patch, shape.patch, shape.interpolation)
@@ -104,6 +113,11 @@ def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     saved = trained_model(config.start)
     saved = eqx.tree_at(lambda m: m.backbone.patch_embedding.w, saved, resized_kernel(saved, config.model))
     params, initial = to_reference(saved), to_reference(model)
+    if params["backbone"]["time"] is None and initial["backbone"]["time"] is not None:
+        params["backbone"]["time"] = {
+            name: 0 * value if isinstance(value, np.ndarray) else value
+            for name, value in initial["backbone"]["time"].items()
+        }
     same_classes = saved.info is not None and saved.info.classes == classes
     if not same_classes or params["task"].keys() - {"kind"} < initial["task"].keys() - {"kind"}:
         params["task"] = initial["task"]

@@ -15,6 +15,8 @@ retrieval.py    texts found by images and images by texts
 zeroshot.py     classes named by texts that were never classes in training
 detections.py   average precision by class and size of boxes, the worst images
 masks.py        IoU by class, the worst masks on their photographs
+frames.py       accuracy and cost of clips over frames and resolution
+leaks.py        a label of motion without motion: controls
 findings.py     result of a study, comparisons of two settings
 """
 
@@ -24,6 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from data.errors import DataError
+from data.tasks import DataTask
+from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError
 
 from ...run.folder import write_json
@@ -37,6 +41,8 @@ from .cascade import cascade
 from .detections import detections
 from .dropping import dropping
 from .findings import Findings, Published, record
+from .frames import frames
+from .leaks import leaks
 from .masks import masks
 from .mistakes import mistakes
 from .patches import patches
@@ -50,10 +56,16 @@ from .zeroshot import zeroshot
 Study = Callable[[Context], Findings]
 ALL = (
     *(sweep, mistakes, calibration, attention, aspect, upscaling, dropping, probe, cascade, patches, similarity),
-    *(retrieval, zeroshot, detections, masks),
+    *(retrieval, zeroshot, detections, masks, frames, leaks),
 )
-OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks")
+OF_CLIPS = ("frames", "leaks")
+OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks", *OF_CLIPS)
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
+
+
+def studies_of(task: DataTask, model: ModelConfig) -> tuple[str, ...]:
+    """Names of the studies of every evaluation: those of the task and, of a model of clips, those of clips."""
+    return (*task.studies, *(OF_CLIPS if model.tubelets else ()))
 
 
 def chosen(names: Sequence[str], always: Sequence[str]) -> list[str]:
