@@ -7,6 +7,7 @@ python predict.py runs/caltech101-flexi photo.jpg --patch-size 24
 python predict.py runs/video-digits clip.mp4 animation.gif folder_of_frames/
 python predict.py runs/contrast photo.jpg --texts "a red apple" "two dogs"
 python predict.py runs/contrast photos/ --search "red apple left of a bicycle" --top 12
+python predict.py runs/segment photo.jpg --out found    # masks: pictures and one COCO file
 python predict.py runs/detect photo.jpg --least 0.3 --out found    # boxes: pictures and one COCO file
 """
 
@@ -35,7 +36,7 @@ from data.errors import DataError, DataMissing
 from data.manifest import printable
 from data.sources.layout import files_below
 from data.tasks.detect import SURE
-from harness.evaluation import found_boxes
+from harness.evaluation import found_boxes, found_masks
 from harness.evaluation.clip_predictions import clip_paths, logits_of
 from harness.evaluation.predictions import model_for_patch
 from harness.evaluation.search import contact_sheet, similarities
@@ -46,7 +47,7 @@ from navit_eqx.errors import ConfigError, check, check_in
 from navit_eqx.front import info_of
 from navit_eqx.pixels import read_header
 from navit_eqx.preprocessing import at_resolution
-from navit_eqx.tasks.config import Contrast
+from navit_eqx.tasks.config import Contrast, Segment
 from navit_eqx.tasks.config_detect import Detect
 
 EVERY = 5.0  # seconds between lines of progress
@@ -75,7 +76,7 @@ class Options:
     least: float = SURE
     """Least score of the boxes that are shown, for a model that finds boxes."""
     out: str = "found"
-    """Folder of the pictures and of the COCO file, for a model that finds boxes."""
+    """Folder of the pictures and of the COCO file, for a model that finds boxes or masks."""
     json: bool = False
     """One JSON object per file and line: image, and classes by name or error."""
 
@@ -100,6 +101,8 @@ def main() -> None:
         search(model, paths, options, reasons)
     elif isinstance(model.task.config, Detect):
         detect(model, paths, options, reasons)
+    elif isinstance(model.task.config, Segment):
+        segment(model, paths, options, reasons)
     else:
         classify(model, paths, options, reasons)
     if reasons:
@@ -157,6 +160,24 @@ def detect(model: navit.Model, paths: list[str], options: Options, reasons: dict
     print(f"pictures and {found_boxes.FILE}: {printable(options.out)}/", file=sys.stderr)
 
 
+def segment(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
+    """Print the share of each class in each image, draw the masks, and write them as a COCO file."""
+    how, classes = chosen(model, options), info_of(model).classes
+    model = model_for_patch(model, how.get("patch"))
+
+    def found() -> Iterator[found_masks.FoundMask]:
+        masks = navit.segment(model, paths, report=reasons.__setitem__, **how)
+        for index, mask in enumerate(progress(masks, len(paths))):
+            if mask is None:
+                print(f"set aside {printable(reasons[index])}", file=sys.stderr)
+            else:
+                yield found_masks.FoundMask(paths[index], mask)
+
+    for each in found_masks.publish(found(), classes, model.config, Path(options.out), paths):
+        print_whole(found_masks.in_json(each, classes)) if options.json else print(found_masks.in_words(each, classes))
+    print(f"pictures and {found_masks.FILE}: {printable(options.out)}/", file=sys.stderr)
+
+
 def files(names: Iterable[str]) -> Iterator[str]:
     """Files of the arguments, in order; the files below a folder and those that match a pattern are sorted.
 
@@ -201,7 +222,7 @@ def predict_clips(
         yield navit.probabilities(model, logits)
 
 
-def progress(items: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
+def progress(items: Iterable[Any], total: int) -> Iterator[Any]:
     """The items; every few seconds a line says how many there were."""
     start = last = time.monotonic()
     for count, item in enumerate(items, 1):

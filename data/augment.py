@@ -15,7 +15,26 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
 
 def recolor(rng: np.random.Generator, image: Num[np.ndarray, "h w C"], options: Augment) -> Num[np.ndarray, "h w C"]:
     """Change the colors of an image at random; its geometry is a matter of `data/geometry.py`."""
+    if options.gray and rng.random() < options.gray:
+        image = without_colors(image)
+    if options.invert and rng.random() < options.invert:
+        image = inverted(image)
     return jitter(rng, image, options.jitter) if options.jitter else image
+
+
+def without_colors(image: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
+    """The luma of RGB in all three channels; alpha, and images of other channels, stay."""
+    if image.shape[2] not in (3, 4):
+        return image
+    gray = (image[..., :3].astype(np.float32) @ LUMA)[..., None]
+    gray = gray.round().astype(np.uint8) if image.dtype == np.uint8 else gray
+    return np.concatenate([np.repeat(gray, 3, -1), image[..., 3:]], -1).astype(image.dtype)
+
+
+def inverted(image: Num[np.ndarray, "h w C"]) -> Num[np.ndarray, "h w C"]:
+    """255 − x, or −x of normalized pixels; alpha stays."""
+    colors, alpha = np.split(image, [3 if image.shape[2] == 4 else image.shape[2]], -1)
+    return np.concatenate([255 - colors if image.dtype == np.uint8 else -colors, alpha], -1)
 
 
 def fit_box(rng: np.random.Generator, frame: Box, size: tuple[int, int]) -> Box:

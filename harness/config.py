@@ -22,6 +22,7 @@ from data.sources.folder import Folder
 from data.sources.glyph_captions import GlyphCaptions
 from data.sources.glyph_scenes import GlyphScenes
 from data.sources.label_sets import LabelSets
+from data.sources.masks import Masks
 from data.sources.moving_digits import MovingDigits
 from data.sources.parquet import Parquet
 from data.sources.records import Cached
@@ -48,6 +49,7 @@ class DataConfig:
         | Parquet
         | Captions
         | Boxed
+        | Masks
         | Emoji
         | Cached
     ) = Folder()

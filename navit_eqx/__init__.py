@@ -8,6 +8,7 @@
     logits = navit.unpack(batch, out)          # one row per image, in order; navit.probabilities(model, logits)
     vectors = navit.features(model, images)    # pooled features; tokens=True for dense features
     state, step = navit.finetune(model, task, optimizer)
+    masks = navit.segment(model, images)       # the class of every pixel, of a model trained for it
     classifier = navit.zero_shot(model, ["a dog", "a cat"])    # of a model trained on images and texts
 
 Modules take one row (`T D`) or any batch of rows (`*B T D`): dense layers run as one matrix product over all tokens of
@@ -21,6 +22,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     sentencepiece.py  pieces of words as token ids
     zero_shot.py      embeddings of texts, and classifiers made from texts
     clips.py          clips of any length and size in packed rows
+    segmentation.py   masks of images of any size
     images.py         pack and unpack; pixels.py, image_files.py and band_files.py read pixels
     rows.py           rows and batches; interop.py, sequences with cu_seqlens and grid_thw for other trainers
     model.py          the backbone: packed rows → one vector per image
@@ -60,6 +62,7 @@ from .model import NaViT as NaViT
 from .rows import Batch as Batch
 from .rows import Row as Row
 from .rows import to_device as to_device
+from .segmentation import segment as segment
 from .tasks.model import Model as Model
 from .weights.card import Card as Card
 from .weights.load import load_model as load_model

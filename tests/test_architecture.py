@@ -285,7 +285,7 @@ EXCEPTIONS = {
     "tasks.segment.loss": METHOD + "Segment.loss",
     "tasks.segment.pixel_logits": METHOD + "Segment.pixel_logits",
     "tasks.segment.neighbors": HOST,
-    "tasks.segment.native_logits": HOST,
+    "tasks.segment.native_logits": METHOD + "Segment.native_logits",
     "tasks.distill.loss": METHOD + "Distill.loss",
     "tasks.distill.agreements": "in evaluation/metrics.py of the reference, as `correct`",
     "tasks.detect.sigmoid": "jax.nn.sigmoid",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.augment import crop_box, jitter, rotate
+from data.augment import crop_box, jitter, recolor, rotate
 from data.geometry import sample_geometry
 from data.plan import EpochPlans
 from data.randomness import Purpose, generator
@@ -163,6 +163,24 @@ def test_jitter_keeps_the_order_of_channels():
     image = colors()
     for rng in draws(20):
         assert (jitter(rng, image, 0.9).argsort(-1) == image.argsort(-1)).all()
+
+
+def test_shares_of_gray_and_inverted_images():
+    """Gray is the luma in every channel; what is inverted is 255 less; alpha stays."""
+    image = colors(np.uint8)
+    luma = np.repeat((image @ BT601)[..., None], 3, -1).round()
+    flat, turned = [], []
+    for rng in draws():
+        seen = recolor(rng, image, Augment(gray=0.3, invert=0.6)).astype(float)
+        flat.append(bool((seen == seen[..., :1]).all()))
+        plain = luma if flat[-1] else image.astype(float)
+        turned.append(bool(np.abs(seen - plain).max() > 1))
+        np.testing.assert_allclose(255 - seen if turned[-1] else seen, plain, atol=1)
+    has_share(np.array(flat), 0.3)
+    has_share(np.array(turned), 0.6)
+    are_unrelated(np.array(flat, float), np.array(turned, float))
+    alpha = np.concatenate([image, image[..., :1]], -1)
+    assert (recolor(np.random.default_rng(0), alpha, Augment(gray=1, invert=1))[..., 3] == alpha[..., 3]).all()
 
 
 # images of a set --------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ RANGES = {
     "ClipFolder": {"fold": "[1, 99]"},
     "MovingDigits": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
     "GlyphCaptions": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
+    "GlyphScenes": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
+    "Masks": {"ignore": "[0, 65535]"},
     "SentencePiece": {"size": "[1, 1000000]", "max_length": "[1, 65536]"},
     "Sides": {"lo": POSITIVE, "hi": POSITIVE, "most": f"[4, {INT}]"},
     "Areas": {"lo": POSITIVE, "hi": POSITIVE, "most": f"[4, {INT}]"},
@@ -71,7 +73,8 @@ RANGES = {
     "Schedule": {"lo": SHARE, "hi": SHARE, "images": POSITIVE, "middle": ANY, "width": ANY},
     "ByContrast": {"sharpness": NOT_NEGATIVE},
     "Mix": {"share": SHARE, "alpha": POSITIVE, "cutmix": SHARE},
-    "Augment": {"crop": "(0, 1]", "stretch": NOT_NEGATIVE, "rotate": "[0, 3.1416]", "jitter": SHARE},
+    "Augment": {"crop": "(0, 1]", "stretch": NOT_NEGATIVE, "rotate": "[0, 3.1416]"}
+    | dict.fromkeys(("jitter", "gray", "invert"), SHARE),
     "Shrunk": {"margin": POSITIVE},
     "Packing": {"row_tokens": COUNT, "row_images": COUNT},
     "ExactFit": {"window": COUNT},
@@ -130,6 +133,7 @@ RANGES = {
     "SigLip": {"temperature": POSITIVE, "bias": ANY},
     "Clip": {"temperature": POSITIVE},
     "ZeroShot": {"embedding": COUNT, "classes": COUNT},
+    "Segment": {"patch": COUNT, "classes": "[1, 255]"},
 }
 
 OPTIONS = {

@@ -203,6 +203,11 @@ def test_native_logits_are_those_of_the_labels_at_their_size(decoder, packed, se
         here = row.segment_ids == slot + 1
         size = [n * p for n, p in zip(image.grid.tolist(), PATCH)]
         native = slow.native_logits(params, outputs[here], row.coords[here], image.grid.tolist(), size)
+        host = segmenter(decoder).task.native_logits(outputs[here], row.coords[here], image.grid.tolist(), size)
+        assert_close(host, native, FLOAT64)
+        larger = [3 * size[0] + 1, 2 * size[1] - 1]
+        how = (outputs[here], row.coords[here], image.grid.tolist(), larger)
+        assert_close(segmenter(decoder).task.native_logits(*how), slow.native_logits(params, *how), FLOAT64)
         cut = native.reshape(size[0] // PATCH[0], PATCH[0], size[1] // PATCH[1], PATCH[1], CLASSES).swapaxes(1, 2)
         if decoder != "patch":  # whose logits are interpolated where they are compared, and not where they are trained
             assert_close(cut[image.coords[:, 0], image.coords[:, 1]], pixels[here], FLOAT64)

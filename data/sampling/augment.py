@@ -39,9 +39,13 @@ class Augment:
     """Mixing with another image; none turns mixing off."""
     quarter_turns: bool = False
     """Turn images by 0, 90, 180 or 270 degrees with equal probability; an odd turn exchanges height and width."""
+    gray: float = 0.0
+    """Share of images that lose their colors."""
+    invert: float = 0.0
+    """Share of images in which dark and bright are exchanged."""
 
     def __post_init__(self):
         check_in("(0, 1]", crop=self.crop)
         check_in("[0, inf)", stretch=self.stretch)
         check_in("[0, 3.1416]", rotate=self.rotate)
-        check_in("[0, 1]", jitter=self.jitter)
+        check_in("[0, 1]", jitter=self.jitter, gray=self.gray, invert=self.invert)

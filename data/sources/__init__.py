@@ -31,6 +31,9 @@ records.py          decoded images in ArrayRecord files, written by `data/cache.
 measured.py         image sizes from headers, cached between runs
 decode.py           bytes → upright pixels
 bands.py            images with any number of channels
+masks.py            images with a mask each, in every common layout
+mask_layouts.py     folders, COCO JSON and parquet files with masks
+mask_files.py       masks decoded, drawn from outlines, surveyed
 memory.py           decoded images cached in memory
 balanced.py         images of small classes, repeated
 """
@@ -46,6 +49,7 @@ from .folder import Folder as Folder
 from .glyph_captions import GlyphCaptions as GlyphCaptions
 from .glyph_scenes import GlyphScenes as GlyphScenes
 from .label_sets import LabelSets as LabelSets
+from .masks import Masks as Masks
 from .moving_digits import MovingDigits as MovingDigits
 from .parquet import Parquet as Parquet
 from .records import Cached as Cached

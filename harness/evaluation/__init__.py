@@ -12,5 +12,6 @@ report.py       a run in one file
 html.py         HTML in which text is escaped
 clip_predictions.py  outputs for clips of every kind
 search.py       images found by a text
+found_masks.py  masks found in image files: lines, pictures, a COCO file
 overlays.py     masks and boxes on photographs, sheets of truth beside prediction
 """

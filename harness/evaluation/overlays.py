@@ -15,6 +15,7 @@ IGNORE = 255  # label of pixels without a class
 GOLDEN = 0.618034  # share of the color circle between two classes: any number of them differ
 STRENGTH = 0.45  # of the color of a class over the photograph; its outline is drawn in full
 LEAST, MOST = 192, 640  # pixels, longest side of a panel of a sheet
+BACKGROUND = ("background", "ground", "nothing")
 MARGIN, LINE, FONT = 8, 16, 12  # pixels of a sheet
 
 Color = tuple[int, int, int]
@@ -45,6 +46,11 @@ def draw_mask(
     strength = np.where(outline(mask), 1.0, STRENGTH)[..., None]
     colored = (1 - strength) * picture + strength * table[mask]
     return np.where(hidden[..., None], picture, colored).round().astype(np.uint8)
+
+
+def plain_classes(classes: Sequence[str]) -> list[int]:
+    """Classes that pictures leave uncolored: the background, if it is the first."""
+    return [0] if classes and classes[0].lower() in BACKGROUND else []
 
 
 def outline(mask: Integer[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from ..errors import ConfigError
 from ..layers import Linear, expand, full
 from ..model import NaViT
-from ..resize import triangle
+from ..resize import resize_matrix, triangle
 from ..rows import Batch, Row
 from . import config
 from .classify import zero_head
@@ -97,6 +97,24 @@ class Segment(AbstractTask):
         if self.decoder == "pixels":
             return outputs.reshape(*outputs.shape[:-1], *self.patch, -1)
         return outputs[..., None, None, :]
+
+    def native_logits(
+        self,
+        outputs: Float[np.ndarray, "n m"],
+        coords: Int[np.ndarray, "n 2"],
+        grid: Sequence[int],
+        size: Sequence[int],
+    ) -> Float[np.ndarray, "h w Y"]:
+        """Logits at the pixels of the photograph, from the outputs of all tokens of one image, on the host."""
+        rows, columns = self.patch if self.decoder == "pixels" else (1, 1)
+        picture = np.zeros((grid[0], rows, grid[1], columns, outputs.shape[-1] // (rows * columns)), outputs.dtype)
+        picture[coords[:, 0], :, coords[:, 1]] = outputs.reshape(len(outputs), rows, columns, -1)
+        picture = picture.reshape(grid[0] * rows, grid[1] * columns, -1)
+        for axis, new in enumerate(size):
+            if picture.shape[axis] != new:
+                matrix = resize_matrix(picture.shape[axis], new)
+                picture = np.moveaxis(np.tensordot(matrix, picture, (1, axis)), 0, axis)
+        return picture
 
     @classmethod
     def prepare(cls, config: Any, classes: Sequence[str], load: Callable[[str], Any]) -> PreparedTask:

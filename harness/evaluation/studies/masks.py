@@ -5,26 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Num, UInt8
+from jaxtyping import Int, UInt8
 
 from data.errors import BadImage
 from data.manifest import printable
 from data.sources.source import Chosen
 from data.tasks.segment import truth_of
-from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError
 from navit_eqx.inference import outputs
 from navit_eqx.rows import row_of
 from reference.evaluation.confusion import class_iou
 
 from ...run.loading import evaluation_rows
-from ..overlays import Panel, draw_mask, draw_sheet
-from ..pictures import as_color, denormalized
+from ..overlays import Panel, draw_mask, draw_sheet, plain_classes
+from ..pictures import displayable
 from ..predictions import Context, model_for_patch
 from .findings import Findings
 
 WORST = 8  # images in the picture
-BACKGROUND = ("background", "ground", "nothing")  # class that is not colored, if it is the first
 
 
 def masks(context: Context) -> Findings:
@@ -69,11 +67,11 @@ def class_rows(total: Int[np.ndarray, "Y Y"], classes: tuple[str, ...]) -> list[
 def draw(context: Context, resolution: float, ids: list[int], scores: list[float], path: Path) -> None:
     """Draw photograph, truth and prediction of images side by side."""
     predicted, classes = predictions_of(context, resolution, ids), context.source.manifest.classes
-    plain = [0] if classes[0].lower() in BACKGROUND else []
+    plain = plain_classes(classes)
     rows = []
     for image, score in zip(ids, scores):
         try:
-            photo = displayed(context.source.image(image), context.config.model)
+            photo = displayable(context.source.image(image), context.config.model)
         except BadImage:
             continue
         name = printable(context.source.manifest.name(image))
@@ -91,9 +89,3 @@ def predictions_of(context: Context, resolution: float, ids: list[int]) -> dict[
     for batch, values in outputs(model, map(row_of, batches)):
         found |= task.masks(batch, values, part.manifest)  # pyright: ignore[reportAttributeAccessIssue]
     return {ids[k]: mask for k, mask in found.items()}
-
-
-def displayed(image: Num[np.ndarray, "h w C"], shape: ModelConfig) -> UInt8[np.ndarray, "h w 3"]:
-    """An image as RGB bytes."""
-    pixels = image if image.dtype == np.uint8 else 255 * denormalized(image, shape.mean, shape.std)
-    return as_color(pixels.round().astype(np.uint8))
