@@ -35,6 +35,7 @@ def segment(
     found: dict[int, np.ndarray | None] = {}
     following = 0
     for batch, values in inference.outputs(model, packing.batches(images, **how, report=report)):
+        coords = np.asarray(batch.coords)
         for r, slot in np.argwhere(batch.image_ids >= 0):
             image, grid = int(batch.image_ids[r, slot]), batch.grids[r, slot].tolist()
             here = batch.segment_ids[r] == slot + 1
@@ -42,7 +43,7 @@ def segment(
                 found[image] = None
                 continue
             size = read_header(images[image], info_of(model).preprocessing.channels).size
-            logits = task.native_logits(values[r][here], batch.coords[r][here], grid, size)
+            logits = task.native_logits(values[r][here], coords[r][here], grid, size)
             found[image] = logits.argmax(-1).astype(np.uint8)
         while following in found:
             yield found.pop(following)

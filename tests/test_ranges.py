@@ -133,7 +133,7 @@ RANGES = {
     "SigLip": {"temperature": POSITIVE, "bias": ANY},
     "Clip": {"temperature": POSITIVE},
     "ZeroShot": {"embedding": COUNT, "classes": COUNT},
-    "Segment": {"patch": COUNT, "classes": "[1, 255]"},
+    "Segment": {"patch": "[1, 4096]", "classes": "[1, 255]"},
 }
 
 OPTIONS = {

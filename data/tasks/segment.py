@@ -30,7 +30,7 @@ class Segment(DataTask):
     metric = "mean_iou"
     studies = ("sweep", "masks", "attention")
 
-    def __init__(self, *, decoder: str, patch: tuple[int, int] | None):
+    def __init__(self, *, decoder: str, patch: tuple[int, ...]):
         self.decoder, self.patch = decoder, patch
 
     def check(self, manifest: Manifest) -> None:
@@ -39,7 +39,7 @@ class Segment(DataTask):
 
     def resolve(self, lengths: Lengths) -> tuple[dict[str, Any], list[str]]:
         """The labels of a token are those of its pixels."""
-        if self.patch is None:
+        if not self.patch:
             self.patch = lengths.patch[0], lengths.patch[1]
         return {"patch": self.patch}, []
 
@@ -56,7 +56,7 @@ class Segment(DataTask):
         """Raises DataError where images are mixed: a mixed pixel has two classes."""
         if rows.augment and rows.augment.mix:
             raise DataError("data.augment.mix: a pixel of two images has no single class; turn it off")
-        assert self.patch is not None, "task.patch is auto: call `harness.resolve.resolve` first"
+        assert self.patch, "task.patch is auto: call `harness.resolve.resolve` first"
         return SegmentedRows(rows, self.patch)
 
     def targets(self, drawn: Sequence[Drawn], manifest: Manifest, slots: int) -> Any:
@@ -132,7 +132,7 @@ class SegmentedRows:
     """Rows, and the labels of the pixels of their tokens, cut from the masks as the picture is from its image."""
 
     rows: PlannedRows
-    patch: tuple[int, int]
+    patch: tuple[int, ...]
     """Height and width of the labels of a token, whatever the size of its patch."""
 
     def __len__(self) -> int:

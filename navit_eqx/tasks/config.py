@@ -121,14 +121,14 @@ class Segment(Task):
     decoder: Literal["pixels", "linear", "patch"] = "pixels"
     """Logits of pixels. pixels: each token has logits for each of its pixels; linear: one set of logits per token,
     interpolated between tokens, as in the paper; patch: one set of logits per token, equal for its pixels."""
-    patch: tuple[int, int] | None = None
-    """Height and width of the labels of a token, in pixels of the picture; auto: the patch of the model."""
+    patch: tuple[int, ...] = ()
+    """Height and width of the labels of a token, in pixels of the picture; empty: the patch of the model."""
     classes: int | None = None
     """Number of classes; auto: those of the data."""
     link = "softmax"
 
     def __post_init__(self):
-        check_in("task", "[1, 2147483647]", patch=self.patch)
+        check_in("task", "[1, 4096]", patch=self.patch)
         check_in("task", "[1, 255]", classes=self.classes)
 
 

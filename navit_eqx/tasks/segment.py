@@ -43,8 +43,8 @@ class Segment(AbstractTask):
     per_token = True
 
     def __init__(self, config: "config.Segment", width: int, *, key: PRNGKeyArray):
-        if config.patch is None:
-            raise ConfigError("task.patch is not set: give the height and width of the labels of a token")
+        if len(config.patch) != 2:
+            raise ConfigError(f"task.patch={config.patch}: give the height and width of the labels of a token")
         pixels = prod(config.patch) if config.decoder == "pixels" else 1
         self.head = zero_head(width, pixels * (config.classes or 0), key=key)
         self.decoder = config.decoder
