@@ -44,7 +44,6 @@ def embed_texts(model: Model, texts: Sequence[str]) -> Float[np.ndarray, "N E"]:
 def zero_shot(model: Model, classes: Prompts) -> Model:
     """A classifier of the classes that texts name: its logits are e^t ⟨image, text⟩ + b.
 
-    The vector of a class is the mean of the unit vectors of its prompts, of unit length again.   [CLIP, §3.1.4]
     Raises ConfigError where the model reads no text, or a class has no prompt.
 
         classifier = navit.zero_shot(model, ["a dog", "a cat"])
@@ -55,15 +54,23 @@ def zero_shot(model: Model, classes: Prompts) -> Model:
     check(len(prompts) == len(classes), "two classes have the same text: leave one out")
     bare = [name for name, texts in prompts.items() if not texts or isinstance(texts, str)]
     check(bool(prompts) and not bare, f"every class needs a list of prompts, {bare[:1] or 'none'} has none")
-    vectors = embed_texts(model, [text for texts in prompts.values() for text in texts])
-    ends = np.cumsum([len(texts) for texts in prompts.values()])[:-1]
-    means = np.stack([part.mean(0) for part in np.split(vectors, ends)])
     kind = config.ZeroShot(task.config.embedding, len(prompts))
     made = abstract_model(model.config, kind, replace(model.info or ModelInfo(), classes=tuple(prompts)))
     parts = lambda m: (m.image_projection, m.log_scale, m.bias)
     filled = eqx.tree_at(parts, made.task, parts(task))
-    filled = eqx.tree_at(lambda t: t.class_vectors, filled, unit(jnp.asarray(means)))
+    filled = eqx.tree_at(lambda t: t.class_vectors, filled, jnp.asarray(class_vectors(model, [*prompts.values()])))
     return eqx.tree_at(lambda m: (m.backbone, m.task), made, (model.backbone, filled))
+
+
+def class_vectors(model: Model, prompts: Sequence[Sequence[str]]) -> Float[np.ndarray, "Y E"]:
+    """The vector of each class: the mean of the unit vectors of its prompts, of unit length again.
+
+    [CLIP, arXiv:2103.00020; mirror of `reference/evaluation/zero_shot.py`]
+    """
+    vectors = embed_texts(model, [text for texts in prompts for text in texts])
+    ends = np.cumsum([len(texts) for texts in prompts])[:-1]
+    means = np.stack([part.mean(0) for part in np.split(vectors, ends)])
+    return np.asarray(unit(jnp.asarray(means)))
 
 
 def reading_texts(model: Model) -> Contrast:

@@ -293,7 +293,7 @@ def test_attributes_are_columns_that_name_classes(tmp_path):
         columns = {"image": [p.image for p in rows], "text": ["a", "b", " "], "fine": fine}
         pq.write_table(pa.table(columns), tmp_path / f"{part}.parquet")
     (train,), (val,) = (opened(tmp_path, split, attributes=("fine",)).attributes for split in ("train", "val"))
-    assert train.name == "fine" and train.prompts == val.prompts == ("Red Pear", "fig", "lime")
+    assert train.name == "fine" and train.values == val.values == ("Red Pear", "fig", "lime")
     assert train.labels.tolist() == [0, 1] and val.labels.tolist() == [2, -1]
     with pytest.raises(DataError, match="has no column 'coarse'"):
         opened(tmp_path, attributes=("coarse",))

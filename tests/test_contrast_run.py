@@ -11,7 +11,7 @@ from PIL import Image
 import navit_eqx as navit
 import train
 from data.sources.digit_captions import DigitCaptions
-from data.sources.source import Arrays
+from data.sources.source import Arrays, Attribute, Foils
 from evaluate import Options, evaluate
 from harness.contrast_presets import contrast_digits
 from harness.evaluation import studies
@@ -59,7 +59,7 @@ def test_a_run_leaves_a_model_that_reads_texts(run):
 
 
 def test_studies_of_texts_leave_tables_and_pictures(run):
-    for name, rows in (("retrieval", 2), ("zeroshot", 3)):
+    for name, rows in (("retrieval", 3), ("zeroshot", 3)):
         assert len(json.loads((run / f"{name}.json").read_text())) == rows
         with Image.open(run / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 50
@@ -76,20 +76,65 @@ def test_zero_shot_accuracy_is_that_of_a_classifier_of_the_prompts(run):
     model, config = navit.load(run), read_config(run)
     source = config.data.source.open("", "val")
     context = context_of(model, config, source, task_of(model))
-    found = {row["classes_of"]: row for row in studies.zeroshot(context).rows}
+    found = {row["of"]: row for row in studies.zeroshot(context).rows}
     for attribute in attributes_of(source):
-        classifier = context_of(navit.zero_shot(model, attribute.prompts), config, source, context.task)
-        outputs = classifier.predict(classifier.sampling_at(1.0), output=lambda m, row: m(row))
-        labels = attribute.labels[outputs.image_ids]
-        right = (outputs.outputs.argmax(-1) == labels)[labels >= 0]
-        assert found[attribute.name]["accuracy"] == pytest.approx(right.mean())
-        assert found[attribute.name]["images"] == len(right)
+        for column, texts in (("accuracy", attribute.texts), ("class_name_only", [[v] for v in attribute.values])):
+            classifier = context_of(
+                navit.zero_shot(model, dict(zip(attribute.values, texts))), config, source, context.task
+            )
+            outputs = classifier.predict(classifier.sampling_at(1.0), output=lambda m, row: m(row))
+            labels = attribute.labels[outputs.image_ids]
+            logits, labels = outputs.outputs[labels >= 0], labels[labels >= 0]
+            others = np.where(np.arange(logits.shape[1]) == labels[:, None], -np.inf, logits).max(-1)
+            lead = logits[np.arange(len(labels)), labels] - others
+            assert (lead > FLOAT32).mean() <= found[attribute.name][column] <= (lead > -FLOAT32).mean()
+            assert found[attribute.name]["images"] == len(labels)
+
+
+class Asked:
+    """Strips with other questions."""
+
+    def __init__(self, strips, attributes=(), foils=()):
+        self.image, self.manifest, self.attributes, self.foils = strips.image, strips.manifest, attributes, foils
+
+
+def asked(run, attributes=(), foils=()) -> list[dict]:
+    """The table of the study for other questions on the same images."""
+    model, config = navit.load(run), read_config(run)
+    source = Asked(config.data.source.open("", "val"), attributes, foils)
+    return studies.zeroshot(context_of(model, config, source, task_of(model))).rows
+
+
+def test_a_true_caption_is_compared_with_a_false_one(run, tmp_path):
+    """One by one; what cannot be told apart counts against the model, and so does a text that is cut to the same."""
+    model = navit.load(run)
+    strips = read_config(run).data.source.open("", "val")
+    batch = navit.pack([strips.image(i) for i in (3, 7)], model)
+    images = np.asarray(navit.unpack(batch, navit.forward(model, batch)))
+    true, false = ("a row of digits", "a seven", "a nine"), ("a column of digits", "A seven!", "one")
+    one, other = (navit.embed_texts(model, texts) for texts in (true, false))
+    wins = [k != 1 and float(images[i] @ one[k]) > float(images[i] @ other[k]) for k, i in enumerate((0, 1, 1))]
+    foils = Foils("order", np.array([3, 7, 7]), true, false, 0.6)
+    long = Foils("end", np.array([3]), ("x" * 40 + "a",), ("x" * 40 + "b",))
+    first, second = asked(run, foils=(foils, long))
+    assert first["accuracy"] == pytest.approx(np.mean(wins)) and first["images"] == 3
+    assert (first["of"], first["floor"], first["class_name_only"]) == ("foils: order", 0.6, None)
+    assert second["accuracy"] == 0
+
+
+def test_classes_with_the_same_texts_are_one_class(run):
+    labels = np.arange(40) % 2
+    (alike,) = asked(run, (Attribute("alike", ("a", "A!"), labels),))
+    assert alike["accuracy"] == alike["class_name_only"] == 1
+    unknown = Attribute("unknown", ("a", "b"), np.full(40, -1), (("one", "two"), ("three",)))
+    (row,) = asked(run, (unknown,))
+    assert (row["accuracy"], row["images"]) == (None, 0)
 
 
 def test_labels_of_other_images_are_named_by_their_classes():
     source = Arrays([np.zeros((4, 4, 3), np.uint8)] * 3, np.array([0, 1, 1], np.int32), ("a dog", "a cat"))
     (attribute,) = attributes_of(source)
-    assert attribute.prompts == ("a dog", "a cat") and attribute.labels.tolist() == [0, 1, 1]
+    assert attribute.texts == (("a dog",), ("a cat",)) and attribute.labels.tolist() == [0, 1, 1]
 
 
 def test_a_run_is_evaluated_again(run, tmp_path, capsys):

@@ -107,7 +107,7 @@ def test_attributes_name_what_is_in_the_strip(split):
     np.testing.assert_array_equal(orientation.labels, np.where(height == width, -1, height > width))
     for attribute, fact in zip(source.attributes, ("digit", "count", "direction")):
         first = 1 if fact == "count" else 0
-        assert [facts_in(p) for p in attribute.prompts] == [{fact: first + k} for k in range(len(attribute.prompts))]
+        assert [facts_in(p) for (p,) in attribute.prompts] == [{fact: first + k} for k in range(len(attribute.prompts))]
 
 
 def test_texts_are_short_and_many():

@@ -12,9 +12,14 @@ from data.errors import DataError, DataMissing
 from data.sources.emoji import Emoji, EmojiImages
 from tests.support.files import encoded, picture
 
-ZEROSHOT = "hexcode,name,subset,prompt_1\nB,bee,novel,a bee\nC,cat,style,a cat\nA,ant,novel,an ant\n"
+ZEROSHOT = """hexcode,name,subset,prompt_1,prompt_2
+B,bee,novel,a bee,a drawing of a bee
+C,cat,style,a cat,
+A,ant,novel,an ant,a drawing of an ant
+"""
 FALSE = (
-    'path,subset,caption,foil,kind\nv/2,x,a bee and a cat,a cat and a bee,swap\nv/9,x,"a, b",c,swap\nv/3,x,d,e,count\n'
+    "path,subset,caption,foil,kind\nv/2,scene_novel,a bee and a cat,a cat and a bee,swap\n"
+    'v/9,scene_seen,"a, b",c,swap\nv/3,scene_seen,d,e,count\n'
 )
 
 
@@ -44,11 +49,14 @@ def opened(root) -> EmojiImages:
 def test_classes_and_false_captions_follow_their_image(root):
     source = opened(root)
     assert source.manifest.set_aside[0][0] == "v/0" and len(source.manifest) == 4
-    novel, style = source.attributes
-    assert (novel.name, novel.prompts, novel.labels.tolist()) == ("novel", ("a bee", "an ant"), [-1, -1, -1, 1])
-    assert (style.name, style.prompts, style.labels.tolist()) == ("style", ("a cat",), [0, -1, -1, -1])
-    count, swap = source.foils
+    novel, style, among_all = source.attributes
+    assert (novel.name, novel.values, novel.labels.tolist()) == ("novel", ("bee", "ant"), [-1, -1, -1, 1])
+    assert novel.texts == (("a bee", "a drawing of a bee"), ("an ant", "a drawing of an ant"))
+    assert (style.name, style.texts, style.labels.tolist()) == ("style", (("a cat",),), [0, -1, -1, -1])
+    assert among_all.values == ("bee", "cat", "ant") and among_all.labels.tolist() == [-1, -1, -1, 2]
+    count, swap, swap_novel = source.foils
     assert (swap.captions, swap.foils, swap.images.tolist()) == (("a bee and a cat",), ("a cat and a bee",), [1])
+    assert swap_novel == swap._replace(name="swap, novel", images=swap_novel.images, floor=None)
     assert (count.name, count.images.tolist()) == ("count", [2])
 
 
@@ -56,8 +64,8 @@ def test_classes_and_false_captions_follow_their_image(root):
     "file, text, error, message",
     [
         ("zeroshot.csv", None, DataMissing, "zeroshot.csv does not exist"),
-        ("zeroshot.csv", "hexcode,subset\nA,novel\n", DataError, "lacks prompt_1"),
-        ("compositional.csv", "path,caption,foil,kind\nv/2,a,,swap\n", DataError, "lacks a value"),
+        ("zeroshot.csv", "hexcode,subset\nA,novel\n", DataError, "lacks name, prompt_1"),
+        ("compositional.csv", "path,subset,caption,foil,kind\nv/2,s,a,,swap\n", DataError, "lacks a value"),
         ("compositional.csv", b"\xff\xfe", DataError, "not a table in UTF-8"),
     ],
 )
@@ -73,11 +81,17 @@ def test_damaged_tables_are_named(root, file, text, error, message):
 def test_the_real_set_is_as_its_page_says():
     source = opened(Path(os.environ["NAVIT_DATASETS"]) / "emoji")
     assert len(source.manifest) == 600 and not source.manifest.set_aside
-    assert {a.name: (len(a.prompts), (a.labels >= 0).sum()) for a in source.attributes} == {
-        "novel": (122, 244),
-        "style": (138, 138),
+    assert {a.name: (len(a.texts), (a.labels >= 0).sum(), a.floor) for a in source.attributes} == {
+        "novel": (122, 244, 0.074),
+        "style": (138, 138, 0.268),
+        "novel among all": (260, 244, None),
     }
-    assert {f.name: len(f.images) for f in source.foils} == {"swap": 189, "direction": 154, "count": 57, "replace": 218}
+    assert all({*map(len, a.prompts)} == {3} for a in source.attributes)
+    sizes = {f.name: len(f.images) for f in source.foils}
+    assert {name: n for name, n in sizes.items() if "novel" not in name} == {
+        "swap": 189, "direction": 154, "count": 57, "replace": 218,
+    }  # fmt: skip
+    assert all(0 < sizes[f"{name}, novel"] < n for name, n in sizes.items() if "novel" not in name)
     for foils in source.foils:
         for image, caption in zip(foils.images, foils.captions):
             row = source.manifest.labels[image]
@@ -85,4 +99,4 @@ def test_the_real_set_is_as_its_page_says():
     for attribute in source.attributes:
         for image in np.flatnonzero(attribute.labels >= 0)[:30]:
             first = source.manifest.classes[source.manifest.labels[image, 0]]
-            assert first == attribute.prompts[attribute.labels[image]]
+            assert first == attribute.texts[attribute.labels[image]][0]

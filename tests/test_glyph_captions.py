@@ -73,9 +73,10 @@ def test_six_pairs_are_held_out():
     assert (unseen.labels >= 0).sum() > 20 and ((seen.labels >= 0) != (unseen.labels >= 0)).all()
     for attribute in (seen, unseen):
         for i in np.flatnonzero(attribute.labels >= 0)[:40]:
-            assert facts_in(attribute.prompts[attribute.labels[i]])[:2] == tuple(val.facts[i, :2])
+            assert facts_in(attribute.values[attribute.labels[i]])[:2] == tuple(val.facts[i, :2])
     for k, attribute in enumerate(plain):
-        assert [facts_in(p)[k] for p in attribute.prompts] == [*range(len(FACTS[k]))]
+        assert attribute.values == FACTS[k]
+        assert [facts_in(p)[k] for (p,) in attribute.prompts] == [*range(len(FACTS[k]))]
         np.testing.assert_array_equal(attribute.labels, val.facts[:, k])
     assert [a.name for a in SOURCES["train"].attributes][-1] == "seen pairs"
 

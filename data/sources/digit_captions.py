@@ -102,12 +102,14 @@ def codes(facts: Int[np.ndarray, "N 4"], key: list[int]) -> Int[np.ndarray, "N M
 def attributes(facts: Int[np.ndarray, "N 4"]) -> tuple[Attribute, ...]:
     """Digit, count and orientation with the plainest caption of each value; a single digit has no orientation."""
     direction, count, _, digit = facts.T
+    plainest = lambda *codes: tuple((caption(0, 0, *code),) for code in codes)
+    digits = plainest(*((0, 0, 0, d) for d in range(1, 11)))
+    counts = plainest(*((0, c, 0, 0) for c in range(1, MOST + 1)))
+    directions = plainest(*((d, 0, 0, 0) for d in (1, 2)))
     return (
-        Attribute("digit", tuple(caption(0, 0, 0, 0, 0, d) for d in range(1, 11)), digit - 1),
-        Attribute("count", tuple(caption(0, 0, 0, c, 0, 0) for c in range(1, MOST + 1)), count - 1),
-        Attribute(
-            "orientation", tuple(caption(0, 0, d, 0, 0, 0) for d in (1, 2)), np.where(count > 1, direction - 1, -1)
-        ),
+        Attribute("digit", NUMBERS, digit - 1, digits),
+        Attribute("count", NUMBERS[1 : MOST + 1], count - 1, counts),
+        Attribute("orientation", DIRECTIONS, np.where(count > 1, direction - 1, -1), directions),
     )
 
 

@@ -100,7 +100,7 @@ class GlyphField:
     @cached_property
     def attributes(self) -> tuple[Attribute, ...]:
         """All facts, and pairs of color and shape that training images have, or have not."""
-        found = [Attribute(name, prompts(k), self.facts[:, k]) for k, name in enumerate(NAMES)]
+        found = [Attribute(name, FACTS[k], self.facts[:, k], prompts(k)) for k, name in enumerate(NAMES)]
         pairs = tuple(caption(0, 0, s, c, 0, 0, 0, 0, 0) for c in range(1, 7) for s in range(1, 7))
         number = self.facts[:, 1] * len(SHAPES) + self.facts[:, 0]
         unseen = self.facts[:, 0] == self.facts[:, 1]
@@ -128,10 +128,10 @@ def seen_color(shape: Int[np.ndarray, " N"], draw: np.ndarray) -> Int[np.ndarray
     return other + (other >= shape)
 
 
-def prompts(k: int) -> tuple[str, ...]:
-    """A text for each value of a fact."""
+def prompts(k: int) -> tuple[tuple[str, ...], ...]:
+    """The plainest caption of each value of a fact."""
     alone = lambda value: tuple(value if j == k else 0 for j in range(len(FACTS)))
-    return tuple(caption(0, 0, *alone(value)) for value in range(1, 1 + len(FACTS[k])))
+    return tuple((caption(0, 0, *alone(value)),) for value in range(1, 1 + len(FACTS[k])))
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,19 @@ class Attribute(NamedTuple):
     """A property of images whose values are named by texts, for zero-shot classification."""
 
     name: str
-    prompts: tuple[str, ...]
-    """A text for each value."""
+    values: tuple[str, ...]
+    """The name of each value."""
     labels: Int[np.ndarray, " N"]
     """The value of each image; −1 where it has none."""
+    prompts: tuple[tuple[str, ...], ...] = ()
+    """One or several texts for each value; empty: its name alone."""
+    floor: float | None = None
+    """Accuracy of simple methods, as the authors of the images measured it."""
+
+    @property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        """All texts of each value."""
+        return self.prompts or tuple((value,) for value in self.values)
 
 
 class Foils(NamedTuple):
@@ -70,6 +79,8 @@ class Foils(NamedTuple):
     """The image of each pair of texts."""
     captions: tuple[str, ...]
     foils: tuple[str, ...]
+    floor: float | None = None
+    """Share of true captions that simple methods prefer, as the authors of the images measured it."""
 
 
 def existing(root: str) -> Path:

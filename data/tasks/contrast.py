@@ -146,6 +146,14 @@ class Contrast(DataTask):
         first = np.unique(texts_of(manifest.classes, self.tokenizer).keys)
         return outputs[:, first], self.truth(image_ids, manifest)[:, first]
 
+    def main(
+        self, outputs: Float[np.ndarray, "N Y"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
+    ) -> tuple[Float[np.ndarray, "N X"], Bool[np.ndarray, "N X"]]:
+        """As `distinct`, among the texts that are the first of an image."""
+        keys = texts_of(manifest.classes, self.tokenizer).keys
+        main = np.unique(keys[label_sets(manifest)[image_ids, 0]])
+        return outputs[:, main], self.truth(image_ids, manifest)[:, main]
+
 
 def text_rows(packing: Any, tokens: float, mean: float, longest: int, allowed: Sequence[int]) -> Any:
     """`packing` with resolved rows, tokens and slots, for `tokens` text tokens in a batch.

@@ -4,6 +4,7 @@ metrics.py      accuracy, precision@1, mean average precision
 average_precision.py  precision and recall of detections, as COCO defines them
 confusion.py    confusion matrix of pixels, IoU
 retrieval.py    rank of the right text for an image, and of the right image for a text
+zero_shot.py    the vector of a class from its texts
 cost.py         FLOPs and parameters as formulas
 calibration.py  expected calibration error, temperature scaling
 cascade.py      a better model for the images on which a cheap one is not confident

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from data.errors import BadImage
 from data.manifest import printable
+from data.tasks.multi_label import label_sets
 from navit_eqx.errors import ConfigError
 from reference.evaluation.retrieval import mean_reciprocal_rank, ranks, recall
 
@@ -21,7 +22,9 @@ SHOWN = 12  # images in the picture, each with its text
 
 
 def retrieval(context: Context) -> Findings:
-    """Does an image find its text, and a text its image?   Raises ConfigError where the model reads no text."""
+    """Does an image find its text, and a text its image? "first text": among texts that are the first of an image.
+
+    Raises ConfigError where the model reads no text."""
     task: Any = context.task
     if not hasattr(task, "distinct"):
         raise ConfigError("retrieval needs a model that was trained on images and texts")
@@ -30,6 +33,8 @@ def retrieval(context: Context) -> Findings:
     scores, positive = task.distinct(found.outputs, found.image_ids, context.source.manifest)
     asked = positive.any(0)
     rows = [row("text of an image", scores, positive), row("image of a text", scores.T[asked], positive.T[asked])]
+    if label_sets(context.source.manifest).shape[1] > 1:
+        rows.append(row("first text", *task.main(found.outputs, found.image_ids, context.source.manifest)))
     return Findings(
         f"retrieval: {context.source.manifest.where}, at resolution {resolution:g}",
         rows,

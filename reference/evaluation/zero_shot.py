@@ -1,0 +1,13 @@
+"""Zero-shot classification: classes are texts. The class of an image is that of the most similar vector."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+
+def class_vectors(prompts: Sequence[Float[np.ndarray, "_ E"]]) -> Float[np.ndarray, "Y E"]:
+    """For each class the mean of the unit vectors of its texts, of unit length again: a class whose texts disagree has
+    a short mean, which would keep images away from it.   [CLIP, arXiv:2103.00020]"""
+    means = np.stack([texts.mean(0) for texts in prompts])
+    return means / (np.linalg.norm(means, axis=-1, keepdims=True) + 1e-8)
