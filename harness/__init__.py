@@ -2,6 +2,7 @@
 
 config.py      a run as a frozen dataclass
 presets.py     configurations by name
+digit_presets.py  configurations of digit strips
 contrast_presets.py  configurations of images and texts
 video_presets.py  configurations of clips
 detect_presets.py  configurations that find boxes

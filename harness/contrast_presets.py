@@ -15,24 +15,18 @@ from navit_eqx.tasks.config import Contrast, SentencePiece, TextTower
 from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 
 from .config import Config, DataConfig
+from .digit_presets import digits
 
 SMALL_TEXTS = TextTower(64, 1, 4, 256)
 
 
 def contrast_digits() -> Config:
     """Digit strips and captions, both packed: images and texts in one embedding; embedded data, minutes on a laptop."""
-    return Config(
-        model=ModelConfig((8, 8), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
-        data=DataConfig(
-            source=DigitCaptions(),
-            resolution=Native(0.8, 1.4),
-            packing=Packing(row_tokens=96, row_images=16),
-            val_resolution=1.2,
-            eval_resolutions=(0.8, 1.0, 1.2, 1.4, 1.6),
-        ),
-        optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
+    base = digits()
+    return replace(
+        base,
+        data=replace(base.data, source=DigitCaptions()),
         task=Contrast(text=SMALL_TEXTS, tokenizer=SentencePiece(size=400, max_length=24)),
-        rows=16,
         steps=2600,
         log_every=100,
     )

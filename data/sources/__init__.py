@@ -1,6 +1,7 @@
 """Sources of images.
 
 source.py           interface of a source; arrays in memory
+generated.py        base of embedded data sets
 digits.py           embedded digit strips
 digit_captions.py   digit strips with captions
 boxed.py            images with boxes, in every common layout

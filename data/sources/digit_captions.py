@@ -11,9 +11,9 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from ..errors import DataError, check_in
 from ..randomness import Purpose, generator
 from .digits import MOST, DigitStrips
+from .generated import Generated
 from .label_sets import first_seen, without_repeats
 from .source import Attribute, Source
 
@@ -114,21 +114,10 @@ def attributes(facts: Int[np.ndarray, "N 4"]) -> tuple[Attribute, ...]:
 
 
 @dataclass(frozen=True)
-class DigitCaptions:
+class DigitCaptions(Generated):
     """Embedded digit strips with captions, for --task contrast."""
 
-    train_images: int = 300_000
-    """Number of training images."""
-    val_images: int = 2_000
-    """Number of validation images."""
-    seed: int = 0
-    """Seed of the images and captions, independent of the seed of the run."""
+    WHAT = "digit strips"
 
-    def __post_init__(self):
-        check_in("[1, 2147483647]", train_images=self.train_images, val_images=self.val_images)
-        check_in("[0, 4294967295]", seed=self.seed)
-
-    def open(self, root: str, split: str, channels: int = 3) -> Source:
-        if channels != 3:
-            raise DataError(f"digit strips have 3 channels, the model reads {channels}: --model.channels 3")
-        return CaptionedStrips(split, self.train_images if split == "train" else self.val_images, self.seed)
+    def drawn(self, split: str, count: int, channels: int) -> Source:
+        return CaptionedStrips(split, count, self.seed)

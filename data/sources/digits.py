@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ..errors import DataError, check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
+from .generated import Generated
 from .source import Source
 
 CELL = 20  # pixels, side of the square in which a digit is drawn
@@ -132,21 +132,10 @@ def _bilinear(
 
 
 @dataclass(frozen=True)
-class Digits:
+class Digits(Generated):
     """Embedded digit strips."""
 
-    train_images: int = 300_000
-    """Number of training images."""
-    val_images: int = 2_000
-    """Number of validation images."""
-    seed: int = 0
-    """Seed of the images, independent of the seed of the run."""
+    WHAT = "digit strips"
 
-    def __post_init__(self):
-        check_in("[1, 2147483647]", train_images=self.train_images, val_images=self.val_images)
-        check_in("[0, 4294967295]", seed=self.seed)
-
-    def open(self, root: str, split: str, channels: int = 3) -> Source:
-        if channels != 3:
-            raise DataError(f"digit strips have 3 channels, the model reads {channels}: --model.channels 3")
-        return DigitStrips(split, self.train_images if split == "train" else self.val_images, self.seed)
+    def drawn(self, split: str, count: int, channels: int) -> Source:
+        return DigitStrips(split, count, self.seed)

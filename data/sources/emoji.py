@@ -77,8 +77,8 @@ def prompts(row: dict[str, str]) -> tuple[str, ...]:
 def foils(kind: str, pairs: list[dict[str, str]], place: dict[str, int]) -> Foils:
     """The pairs of texts that differ in one respect."""
     images = np.array([place[row["path"]] for row in pairs], np.int64)
-    texts = (tuple(row[column] for row in pairs) for column in ("caption", "foil"))
-    return Foils(kind, images, *texts, FLOORS.get(kind))
+    captions, false = (tuple(row[column] for row in pairs) for column in ("caption", "foil"))
+    return Foils(kind, images, captions, false, FLOORS.get(kind))
 
 
 def table(path: Path, *columns: str) -> list[dict[str, str]]:

@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from ..errors import DataError, check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
+from .generated import Generated
 from .glyphs import COLORS, FACTS, SHAPES, Glyphs, canvas, draw_glyphs
 from .label_sets import first_seen, without_repeats
 from .source import Attribute, Source
@@ -135,21 +135,13 @@ def prompts(k: int) -> tuple[tuple[str, ...], ...]:
 
 
 @dataclass(frozen=True)
-class GlyphCaptions:
+class GlyphCaptions(Generated):
     """Generated shapes with captions, for --task contrast; six pairs of color and shape are in validation alone."""
 
     train_images: int = 50_000
     """Number of training images."""
-    val_images: int = 2_000
-    """Number of validation images."""
-    seed: int = 0
-    """Seed of the images and captions, independent of the seed of the run."""
 
-    def __post_init__(self):
-        check_in("[1, 2147483647]", train_images=self.train_images, val_images=self.val_images)
-        check_in("[0, 4294967295]", seed=self.seed)
+    WHAT = "glyph fields"
 
-    def open(self, root: str, split: str, channels: int = 3) -> Source:
-        if channels != 3:
-            raise DataError(f"glyph fields have 3 channels, the model reads {channels}: --model.channels 3")
-        return GlyphField(split, self.train_images if split == "train" else self.val_images, self.seed)
+    def drawn(self, split: str, count: int, channels: int) -> Source:
+        return GlyphField(split, count, self.seed)

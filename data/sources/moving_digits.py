@@ -18,10 +18,10 @@ from jaxtyping import Float, Int, UInt8
 from reference.resize import resize_image
 from reference.sampling.frames import frames_at
 
-from ..errors import DataError, check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
 from .digits import FIRST_TEST_GLYPH, glyphs
+from .generated import Generated
 from .source import Source
 
 Task = Literal["direction", "speed", "digit"]
@@ -135,28 +135,20 @@ class Stills:
 
 
 @dataclass(frozen=True)
-class MovingDigits:
-    """Embedded clips of digits that move on a torus."""
+class MovingDigits(Generated):
+    """Embedded clips of digits that move on a torus, gray or the same in three channels."""
 
-    task: Task = "direction"
-    """What the label is, of the digit in the lit box: direction of motion (8), speed (3) or digit (10)."""
-    stills: bool = False
-    """Images instead of clips, one frame of each, to train a model of images first."""
     train_images: int = 200_000
     """Number of training clips."""
     val_images: int = 2_000
     """Number of validation clips."""
-    seed: int = 0
-    """Seed of the clips, independent of the seed of the run."""
+    task: Task = "direction"
+    """What the label is, of the digit in the lit box: direction of motion (8), speed (3) or digit (10)."""
+    stills: bool = False
+    """Images instead of clips, one frame of each, to train a model of images first."""
 
-    def __post_init__(self):
-        check_in("[1, 2147483647]", train_images=self.train_images, val_images=self.val_images)
-        check_in("[0, 4294967295]", seed=self.seed)
+    WHAT, CHANNELS = "moving digits", (1, 3)
 
-    def open(self, root: str, split: str, channels: int = 1) -> Source:
-        """The clips of a split, gray or the same in three channels."""
-        if channels not in (1, 3):
-            raise DataError(f"moving digits have 1 or 3 channels, the model reads {channels}: --model.channels 1")
-        count = self.train_images if split == "train" else self.val_images
+    def drawn(self, split: str, count: int, channels: int) -> Source:
         clips = MovingDigitClips(split, count, self.seed, self.task, channels)
         return Stills(clips) if self.stills else clips
