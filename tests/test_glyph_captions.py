@@ -86,6 +86,26 @@ def test_a_pair_that_is_not_held_out_is_caught(monkeypatch):
     caught(holds_out_six_pairs, GlyphField("train", 300, 0))
 
 
+@pytest.mark.parametrize("texts", [30, 81, 120])
+def test_few_captions_are_shared(texts):
+    """So many different ones in training, each true, one an image; images and held-out pairs are as without a limit."""
+    few, val = (GlyphField(split, 3000, 0, texts) for split in ("train", "val"))
+    assert len(few.manifest.classes) == texts and few.manifest.labels.shape == (3000, 1)
+    shares = np.bincount(few.manifest.labels.ravel()) / 3000
+    assert shares.max() < 0.05
+    for source in (few, val):
+        says_the_truth(source)
+    assert len(val.manifest.classes) == texts + 6
+    np.testing.assert_array_equal(few.facts[:300], SOURCES["train"].facts)
+    assert pickle.loads(pickle.dumps(few)).manifest.digest == few.manifest.digest
+
+
+def test_a_number_of_captions_that_cannot_be_is_refused():
+    for wrong in (31, 29, 123):
+        with pytest.raises(ValueError, match="texts="):
+            GlyphCaptions(texts=wrong)
+
+
 @both
 def test_images_depend_on_the_index_alone(split):
     source, fewer = SOURCES[split], GlyphField(split, 40, 0)

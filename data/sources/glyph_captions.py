@@ -10,10 +10,11 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from ..errors import DataError, check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
 from .generated import Generated
-from .glyphs import COLORS, FACTS, SHAPES, Glyphs, canvas, draw_glyphs
+from .glyphs import COLORS, COUNTS, FACTS, SHAPES, Glyphs, canvas, draw_glyphs
 from .label_sets import first_seen, without_repeats
 from .source import Attribute, Source
 
@@ -23,6 +24,7 @@ MENTIONED = (0.9, 0.9, 0.5, 0.5, 0.5, 0.7, 0.3)
 NAMES = ("shape", "color", "texture", "size", "position", "count", "background")
 PLACES = ("in the middle", "on the left", "on the right", "at the top", "at the bottom")
 NOUNS, LAYOUTS = 4, 4  # forms of the things, and of what stands around them: 16 templates
+SEEN = (len(COLORS) - 1) * len(SHAPES)  # pairs of color and shape in training
 CODES = (NOUNS, LAYOUTS, *(1 + len(values) for values in FACTS))
 
 
@@ -62,8 +64,8 @@ def comma(*parts: str) -> str:
 class GlyphField:
     """Glyph fields whose label sets are captions; everything is drawn again from the arguments, also by workers."""
 
-    def __init__(self, split: str, count: int, seed: int):
-        self.made_of = split, count, seed
+    def __init__(self, split: str, count: int, seed: int, texts: int | None = None):
+        self.made_of = split, count, seed, texts
         training = split == "train"
         self.key = [seed, int(training)]
         rng = generator(Purpose.GLYPH_FACTS, *self.key)
@@ -72,7 +74,7 @@ class GlyphField:
         if training:
             self.facts[:, 1] = seen_color(self.facts[:, 0], draw[:, 1])
         normal = np.sqrt(-2 * np.log1p(-draw[:, -2])) * np.cos(2 * np.pi * draw[:, -1])
-        codes, labels = self._captions()
+        codes, labels = self._captions(self._drawn() if texts is None else few(self.facts, texts))
         self.caption_facts = codes[:, 2:]
         self.manifest = Manifest(
             names=as_names([f"{split}-{i}" for i in range(count)]),
@@ -82,13 +84,16 @@ class GlyphField:
             where=f"glyph fields, {split}",
         )
 
-    def _captions(self) -> tuple[Int[np.ndarray, "Y 9"], Int[np.ndarray, "N M"]]:
-        """Templates and facts of each distinct caption, and the captions of each image."""
+    def _drawn(self) -> Int[np.ndarray, "N M 9"]:
+        """Template and mentioned facts of each caption; a caption that would say nothing names the shape."""
         draw = generator(Purpose.GLYPH_CAPTIONS, *self.key).random((len(self.facts), CAPTIONS, 2 + len(FACTS)))
         said = draw[..., 2:] < MENTIONED
         said[..., 0] |= ~said.any(-1)
         templates = (draw[..., :2] * (NOUNS, LAYOUTS)).astype(np.int64)
-        codes = np.concatenate([templates, said * (1 + self.facts[:, None])], -1)
+        return np.concatenate([templates, said * (1 + self.facts[:, None])], -1)
+
+    def _captions(self, codes: Int[np.ndarray, "N M 9"]) -> tuple[Int[np.ndarray, "Y 9"], Int[np.ndarray, "N L"]]:
+        """Codes of each distinct caption, and the captions of each image."""
         flat = np.ravel_multi_index(tuple(np.moveaxis(codes, -1, 0)), CODES)
         used, drawn = np.unique(flat, return_inverse=True)
         table = np.stack(np.unravel_index(used, CODES), -1)
@@ -128,6 +133,17 @@ def seen_color(shape: Int[np.ndarray, " N"], draw: np.ndarray) -> Int[np.ndarray
     return other + (other >= shape)
 
 
+def few(facts: Int[np.ndarray, "N 7"], texts: int) -> Int[np.ndarray, "N 1 9"]:
+    """One caption for each image, color and shape: `texts` different ones in training, since the number of things is
+    mentioned for as many pairs of color and shape as this needs. Many images have the same caption."""
+    shape, color, number = facts[:, 0], facts[:, 1], facts[:, 5]
+    pair = 5 * shape + color - (color > shape)
+    told = (shape != color) & (7 * pair % SEEN < (texts - SEEN) // (len(COUNTS) - 1))  # spread over colors and shapes
+    nothing = np.zeros_like(shape)
+    codes = (nothing, nothing, 1 + shape, 1 + color, nothing, nothing, nothing, told * (1 + number), nothing)
+    return np.stack(codes, -1)[:, None]
+
+
 def prompts(k: int) -> tuple[tuple[str, ...], ...]:
     """The plainest caption of each value of a fact."""
     alone = lambda value: tuple(value if j == k else 0 for j in range(len(FACTS)))
@@ -141,7 +157,16 @@ class GlyphCaptions(Generated):
     train_images: int = 50_000
     """Number of training images."""
 
+    texts: int | None = None
+    """Number of different training captions, 30, 33, … 120, one an image: many images share it; auto: endless."""
+
     WHAT = "glyph fields"
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_in("[30, 120]", texts=self.texts)
+        if self.texts and self.texts % (len(COUNTS) - 1):
+            raise DataError(f"data.source.texts={self.texts} must be a multiple of {len(COUNTS) - 1}")
+
     def drawn(self, split: str, count: int, channels: int) -> Source:
-        return GlyphField(split, count, self.seed)
+        return GlyphField(split, count, self.seed, self.texts)
