@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ..boxes import COUNTS, Boxes
-from ..errors import DataError, check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
 from .digits import FIRST_TEST_GLYPH, Strokes, draw_glyphs, glyphs
+from .generated import Generated
 from .source import Source
 
 PLACES = 12  # of an image, at most
@@ -130,21 +130,15 @@ def extents(strokes: Strokes, ink: Float[np.ndarray, "K 8 8"]) -> Float[np.ndarr
 
 
 @dataclass(frozen=True)
-class DigitBoxes:
+class DigitBoxes(Generated):
     """Embedded digits on strips and pages, with boxes, for --task detect."""
 
     train_images: int = 30_000
     """Number of training images."""
     val_images: int = 500
     """Number of validation images."""
-    seed: int = 0
-    """Seed of the images, independent of the seed of the run."""
 
-    def __post_init__(self):
-        check_in("[1, 2147483647]", train_images=self.train_images, val_images=self.val_images)
-        check_in("[0, 4294967295]", seed=self.seed)
+    WHAT = "pages of digits"
 
-    def open(self, root: str, split: str, channels: int = 3) -> Source:
-        if channels != 3:
-            raise DataError(f"pages of digits have 3 channels, the model reads {channels}: --model.channels 3")
-        return DigitPages(split, self.train_images if split == "train" else self.val_images, self.seed)
+    def drawn(self, split: str, count: int, channels: int) -> Source:
+        return DigitPages(split, count, self.seed)

@@ -57,7 +57,7 @@ def arms(steps: int) -> dict[str, Config]:
         task=Contrast(
             text=TextTower(64, 2, 4, 256),
             tokenizer=SentencePiece(size=400, max_length=24),
-            texts=TextRows(8, 120, 24),
+            texts=TextRows(8, 88, 24),
         ),
         rows=16,
     )
@@ -71,14 +71,14 @@ def arms(steps: int) -> dict[str, Config]:
             val_resolution=SIDE,
             eval_resolutions=(SIDE,),
         ),
-        task=replace(native.task, texts=TextRows(2, 144, 24)),
+        task=replace(native.task, texts=TextRows(2, 112, 24)),
         rows=24,
     )
     assert isinstance(native.task, Contrast)
     softmax = replace(native, task=replace(native.task, loss=Clip()))
     few = replace(native, data=replace(native.data, source=GlyphCaptions(val_images=4_000, texts=81)))
     shared = {
-        f"81 texts, {how}": replace(few, task=replace(native.task, duplicates=how, texts=TextRows(4, 120, 24)))
+        f"81 texts, {how}": replace(few, task=replace(native.task, duplicates=how, texts=TextRows(4, 80, 32)))
         for how in DUPLICATES
     }
     towers = {NAVIT: native, VIT: squares, SOFTMAX: softmax}
