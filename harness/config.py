@@ -27,7 +27,7 @@ from data.sources.moving_digits import MovingDigits
 from data.sources.parquet import Parquet
 from data.sources.records import Cached
 from navit_eqx.config import ModelConfig
-from navit_eqx.errors import check_in
+from navit_eqx.errors import check, check_in
 from navit_eqx.tasks.config import Classify, Task
 from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 
@@ -180,6 +180,11 @@ class Config:
 
     def __post_init__(self):
         check_in("", "[1, 2147483647]", rows=self.rows, steps=self.steps)
+        check(
+            self.optim.accumulate == 1 or self.task.accumulates,
+            f"optim.accumulate={self.optim.accumulate}, but the loss compares all images with all texts of a batch and "
+            f"does not add up from parts: --task.parts {self.optim.accumulate} saves as much memory",
+        )
         check_in("", "(0, inf)", minutes=self.minutes)
         check_in("", "[0, 4294967295]", seed=self.seed)
         check_in("", "[1, 2147483647]", log_every=self.log_every, keep=self.keep, max_refused=self.max_refused)

@@ -29,12 +29,14 @@ from data.stream import Epochs
 from data.tasks.contrast import Contrast as PairData
 from data.tasks.contrast import PairRows
 from data.texts import Texts
+from harness.config import Config
 from navit_eqx.config import Factorised
 from navit_eqx.errors import ConfigError
 from navit_eqx.rows import Batch as DeviceBatch
 from navit_eqx.rows import Row as DeviceRow
 from navit_eqx.tasks.config import Bytes, Classify, Clip, Contrast, SigLip, TextRows, TextTower
 from navit_eqx.tasks.contrast import device_targets
+from navit_eqx.training.config import OptimConfig
 from navit_eqx.weights.bridge import to_reference
 from reference import model as slow_model
 from reference import text as slow_text
@@ -113,6 +115,11 @@ def test_an_image_and_its_text_come_together(bad, shards, seed):
     assert rows.rows_each == ROWS // shards
     for g in range(6):
         both_rows_hold_the_same_pairs(rows[g], SETS, bad)
+
+
+def test_a_loss_over_all_pairs_is_not_added_up_from_parts():
+    with pytest.raises(ConfigError, match="optim.accumulate=2, .* --task.parts 2 "):
+        Config(task=TASK, optim=OptimConfig(accumulate=2))
 
 
 def test_a_text_of_another_image_is_caught():

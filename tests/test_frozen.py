@@ -12,7 +12,7 @@ import pytest
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
 from navit_eqx.rows import Batch, Row
-from navit_eqx.tasks.config import Classify
+from navit_eqx.tasks.config import Bytes, Classify, Contrast, TextTower
 from navit_eqx.tasks.model import Model
 from navit_eqx.training import frozen as module
 from navit_eqx.training.config import AdamW, Backbone, Cosine, LayerDecay, Muon, OptimConfig, Parts
@@ -58,11 +58,11 @@ FROZEN = {
 
 
 def is_block(name: str) -> bool:
-    return name.startswith("backbone.encoder.blocks.")
+    return name.startswith(("backbone.encoder.blocks.", "task.text.encoder.blocks."))
 
 
 def is_before(name: str) -> bool:
-    return name.startswith(("backbone.patch_embedding", "backbone.posembed", "backbone.registers"))
+    return name.removeprefix("backbone.").startswith(("patch_embedding", "posembed", "registers"))
 
 
 @pytest.fixture(autouse=True)
@@ -76,19 +76,20 @@ def named(tree) -> dict:
     return {".".join(k.name for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def frozen_stays(optim: OptimConfig) -> None:
-    """After three steps frozen parameters have the same bits, others have moved, and only these have a state."""
-    tx = optimizer(optim, 9)
-    static = eqx.filter(MODEL, eqx.is_inexact_array, inverse=True)
+def frozen_stays(optim: OptimConfig, model=MODEL, steps: int = 3, frozen=FROZEN) -> None:
+    """After some steps frozen parameters have the same bits, others have moved, and only these have a state."""
+    tx = optimizer(optim, steps + 6)
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)
     step = jax.jit(partial(train_step, static=static, optimizer=tx, config=optim, seed=0))
-    state = init(MODEL, tx, optim)
+    state = init(model, tx, optim)
     moments, trained = (sum(x.size for x in jax.tree.leaves(t) if x.ndim) for t in (state.optimizer, state.model))
-    for _ in range(3):
+    for _ in range(steps):
         state, _ = step(state, BATCH)
-    for name, before in named(ARRAYS).items():
+    for name, before in named(arrays).items():
         after = named(state.model)[name]
-        rows = FROZEN[optim.frozen](name)
-        kept = rows if is_block(name) else len(before) if rows else 0
+        rows = frozen[optim.frozen](name)
+        kept = rows if is_block(name) else before.size if rows else 0
+        after, before = (np.asarray(x) if is_block(name) else np.ravel(x) for x in (after, before))
         np.testing.assert_array_equal(bits_of(after[:kept]), bits_of(before[:kept]), err_msg=name)
         assert (np.asarray(after[kept:] != before[kept:]) | (np.asarray(before[kept:]) == 1)).all(), name
         trained -= before[:kept].size
@@ -98,6 +99,22 @@ def frozen_stays(optim: OptimConfig) -> None:
 @pytest.mark.parametrize("frozen", FROZEN)
 def test_frozen_parameters_keep_every_bit_and_have_no_state(frozen):
     frozen_stays(replace(OPTIM, frozen=frozen))
+
+
+TOWERS = {
+    Parts(("task.text",)): lambda name: DEPTH if name.startswith("task.text.") else 0,
+    Parts(("backbone", "task.text"), last_n=1): lambda name: (
+        DEPTH - 1 if is_block(name) else DEPTH * is_before(name.removeprefix("task.text."))
+    ),
+}
+
+
+@pytest.mark.parametrize("frozen", TOWERS)
+def test_a_locked_tower_of_texts_keeps_every_bit(frozen):
+    """For ten steps, without state and decay, as the backbone; with both towers and the last blocks of each as well."""
+    task = Contrast(text=TextTower(8, DEPTH, 2, 8), tokenizer=Bytes(4), embedding=4)
+    model = eqx.filter_jit(lambda key: Pulled(CONFIG, task, key=key))(jax.random.key(0))
+    frozen_stays(replace(OPTIM, frozen=frozen), model, steps=10, frozen=TOWERS)
 
 
 def test_frozen_parameters_that_move_are_caught(monkeypatch):
@@ -120,7 +137,8 @@ def test_the_parts_make_the_whole(frozen):
     [
         (Parts(("backbone.encode",)), "no part 'backbone.encode', it has backbone, backbone.encoder"),
         (Parts(("backbone", "task")), "leaves nothing to train"),
-        (Backbone(DEPTH + 1), "last_n=4, but the model has 3 blocks"),
+        (Backbone(DEPTH + 1), "last_n=4, but the backbone has 3 blocks"),
+        (Parts(("task.head",), last_n=1), "last_n=1, but task.head is no tower of blocks"),
     ],
 )
 def test_what_does_not_fit_is_refused(frozen, words):

@@ -116,6 +116,7 @@ RANGES = {
     "Adafactor": {"b1": DECAY},
     "Muon": {"beta": DECAY, "b1": DECAY, "b2": DECAY},
     "Backbone": {"last_n": FROM_0},
+    "Parts": {"last_n": FROM_0},
     "LayerDecay": {"decay": "(0, 1]"},
     "Spikes": {"factor": "(1, inf)", "window": COUNT},
     "FSDP": {"min_size": COUNT},

@@ -87,7 +87,7 @@ def attribute_columns(
         if not values:
             raise DataError(f"{files[0]}: column {column!r} has no text: drop it from data.source.attributes")
         labels = np.array([number.get(value, -1) for file in files for value in read_texts(file, column)], np.int64)
-        found.append(Attribute(column, tuple(map(readable, values)), labels[reader.rows[places]]))
+        found.append(Attribute(column, tuple(map(prompt, values)), labels[reader.rows[places]]))
     return tuple(found)
 
 
@@ -97,6 +97,6 @@ def column_of_images(files: list[Path], column: str, reader: Encoded, places: In
     return [values[row] for row in reader.rows[places].tolist()]
 
 
-def readable(name: str) -> str:
+def prompt(name: str) -> str:
     """The name of a class as a text."""
     return " ".join(name.replace("-", " ").replace("_", " ").split())

@@ -42,11 +42,15 @@ CHANCE = "three times chance"
 
 
 def arms(steps: int) -> dict[str, Config]:
-    """Trainings of equal FLOPs, both towers and padding included; the default number of steps stands for BUDGET."""
+    """Trainings of equal FLOPs, both towers and padding included; the default number of steps stands for BUDGET.
+
+    A rehearsal of a few steps has few images.
+    """
+    images = GlyphCaptions(val_images=4_000) if steps > 9 else GlyphCaptions(256, 64)
     native = Config(
         model=ModelConfig((4, 4), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(24), unroll=3),
         data=DataConfig(
-            source=GlyphCaptions(val_images=4_000),
+            source=images,
             resolution=Sides(12, 48),
             dropping=Beta(0.5, 0.9),
             packing=Packing(row_tokens=144, row_images=32),
@@ -76,7 +80,7 @@ def arms(steps: int) -> dict[str, Config]:
     )
     assert isinstance(native.task, Contrast)
     softmax = replace(native, task=replace(native.task, loss=Clip()))
-    few = replace(native, data=replace(native.data, source=GlyphCaptions(val_images=4_000, texts=81)))
+    few = replace(native, data=replace(native.data, source=replace(images, texts=81)))
     shared = {
         f"81 texts, {how}": replace(few, task=replace(native.task, duplicates=how, texts=TextRows(4, 80, 32)))
         for how in DUPLICATES

@@ -52,6 +52,8 @@ class Task:
     TABLE: ClassVar[Mapping[type, Any]] = {}
     classes: int | None = None
     """Number of classes; None where the task has none."""
+    accumulates: ClassVar[bool] = True
+    """Whether losses of parts of a batch add up to that of the batch."""
 
     def stored(self, folder: Path) -> "Task":
         """The configuration as saved, with the files that belong to it in `folder`."""
@@ -247,6 +249,8 @@ class TextRows:
 @dataclass(frozen=True)
 class Contrast(Task):
     """Images and texts: the embedding of an image is close to those of its texts.   [NaViT, §3.1; SigLIP; CLIP]"""
+
+    accumulates = False
 
     loss: SigLip | Clip = SigLip()
     """Loss over all pairs of an image and a text in a batch."""

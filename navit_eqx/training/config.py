@@ -105,7 +105,12 @@ class Parts:
     """Freeze parts of the model by name, as in locked towers.   [LiT, Zhai et al., arXiv:2111.07991]"""
 
     names: tuple[str, ...] = ("backbone",)
-    """Dotted names, such as backbone.patch_embedding; a name includes everything below it."""
+    """Dotted names, such as backbone.patch_embedding or task.text; a name includes everything below it."""
+    last_n: int = 0
+    """Blocks at the end of each named tower that are trained, with the norm and the pool after them."""
+
+    def __post_init__(self):
+        check_in("optim.frozen", "[0, 2147483647]", last_n=self.last_n)
 
 
 @dataclass(frozen=True)

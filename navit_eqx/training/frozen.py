@@ -15,8 +15,8 @@ from jax.tree_util import tree_leaves, tree_map_with_path
 from ..errors import check
 from .config import Backbone, Parts
 
-BLOCKS = ["backbone", "encoder", "blocks"]
-AFTER_BLOCKS = (["backbone", "encoder", "norm"], ["backbone", "pool"])
+BLOCKS = ["encoder", "blocks"]
+AFTER_BLOCKS = (["encoder", "norm"], ["pool"])
 
 
 def partition(model: Any, frozen: Backbone | Parts | None) -> tuple[Any, Any]:
@@ -45,15 +45,18 @@ def merge(trained: Any, fixed: Any) -> Any:
 def split(path: Any, leaf: Any, frozen: Backbone | Parts) -> tuple[Any, Any]:
     """(trained, frozen) part of the parameter with this path; None for nothing."""
     names = [key.name for key in path]
-    if isinstance(frozen, Parts):
-        below = any(starts(names, name.split(".")) for name in frozen.names)
-    else:
-        if starts(names, BLOCKS) and frozen.last_n:
-            first = len(leaf) - frozen.last_n
-            return leaf[first:], leaf[:first] if first else None
-        after = bool(frozen.last_n) and any(starts(names, part) for part in AFTER_BLOCKS)
-        below = names[0] == "backbone" and not after
-    return (None, leaf) if below else (leaf, None)
+    below = [names[len(part) :] for part in parts_of(frozen) if starts(names, part)]
+    if not below or frozen.last_n and any(starts(below[0], part) for part in AFTER_BLOCKS):
+        return leaf, None
+    if frozen.last_n and starts(below[0], BLOCKS):
+        first = len(leaf) - frozen.last_n
+        return leaf[first:], leaf[:first] if first else None
+    return None, leaf
+
+
+def parts_of(frozen: Backbone | Parts) -> list[list[str]]:
+    """Paths of the frozen parts."""
+    return [["backbone"]] if isinstance(frozen, Backbone) else [name.split(".") for name in frozen.names]
 
 
 def starts(names: Sequence[str], part: Sequence[str]) -> bool:
@@ -68,16 +71,20 @@ def part_at(model: Any, names: Sequence[str]) -> Any:
 
 def check_fits(model: Any, frozen: Backbone | Parts) -> None:
     """Raises ConfigError where a part does not exist, or the model has fewer blocks than `last_n`."""
-    if isinstance(frozen, Backbone):
-        depth = model.backbone.encoder.depth
-        check(frozen.last_n <= depth, f"optim.frozen.last_n={frozen.last_n}, but the model has {depth} blocks")
-        return
     paths = [[key.name for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(model)]
-    for name in frozen.names:
+    for part in parts_of(frozen):
+        name = ".".join(part)
         check(
-            any(starts(path, name.split(".")) for path in paths),
+            any(starts(path, part) for path in paths),
             f"optim.frozen.names: the model has no part {name!r}, it has {', '.join(sorted(known_parts(paths)))}",
         )
+        if frozen.last_n:
+            check(
+                any(starts(path, [*part, *BLOCKS]) for path in paths),
+                f"optim.frozen.last_n={frozen.last_n}, but {name} is no tower of blocks: name backbone or task.text",
+            )
+            depth = part_at(model, part).encoder.depth
+            check(frozen.last_n <= depth, f"optim.frozen.last_n={frozen.last_n}, but the {name} has {depth} blocks")
 
 
 def known_parts(paths: Sequence[Sequence[str]]) -> set[str]:
