@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ..errors import DataError, check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
+from .generated import Generated
 from .glyphs import SHAPES, TEXTURES, canvas, inside, shading
 from .source import Source
 
@@ -127,21 +127,15 @@ def coverage(thing: Thing, y: Float[np.ndarray, "h w"], x: Float[np.ndarray, "h 
 
 
 @dataclass(frozen=True)
-class GlyphScenes:
+class GlyphScenes(Generated):
     """Generated scenes of shapes with masks, for --task segment."""
 
     train_images: int = 50_000
     """Number of training images."""
     val_images: int = 1_000
     """Number of validation images."""
-    seed: int = 0
-    """Seed of the scenes, independent of the seed of the run."""
 
-    def __post_init__(self):
-        check_in("[1, 2147483647]", train_images=self.train_images, val_images=self.val_images)
-        check_in("[0, 4294967295]", seed=self.seed)
+    WHAT = "glyph scenes"
 
-    def open(self, root: str, split: str, channels: int = 3) -> Source:
-        if channels != 3:
-            raise DataError(f"glyph scenes have 3 channels, the model reads {channels}: --model.channels 3")
-        return Scenes(split, self.train_images if split == "train" else self.val_images, self.seed)
+    def drawn(self, split: str, count: int, channels: int) -> Source:
+        return Scenes(split, count, self.seed)
