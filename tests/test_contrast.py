@@ -117,6 +117,17 @@ def test_an_image_and_its_text_come_together(bad, shards, seed):
         both_rows_hold_the_same_pairs(rows[g], SETS, bad)
 
 
+def test_first_texts_are_candidates_for_all_images():
+    """Each column is the first text of some image, and right for all images that have it, first or not."""
+    manifest = Arrays(IMAGES, SETS.astype(np.int32), CAPTIONS).manifest
+    task = PairData(tokenizer=TOKENIZER, texts=TextRows(), shards=1, loss=SigLip())
+    keys, ids = Texts(CAPTIONS, TOKENIZER).keys, np.array([4, 5, 12, 19])
+    scores, right = task.main(np.arange(7.0) * np.ones((4, 1)), ids, manifest)
+    assert scores[0].tolist() == sorted({*keys[SETS[ids, 0]].tolist()}) == [4, 5]
+    own = [{*keys[row[row >= 0]].tolist()} for row in SETS[ids]]
+    np.testing.assert_array_equal(right, [[key in texts for key in (4, 5)] for texts in own])
+
+
 def test_a_loss_over_all_pairs_is_not_added_up_from_parts():
     with pytest.raises(ConfigError, match="optim.accumulate=2, .* --task.parts 2 "):
         Config(task=TASK, optim=OptimConfig(accumulate=2))

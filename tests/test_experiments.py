@@ -15,8 +15,10 @@ from scipy.stats import ttest_1samp
 from data.sampling.dropping import Constant
 from data.sampling.packing import ExactFit, FirstFit
 from data.sampling.resolution import Native, Square
+from data.sources.glyph_captions import GlyphCaptions
 from experiments import results, trained
 from experiments.claims import CONFIDENCE, Claim, against_each, estimate, judge, verdict
+from experiments.contrast_glyphs import run as contrast_glyphs
 from experiments.fig03_aspect_ratios.run import off_square
 from experiments.fig04_attention_overhead.run import shares
 from experiments.fig14_sampling_laws.run import PAPER, small_rates
@@ -68,6 +70,16 @@ def test_the_beta_law_gives_the_printed_shares():
     for highest, means in PAPER.items():
         for mean, share in means.items():
             assert abs(small_rates(mean, highest) - share) < 1
+
+
+def test_towers_of_images_and_texts_spend_equal_flops():
+    """Both towers counted, within 1 %; shared captions spend less, and a rehearsal has few images."""
+    arms = contrast_glyphs.arms(300)
+    for arm, config in arms.items():
+        budget = contrast_glyphs.BUDGET["texts" if arm.startswith("81") else "towers"]
+        assert abs(config.total_steps * contrast_glyphs.step_flops(config) / budget - 1) < 0.01
+    assert {*contrast_glyphs.SHARED, contrast_glyphs.NAVIT, contrast_glyphs.VIT} < {*arms}
+    assert contrast_glyphs.arms(2)[contrast_glyphs.VIT].data.source == GlyphCaptions(256, 64)
 
 
 def test_off_square():
