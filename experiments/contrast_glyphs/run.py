@@ -47,6 +47,11 @@ def arms(steps: int) -> dict[str, Config]:
     A rehearsal of a few steps has few images.
     """
     images = GlyphCaptions(val_images=4_000) if steps > 9 else GlyphCaptions(256, 64)
+    task = Contrast(
+        text=TextTower(64, 2, 4, 256),
+        tokenizer=SentencePiece(size=400, max_length=24),
+        texts=TextRows(8, 88, 24),
+    )
     native = Config(
         model=ModelConfig((4, 4), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(24), unroll=3),
         data=DataConfig(
@@ -58,11 +63,7 @@ def arms(steps: int) -> dict[str, Config]:
             eval_resolutions=(48,),
         ),
         optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
-        task=Contrast(
-            text=TextTower(64, 2, 4, 256),
-            tokenizer=SentencePiece(size=400, max_length=24),
-            texts=TextRows(8, 88, 24),
-        ),
+        task=task,
         rows=16,
     )
     squares = replace(
@@ -75,14 +76,13 @@ def arms(steps: int) -> dict[str, Config]:
             val_resolution=SIDE,
             eval_resolutions=(SIDE,),
         ),
-        task=replace(native.task, texts=TextRows(2, 112, 24)),
+        task=replace(task, texts=TextRows(2, 112, 24)),
         rows=24,
     )
-    assert isinstance(native.task, Contrast)
-    softmax = replace(native, task=replace(native.task, loss=Clip()))
+    softmax = replace(native, task=replace(task, loss=Clip()))
     few = replace(native, data=replace(native.data, source=replace(images, texts=81)))
     shared = {
-        f"81 texts, {how}": replace(few, task=replace(native.task, duplicates=how, texts=TextRows(4, 80, 32)))
+        f"81 texts, {how}": replace(few, task=replace(task, duplicates=how, texts=TextRows(4, 80, 32)))
         for how in DUPLICATES
     }
     towers = {NAVIT: native, VIT: squares, SOFTMAX: softmax}
