@@ -27,6 +27,7 @@ COUNT = f"[1, {INT}]"
 FROM_0 = f"[0, {INT}]"
 SEED = f"[0, {2**32 - 1}]"
 ANY, POSITIVE, NOT_NEGATIVE, SHARE, DECAY = "(-inf, inf)", "(0, inf)", "[0, inf)", "[0, 1]", "[0, 1)"
+GENERATED = {"train_images": COUNT, "val_images": COUNT, "seed": SEED}
 
 # The range of each number, whatever else is set.
 RANGES = {
@@ -43,12 +44,9 @@ RANGES = {
         "memory": NOT_NEGATIVE,
         "workers": "[0, 1024]",
     },
-    "Digits": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
-    "DigitCaptions": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
+    **dict.fromkeys(("Digits", "DigitCaptions", "MovingDigits", "DigitBoxes", "GlyphScenes"), GENERATED),
+    "GlyphCaptions": GENERATED | {"texts": "[30, 120]"},
     "ClipFolder": {"fold": "[1, 99]"},
-    "MovingDigits": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
-    "GlyphCaptions": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
-    "GlyphScenes": {"train_images": COUNT, "val_images": COUNT, "seed": SEED},
     "Masks": {"ignore": "[0, 65535]"},
     "SentencePiece": {"size": "[1, 1000000]", "max_length": "[1, 65536]"},
     "Sides": {"lo": POSITIVE, "hi": POSITIVE, "most": f"[4, {INT}]"},
@@ -125,6 +123,8 @@ RANGES = {
     "InverseFrequency": {"power": SHARE, "weights": NOT_NEGATIVE},
     "ByClass": {"power": SHARE},
     "MultiLabel": {"classes": COUNT},
+    "Detect": dict.fromkeys(("boxes", "detections", "classes"), COUNT),
+    "Weights": dict.fromkeys(("classes", "distance", "overlap"), NOT_NEGATIVE),
     "Embed": {"size": COUNT},
     "Distill": {"row_tokens": COUNT, "classes": COUNT},
     "Contrast": dict.fromkeys(("embedding", "shards", "parts"), COUNT),
