@@ -14,10 +14,11 @@ into --out, and report.html shows all of them: docs/evaluation.md.
 
 from harness.cli import parse
 from harness.exit_codes import run
-from harness.process import tune_allocator
+from harness.process import find_temporary_folder, tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
+    find_temporary_folder()
 
 import hashlib
 import sys
@@ -106,7 +107,8 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)
-    found = dict(publish_all(names, context, out))
+    outcomes = publish_all(names, context, out)
+    found = outcomes.rows
     aside = None if out == folder else {options.split: dict(source.manifest.set_aside)}
     print(f"\nall on one page: {write_report(out, folder, aside)}")
     for name in ("sweep", "cascade"):
@@ -115,6 +117,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
             print(f"cheapest within {options.within:g} points of the best ({name}): {best}")
     if "sweep" not in found:
         print(f"tables and pictures: {out}/")
+        outcomes.check()
         return
     if not options.studies:
         print(f"more studies: --studies {' '.join(n for n in suited(always) if n not in always)}, or all")
@@ -122,6 +125,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     row = next((row for row in found["sweep"] if row["resolution"] == config.data.reported_at), found["sweep"][-1])
     print(f"resolution {row['resolution']:g}: {in_words(row, total)}\ntables and pictures: {out}/")
     check_share(row, total, config.data.max_unreadable)
+    outcomes.check()
 
 
 def folder_for(folder: Path, config: Config, options: Options, digest: str) -> Path:

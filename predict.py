@@ -13,10 +13,11 @@ python predict.py runs/detect photo.jpg --least 0.3 --out found    # boxes: pict
 
 from harness.cli import parse
 from harness.exit_codes import run
-from harness.process import tune_allocator
+from harness.process import find_temporary_folder, tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
+    find_temporary_folder()
 
 import glob
 import json

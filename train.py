@@ -10,10 +10,11 @@
 The same command continues an interrupted run: docs/resume.md.
 """
 
-from harness.process import tune_allocator
+from harness.process import find_temporary_folder, tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
+    find_temporary_folder()
 
 import difflib
 import sys
@@ -49,6 +50,7 @@ from harness.habits import TRAINING, answer_folder, answer_habits, check_obeyed
 from harness.presets import PRESETS, fine_tuned
 from harness.process import Interrupted, StopSignal, enable_compilation_cache
 from harness.resolve import resolve
+from harness.run.ahead import look_ahead, resolutions_of
 from harness.run.attention import shape_for
 from harness.run.budget import is_timed, steps_of, steps_within
 from harness.run.cadence import LOG_SECONDS, SAVE_SECONDS, Cadence
@@ -258,10 +260,10 @@ def conclude(
     """Evaluate at all resolutions; write and print the summary."""
     config, val, metric = context.config, context.source, context.task.metric
     at = config.data.reported_at
-    resolutions = tuple(sorted({*config.data.eval_resolutions, at}))
     draw_learning_curve(folder, metric)
-    names, context = studies_of(context.task, config.model), replace(context, resolutions=resolutions)
-    entries = dict(publish_all(names, context, folder))["sweep"]
+    names, context = studies_of(context.task, config.model), replace(context, resolutions=tuple(resolutions_of(config)))
+    outcomes = publish_all(names, context, folder)
+    entries = outcomes.rows["sweep"]
     with working("naming the images that cannot be read"):
         undecoded = undecodable(val) if any(e["unreadable"] for e in entries) else {}
     for name, why in undecoded.items():
@@ -291,6 +293,7 @@ def conclude(
         f"padding {summary['padding']:.2%}, {summary['compiles']} compiled program\n"
         f"model and pictures: {folder}/, all on one page: {write_report(folder)}"
     )
+    outcomes.check()
 
 
 def command_line(arguments: list[str]) -> tuple[str, Config]:
@@ -319,7 +322,7 @@ def command_line(arguments: list[str]) -> tuple[str, Config]:
 
 
 def introduce(config: Config, train: Source, val: Source, folder: Path, notes: list[str], plan: Plan) -> None:
-    """Print data, resolved options and the first plan."""
+    """Print data, resolved options, the first plan, and what the evaluation at the end leaves out."""
     print(f"run {folder} on {jax.device_count()} {jax.devices()[0].device_kind} device(s)")
     for source in (train, val):
         manifest = source.manifest
@@ -341,6 +344,8 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
         index, reason = plan.left_out[0]
         print(f"{len(plan.left_out)} images are left out; {train.manifest.name(index)}: {reason}")
     check_left_out(config, train.manifest, plan)
+    for note in look_ahead(config, val):
+        print(note)
     passes = config.total_steps * config.rows / len(plan.image_ids) * planned / len(train.manifest)
     print(f"{config.total_steps} steps, {passes:.3g} passes over the images", flush=True)
 

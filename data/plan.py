@@ -44,6 +44,8 @@ class TextPlan(NamedTuple):
     image_ids: Int[np.ndarray, "R M"]
     captions: Int[np.ndarray, "R M"]
     """Index of each text in the list of captions."""
+    keys: Int[np.ndarray, "Q I"]
+    """Key of the text of each image, in the slots of the rows of images."""
 
 
 class Plan(NamedTuple):

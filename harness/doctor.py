@@ -25,17 +25,24 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from data.errors import DataError
+from navit_eqx import ModelInfo, load_model, save_model
 from navit_eqx.errors import ConfigError, Unavailable, check
+from navit_eqx.inference import predict
 from navit_eqx.layers import compute_dtype
+from navit_eqx.rows import row_of
 from navit_eqx.training.checkpoints import Checkpointer, check_path
+from navit_eqx.training.hosts import replicate_to_host
 
 from .case import Case
 from .config import TensorBoard, Wandb
+from .evaluation.pictures import draw_mask
+from .evaluation.predictions import context_of
 from .exit_codes import code_of
 from .process import ACCELERATORS
+from .run.ahead import fits_at, look_ahead, resolutions_of
 from .run.budget import fitting, is_timed
-from .run.folder import check_name
-from .run.loading import check_left_out
+from .run.folder import check_name, write_json
+from .run.loading import check_left_out, evaluation_rows
 from .run.logger import needed
 from .run.warm_start import resume_from, warm_start
 from .working import working
@@ -254,6 +261,32 @@ def save_and_restore(case: Case) -> str:
     return f"{case.state_bytes / MIB:.1f} MiB restored bit by bit in {time.perf_counter() - start:.1f} s"
 
 
+def evaluation(case: Case) -> str:
+    """The evaluation at the end of the run is planned, and its first batch tried at the largest resolution."""
+    val = case.sources[1]
+    notes = look_ahead(case.config, val)
+    top = max(r for r in resolutions_of(case.config) if fits_at(case.config, val, r).any())
+    model = case.program.model(jax.device_get(replicate_to_host(case.state.model))).for_inference()
+    context = context_of(model, case.config, val, case.task[1])
+    rows, _ = evaluation_rows(case.config, val, context.sampling_at(top))
+    outputs = predict(context.model, [row_of(next(rows))])[1]
+    if not np.isfinite(outputs).all():
+        raise FloatingPointError(f"the outputs at resolution {top:g} are not finite")
+    return "; ".join([f"{len(resolutions_of(case.config))} resolutions, up to {top:g}", *notes])
+
+
+def report(case: Case) -> str:
+    """Pictures, tables and the model can be written at the place of the run folder, and the model read."""
+    model = case.program.model(jax.device_get(replicate_to_host(case.state.model))).for_inference()
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=case.place) as inside:
+        draw_mask(jax.tree.map(lambda leaf: leaf[0], case.batch.row), Path(inside) / "mask.png")
+        write_json(Path(inside) / "table.json", [])
+        save_model(Path(inside) / "model", model, ModelInfo(case.sources[0].manifest.classes))
+        load_model(Path(inside) / "model")
+        size = sum(file.stat().st_size for file in Path(inside).rglob("*") if file.is_file())
+    return f"a picture, a table and the model, {size / MIB:.1f} MiB"
+
+
 # all of it --------------------------------------------------------------------------------------------
 
 
@@ -296,6 +329,8 @@ CHECKS: dict[str, tuple[Callable[[Case], str], tuple[str, ...]]] = {
     "start": (start, ("data", "devices")),
     "training step": (training_step, ("device memory",)),
     "save and restore": (save_and_restore, ("training step", "folder", "disk")),
+    "evaluation": (evaluation, ("data", "devices")),
+    "report": (report, ("first batch", "devices", "folder")),
 }
 
 

@@ -44,6 +44,12 @@ CODES: list[tuple[type[BaseException], int]] = [
 ]
 
 
+LESS_MEMORY = (
+    "fewer --rows, --optim.accumulate 2, --model.remat True, fewer --data.workers, smaller --data.memory or smaller "
+    "images (`train.py doctor` says what a step needs)"
+)
+
+
 def code_of(error: BaseException) -> int:
     """The exit code of an error; 70 for errors that a user cannot fix."""
     return next((code for kind, code in CODES if isinstance(error, kind)), 70)
@@ -69,8 +75,16 @@ def run(main: Callable[[], Any]) -> None:
                 flush=True,
             )
             exit_with(69)
+        if is_out_of_memory(error):
+            print(f"\nerror: out of memory, {error}: {LESS_MEMORY}", file=sys.stderr, flush=True)
+            exit_with(78)
         traceback.print_exc()
         exit_with(70)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or a device could not allocate memory."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def exit_with(code: int) -> NoReturn:

@@ -5,8 +5,10 @@ import importlib.util
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +30,27 @@ def tune_allocator() -> None:
     """
     if sys.platform == "linux" and ALLOCATOR.keys() - os.environ.keys() and was_the_command():
         os.execve(sys.executable, sys.orig_argv, ALLOCATOR | os.environ)
+
+
+def find_temporary_folder() -> None:
+    """Point TMPDIR at memory or at the folder of the runs where no usual place for temporary files can be written:
+    without one, matplotlib cannot even be imported. Ends the process with code 74 where nothing can be written."""
+    try:
+        tempfile.gettempdir()
+        return
+    except FileNotFoundError:
+        pass
+    words = [word for argument in sys.argv for word in argument.split("=", 1)]
+    runs = Path(words[words.index("--out") + 1] if "--out" in words[:-1] else "runs").absolute()
+    for place in (Path("/dev/shm"), next(path for path in (runs, *runs.parents) if path.is_dir())):
+        os.environ["TMPDIR"] = tempfile.tempdir = str(place)
+        try:
+            tempfile.TemporaryFile().close()
+            return
+        except OSError:
+            continue
+    print("error: no folder for temporary files can be written: set TMPDIR to one that can", file=sys.stderr)
+    sys.exit(74)
 
 
 def was_the_command() -> bool:

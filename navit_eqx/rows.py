@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Int, Num
 
+from .errors import check
+
 
 class Row(NamedTuple):
     """Several images in one sequence of fixed length T, with I image slots; leaves may have leading batch axes.
@@ -37,13 +39,12 @@ def to_device(leaves: Iterable[Any]) -> Row:
     return Row(*jax.device_put(tuple(leaves)))
 
 
-def micro_batches(batch: Any, parts: int) -> Any:
+def micro_batches(batch: Any, parts: int, option: str) -> Any:
     """Leaves with a leading axis of rows → with an axis of `parts` before it.
 
     Part j holds rows j, j + parts, …, so that each device already holds its share of every part.
-    Raises ValueError where rows do not divide.
+    Raises ConfigError where rows do not divide, naming the `option` that asks for the parts.
     """
     rows = len(jax.tree.leaves(batch)[0])
-    if rows % parts:
-        raise ValueError(f"{rows} rows cannot be cut into {parts} equal parts: change rows or optim.accumulate")
+    check(rows % parts == 0, f"{rows} rows cannot be cut into {parts} equal parts: change rows or {option}")
     return jax.tree.map(lambda leaf: leaf.reshape(rows // parts, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)

@@ -9,7 +9,9 @@ Where captions have 10 pieces in place of 48 bytes, five times as many texts fit
 import hashlib
 import io
 import os
+import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -149,8 +151,17 @@ def _read(file: str, digest: str | None) -> bytes:
 
 
 def _trained(digest: str) -> Path:
-    """Where a model is kept that was trained here; workers and later runs find it by its digest."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit" / f"tokenizer-{digest}.model"
+    """Where a model is kept that was trained here; workers and later runs find it by its digest.
+
+    In the folder of temporary files where the user has no home, or none that can be written.
+    """
+    name = f"tokenizer-{digest}.model"
+    with suppress(RuntimeError, OSError):  # a user without an entry in the table of users; a read-only home
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit"
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / name).exists() or os.access(folder, os.W_OK):
+            return folder / name
+    return Path(tempfile.gettempdir()) / "navit" / name
 
 
 def _write(path: Path, data: bytes) -> None:

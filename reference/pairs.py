@@ -33,17 +33,23 @@ def pack_pairs(
     fit: Fit,
     rows: list[list[int]] | None = None,
     window: int = 32,
+    keys: Sequence[int] | None = None,
 ) -> list[Group]:
     """Groups of `images.rows` rows of images and `texts.rows` rows of texts: every pair is in exactly one group.
 
     1. Pack all images. 2. Deal the rows into groups that need equal numbers of text tokens, `window` groups at a time.
     3. Pack the texts of each group; pairs whose text fits no row start again at 1.
-    `rows`, if given, are the images as they were packed already. Every text must fit a row of texts.
+    `rows`, if given, are the images as they were packed already. Every text must fit a row of texts. Pairs of a group
+    with equal `keys`, if given, have the text of the first of them alone.
     Choice: the papers pack one kind alone.
     """
 
     def packed(lengths: Sequence[int], pairs: list[int], room: Room) -> list[list[int]]:
         return [[pairs[k] for k in row] for row in fit([lengths[i] for i in pairs], room.tokens, room.slots)]
+
+    def distinct(pairs: list[int]) -> list[int]:
+        first: dict[int, int] = {}
+        return pairs if keys is None else [i for i in pairs if first.setdefault(keys[i], i) == i]
 
     groups: list[Group] = []
     rows = packed(image_lengths, list(range(len(image_lengths))), images) if rows is None else rows
@@ -54,8 +60,12 @@ def pack_pairs(
                 if late and len(dealt) < images.rows:
                     late += sum(dealt, [])  # complete the last group with the pairs that were late
                     continue
-                placed = packed(text_lengths, sum(dealt, []), texts)
+                pairs = sum(dealt, [])
+                placed = packed(text_lengths, distinct(pairs), texts)
                 surplus = {i for row in placed[texts.rows :] for i in row}
+                if keys is not None:
+                    without = {keys[i] for i in surplus}
+                    surplus = {i for i in pairs if keys[i] in without}
                 groups.append(Group([[i for i in row if i not in surplus] for row in dealt], placed[: texts.rows]))
                 late += surplus
         rows = packed(image_lengths, sorted(late), images)

@@ -27,7 +27,7 @@ from data.sampling.resolution import Native
 from data.sources.source import Arrays
 from data.stream import Epochs
 from data.tasks.contrast import Contrast as PairData
-from data.tasks.contrast import PairRows
+from data.tasks.contrast import PairRows, distinct_tokens
 from data.texts import Texts
 from harness.config import Config
 from navit_eqx.config import Factorised
@@ -37,6 +37,7 @@ from navit_eqx.rows import Row as DeviceRow
 from navit_eqx.tasks.config import Bytes, Classify, Clip, Contrast, SigLip, TextRows, TextTower
 from navit_eqx.tasks.contrast import device_targets
 from navit_eqx.training.config import OptimConfig
+from navit_eqx.training.optim import decay_groups
 from navit_eqx.weights.bridge import to_reference
 from reference import model as slow_model
 from reference import text as slow_text
@@ -74,11 +75,13 @@ class Pictures:
         return IMAGES[index]
 
 
-def rows_of(bad: frozenset[int] = frozenset(), shards: int = 1, seed: int = 0) -> PairRows:
+def rows_of(
+    bad: frozenset[int] = frozenset(), shards: int = 1, seed: int = 0, texts: TextRows = TASK.texts
+) -> PairRows:
     """Rows of pairs over several epochs."""
     packing = Packing(24, 6)
     source = Pictures(Arrays(IMAGES, SETS.astype(np.int32), CAPTIONS).manifest, bad)
-    task = PairData(tokenizer=TOKENIZER, texts=TextRows(2, 30, 8), shards=shards, loss=SigLip())
+    task = PairData(tokenizer=TOKENIZER, texts=texts, shards=shards, loss=SigLip())
     sampling = dict(
         seed=seed, patch_size=OneSize(PATCH), resolution=Native(), dropping=Constant(0.25), packing=packing,
         longest_side=12, step_rows=ROWS,
@@ -131,6 +134,54 @@ def test_first_texts_are_candidates_for_all_images():
 def test_a_loss_over_all_pairs_is_not_added_up_from_parts():
     with pytest.raises(ConfigError, match="optim.accumulate=2, .* --task.parts 2 "):
         Config(task=TASK, optim=OptimConfig(accumulate=2))
+
+
+def one_text_serves_all_its_images(group: Batch, sets: np.ndarray) -> None:
+    """The texts are different, and those that the readable images ask for; each image asks for one of its own."""
+    row, (keys, text_row, text_keys) = group
+    table, used = Texts(CAPTIONS, TOKENIZER), text_row.grids[..., 0] > 0
+    found = text_keys[used].tolist()
+    assert len({*found}) == len(found) and {*found} == {*keys[row.grids[..., 0] > 0].tolist()}
+    for r, slot in np.argwhere(row.grids[..., 0] > 0):
+        own = [c for c in sets[row.image_ids[r, slot]] if c >= 0]
+        assert keys[r, slot] in table.keys[own]
+    for r, slot in np.argwhere(used):
+        ids = text_row.patches[r, text_row.segment_ids[r] == slot + 1, 0].tolist()
+        assert ids == TOKENIZER.encode(CAPTIONS[text_keys[r, slot]])
+
+
+@given(bad=spoilt, shards=st.sampled_from([1, 2]), seed=st.integers(0, 9))
+def test_a_text_stands_once_for_all_its_images(bad, shards, seed):
+    """Every image comes once in an epoch, in fewer groups than with a text for each."""
+    rows = rows_of(bad, shards, seed, TextRows(2, 24, 8, unique=True))
+    groups = [rows[g] for g in range(4)]
+    for group in groups:
+        one_text_serves_all_its_images(group, SETS)
+    images = np.concatenate([group.row.image_ids[group.row.image_ids >= 0] for group in groups])
+    assert (np.diff(np.sort(np.bincount(images, minlength=COUNT))[[0, -1]]) <= 1).all()
+
+
+def test_a_text_for_each_image_is_caught():
+    group = next(g for g in (rows_of(seed=s)[0] for s in range(9)) if len({*g.targets.text_keys.ravel()}) < 8)
+    caught(one_text_serves_all_its_images, group, SETS)
+
+
+@given(count=st.integers(1, 30), seed=st.integers(0, 9))
+def test_tokens_of_distinct_texts_are_their_mean_over_batches(count, seed):
+    rng, table = np.random.default_rng(seed), Texts(CAPTIONS, TOKENIZER)
+    sets = SETS.astype(np.int32)
+    total, draws = 0.0, 2000
+    images = rng.integers(0, COUNT, (draws, count))
+    own = (sets >= 0).sum(-1)
+    keys = table.keys[sets[images, (rng.random((draws, count)) * own[images]).astype(int)]]
+    for row in keys:
+        total += table.lengths[np.unique(row)].sum()
+    assert_close(distinct_tokens(sets, table, count), total / draws, 0.05)
+
+
+def test_texts_that_serve_all_are_positives_of_all():
+    with pytest.raises(ConfigError, match="task.texts.unique .* task.duplicates=negative"):
+        Contrast(texts=TextRows(unique=True), duplicates="negative")
 
 
 def test_a_text_of_another_image_is_caught():
@@ -283,6 +334,15 @@ def test_embedding_twice_changes_nothing():
     once, twice = (jax.tree.leaves(gradients(towers(parts=parts))) for parts in (1, 2))
     for a, b in zip(once, twice):
         assert_close(b, a, GRADIENT64)
+
+
+def test_temperature_and_bias_do_not_decay():
+    """The text tower does as the backbone, the projections as a head."""
+    leaves = jax.tree_util.tree_leaves_with_path(decay_groups(towers()))
+    groups = {".".join(key.name for key in path): group for path, group in leaves}
+    assert groups["task.log_scale"] == groups["task.bias"] == "none"
+    assert groups["task.text.patch_embedding.w"] == "body" == groups["backbone.patch_embedding.w"]
+    assert groups["task.image_projection.w"] == groups["task.text_projection.w"] == "head"
 
 
 def test_the_scale_stays_below_its_limit():

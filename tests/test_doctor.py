@@ -176,6 +176,17 @@ def saves_that_fail(case, monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints.ocp, "save_async", fail)
 
 
+def no_image_at_the_end(case, monkeypatch, tmp_path):
+    given(case, val_resolution=1000.0)
+
+
+def pictures_that_cannot_be_written(case, monkeypatch, tmp_path):
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doctor, "draw_mask", fail)
+
+
 SABOTAGE = [
     ("versions", 78, "optax 0.0.1, not ", wrong_version),
     ("devices", 69, "JAX finds no device", no_device),
@@ -196,6 +207,8 @@ SABOTAGE = [
     ("start", 78, "nowhere", no_model_to_start_from),
     ("training step", 70, "refused: loss nan", parameters_not_finite),
     ("save and restore", 74, "No space left on device", saves_that_fail),
+    ("evaluation", 65, "none of 10 validation images fits", no_image_at_the_end),
+    ("report", 74, "No space left on device", pictures_that_cannot_be_written),
 ]
 
 

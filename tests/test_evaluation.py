@@ -193,7 +193,7 @@ def test_an_evaluation_of_too_few_images_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "trained_model", lambda folder: stub(config().model))
     options = evaluate.Options(config().data, split="val", out=str(tmp_path))
     for lost, fails in ((0, False), (1, False), (2, True), (21, True)):
-        found = [("sweep", [row | {"left_out": lost // 2, "unreadable": lost - lost // 2}])]
+        found = studies.Outcomes({"sweep": [row | {"left_out": lost // 2, "unreadable": lost - lost // 2}]}, {})
         monkeypatch.setattr(evaluate, "publish_all", lambda *given, found=found: found)
         whole = replace(config(), data=replace(config().data, max_unreadable=1.5 / 21))
         with pytest.raises(DataError, match="of 21 images, .*more than the share") if fails else nullcontext():

@@ -214,18 +214,20 @@ def test_embedded_in_parts_is_embedded_at_once():
         def loss(weights, parts):
             found = embed(weights, rows)
             if parts:
-                found = fast.embed_twice(lambda part: embed(weights, part), micro_batches(rows, parts))
+                found = fast.embed_twice(lambda part: embed(weights, part), micro_batches(rows, parts, "task.parts"))
             slots = fast.Slots(found.reshape(18, 4), keys, keys)
             return fast.contrastive_loss("sigmoid", slots, slots, jnp.log(10.0), jnp.asarray(-3.0))[0]
 
         return [jax.value_and_grad(loss)(weights, parts) for parts in (0, 3)]
 
-    assert_close(fast.embed_twice(partial(embed, weights), micro_batches(rows, 3)), embed(weights, rows), EXACT)
+    assert_close(
+        fast.embed_twice(partial(embed, weights), micro_batches(rows, 3, "task.parts")), embed(weights, rows), EXACT
+    )
     (want, slope), (got, found) = both(weights)
     assert_close(got, want, FLOAT64)
     assert_close(found, slope, FLOAT64)
     with pytest.raises(ValueError, match="6 rows cannot be cut into 4 equal parts"):
-        micro_batches(rows, 4)
+        micro_batches(rows, 4, "task.parts")
 
 
 def test_a_part_stores_its_input_alone():

@@ -116,6 +116,11 @@ def test_a_cut_that_loses_the_end_is_caught():
     caught(ends_where_it_is_cut, lambda text, longest: slow.encode(text, 1 << 20)[:longest], "a small dog", 5)
 
 
+def test_a_text_starts_at_position_0():
+    tokens = slow.tokens_of(slow.encode("a dog", LONGEST))
+    assert tokens.coords[:, 0].tolist() == list(range(6)) and tokens.grid.tolist() == [6]
+
+
 def test_the_empty_text_is_its_end_alone():
     assert slow.encode("", 9) == slow.encode("?!", 9) == [slow.EOS]
     assert np.isfinite(forward(row_of([""]))).all()

@@ -1,6 +1,6 @@
 """Captions in parquet files, in the layout of image-text sets on the Hugging Face hub."""
 
-import hashlib
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from jaxtyping import Int
 from ..errors import DataError
 from .caption_tables import column_of
 from .measured import stamp
-from .pairs import CAPTION_COLUMNS, Pairs, unique_names
+from .pairs import CAPTION_COLUMNS, Pairs, same_images, unique_names
 from .parquet_columns import column_names, read_captions, read_images, read_paths, read_texts
 from .source import Attribute
 
@@ -35,6 +35,10 @@ class Encoded:
         """Empty where the row has no image."""
         return self.images[self.rows[index]]
 
+    def length(self, index: int) -> int:
+        """Bytes of an image; 0 where the row has none."""
+        return len(self.read(index))
+
 
 def parquet_pairs(files: list[Path], image: str, caption: str) -> Pairs:
     """Images of parquet files with their captions; rows with the same image are one image.   Raises DataError."""
@@ -48,7 +52,7 @@ def parquet_pairs(files: list[Path], image: str, caption: str) -> Pairs:
         captions += found
         names += [f"{file.name}:{i}" for i in range(len(found))]
         paths += read_paths(file, image, len(found))
-    first = np.array([*same_images(reader.images)], np.int64)
+    first = np.array(same_images(reader, range(len(names))), np.int64)
     rows = np.unique(first)
     united: dict[int, list[Any]] = {row: [] for row in rows.tolist()}
     for row, value in zip(first.tolist(), captions):
@@ -67,28 +71,29 @@ def parquet_pairs(files: list[Path], image: str, caption: str) -> Pairs:
     )
 
 
-def same_images(images: list[bytes]) -> list[int]:
-    """The first row with the same image, for every row; rows without an image stand alone."""
-    first: dict[bytes, int] = {}
-    return [
-        first.setdefault(hashlib.blake2b(image, digest_size=16).digest(), i) if image else i
-        for i, image in enumerate(images)
-    ]
-
-
 def attribute_columns(
     known: list[Path], files: list[Path], columns: tuple[str, ...], reader: Encoded, places: Int[np.ndarray, " N"]
 ) -> tuple[Attribute, ...]:
     """The values of columns as classes with prompts, over all splits in sorted order.   Raises DataError."""
     found = []
     for column in columns:
-        values = sorted({value for file in known for value in read_texts(file, column) if value})
-        number = {value: i for i, value in enumerate(values)}
-        if not values:
-            raise DataError(f"{files[0]}: column {column!r} has no text: drop it from data.source.attributes")
-        labels = np.array([number.get(value, -1) for file in files for value in read_texts(file, column)], np.int64)
-        found.append(Attribute(column, tuple(map(prompt, values)), labels[reader.rows[places]]))
+        everywhere = [value for file in known for value in read_texts(file, column)]
+        own = [value for file in files for value in read_texts(file, column)]
+        found.append(attribute(column, everywhere, [own[row] for row in reader.rows[places].tolist()], files[0]))
     return tuple(found)
+
+
+def attribute(column: str, everywhere: Iterable[Any], own: Iterable[Any], where: Path) -> Attribute:
+    """The values of a column as classes with prompts: those of all splits, sorted, and those of the images.
+
+    Raises DataError where it has no text.
+    """
+    values = sorted({value for value in everywhere if value and isinstance(value, str)})
+    if not values:
+        raise DataError(f"{where}: column {column!r} has no text: drop it from data.source.attributes")
+    number = {value: i for i, value in enumerate(values)}
+    labels = [number[value] if value and isinstance(value, str) else -1 for value in own]
+    return Attribute(column, tuple(map(prompt, values)), np.array(labels, np.int64))
 
 
 def column_of_images(files: list[Path], column: str, reader: Encoded, places: Int[np.ndarray, " N"]) -> list[Any]:

@@ -6,7 +6,7 @@ A name in a table is a path below the folder of the table, or the name of a file
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -25,8 +25,7 @@ Rows = dict[str, list[Any]]  # values of captions by name of the image
 
 def table_pairs(path: Path, folder: Path, part: str, suffixes: set[str], image: str, caption: str) -> Pairs:
     """Images below `folder` with the captions of a table.   Raises DataError where the table is damaged."""
-    read = read_coco if path.suffix.lower() == ".json" else read_lines if is_jsonl(path) else read_csv
-    rows, aside = read(path, image, caption)
+    rows, aside = reader_of(path)(path, image, caption)
     if not rows:
         first = f"; first: {': '.join(aside[0])}" if aside else ""
         raise DataError(f"{path} names no image with a caption: add a line for each{first}")
@@ -36,6 +35,21 @@ def table_pairs(path: Path, folder: Path, part: str, suffixes: set[str], image: 
         of_file.setdefault(file, []).extend(rows[name])
     notes.insert(0, f"captions: {path.name}")
     return file_pairs(folder, dict(sorted(of_file.items())), aside + problems, notes)
+
+
+def table_values(path: Path, folder: Path, part: str, suffixes: set[str], image: str, column: str) -> dict[str, Any]:
+    """The first value of a column of a table for each image file, by path below `folder`.   Raises DataError."""
+    rows, _ = reader_of(path)(path, image, column)
+    files, _, _ = located([*rows], folder, part, suffixes)
+    found: dict[str, Any] = {}
+    for name, file in files.items():
+        found.setdefault(file, next((value for value in rows[name] if value), None))
+    return found
+
+
+def reader_of(path: Path) -> Callable[[Path, str, str], tuple[Rows, list[tuple[str, str]]]]:
+    """The function that reads a table, by its suffix."""
+    return read_coco if path.suffix.lower() == ".json" else read_lines if is_jsonl(path) else read_csv
 
 
 def text_pairs(folder: Path, suffixes: set[str]) -> Pairs:

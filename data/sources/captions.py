@@ -14,12 +14,12 @@ from jaxtyping import Int, Num
 from ..errors import DataError
 from ..manifest import printable
 from .caption_layouts import Layout, part_for, recognized
-from .caption_parquet import Encoded, attribute_columns, parquet_pairs
-from .caption_tables import table_pairs, text_pairs
+from .caption_parquet import Encoded, attribute, attribute_columns, parquet_pairs
+from .caption_tables import table_pairs, table_values, text_pairs
 from .label_sets import first_seen
 from .layout import held_out, suffixes_for
 from .measured import cached_manifest, decoded_as
-from .pairs import Pairs, numbered, without_bad
+from .pairs import Pairs, numbered, united, without_bad
 from .source import Attribute, Source, existing
 from .tar_shards import tar_pairs
 
@@ -38,7 +38,7 @@ class Captions:
     table: str = ""
     """File name of the table of captions; empty: captions.csv and the like."""
     attributes: tuple[str, ...] = ()
-    """Columns of parquet files that name what is in an image, for zero-shot classification."""
+    """Columns of parquet files or tables that name what is in an image, for zero-shot classification."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
@@ -57,6 +57,9 @@ class CaptionedImages:
         files = parts[part]
         pairs = pairs_of(layout, root, part, files, options, suffixes)
         kept, texts, aside, more = without_bad(pairs)
+        if layout != "parquet":  # there the rows with the same image are one already
+            kept, texts, notes_of_equal = united(pairs.reader, kept, texts)
+            more += notes_of_equal
         if divided:
             chosen, note = part_held_out([pairs.names[i] for i in kept], split)
             kept, texts = kept[chosen], [texts[i] for i in chosen]
@@ -81,12 +84,7 @@ class CaptionedImages:
         place = {os.fsencode(pairs.names[i]): i for i in kept.tolist()}
         self.places = np.array([place[name] for name in self.manifest.names.tolist()], np.int64)
         if options.attributes:
-            if not isinstance(pairs.reader, Encoded):
-                raise DataError(
-                    f"{root} holds {layout}, and attributes are read from parquet: drop data.source.attributes"
-                )
-            known = [file for files in parts.values() for file in files]
-            self.attributes = attribute_columns(known, files, options.attributes, pairs.reader, self.places)
+            self.attributes = attributes_of(layout, root, parts, part, options, suffixes, pairs, self.places)
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""
@@ -104,8 +102,45 @@ def pairs_of(layout: Layout, root: Path, part: str, files: list[Path], options: 
         raise DataError(f"{root} has several tables for one part, {names}: name one, --data.source.table FILE")
     if layout == "text":
         return text_pairs(files[0], suffixes)
-    folder = root if files[0].parent.name == "annotations" else files[0].parent
-    return table_pairs(files[0], folder, part, suffixes, options.image, options.caption)
+    return table_pairs(files[0], folder_of(files[0], root), part, suffixes, options.image, options.caption)
+
+
+def folder_of(table: Path, root: Path) -> Path:
+    """The folder below which the images of a table lie."""
+    return root if table.parent.name == "annotations" else table.parent
+
+
+def attributes_of(
+    layout: Layout,
+    root: Path,
+    parts: dict[str, list[Path]],
+    part: str,
+    options: Captions,
+    suffixes: set[str],
+    pairs: Pairs,
+    places: Int[np.ndarray, " N"],
+) -> tuple[Attribute, ...]:
+    """The attributes of the images of a part, from columns of parquet files or of tables.   Raises DataError."""
+    if isinstance(pairs.reader, Encoded):
+        known = [file for files in parts.values() for file in files]
+        return attribute_columns(known, parts[part], options.attributes, pairs.reader, places)
+    if layout != "table" or parts[part][0].suffix.lower() == ".json":
+        raise DataError(
+            f"{root} holds {layout}, and attributes are columns of parquet files, of CSV and of JSON lines: drop "
+            "data.source.attributes"
+        )
+
+    def values(name: str, column: str) -> dict[str, Any]:
+        table = parts[name][0]
+        return table_values(table, folder_of(table, root), name, suffixes, options.image, column)
+
+    found = []
+    for column in options.attributes:
+        of_part = {name: values(name, column) for name in parts}
+        everywhere = [value for own in of_part.values() for value in own.values()]
+        own = [of_part[part].get(pairs.names[i]) for i in places.tolist()]
+        found.append(attribute(column, everywhere, own, parts[part][0]))
+    return tuple(found)
 
 
 def part_held_out(names: list[str], split: str) -> tuple[np.ndarray, str]:

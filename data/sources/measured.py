@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
@@ -108,8 +109,12 @@ def decoded_as(manifest: Manifest, index: int, data: bytes, shrink: int = 1) -> 
 
 
 def cache_folder() -> Path:
-    """Folder of caches that runs share."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "navit"
+    """Folder of caches that runs share, in that of temporary files where the user has no home."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    except RuntimeError:  # a user without an entry in the table of users, as in some containers
+        home = Path(tempfile.gettempdir())
+    return home / "navit"
 
 
 def _stored(file: Path, count: int, axes: int = 2) -> tuple[np.ndarray, list[str]] | None:

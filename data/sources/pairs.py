@@ -1,13 +1,16 @@
 """Pairs of images and captions as their files have them, and what is set aside before an image is read."""
 
+import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
+from ..errors import BadImage
 from ..manifest import printable
 from .decode import read_file
 
@@ -15,11 +18,16 @@ IMAGE_COLUMNS = "file_name filename file image filepath path image_path image_na
 CAPTION_COLUMNS = "caption captions text texts title sentence sentences comment description".split()
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Encoded images by number; travels to workers by pickle."""
 
     def read(self, index: int) -> bytes:
         """Raises BadImage."""
+        ...
+
+    def length(self, index: int) -> int:
+        """Bytes of an image, known without reading it; 0 where it cannot be read."""
         ...
 
 
@@ -41,6 +49,13 @@ class Files(NamedTuple):
 
     folder: Path
     paths: list[str]
+
+    def length(self, index: int) -> int:
+        """Bytes of a file; 0 where it cannot be read."""
+        try:
+            return (self.folder / self.paths[index]).stat().st_size
+        except OSError:
+            return 0
 
     def read(self, index: int) -> bytes:
         """Raises BadImage."""
@@ -82,6 +97,36 @@ def without_bad(pairs: Pairs) -> tuple[np.ndarray, list[list[str]], list[tuple[s
         empty += [printable(pairs.names[i])] if left_out else []
     notes = [f"empty captions of {len(empty)} images are left out, first of {empty[0]}"] if empty else []
     return np.array(kept, np.int64), texts, aside, notes
+
+
+def same_images(reader: Reader, numbers: Sequence[int]) -> list[int]:
+    """The place of the first image with the same bytes, for every place in `numbers`. Only images of equal length are
+    read; those that cannot be read stand alone."""
+    lengths = [reader.length(i) for i in numbers]
+    several = {length for length, count in Counter(lengths).items() if count > 1 and length}
+    first: dict[bytes, int] = {}
+    return [first.setdefault(digest(reader, i), k) if lengths[k] in several else k for k, i in enumerate(numbers)]
+
+
+def digest(reader: Reader, index: int) -> bytes:
+    """Hash of an image; its number where it cannot be read."""
+    try:
+        return hashlib.blake2b(reader.read(index), digest_size=16).digest()
+    except BadImage:
+        return str(index).encode()
+
+
+def united(reader: Reader, kept: np.ndarray, texts: list[list[str]]) -> tuple[np.ndarray, list[list[str]], list[str]]:
+    """The images and captions without images that repeat another under its own name, whose captions the first takes,
+    and a note: an image is no negative of its own captions, and not in training and validation at once."""
+    first = same_images(reader, kept.tolist())
+    captions: dict[int, list[str]] = {}
+    for place, own in zip(first, texts):
+        captions[place] = list(dict.fromkeys([*captions.get(place, []), *own]))
+    places = [*captions]
+    repeated = len(texts) - len(places)
+    note = f"{repeated} files repeat an image under another name: their captions are united"
+    return kept[places], [*captions.values()], [note] if repeated else []
 
 
 def numbered(texts: Sequence[Sequence[str]]) -> tuple[Int[np.ndarray, "N M"], tuple[str, ...]]:

@@ -62,6 +62,10 @@ class Members(NamedTuple):
             raise BadImage(f"{shard} was changed after it was indexed: start again")
         return data
 
+    def length(self, index: int) -> int:
+        """Bytes of an image."""
+        return int(self.sizes[index])
+
 
 def tar_pairs(shards: list[Path], suffixes: set[str], caption: str) -> Pairs:
     """Images of tar files with their captions.   Raises DataError where a file is damaged."""

@@ -66,6 +66,8 @@ class Contrast(DataTask):
         mean = float(texts.lengths[sets[sets >= 0]].mean())
         notes = []
         if None in (self.packing.rows, self.packing.row_tokens, self.packing.row_texts):
+            if self.packing.unique:
+                mean = distinct_tokens(sets, texts, pairs) / pairs  # of a pair
             allowed = [n for n in range(lengths.devices, lengths.rows + 1, lengths.devices) if lengths.rows % n == 0]
             self.packing = text_rows(self.packing, pairs * mean, mean, int(texts.lengths.max()), allowed)
             rows, tokens, slots = self.packing.shape
@@ -99,7 +101,7 @@ class Contrast(DataTask):
             raise DataError(
                 "data.packing.rule=Template: a pair without room would leave a window open; choose ExactFit"
             )
-        return PairPlans(plans, self.tokenizer, rows // self.shards, self.room)
+        return PairPlans(plans, self.tokenizer, rows // self.shards, self.room, self.packing.unique)
 
     def batches(self, rows: PlannedRows) -> "PairRows":
         """Raises DataError where images are mixed: a mixed image has no caption."""
@@ -155,6 +157,15 @@ class Contrast(DataTask):
         return outputs[:, main], self.truth(image_ids, manifest)[:, main]
 
 
+def distinct_tokens(sets: Int[np.ndarray, "N M"], texts: Texts, pairs: float) -> float:
+    """Expected tokens of the distinct texts of a batch: Σ_k (1 − (1 − p_k)^n) t_k, for n pairs and texts of t_k tokens
+    that a pair has with probability p_k."""
+    own = sets >= 0
+    shares = np.where(own, 1 / np.maximum(own.sum(-1, keepdims=True), 1), 0)[own]
+    share = np.bincount(texts.keys[sets[own]], shares, minlength=len(texts.keys)) / len(sets)
+    return float(((1 - (1 - share) ** pairs) * texts.lengths).sum())
+
+
 def text_rows(packing: Any, tokens: float, mean: float, longest: int, allowed: Sequence[int]) -> Any:
     """`packing` with resolved rows, tokens and slots, for `tokens` text tokens in a batch.
 
@@ -178,6 +189,8 @@ class PairPlans:
     group_rows: int
     room: Room
     """Rows of texts in a group."""
+    unique: bool = False
+    """Each distinct text of a group stands once, for all its images."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "texts"}
@@ -199,13 +212,14 @@ class PairPlans:
     @property
     def key(self) -> str:
         """Digest of everything the plans depend on."""
-        settings = self.plans.key, self.tokenizer, self.group_rows, self.room
+        settings = self.plans.key, self.tokenizer, self.group_rows, self.room, self.unique
         return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
     def __call__(self, place: int) -> Plan:
         plan, caption = self.plans(place), self.captions(place)
         used = plan.image_ids >= 0
         ids, kept = plan.image_ids[used], plan.kept[used]
+        keys = self.texts.keys[caption[ids]]
         number = np.full(used.shape, -1)
         number[used] = np.arange(len(ids))  # of each pair, in the order of slots
         row_tokens, row_images = self.plans.sampling["packing"].shape
@@ -216,11 +230,16 @@ class PairPlans:
             self.room,
             ExactFit().rows,
             [row[row >= 0].tolist() for row in number],
+            keys=keys.tolist() if self.unique else None,
         )
         slot = table([row for group in groups for row in padded(group.images, self.group_rows)], row_images)
         texts = table([row for group in groups for row in padded(group.texts, self.room.rows)], self.room.slots)
         return rearranged(plan, used, slot)._replace(
-            texts=TextPlan(np.where(texts >= 0, ids[texts], -1), np.where(texts >= 0, caption[ids[texts]], -1))
+            texts=TextPlan(
+                np.where(texts >= 0, ids[texts], -1),
+                np.where(texts >= 0, caption[ids[texts]], -1),
+                np.where(slot >= 0, keys[slot], -1),
+            )
         )
 
     def captions(self, place: int) -> Int[np.ndarray, " N"]:
@@ -279,16 +298,27 @@ class PairRows:
         rows = [self.rows.load(epoch, *(leaf[r] for leaf in plan[:4]))[0] for r in range(first, first + each)]
         group = first // each * self.plans.room.rows
         assert plan.texts is not None
-        images, captions = (leaf[group : group + self.plans.room.rows] for leaf in plan.texts)
+        images, captions = (leaf[group : group + self.plans.room.rows] for leaf in plan.texts[:2])
         row = stacked(rows)
+        place = plan.image_ids[first : first + each]
+        keys = dict(zip(place[place >= 0].tolist(), plan.texts.keys[first : first + each][place >= 0].tolist()))
         readable = row.image_ids[row.grids[..., 0] > 0]
-        text_row = stacked([self.text_row(*both, readable) for both in zip(images, captions)])
-        keys = dict(zip(images[images >= 0].tolist(), self.plans.texts.keys[captions[images >= 0]].tolist()))
+        asked = {keys[i] for i in readable.tolist()} if self.plans.unique else None
+        text_row = stacked([self.text_row(*both, readable, asked) for both in zip(images, captions)])
         return Batch(row, Targets(keyed(row, keys), text_row, keyed(text_row, keys)))
 
-    def text_row(self, images: Int[np.ndarray, " M"], captions: Int[np.ndarray, " M"], readable: np.ndarray) -> Row:
-        """A row of the texts of readable images: an image that cannot be read takes its text with it."""
+    def text_row(
+        self,
+        images: Int[np.ndarray, " M"],
+        captions: Int[np.ndarray, " M"],
+        readable: np.ndarray,
+        asked: set[int] | None = None,
+    ) -> Row:
+        """A row of the texts of readable images: an image that cannot be read takes its text with it, unless the text
+        stands for others too, and its key is `asked`."""
         used = np.isin(images, readable) & (images >= 0)
+        if asked is not None:
+            used = np.isin(self.plans.texts.keys[captions], [*asked]) & (images >= 0)
         texts = [self.plans.texts.tokens(caption) for caption in captions[used].tolist()]
         nothing = Tokens(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.int32), np.zeros(1, np.int32))
         return pack(texts or [nothing], images[used].tolist() or [-1], self.plans.room.tokens, self.plans.room.slots)

@@ -3,6 +3,7 @@
 folder.py      run folder: lock, configuration, versions
 loading.py     sources, tasks, plans and packed rows of a configuration
 program.py     compiled training program of a configuration
+ahead.py       the evaluation at the end, planned before the first step
 trained.py     the model of a run, finished or not
 warm_start.py  start from a saved model, or from a step of another run
 attention.py   choice of the attention backend

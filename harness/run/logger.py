@@ -3,6 +3,7 @@
 import importlib
 import math
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,6 +38,26 @@ class NullLogger:
         pass
 
 
+class Guarded:
+    """A logger whose failure does not end the run: it is told once, and the logger is left alone from then on."""
+
+    def __init__(self, logger: Logger, name: str):
+        self.logger, self.name = logger, name
+
+    def log(self, step: int, row: dict[str, Any]) -> None:
+        self.call(self.logger.log, step, row)
+
+    def close(self) -> None:
+        self.call(self.logger.close)
+
+    def call(self, method: Callable[..., None], *given: Any) -> None:
+        try:
+            method(*given)
+        except Exception as error:  # a full disk, no network, …
+            print(f"logger={self.name} stops, {error or repr(error)}: metrics.jsonl has everything", flush=True)
+            self.logger = NullLogger()
+
+
 class TensorBoardLogger:
     """Event files for TensorBoard in the run folder; events after step `start` are purged."""
 
@@ -61,14 +82,14 @@ class WandbLogger:
         mark = folder / "wandb-id"
         if not mark.exists():
             mark.write_text(secrets.token_hex(8))
-        self.run = wandb.init(
-            project=project,
-            id=mark.read_text(),
-            name=folder.name,
-            resume="allow",
-            dir=str(folder),
-            config=encode(config),
-        )
+        about = {"project": project, "id": mark.read_text(), "name": folder.name, "dir": str(folder)}
+        try:
+            self.run = wandb.init(**about, resume="allow", config=encode(config))
+        except Exception as error:  # theirs are of many kinds
+            raise ConfigError(
+                f"logger=wandb does not start, {str(error).strip() or repr(error)}: wandb login, WANDB_MODE=offline, "
+                "or --logger none"
+            ) from error
 
     def log(self, step: int, row: dict[str, Any]) -> None:
         self.run.log(numbers(row), step=step)
@@ -80,7 +101,7 @@ class WandbLogger:
 def open_logger(config: Config, folder: Path, start: int) -> Logger:
     """The configured logger, continued after step `start`; only the main process logs.
 
-    Raises ConfigError where its package is missing.
+    Raises ConfigError where its package is missing, or where it does not start.
     """
     if jax.process_index():
         return NullLogger()
@@ -88,9 +109,9 @@ def open_logger(config: Config, folder: Path, start: int) -> Logger:
         case None:
             return NullLogger()
         case TensorBoard():
-            return TensorBoardLogger(needed("tensorboardX", "tensorboard"), folder, start)
+            return Guarded(TensorBoardLogger(needed("tensorboardX", "tensorboard"), folder, start), "tensorboard")
         case Wandb(project):
-            return WandbLogger(needed("wandb", "wandb"), project, folder, config)
+            return Guarded(WandbLogger(needed("wandb", "wandb"), project, folder, config), "wandb")
 
 
 def needed(package: str, extra: str) -> Any:

@@ -235,6 +235,8 @@ class TextRows:
     """Tokens in a row of texts; auto: chosen from the lengths of the texts."""
     row_texts: int | None = None
     """Text slots in a row; auto: chosen from the lengths of the texts."""
+    unique: bool = False
+    """Each distinct text of a batch stands once, for all its images: fewer tokens, and as a negative it counts once."""
 
     def __post_init__(self):
         check_in("task.texts", "[1, 2147483647]", rows=self.rows, row_tokens=self.row_tokens, row_texts=self.row_texts)
@@ -271,6 +273,11 @@ class Contrast(Task):
 
     def __post_init__(self):
         check_in("task", "[1, 2147483647]", embedding=self.embedding, shards=self.shards, parts=self.parts)
+        check(
+            not self.texts.unique or self.duplicates == "positive",
+            f"task.texts.unique has one text for all its images, and task.duplicates={self.duplicates} tells them "
+            "apart: leave one of them out",
+        )
 
     def stored(self, folder: Path) -> "Contrast":
         return replace(self, tokenizer=self.tokenizer.stored(folder))

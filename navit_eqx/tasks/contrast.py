@@ -67,7 +67,7 @@ class Contrast(AbstractTask):
             return unit(self.image_projection(full(backbone(row, backbone.gates(key, row.image_ids)))))
 
         parts = self.config.parts
-        vectors = embed(row) if parts == 1 else embed_twice(embed, micro_batches(row, parts))
+        vectors = embed(row) if parts == 1 else embed_twice(embed, micro_batches(row, parts, "task.parts"))
         images = slots(vectors, keys, row.image_ids)
         texts = slots(self.embed_texts(text_row), text_keys, text_row.image_ids)
         total, count, extras = contrastive_loss(

@@ -139,7 +139,7 @@ def accumulated(sums: Callable[[Any], Any], batch: Any, parts: int) -> Any:
     """Σ sums(part) over `parts` equal parts of the rows, sequentially.   Raises ValueError where rows do not divide."""
     if parts == 1:
         return sums(batch)
-    split = micro_batches(batch, parts)
+    split = micro_batches(batch, parts, "optim.accumulate")
     shapes = jax.eval_shape(sums, jax.tree.map(lambda x: x[0], split))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 

@@ -32,4 +32,19 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("before.steps if __same else None", "None"),
         "tests/test_budget.py::test_a_run_that_continues_keeps_its_steps",
     ),
+    one(
+        "a study that fails ends the others", "harness.evaluation.studies:publish_all",
+        replace("isinstance(error, ConfigError | DataError)", "published(error)"),
+        "tests/test_libraries.py::test_a_study_that_fails_ends_no_other_and_is_raised_last",
+    ),
+    one(
+        "a study that failed is forgotten", "harness.evaluation.studies:publish_all",
+        replace("Published(rows, failed)", "Published(rows, {})"),
+        "tests/test_libraries.py::test_a_study_that_fails_ends_no_other_and_is_raised_last",
+    ),
+    one(
+        "a logger that failed is tried again", "harness.run.logger:Guarded.call",
+        replace("NullLogger()", "self.logger"),
+        "tests/test_libraries.py::test_a_logger_that_fails_is_told_once_and_left_alone",
+    ),
 )  # fmt: skip

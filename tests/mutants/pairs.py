@@ -6,8 +6,23 @@ from tests.support.mutation import replace, returns, starts_with
 CAPTIONS, TAR = "tests/test_captions.py::test_", "tests/test_tar_shards.py::test_"
 MUTANTS = (
     one(
-        "rows with the same image stay apart", "data.sources.caption_parquet:same_images",
-        returns("[*range(len(images))]"), CAPTIONS + "every_layout_has_the_same_pairs",
+        "rows with the same image stay apart", "data.sources.pairs:same_images",
+        returns("[*range(len(numbers))]"), CAPTIONS + "every_layout_has_the_same_pairs",
+    ),
+    one(
+        "images of equal length are one", "data.sources.pairs:digest",
+        replace("__hash.digest()", "str(reader.length(index)).encode()"),
+        "tests/test_equal_images.py::test_images_are_one_by_their_bytes",
+    ),
+    one(
+        "the captions of a repeated image are lost", "data.sources.pairs:united",
+        replace("dict.fromkeys(__both)", "captions.get(place) or own"),
+        "tests/test_equal_images.py::test_a_file_that_repeats_an_image_adds_its_captions",
+    ),
+    one(
+        "attributes in the order of the table", "data.sources.captions:attributes_of",
+        replace("of_part[part].get(pairs.names[i])", "[*of_part[part].values()][i]"),
+        "tests/test_equal_images.py::test_columns_of_a_table_name_what_is_in_an_image",
     ),
     one(
         "pixels of another image, where one was set aside", "data.sources.captions:CaptionedImages.__init__",

@@ -22,8 +22,11 @@ findings.py     result of a study, comparisons of two settings
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from data.errors import DataError
 from data.tasks import DataTask
@@ -97,16 +100,44 @@ def publish(name: str, context: Context, folder: Path) -> Findings:
     return findings
 
 
-def publish_all(names: Sequence[str], context: Context, folder: Path) -> Iterator[tuple[str, list[dict]]]:
-    """Name and rows of each study. A study that fails is reported and the others continue; the sweep must succeed."""
+class Outcomes(NamedTuple):
+    """Rows of the studies that succeeded, by name, and the errors of those that failed without a known reason."""
+
+    rows: dict[str, list[dict]]
+    failed: dict[str, Exception]
+
+    def check(self) -> None:
+        """Raise the first error, after all that could be done is done."""
+        for error in self.failed.values():
+            raise error
+
+
+def publish_all(names: Sequence[str], context: Context, folder: Path) -> Outcomes:
+    """Run studies. One that is not possible, or fails, is reported and the others continue; the sweep must succeed.
+
+    The traceback of a failure is in `NAME-error.txt`: it is a fault of the program, or of the machine.
+    """
+    rows: dict[str, list[dict]] = {}
+    failed: dict[str, Exception] = {}
     for name in names:
+        report = folder / f"{name}-error.txt"
+        with suppress(OSError):
+            report.unlink(missing_ok=True)
         try:
-            yield name, publish(name, context, folder).rows
-        except (ConfigError, DataError) as error:
+            rows[name] = publish(name, context, folder).rows
+        except Exception as error:  # of any kind: an hour of training and the other studies must not be lost
             if name == "sweep":
                 raise
-            print(f"\n{name}: not possible, {error}", flush=True)
-            record(name, Published(impossible=str(error)), folder)
+            if isinstance(error, ConfigError | DataError):
+                print(f"\n{name}: not possible, {error}", flush=True)
+                record(name, Published(impossible=str(error)), folder)
+                continue
+            failed[name] = error
+            print(f"\n{name}: failed, {type(error).__name__}: {error}; traceback: {report}", flush=True)
+            with suppress(OSError):
+                record(name, Published(impossible=f"failed, {type(error).__name__}: {error}"), folder)
+                report.write_text("".join(traceback.format_exception(error)))
+    return Outcomes(rows, failed)
 
 
 def named(row: dict, metric: str) -> dict:
