@@ -34,12 +34,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "a study that fails ends the others", "harness.evaluation.studies:publish_all",
-        replace("isinstance(error, ConfigError | DataError)", "published(error)"),
+        replace("isinstance(error, ConfigError | DataError)", "outcomes(error)"),
         "tests/test_libraries.py::test_a_study_that_fails_ends_no_other_and_is_raised_last",
     ),
     one(
         "a study that failed is forgotten", "harness.evaluation.studies:publish_all",
-        replace("Published(rows, failed)", "Published(rows, {})"),
+        replace("Outcomes(rows, failed)", "Outcomes(rows, {})"),
         "tests/test_libraries.py::test_a_study_that_fails_ends_no_other_and_is_raised_last",
     ),
     one(
