@@ -26,7 +26,7 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("canonicalize(__text)", "__text"), "tests/test_text.py::test_both_sides_have_the_same_text",
     ),
     one(
-        "the mean of several prompts is shorter than they are", "navit_eqx.zero_shot:zero_shot",
+        "the mean of several prompts is shorter than they are", "navit_eqx.zero_shot:class_vectors",
         replace("unit(__means)", "__means"), CONTRAST + "several_prompts_are_averaged_to_unit_length",
     ),
     one(
@@ -78,8 +78,8 @@ MUTANTS: tuple[Mutant, ...] = (
         CONTRAST + "temperature_and_bias_do_not_decay",
     ),
     one(
-        "a locked tower is trained on", "navit_eqx.training.frozen:split",
-        replace("(None, leaf) if below else (leaf, None)", "(leaf, None)"),
+        "a locked tower is trained on", "navit_eqx.training.frozen:parts_of",
+        replace("[['backbone']]", "[['task']]"),
         "tests/test_frozen.py::test_frozen_parameters_keep_every_bit_and_have_no_state",
     ),
 )  # fmt: skip
