@@ -1,7 +1,6 @@
 """Packed rows of clips by index: read, resize, cut into tubelets, drop and pack the clips of a planned row."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Num
@@ -20,6 +19,7 @@ from .rows import Drawn, PlannedRows
 from .sampling.kinds import Patch
 from .sampling.resolution import Clips
 from .sources.decode import resize
+from .sources.source import clip_of
 
 
 @dataclass
@@ -56,13 +56,12 @@ class PlannedClips(PlannedRows):
         self, rng: np.random.Generator, image_id: int, frames: int, size: tuple[int, int]
     ) -> Num[np.ndarray, "f h w C"]:
         """The frames of a clip at its planned size, all cropped and changed alike.   Raises BadImage."""
-        source: Any = self.source
         available = int(self.source.manifest.sizes[image_id, 0])
         start, offset = rng.random(2) if self.random_times else (0.5, 0.5)
         times = frame_times(available, frames, self.clips.stride, start, offset)
         if self.clips.order == "shuffled":
             rng.shuffle(times)
-        whole = source.clip(image_id, times)
+        whole = clip_of(self.source, image_id, times)
         if whole.shape[1:3] != tuple(self.source.manifest.sizes[image_id, 1:]):
             raise BadImage("its frames have another size than when it was measured: start again")
         if self.augment is None:

@@ -1,5 +1,7 @@
 """Presets that train on clips, by name."""
 
+from dataclasses import replace
+
 from data.sampling.augment import Augment
 from data.sampling.dropping import Beta
 from data.sampling.packing import Packing

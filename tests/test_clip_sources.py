@@ -10,8 +10,13 @@ from PIL import Image
 
 from data.errors import BadImage, DataError, DataMissing
 from data.sources import video_files
+from data.sources.balanced import Repeated
 from data.sources.clip_files import clip_size, read_clip
 from data.sources.clip_folder import ClipFolder, recording_of
+from data.sources.memory import CachedInMemory
+from data.sources.moving_digits import MovingDigits
+from data.sources.source import Chosen, with_classes
+from harness.evaluation.studies.probe import subset
 
 av = pytest.importorskip("av")
 
@@ -227,3 +232,21 @@ def test_clips_of_a_game(datasets):
     source = ClipFolder().open(str(datasets / "doom" / "clips"), "val")
     assert len(source.manifest) == 42 and len(source.manifest.classes) == 6 and not source.manifest.set_aside
     assert source.clip(0, np.array([0.1, 0.9])).shape == (2, *source.manifest.sizes[0, 1:], 3)
+
+
+@pytest.mark.parametrize(
+    "wrapped, index",
+    [
+        (lambda source: Chosen(source, [5, 2, 7]), 2),
+        (lambda source: Repeated(source, np.array([1, 7, 7]), "twice"), 2),
+        (lambda source: subset(source, np.array([3, 7])), 1),
+        (lambda source: CachedInMemory(source, 1 << 20), 7),
+        (lambda source: with_classes(source, (*source.manifest.classes, "more")), 7),
+    ],
+)
+def test_a_source_of_a_source_has_its_clips(wrapped, index):
+    source, times = MovingDigits(train_images=9).open("", "train", 1), np.array([0.1, 0.6])
+    np.testing.assert_array_equal(wrapped(source).clip(index, times), source.clip(7, times))
+    assert wrapped(source).manifest.has_clips
+    with pytest.raises(DataError, match="has no clips"):
+        wrapped(MovingDigits(stills=True, train_images=9).open("", "train", 1)).clip(index, times)

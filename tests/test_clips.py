@@ -125,7 +125,7 @@ def replace_clip(source, change):
     """A source whose clips are changed."""
 
     class Changed:
-        manifest = source.manifest
+        manifest, image = source.manifest, source.image
 
         def clip(self, index, times):
             return change(source.clip(index, times))

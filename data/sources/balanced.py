@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 
 from reference.sampling.balance import repeats
 
 from ..errors import DataError
 from ..randomness import Purpose, generator
 from ..sampling.balance import ByClass
-from .source import Source
+from .source import Source, clip_of
 
 MOST = 1 << 26  # images with repetitions
 
@@ -35,6 +35,10 @@ class Repeated:
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""
         return self.source.image(int(self.rows[index]), shrink)
+
+    def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
+        """Raises BadImage."""
+        return clip_of(self.source, int(self.rows[index]), times)
 
 
 def balanced(source: Source, balance: ByClass | None, seed: int) -> Source:

@@ -1,11 +1,9 @@
 """Decoded images cached in memory, so that a small set is decoded once instead of once per epoch."""
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
-from .source import Source, mask_of
+from .source import Source, clip_of, mask_of
 
 
 class CachedInMemory:
@@ -32,8 +30,7 @@ class CachedInMemory:
 
     def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
         """Frames of a clip, which are not kept.   Raises BadImage."""
-        source: Any = self.source
-        return source.clip(index, times)
+        return clip_of(self.source, index, times)
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Num, UInt8
@@ -49,6 +49,13 @@ def mask_of(source: Source, index: int) -> UInt8[np.ndarray, "h w"]:
     if not isinstance(source, Masked):
         raise DataError(f"{source.manifest.where} has no masks: segmentation reads them by --data.source masks")
     return source.mask(index)
+
+
+def clip_of(source: Source, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
+    """The frames of a clip at these times.   Raises BadImage, and DataError where the source has no clips."""
+    if not isinstance(source, ClipSource):
+        raise DataError(f"{source.manifest.where} has no clips: --data.source clipfolder reads them")
+    return source.clip(index, times)
 
 
 class Attribute(NamedTuple):
@@ -109,8 +116,7 @@ class Renamed:
 
     def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
         """Raises BadImage."""
-        source: Any = self.source
-        return source.clip(index, times)
+        return clip_of(self.source, index, times)
 
     def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """Raises BadImage."""
@@ -132,6 +138,10 @@ class Chosen:
     def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """Raises BadImage."""
         return mask_of(self.source, self.ids[index])
+
+    def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
+        """Raises BadImage."""
+        return clip_of(self.source, self.ids[index], times)
 
 
 def with_classes(source: Source, classes: tuple[str, ...]) -> Source:

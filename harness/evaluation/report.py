@@ -149,6 +149,7 @@ def rows(written: Written) -> Section:
     pictures = {
         "packed_rows.png": "The first packed rows: the images of each row side by side, and its tokens in the order in "
         "which the model reads them",
+        "tubelets.png": "Tubelets of each shape on the frames of one clip, and the row in which it is packed",
         "attention_mask.png": "Attention mask of the first row: one block per image, nothing between images",
     }
     found = [figure(written.folder / name, alt, narrow="mask" in name) for name, alt in pictures.items()]

@@ -62,13 +62,16 @@ ALL = (
     *(retrieval, zeroshot, detections, masks, frames, leaks),
 )
 OF_CLIPS = ("frames", "leaks")
+OF_IMAGES = ("attention", "patches", "similarity")  # patches of one image stand on a grid of two axes
 OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks", *OF_CLIPS)
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 
 def studies_of(task: DataTask, model: ModelConfig) -> tuple[str, ...]:
-    """Names of the studies of every evaluation: those of the task and, of a model of clips, those of clips."""
-    return (*task.studies, *(OF_CLIPS if model.tubelets else ()))
+    """Names of the studies of every evaluation: those of the task; of a model of clips, those of clips too."""
+    if model.tubelets is None:
+        return task.studies
+    return (*(name for name in task.studies if name not in OF_IMAGES), *OF_CLIPS)
 
 
 def chosen(names: Sequence[str], always: Sequence[str]) -> list[str]:
@@ -88,6 +91,8 @@ def suited(always: Sequence[str]) -> list[str]:
 
 def publish(name: str, context: Context, folder: Path) -> Findings:
     """Run a study; print its table and summary, write `name.csv`, `name.json` and its picture into `folder`."""
+    if name in OF_IMAGES and context.config.model.tubelets:
+        raise ConfigError("this study is of images, and the model reads clips")
     with working(name):
         findings = STUDIES[name](context)
     rows = [named(row, context.task.metric) for row in findings.rows]

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Num
 
 from data.manifest import Manifest
 from data.sampling.resolution import Resolution
-from data.sources.source import Source
+from data.sources.source import Source, clip_of
 from navit_eqx.errors import check
 from navit_eqx.inference import pooled
 from reference.evaluation.probe import accuracy, ridge, sample_shots
@@ -42,6 +42,10 @@ class Subset:
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         return self.source.image(int(self.indices[index]), shrink)
+
+    def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
+        """Raises BadImage."""
+        return clip_of(self.source, int(self.indices[index]), times)
 
 
 def subset(source: Source, indices: Int[np.ndarray, " N"]) -> Subset:
