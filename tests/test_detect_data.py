@@ -22,7 +22,7 @@ from data.sources.digit_boxes import DigitPages
 from data.sources.source import Arrays
 from data.stream import Epochs
 from data.tasks import TASKS
-from data.tasks.detect import BoxBudget, Detect, shown
+from data.tasks.detect import BoxBudget, Detect, blind, shown
 from harness.detect_presets import detect_digits
 from harness.resolve import TokenLengths
 from tests.support.laws import caught
@@ -209,6 +209,18 @@ def test_small_and_large_boxes_are_told_apart():
     outputs[0, 0, 5] = -1
     found = task_for(manifest).metrics(outputs, np.arange(2), manifest)
     assert found["ap_small"] == 0 and found["ap_medium"] == 1 and "ap_large" not in found
+
+
+def test_blind_boxes_stand_side_by_side():
+    """They tile an image of boxes of one size, and are scored as any detections: here all are right."""
+    manifest = Squares(1, 2).manifest
+    tiles = [(x, y, x + 10, y + 5, 0) for x in range(0, 40, 10) for y in range(0, 20, 5)]
+    object.__setattr__(manifest, "boxes", boxes_of([tiles, tiles[:8]]))
+    object.__setattr__(manifest, "sizes", np.array([[20, 40], [20, 40]]))
+    found = blind(manifest, np.arange(2))
+    assert (found[:, :16, 5] == 0).all() and (found[:, 16:, 5] == -1).all()
+    assert 0.6 < task_for(manifest).score(found, np.arange(2), manifest)[0] < 1
+    assert task_for(manifest).score(found[:1], np.arange(1), manifest)[0] == pytest.approx(1)
 
 
 def test_boxes_are_selected_and_renamed():

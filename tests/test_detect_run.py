@@ -66,6 +66,7 @@ def test_the_study_tells_classes_and_sizes_apart(tmp_path):
     mean = np.mean([row["score"] for row in by_class])
     assert mean == pytest.approx(TASK.score(found, np.arange(24), PAGES.manifest)[0])
     assert all(0 < row["score"] <= row["ap50"] <= 1 >= row["recall50"] for row in findings.rows)
+    assert all(0 <= row["ap50_blind"] < 0.2 for row in by_class) and by_side[0]["ap50_blind"] is None
     findings.draw(tmp_path / findings.picture)
     with Image.open(tmp_path / findings.picture) as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
@@ -133,7 +134,7 @@ def test_a_run_from_its_data_to_its_predictions(tmp_path, monkeypatch, capsys):
     base = detect_digits()
     model = replace(base.model, width=16, depth=1, heads=2, mlp_width=16, unroll=1)
     data = replace(base.data, source=Boxed(), root=str(root), eval_resolutions=(0.8, 1.0))
-    train.train(replace(base, model=model, data=data, steps=3, rows=2, out=str(tmp_path)), "detect-digits")
+    train.train(replace(base, model=model, data=data, steps=3, rows=8, out=str(tmp_path)), "detect-digits")
     run = tmp_path / "detect-digits"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["val_average_precision"] >= 0 and "ap50" in summary["sweep"][0] and summary["compiles"] == 1

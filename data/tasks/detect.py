@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from reference.evaluation.average_precision import ALL, Matches, match, mean_average_precision
+from reference.evaluation.average_precision import ALL, MOST, Matches, match, mean_average_precision
 from reference.tasks.detect import Targets
 
 from ..boxes import COUNTS, CROWD, IGNORED, Boxes, corners_of, middles
@@ -213,6 +213,35 @@ def matches_of(
         return match(*sides, within=within, difficult=difficult[own])
 
     return {label: of_class(label) for label in {*classes[classes >= 0].tolist(), *truth.classes.tolist()}}
+
+
+def blind(manifest: Manifest, image_ids: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N K 6"]:
+    """Detections by one who never saw the images: for each class, boxes of its median size side by side on a grid, at
+    most MOST of them. A detector that is not better has learned nothing."""
+    boxes = boxes_in(manifest).select(image_ids)
+    counted = boxes.only(boxes.kinds == COUNTS)
+    sides = counted.corners[:, 2:] - counted.corners[:, :2]
+    medians = {y: np.median(sides[counted.classes == y], 0) for y in np.unique(counted.classes).tolist()}
+    found = np.zeros((len(image_ids), MOST * max(1, len(medians)), 6))
+    found[..., 5] = -1
+    for output, size in zip(found, manifest.sizes[image_ids]):
+        parts = [
+            np.insert(grid_of(box, (int(size[0]), int(size[1]))), [4, 4], [0.5, y], axis=1)
+            for y, box in medians.items()
+        ]
+        every = np.concatenate(parts)
+        output[: len(every)] = every
+    return found
+
+
+def grid_of(box: Float[np.ndarray, " 2"], size: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
+    """Boxes of one width and height side by side, in units of an image of `size` (height, width), at most MOST."""
+    share = np.minimum(box / np.array([size[1], size[0]]), 1.0)
+    across, down = np.maximum(1, np.rint(1 / share)).astype(int)
+    x, y = np.meshgrid((np.arange(across) + 0.5) / across, (np.arange(down) + 0.5) / down)
+    places = np.stack([x.ravel(), y.ravel()], -1)
+    places = places[np.linspace(0, len(places) - 1, min(MOST, len(places))).astype(int)]
+    return np.concatenate([places, np.tile(share, (len(places), 1))], -1)
 
 
 def sized(corners: Float[np.ndarray, "K 4"]) -> Float[np.ndarray, "K 4"]:
