@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,8 +21,14 @@ from harness.detect_presets import detect_digits
 from harness.evaluation import found_boxes
 from harness.evaluation.predictions import Context, Predictions
 from harness.evaluation.studies import detections
+from harness.run import warm_start
+from navit_eqx import ModelInfo
 from navit_eqx.inference import forward
+from navit_eqx.tasks.config import Classify
+from navit_eqx.tasks.model import abstract_model
+from navit_eqx.training.config import OptimConfig
 from tests.support.detect import detector
+from tests.support.strategies import CONFIG, filled
 
 PAGES = DigitPages("val", 24, 0)
 TASK = Detect(boxes=24, detections=14)
@@ -109,6 +117,19 @@ def test_a_box_is_shown_once_with_its_best_class():
     assert found_boxes.picture_names(["a/x.png", "b/x.jpg", "y.gif"]) == ["x.png", "x-1.png", "y.png"]
 
 
+def test_a_detector_starts_from_a_classifier_of_the_same_classes(monkeypatch, capsys):
+    """It keeps the tower, and has heads of its own."""
+    classes = ("a", "b", "c")
+    saved = filled(abstract_model(CONFIG, Classify(classes=3), ModelInfo(classes)), 1, "float64")
+    monkeypatch.setattr(warm_start, "trained_model", lambda start: saved)
+    fresh = detector("hungarian")
+    started = warm_start.warm_start(fresh, replace(detect_digits(), model=CONFIG, start="a run"), classes)
+    assert "the head starts anew" in capsys.readouterr().out
+    for part, like in (("backbone", saved), ("task", fresh)):
+        for got, want in zip(*(jax.tree.leaves(eqx.filter(getattr(m, part), eqx.is_array)) for m in (started, like))):
+            np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.slow
 def test_a_run_from_its_data_to_its_predictions(tmp_path, monkeypatch, capsys):
     """`train.py`, `evaluate.py` and `predict.py` on a folder in COCO's form."""
@@ -134,7 +155,9 @@ def test_a_run_from_its_data_to_its_predictions(tmp_path, monkeypatch, capsys):
     base = detect_digits()
     model = replace(base.model, width=16, depth=1, heads=2, mlp_width=16, unroll=1)
     data = replace(base.data, source=Boxed(), root=str(root), eval_resolutions=(0.8, 1.0))
-    train.train(replace(base, model=model, data=data, steps=3, rows=8, out=str(tmp_path)), "detect-digits")
+    train.train(
+        replace(base, model=model, data=data, optim=OptimConfig(), steps=3, rows=8, out=str(tmp_path)), "detect-digits"
+    )
     run = tmp_path / "detect-digits"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["val_average_precision"] >= 0 and "ap50" in summary["sweep"][0] and summary["compiles"] == 1

@@ -119,7 +119,7 @@ def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
             for name, value in initial["backbone"]["time"].items()
         }
     same_classes = saved.info is not None and saved.info.classes == classes
-    if not same_classes or params["task"].keys() - {"kind"} < initial["task"].keys() - {"kind"}:
+    if not same_classes or not initial["task"].keys() <= params["task"].keys():
         params["task"] = initial["task"]
         print(f"the head starts anew: {config.start} has other classes or another task", flush=True)
     try:

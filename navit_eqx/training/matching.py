@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 def on_device(cost: Float[Array, "T M"]) -> Int[Array, " M"]:
     """The token of each box; no two boxes have the same. Costs are finite, and M ≤ T."""
+    cost = cost.astype(float)  # the dtype in which Optax computes
     tokens, boxes = optax.assignment.hungarian_algorithm(cost)  # pairs come in no particular order
     return jnp.zeros(cost.shape[1], jnp.int32).at[boxes].set(tokens.astype(jnp.int32))
 
