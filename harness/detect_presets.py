@@ -33,7 +33,7 @@ def detect_digits() -> Config:
         optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
         task=Detect(weights=WEIGHTS, detections=24),
         rows=6,
-        steps=2600,
+        steps=2400,
     )
 
 

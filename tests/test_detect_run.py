@@ -20,9 +20,11 @@ from data.tasks.detect import Detect
 from harness.detect_presets import detect_digits
 from harness.evaluation import found_boxes
 from harness.evaluation.predictions import Context, Predictions
-from harness.evaluation.studies import detections
+from harness.evaluation.studies import calibration, detections, mistakes
+from harness.evaluation.studies.findings import compare
 from harness.run import warm_start
 from navit_eqx import ModelInfo
+from navit_eqx.errors import ConfigError
 from navit_eqx.inference import forward
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import abstract_model
@@ -56,7 +58,7 @@ def context(found: np.ndarray) -> Context:
     scores = TASK.scores(found, ids, manifest)
     together = partial(TASK.score, manifest=manifest)
     known = Predictions(ids, scores, found, ids + 1, scores, 1.0, 0, 0, TASK.metrics(found, ids, manifest), together)
-    config = detect_digits()
+    config = replace(detect_digits(), task=replace(detect_digits().task, classes=10))
     case = Context(detector("hungarian"), config, PAGES, TASK, (1.0,))
     case.cache[config.data.resolution.at(1.0), NOTHING, forward, config.model.patch] = known
     return case
@@ -78,6 +80,19 @@ def test_the_study_tells_classes_and_sizes_apart(tmp_path):
     findings.draw(tmp_path / findings.picture)
     with Image.open(tmp_path / findings.picture) as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_settings_are_compared_by_average_precision():
+    """Of all images together: the gain is the difference of what the columns say."""
+    case = context(outputs())
+    one = case.predict(case.sampling_at(1.0))
+    other = one._replace(outputs=outputs(1), scores=TASK.scores(outputs(1), one.image_ids, PAGES.manifest))
+    row = compare(("kept", "squashed"), one, other)
+    assert row["gain"] == row["kept_score"] - row["squashed_score"] != 0 and row["gain_se"] > 0
+    with pytest.raises(ConfigError, match="needs class probabilities"):
+        calibration(case)
+    with pytest.raises(ConfigError, match="one class per image"):
+        mistakes(case)
 
 
 def test_the_coco_file_says_what_was_found():
@@ -155,9 +170,9 @@ def test_a_run_from_its_data_to_its_predictions(tmp_path, monkeypatch, capsys):
     base = detect_digits()
     model = replace(base.model, width=16, depth=1, heads=2, mlp_width=16, unroll=1)
     data = replace(base.data, source=Boxed(), root=str(root), eval_resolutions=(0.8, 1.0))
-    train.train(
-        replace(base, model=model, data=data, optim=OptimConfig(), steps=3, rows=8, out=str(tmp_path)), "detect-digits"
-    )
+    config = replace(base, model=model, data=data, optim=OptimConfig(), steps=3, rows=8, out=str(tmp_path))
+    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies floats by integer step counts
+        train.train(config, "detect-digits")
     run = tmp_path / "detect-digits"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["val_average_precision"] >= 0 and "ap50" in summary["sweep"][0] and summary["compiles"] == 1

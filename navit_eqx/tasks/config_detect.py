@@ -65,7 +65,6 @@ class Detect(Task):
     """K, boxes that are predicted for an image: those with the highest scores."""
     classes: int | None = None
     """Number of classes; auto: those of the data."""
-    link = "sigmoid"
 
     def __post_init__(self):
         check_in("task", "[1, 2147483647]", boxes=self.boxes, detections=self.detections)

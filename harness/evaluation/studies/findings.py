@@ -68,13 +68,23 @@ def compare(names: Iterable[str], one: Predictions, other: Predictions) -> dict:
     one, other = on_common_images([one, other])
     sides = {name: measures(each) for name, each in zip(names, (one, other))}
     columns = ("mean_tokens", "mean_gflops", "images_per_second", "score", "score_se")
-    gain = one.scores - other.scores
+    gain, error = difference(one, other)
     return {
         **{f"{name}_{column}": sides[name][column] for column in columns for name in sides},
-        "gain": float(gain.mean()),
-        "gain_se": float(gain.std() / np.sqrt(len(gain))),
-        "images": len(gain),
+        "gain": gain,
+        "gain_se": error,
+        "images": len(one.image_ids),
     }
+
+
+def difference(one: Predictions, other: Predictions) -> tuple[float, float]:
+    """Difference of the metric on the same images, and its standard error: paired where the metric is a mean over
+    images, else as if both were independent, which is too large."""
+    if one.together(one.outputs, one.image_ids) is None:
+        gain = one.scores - other.scores
+        return float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
+    (a, a_error), (b, b_error) = one.score, other.score
+    return a - b, float(np.hypot(a_error, b_error))
 
 
 def largest(rows: Sequence[dict]) -> tuple[dict, str]:
