@@ -81,7 +81,7 @@ MUTANTS: tuple[Mutant, ...] = (
         EVALUATED + "chance_ece_is_that_of_the_scaled_confidences", survived=True,
     ),
     one(
-        "a gain is that of the second", STUDIES + "findings:compare",
+        "a gain is that of the second", STUDIES + "findings:difference",
         replace("one.scores - other.scores", "other.scores - one.scores"), EVALUATED + "a_gain_is_that_of_the_first",
         survived=True,
     ),
