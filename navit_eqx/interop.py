@@ -5,13 +5,13 @@ merge x merge, which their merger joins. Patches stay flattened as (row, column,
 who flatten (channel, time, row, column).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Num
 
 from .images import empty_rows, pack_lengths
-from .rows import Row
+from .rows import Row, row_of
 
 
 class Sequences(NamedTuple):
@@ -32,11 +32,11 @@ def to_sequences(row: Row, merge: int = 1) -> Sequences:
 
     Raises ValueError for clips and texts, and with `merge` for images that are no whole blocks.
     """
-    rows = Row(*(np.asarray(leaf) for leaf in row))
+    rows: Any = row_of(map(np.asarray, row))
     if rows.coords.shape[-1] != 2:
         raise ValueError(f"sequences hold images, and these rows have {rows.coords.shape[-1]} coordinates a token")
     if rows.segment_ids.ndim == 1:
-        rows = Row(*(leaf[None] for leaf in rows))
+        rows = row_of(leaf[None] for leaf in rows)
     places = [
         (r, slot, np.flatnonzero(rows.segment_ids[r] == slot + 1))
         for r, slot in np.argwhere((rows.grids > 0).all(-1)).tolist()

@@ -35,6 +35,7 @@ async function look(width) {
   return {
     width, wide: page.documentElement.scrollWidth, ink: body.color, paper: body.backgroundColor,
     pictures: page.images.length, broken: [...page.images].filter(i => !i.naturalWidth).length,
+    said: [...page.querySelectorAll(".said")].map(e => e.textContent),
     loaded: outside.length, scripts: page.scripts.length, missing: [...page.querySelectorAll("nav a")].filter(
       a => !page.querySelector(a.getAttribute("href"))).length,
     unreachable: [...page.querySelectorAll(".scroll")].filter(
@@ -112,6 +113,18 @@ def test_a_report_in_a_browser(folder, scheme, dark):
         assert view["loaded"] == view["scripts"] == 0
         assert contrast(view["ink"], view["paper"]) >= 7
         assert (contrast("rgb(0, 0, 0)", view["paper"]) < 3) == dark
+
+
+@pytest.mark.parametrize("scheme", [LIGHT, DARK])
+def test_the_page_of_packing_in_a_browser(tmp_path, scheme):
+    """It packs as it opens, and fits a phone."""
+    for file in (Path(__file__).parent.parent / "docs" / "packing").iterdir():
+        shutil.copy(file, tmp_path)
+    for view in seen(tmp_path, "index.html", scheme):
+        assert view["wide"] <= view["width"] and view["loaded"] == 2, "its two scripts alone"
+        assert contrast(view["ink"], view["paper"]) >= 7
+        left, right = (float(re.findall(r"padding ([\d.]+) %", said)[0]) for said in view["said"])
+        assert 0 <= right < left < 50
 
 
 def test_what_a_browser_runs_is_caught(folder):
