@@ -228,6 +228,9 @@ DRAWN = {
     "retrieval": [],  # of texts: tests/test_contrast.py
     "zeroshot": [],
     "detections": [],  # of boxes: tests/test_detect_run.py
+    "masks": [],  # of masks: tests/test_segment.py
+    "frames": [],  # of clips: tests/test_clip_runs.py
+    "leaks": [],
 }
 
 
@@ -337,7 +340,7 @@ def test_unknown_studies_are_refused_with_the_nearest():
     assert studies.chosen(["probe", "aspect"], ("sweep", "mistakes")) == ["sweep", "mistakes", "aspect", "probe"]
     with pytest.raises(ConfigError, match="'cascades', did you mean cascade"):
         studies.chosen(["cascades"], ("sweep", "mistakes"))
-    with pytest.raises(ConfigError, match="Studies: sweep, mistakes, aspect"):
+    with pytest.raises(ConfigError, match="Studies: sweep, mistakes, calibration"):
         studies.chosen(["xyzzy"], ("sweep", "mistakes"))
 
 
