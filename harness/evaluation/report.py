@@ -17,7 +17,7 @@ from ..terminal import clock
 from .html import Markup, data_uri, joined, page, tag
 from .learning_curve import read_log
 from .loaded import is_run
-from .studies import STUDIES, studies_of, suited
+from .studies import STUDIES, suited
 from .studies.findings import Published, published
 from .tables import cell, flat
 
@@ -184,8 +184,7 @@ def further_studies(written: Written) -> Section:
     config = written.config
     if config is None:
         return Section("Further studies", Markup())
-    task: Any = TASKS[type(config.task).__name__]  # its class, whose studies are those of all its tasks
-    always = studies_of(task, config.model)
+    always = TASKS[type(config.task).__name__].studies
     left = [name for name in suited(always) if name not in written.findings]
     command = command_of(["evaluate.py", str(written.run), "--studies", *left])
     return Section(
