@@ -1,4 +1,4 @@
-"""Shared code of `train.py`, `evaluate.py` and `predict.py`.
+"""Shared code of `train.py`, `evaluate.py`, `predict.py` and `export.py`.
 
 config.py      a run as a frozen dataclass
 presets.py     configurations by name

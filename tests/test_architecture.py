@@ -17,7 +17,7 @@ from tests.support.laws import caught
 ROOT = Path(__file__).parent.parent
 FLOORS = {"reference": 0, "data": 1, "navit_eqx": 1, "harness": 2}  # train.py, experiments and tests are above
 PACKAGES = tuple(FLOORS)
-ABOVE = {"benchmarks", "examples", "experiments", "tests", "train", "evaluate", "predict"}
+ABOVE = {"benchmarks", "examples", "experiments", "tests", "train", "evaluate", "predict", "export"}
 
 
 # who imports whom -----------------------------------------------------------------------------------
@@ -101,6 +101,7 @@ ALLOWED = {
     "data": {"numpy", "jaxtyping", "grain", "array_record", "absl", "PIL", "pyarrow", "sklearn"},
     "data.sources.video_files": {"numpy", "jaxtyping", "av"},
     "navit_eqx": MODEL,
+    "navit_eqx.export": MODEL | {"jax2onnx"},
     "navit_eqx.sentencepiece": MODEL | {"sentencepiece"},
     "navit_eqx.training": MODEL | {"optax", "orbax", "tensorstore"},
     "navit_eqx.training.matching": MODEL | {"optax", "scipy"},

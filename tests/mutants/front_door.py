@@ -62,4 +62,23 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("replace(info, digest=found)", "info"),
         "tests/test_saved.py::test_other_parameters_have_another_digest",
     ),
+    one(
+        "a product of matrices with its axes in the order of the array", "navit_eqx.plain:arranged",
+        replace("[*batch, *contracted, *free]", "[*batch, *sorted([*contracted, *free])]"),
+        "tests/test_export.py::test_every_sum_of_products_is_one_of_matrices",
+    ),
+    one(
+        "a loop that runs backwards is unrolled forwards", "navit_eqx.plain:unrolled",
+        replace("reversed(__order)", "__order"), "tests/test_export.py::test_a_loop_is_its_steps",
+    ),
+    one(
+        "an exported row sees its neighbors", "navit_eqx.export:row_program.run",
+        replace("Row(__p, __c, segment_ids, *__rest)", "Row(__p, __c, jnp.minimum(segment_ids, 1), *__rest)"),
+        "tests/test_export.py::test_stablehlo_says_what_the_model_says",
+    ),
+    one(
+        "a card without the results of the run", "export:card_of",
+        replace('name.startswith("val_")', "False"),
+        "tests/test_export.py::test_the_card_of_a_run_has_its_command_and_results",
+    ),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from tests.support.mutation import DoesNotApply, file_of, mutated
 HEAD = "| mistake | place | | seen by | seconds |\n| --- | --- | --- | --- | --- |\n"
 PARTS = (
     *("reference", "navit_eqx", "data", "harness", "benchmarks", "examples", "tests"),
-    *("train.py", "evaluate.py", "predict.py", "README.md", "pyproject.toml"),
+    *("train.py", "evaluate.py", "predict.py", "export.py", "README.md", "pyproject.toml"),
 )
 
 

@@ -1,0 +1,105 @@
+"""Run an exported packed row with NumPy and onnxruntime alone: images of any size, several in a row.
+
+    python export.py runs/digits out --to onnx
+    python examples/onnx_row.py out photo.npy other.npy
+
+Nothing of this project is imported: `row.json` says how images are resized, cut into patches and packed. Images are
+arrays h w C of uint8.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def grid_of(size: tuple[int, int], rule: dict, patch: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of patches, by the size rule of row.json; others than these few are written here."""
+    whole = lambda n: max(1, math.floor(n + 1e-9))
+    match rule:
+        case {"kind": "Fixed", "height": height, "width": width}:
+            return height // patch[0], width // patch[1]
+        case {"kind": "Area", "side": side}:
+            scale = side / math.sqrt(size[0] * size[1])
+        case {"kind": "Native", "factor": scale}:
+            pass
+        case {"kind": "NeverEnlarged", "rule": inner}:
+            rows, columns = grid_of(size, inner, patch)
+            return min(rows, whole(size[0] // patch[0])), min(columns, whole(size[1] // patch[1]))
+        case {"kind": kind}:
+            raise SystemExit(f"size rule {kind}: write it into grid_of")
+    return whole(scale * size[0] / patch[0]), whole(scale * size[1] / patch[1])
+
+
+def resize_matrix(n: int, m: int) -> np.ndarray:
+    """m x n weights of an antialiased bilinear resize, as Pillow computes them."""
+    centers = (np.arange(m)[:, None] + 0.5) * n / m
+    weights = np.maximum(0, 1 - np.abs(np.arange(n) + 0.5 - centers) / max(n / m, 1.0))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def resized(image: np.ndarray, height: int, width: int, filter: str) -> np.ndarray:
+    """The image in another size: rows, then columns, each rounded to bytes."""
+    if filter != "bilinear":
+        raise SystemExit(f"filter {filter}: write it into resize_matrix")
+    as_bytes = lambda x: np.clip(np.round(x), 0, 255).astype(np.uint8)
+    if height != image.shape[0]:
+        image = as_bytes(np.einsum("hwc,uh->uwc", image.astype(float), resize_matrix(image.shape[0], height)))
+    if width != image.shape[1]:
+        image = as_bytes(np.einsum("hwc,vw->hvc", image.astype(float), resize_matrix(image.shape[1], width)))
+    return image
+
+
+def pack(images: list[np.ndarray], said: dict) -> tuple[dict[str, np.ndarray], list[tuple[int, int]]]:
+    """The inputs of the program, and (row, slot) of each image: each goes to the first row with room."""
+    inputs, (height, width) = said["inputs"], said["patch"]
+    tokens, slots = inputs["segment_ids"][1], inputs["grids"][1]
+    rows: list[list[int]] = []
+    grids = [grid_of(image.shape[:2], said["size"], (height, width)) for image in images]
+    used: list[int] = []
+    for n, (y, x) in enumerate(grids):
+        if y * x > tokens:
+            raise SystemExit(f"image {n} has {y} x {x} patches, a row holds {tokens}: export with --row.row-tokens")
+        r = next((r for r, row in enumerate(rows) if used[r] + y * x <= tokens and len(row) < slots), len(rows))
+        if r == len(rows):
+            rows.append([]), used.append(0)
+        rows[r].append(n)
+        used[r] += y * x
+    count = max(len(rows), inputs["patches"][0] or 1)
+    made = {k: np.zeros((count, *shape[1:]), np.uint8 if k == "patches" else np.int32) for k, shape in inputs.items()}
+    places = {}
+    for r, row in enumerate(rows):
+        end = 0
+        for slot, n in enumerate(row):
+            y, x = grids[n]
+            image = resized(images[n], y * height, x * width, said["filter"])
+            start, end = end, end + y * x
+            cut = image.reshape(y, height, x, width, -1).swapaxes(1, 2).reshape(y * x, -1)
+            made["patches"][r, start:end] = cut
+            made["coords"][r, start:end] = np.indices((y, x)).reshape(2, -1).T
+            made["segment_ids"][r, start:end] = slot + 1
+            made["grids"][r, slot] = y, x
+            places[n] = r, slot
+    return made, [places[n] for n in range(len(images))]
+
+
+def main(folder: str, *paths: str) -> np.ndarray:
+    """The output of each image; for a classifier its most probable class is printed."""
+    import onnxruntime
+
+    said = json.loads((Path(folder) / "row.json").read_text())
+    session = onnxruntime.InferenceSession(Path(folder) / "row.onnx", providers=["CPUExecutionProvider"])
+    inputs, places = pack([np.load(path) for path in paths], said)
+    step = said["inputs"]["patches"][0] or len(inputs["patches"])  # rows at once
+    groups = range(0, len(inputs["patches"]), step)
+    found = [session.run(None, {k: x[n : n + step] for k, x in inputs.items()})[0] for n in groups]
+    values = np.concatenate(found)[tuple(zip(*places))]
+    for path, value in zip(paths, values):
+        print(path, said["classes"][int(value.argmax())] if said["classes"] else value[:4])
+    return values
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
