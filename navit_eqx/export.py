@@ -46,7 +46,7 @@ class RowShape:
     row_images: int | None = None
     """Image slots of a row, I; auto: as in training."""
     rows: int | None = None
-    """Rows of a batch; auto: any number, the one dynamic axis."""
+    """Rows of a batch; auto: any number, the one dynamic axis, in StableHLO, and 1 in ONNX."""
     pixels: Literal["uint8", "float32"] = "uint8"
     """uint8 patches, which the program normalizes; float32 patches are normalized already."""
 
@@ -97,15 +97,19 @@ def to_stablehlo(model: Model, shape: RowShape = RowShape(), output: Output = "o
 
 
 def to_onnx(model: Model, shape: RowShape = RowShape(), output: Output = "output") -> bytes:
-    """An ONNX model with its parameters, by jax2onnx.   Raises ConfigError where jax2onnx is not installed."""
+    """An ONNX model with its parameters, by jax2onnx, of static shapes alone.
+
+    Choice: the number of rows is fixed, too: left open, jax2onnx 0.17.1 makes attention pooling fail in ONNX Runtime.
+    Raises ConfigError where jax2onnx is not installed.
+    """
     try:
-        from jax2onnx import to_onnx as convert
+        from jax2onnx import to_onnx as convert  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError(f"ONNX needs jax2onnx ({error}): see docs/export.md, or export to stablehlo") from None
 
     shape = shape.of(model)
     with jax.enable_x64(False):
-        shapes = shape.shapes(model, shape.rows or symbolic_shape("rows")[0])
+        shapes = shape.shapes(model, shape.rows or 1)
         program = plain(row_program(model, output), *shapes)
         found: Any = convert(program, shapes, return_mode="proto", input_names=list(FIELDS), output_names=[output])
     return found.SerializeToString()
@@ -123,6 +127,7 @@ def save_exported(
     """
     check(output in OUTPUTS, f"output={output!r} is none of {', '.join(OUTPUTS)}")
     folder, shape = Path(folder), shape.of(model)
+    shape = replace(shape, rows=shape.rows or (1 if format == "onnx" else None))
     program, said = FORMATS[format](model, shape, output), description(model, shape, output)
     make_folder(folder)
     with replacing(folder / f"row.{format}") as file, replacing(folder / "row.json") as beside:

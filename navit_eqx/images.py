@@ -111,10 +111,24 @@ def filled(
         raise ValueError(
             f"{len(planned)} images fill {len(packed)} rows, not {count}: raise rows or pack fewer at once"
         )
-    dtype = next((image.header.dtype for image in planned if image.header), np.dtype(np.uint8))
-    batch = empty_rows(count, row_tokens, row_images, prod(patch) * preprocessing.channels, 2, dtype)
-    for r, members in enumerate(packed):
-        _fill(Row(*(leaf[r] for leaf in batch)), [planned[i] for i in members], preprocessing, patch, report)
+    members = [[planned[i] for i in row] for row in packed]
+    return rows_of(members, preprocessing, patch, (count, row_tokens, row_images), report=report)
+
+
+def rows_of(
+    members: Sequence[Sequence["Planned"]],
+    preprocessing: Preprocessing,
+    patch: Size,
+    shape: tuple[int, int, int],
+    *,
+    report: Callable[[int, str], None] | None = None,
+) -> Row:
+    """A batch of `shape` (rows, tokens, slots) with the pixels of these images of one dtype, row by row."""
+    rows, row_tokens, row_images = shape
+    dtype = next((image.header.dtype for row in members for image in row if image.header), np.dtype(np.uint8))
+    batch = empty_rows(rows, row_tokens, row_images, prod(patch) * preprocessing.channels, 2, dtype)
+    for r, images in enumerate(members):
+        _fill(Row(*(leaf[r] for leaf in batch)), images, preprocessing, patch, report)
     return batch
 
 
@@ -307,6 +321,10 @@ def _resized(image: Planned, header: Header, preprocessing: Preprocessing, size:
     height, width = header.size
     shrink = preprocessing.shrink((height, width), size)
     pixels = read_image(image.source, preprocessing.channels, image.name, shrink)
+    if (
+        pixels.dtype.kind == "f" and not np.isfinite(pixels).all()
+    ):  # 0 · NaN = NaN: in a row, it would spoil the images beside it
+        raise ImageError(f"{image.name} holds numbers that are not finite: replace them, or leave it out")
     box = None if pixels.shape[:2] == (height, width) else (0, 0, width / shrink, height / shrink)
     rule = preprocessing.size
     if not isinstance(rule, CenterCrop):

@@ -333,6 +333,18 @@ def test_an_image_that_is_damaged_behind_its_header_is_named(tmp_path):
         pack([path], preprocessing=SMALL, patch=(8, 8))
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused_by_name(number):
+    """In a row they would spoil the images beside them; with `report` the others are read."""
+    good, bad = (np.full((16, 16, 3), value, np.float32) for value in (0.5, number))
+    options = dict(preprocessing=Preprocessing(Area(16)), patch=(8, 8))
+    with pytest.raises(ImageError, match="image 1 holds numbers that are not finite"):
+        pack([good, bad], **options)
+    reasons = {}
+    batch = pack([good, bad], **options, report=reasons.__setitem__)
+    assert list(reasons) == [1] and np.isfinite(batch.patches).all()
+
+
 def test_an_image_that_cannot_be_decoded_has_no_answer(tmp_path):
     """With a report its neighbors are packed; in its place stand NaN, whatever its slot holds."""
     whole, path, said = pictures([(40, 40)])[0], tmp_path / "cut.png", []
