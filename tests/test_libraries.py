@@ -31,7 +31,10 @@ def fails(error: Exception):
 
 
 def works(context) -> Findings:
-    return Findings("works", [{"score": 1.0}], "well", "works.png", lambda path: path.write_bytes(b"picture"))
+    def draw(path: Path) -> None:
+        path.write_bytes(b"picture")
+
+    return Findings("works", [{"score": 1.0}], "well", "works.png", draw)
 
 
 CONTEXT = object.__new__(Context)
