@@ -8,11 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from data.boxes import boxes_of
 from data.errors import DataError
 from data.sampling.balance import ByClass
 from data.sources import balanced as sources
 from data.sources.balanced import balanced
-from data.sources.source import Arrays
+from data.sources.source import Arrays, mask_of
 from harness.presets import digits
 from harness.resolve import resolve
 from harness.run import loading
@@ -143,6 +144,23 @@ def test_a_repeated_image_is_an_image_of_the_plan():
         assert one.manifest.labels[i] == source.manifest.labels[own]
         assert one.manifest.name(i) == source.manifest.name(own)
     assert balanced(source, None, 0) is source
+
+
+def test_boxes_and_masks_follow_their_image():
+    class Labelled(Arrays):
+        def mask(self, index: int) -> np.ndarray:
+            return np.full((4, 4), index, np.uint8)
+
+    source = Labelled([np.full((4, 4, 3), i, np.uint8) for i in range(6)], np.array([0, 0, 0, 0, 1, 1]), ("a", "b"))
+    boxes = boxes_of([[(0.0, 0.0, 1.0 + i, 2.0, i // 4)] * (1 + i % 2) for i in range(6)])
+    source.manifest = replace(source.manifest, boxes=boxes)
+    one = balanced(source, ByClass(), 0)
+    assert len(one.manifest) == 8 and one.manifest.boxes is not None
+    for k in range(8):
+        own = int(one.image(k)[0, 0, 0])
+        assert int(mask_of(one, k)[0, 0]) == own
+        for found, want in zip(one.manifest.boxes.of(k).tables, boxes.of(own).tables):
+            np.testing.assert_array_equal(found, want)
 
 
 def test_too_many_repetitions_are_refused(monkeypatch):

@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, UInt8
 
 from reference.sampling.balance import repeats
 
 from ..errors import DataError
 from ..randomness import Purpose, generator
 from ..sampling.balance import ByClass
-from .source import Source, clip_of
+from .source import Source, clip_of, mask_of
 
 MOST = 1 << 26  # images with repetitions
 
@@ -29,12 +29,17 @@ class Repeated:
             names=manifest.names[rows],
             sizes=manifest.sizes[rows],
             labels=manifest.labels[rows],
+            boxes=None if manifest.boxes is None else manifest.boxes.select(rows),
             notes=(*manifest.notes, note),
         )
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""
         return self.source.image(int(self.rows[index]), shrink)
+
+    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """Raises BadImage."""
+        return mask_of(self.source, int(self.rows[index]))
 
     def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
         """Raises BadImage."""

@@ -87,6 +87,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_balance.py::test_a_repeated_image_is_an_image_of_the_plan",
     ),
     one(
+        "a repeated image has the boxes of the image at its place", "data.sources.balanced:Repeated.__init__",
+        replace("manifest.boxes.select(rows)", "manifest.boxes"),
+        "tests/test_balance.py::test_boxes_and_masks_follow_their_image",
+    ),
+    one(
         "validation is balanced too", "harness.run.loading:open_sources",
         replace("with_classes(val, __classes)",
                 "balanced(with_classes(val, __classes), config.data.balance, config.seed)"),
