@@ -37,8 +37,6 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     tubelets.py       clips as tubelets: cut on the host, time and shape on the device
     resize.py         PI-resize
     export.py         one packed row as StableHLO or ONNX; plain.py, in plain operations
-
-
     serving.py        a queue of images in rows of one shape
     isolation.py      whether a model keeps the images of a batch apart: a command, for any model
     inference.py      outputs of any number of rows, by one compiled program
