@@ -45,9 +45,6 @@ class Weights:
     def __post_init__(self):
         check_in("task.weights", "[0, inf)", classes=self.classes, distance=self.distance, overlap=self.overlap)
 
-    def __iter__(self):
-        return iter((self.classes, self.distance, self.overlap))
-
 
 @dataclass(frozen=True)
 class Detect(Task):
