@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 
 from reference.evaluation.confusion import class_iou, confusion, mean_iou, pixel_accuracy
 from reference.patches import patchify
-from reference.rows import Batch, Row
+from reference.rows import Batch
 from reference.tasks.segment import IGNORE, Targets, native_logits, neighbors
 
 from ..errors import BadImage, DataError
@@ -65,7 +65,7 @@ class Segment(DataTask):
     def image_outputs(self, source: Source) -> ImageOutputs:
         """The confusion matrix of each image at the pixels of the photograph."""
 
-        def read(batch: Row, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def read(batch: Any, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             classes = len(source.manifest.classes)
             found = {
                 image: confusion(truth_of(source, image), predicted, classes)
@@ -76,7 +76,7 @@ class Segment(DataTask):
 
         return read
 
-    def masks(self, batch: Row, values: np.ndarray, manifest: Manifest) -> dict[int, UInt8[np.ndarray, "h w"]]:
+    def masks(self, batch: Any, values: np.ndarray, manifest: Manifest) -> dict[int, UInt8[np.ndarray, "h w"]]:
         """The predicted class of every pixel of each photograph of a batch, by image id."""
         params, found = {"decoder": self.decoder, "patch": self.patch}, {}
         for r, slot in np.argwhere(batch.grids[..., 0] > 0):
