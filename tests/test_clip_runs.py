@@ -15,7 +15,7 @@ import predict
 from data.sources.moving_digits import MovingDigits
 from harness.evaluation import clip_pictures
 from harness.evaluation.predictions import context_of
-from harness.evaluation.studies import OF_CLIPS, studies_of, suited
+from harness.evaluation.studies import OF_CLIPS, OF_IMAGES, studies_of, suited
 from harness.evaluation.studies.frames import frames
 from harness.evaluation.studies.leaks import leaks, neighbors
 from harness.resolve import resolve
@@ -72,7 +72,7 @@ def opened(count=24):
 # start from a model of images -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("inflation", ["central", "mean"])
+@pytest.mark.parametrize("inflation", ["central", pytest.param("mean", marks=pytest.mark.slow)])
 def test_a_start_from_images_reads_a_still_clip_as_the_image(saved, inflation):
     config = replace(
         video_digits(), start=str(saved / "image"), model=replace(OF_TUBELETS, tubelets=Tubelets(inflation=inflation))
@@ -166,10 +166,10 @@ def run_predict(*words: str) -> int | None:
 # studies --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_studies_of_clips(saved, tmp_path):
     config, source, task = opened()
     context = context_of(navit.load(saved / "clip"), config, source, task, (0.8, 1.0))
-    assert studies_of(task, config.model)[-2:] == OF_CLIPS and not {*OF_CLIPS} & {*suited(task.studies)}
     found = frames(context)
     assert {row["frames"] for row in found.rows} == {1, 2, 4, 6, 12}
     tokens = [row["mean_tokens"] for row in found.rows if row["resolution"] == 1.0]
@@ -179,6 +179,13 @@ def test_studies_of_clips(saved, tmp_path):
     for each in (found, controls):
         each.draw(tmp_path / each.picture)
         assert (tmp_path / each.picture).stat().st_size > 5000
+
+
+def test_studies_suit_clips_or_images():
+    config, _, task = opened()
+    assert studies_of(task, config.model)[-2:] == OF_CLIPS and not {*OF_CLIPS} & {*suited(task.studies)}
+    assert not {*OF_IMAGES} & {*studies_of(task, config.model)}
+    assert studies_of(task, SMALL) == task.studies
 
 
 def test_neighbors_find_a_label_that_follows_from_the_size():

@@ -208,10 +208,10 @@ def tells_nothing(values: np.ndarray, labels: np.ndarray, classes: int) -> None:
 
 def test_neither_size_nor_place_tells_the_direction():
     """The leak controls at their root: frames, sides, digits, and the place in a frame."""
-    source = MovingDigits(train_images=4000).open("", "train")
+    source = MovingDigits(train_images=2000).open("", "train")
     labels, sizes = source.manifest.labels, source.manifest.sizes
-    first = np.stack([source.paths(i).first[0] for i in range(4000)])
-    middle = first + sizes[:, :1] / 2 * np.stack([source.paths(i).velocity[0] for i in range(4000)]) / sizes[:, 1:]
+    first = np.stack([source.paths(i).first[0] for i in range(2000)])
+    middle = first + sizes[:, :1] / 2 * np.stack([source.paths(i).velocity[0] for i in range(2000)]) / sizes[:, 1:]
     for values in (*sizes.T, source.others, *(4 * first).astype(int).T, *(4 * (middle % 1)).astype(int).T):
         tells_nothing(values, labels, 8)
     caught(tells_nothing, labels // 2, labels, 8)

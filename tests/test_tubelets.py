@@ -51,6 +51,7 @@ def params_of(config=CLIPS):
 
 
 @given(seed=seeds, space=spaces)
+@settings(max_examples=8)
 def test_tubelets_of_the_kernel_are_patches_of_three_axes(seed, space):
     clip = pixels(seed, (2 * space[0], *space[1:]))
     tokens = slow.tubelets(clip, BASE, [BASE], [BASE])
@@ -62,6 +63,7 @@ def test_tubelets_of_the_kernel_are_patches_of_three_axes(seed, space):
 
 
 @given(seed=seeds, space=spaces, shape=shapes, stride=shapes)
+@settings(max_examples=10)
 def test_each_side_cuts_alike(seed, space, shape, stride):
     clip, size = pixels(seed, space), slow.capped(shape, space)
     assert size == fast.capped(shape, space) and all(0 < n <= length for n, length in zip(size, space))
@@ -75,6 +77,7 @@ def test_each_side_cuts_alike(seed, space, shape, stride):
 
 
 @given(space=spaces, shape=shapes, stride=shapes)
+@settings(max_examples=10)
 def test_counts_and_places(space, shape, stride):
     options = [shape, BASE], [stride, BASE]
     tokens = slow.tubelets(pixels(0, space), BASE, *options)
@@ -129,7 +132,7 @@ def inflated(params, how, shapes=1):
 @pytest.mark.parametrize("how", slow.INFLATIONS)
 @pytest.mark.parametrize("name", IMAGE)
 @given(seed=seeds, frames=st.integers(1, 9), longer=st.integers(2, 4))
-@settings(max_examples=5)
+@settings(max_examples=3)
 def test_a_still_clip_is_the_image(name, how, seed, frames, longer):
     """Equal copies of a token share its weight in every softmax."""
     image, params = pixels(seed, (4, 6)), to_reference(backbone(0, IMAGE[name]))
@@ -150,7 +153,7 @@ def test_a_clip_of_one_frame_is_the_image(how):
 
 
 @given(seed=seeds, cells=st.integers(1, 6))
-@settings(max_examples=5)
+@settings(max_examples=3)
 def test_reversed_time_is_a_reversed_table(seed, cells):
     params = params_of(replace(CLIPS, tubelets=Tubelets((BASE,), size=cells)))
     clip, time, embedding = pixels(seed, (2 * cells, 4, 2)), params["time"], params["patch_embedding"]
@@ -195,7 +198,7 @@ def reference(row: Row) -> np.ndarray:
 
 @pytest.mark.parametrize("forward", [reference, backend])
 @given(packed=rows_of_clips())
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_packed_is_alone(forward, packed):
     params = params_of()
     laws.gives_each_image_its_meaning(forward, lambda clip: slow.forward_clip(params, clip), packed)
