@@ -14,10 +14,11 @@ from data.sources.digit_captions import DigitCaptions
 from data.sources.source import Arrays, Attribute, Foils
 from evaluate import Options, evaluate
 from harness.contrast_presets import contrast_digits
-from harness.evaluation import studies
+from harness.evaluation import predictions, studies
 from harness.evaluation.predictions import context_of
 from harness.evaluation.search import contact_sheet, similarities
 from harness.evaluation.studies.zeroshot import attributes_of
+from harness.run import loading
 from harness.run.folder import read_config
 from harness.run.loading import task_of
 from navit_eqx.tasks.config import Bytes, Contrast, TextTower
@@ -39,9 +40,12 @@ def run(tmp_path_factory):
         optim=OptimConfig(lr=3e-3),
         rows=8, steps=20, log_every=5, out=str(tmp_path_factory.mktemp("runs")), name="pairs",
     )  # fmt: skip
-    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies floats by integer step counts
-        train.train(config, "contrast-digits")
-    return tmp_path_factory.getbasetemp() / config.out / "pairs"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(loading, "rows_at_once", lambda row_tokens, devices: 8)  # small programs, made quickly
+        monkeypatch.setattr(predictions, "REPEATS", 1)
+        with jax.numpy_dtype_promotion("standard"):  # Optax multiplies floats by integer step counts
+            train.train(config, "contrast-digits")
+        yield tmp_path_factory.getbasetemp() / config.out / "pairs"
 
 
 def test_a_run_leaves_a_model_that_reads_texts(run):
