@@ -120,10 +120,11 @@ def test_a_true_caption_is_compared_with_a_false_one(run, tmp_path):
     wins = [k != 1 and float(images[i] @ one[k]) > float(images[i] @ other[k]) for k, i in enumerate((0, 1, 1))]
     foils = Foils("order", np.array([3, 7, 7]), true, false, 0.6)
     long = Foils("end", np.array([3]), ("x" * 40 + "a",), ("x" * 40 + "b",))
-    first, second = asked(run, foils=(foils, long))
+    same = Foils("same", np.arange(40), ("a seven",) * 40, ("A seven!",) * 40)  # which rounding tells apart
+    first, second, third = asked(run, foils=(foils, long, same))
     assert first["accuracy"] == pytest.approx(np.mean(wins)) and first["images"] == 3
     assert (first["of"], first["floor"], first["class_name_only"]) == ("foils: order", 0.6, None)
-    assert second["accuracy"] == 0
+    assert second["accuracy"] == third["accuracy"] == 0
 
 
 def test_classes_with_the_same_texts_are_one_class(run):
