@@ -18,6 +18,7 @@ from .source import Source
 MOST = 6  # shapes in a scene
 DIAMETER = (0.3, 0.75)  # in short sides of the canvas
 EDGE = 0.1  # share of a side that no middle of a shape is closer to its ends
+TILT = 0.4  # radians, largest rotation of a shape either way
 NOISE, SLOPE = 8.0, 40.0  # of each pixel; of the background, from edge to edge
 CONTRAST = 60.0  # least distance of the colors of a shape and of the background, by their largest channel
 REACH = 1.12  # radii from the middle of a shape within which it lies: the corners of a square
@@ -67,7 +68,7 @@ class Scenes:
         ground = rng.uniform(0, 255, 3)
         found = []
         for shape in self.shapes[index, : self.counts[index]].tolist():
-            place, size, angle = rng.random(2), rng.uniform(*DIAMETER), rng.uniform(-np.pi, np.pi)
+            place, size, angle = rng.random(2), rng.uniform(*DIAMETER), rng.uniform(-TILT, TILT)
             texture, color = int(rng.integers(len(TEXTURES))), rng.uniform(0, 255, 3)
             if np.abs(color - ground).max() < CONTRAST:
                 color = 255 - ground

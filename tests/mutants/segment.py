@@ -5,6 +5,7 @@ from tests.support.mutation import replace, returns
 
 SLOW, FAST, DATA = "reference.tasks.segment:", "navit_eqx.tasks.segment:", "data.tasks.segment:"
 LAWS, CUT, SCORE = "tests/test_segment.py::test_", "tests/test_segment_data.py::test_", "tests/test_confusion.py::test_"
+FILES = "tests/test_masks.py::test_"
 UPSAMPLING, LOSS = LAWS + "upsampling_in_the_row_is_resizing", LAWS + "the_loss_of_a_batch_is_that_of_its_images"
 
 MUTANTS = (
@@ -88,5 +89,32 @@ MUTANTS = (
     one(
         "masks keep the order of their own classes", "data.sources.source:Renamed.mask",
         replace("self.table[__mask]", "__mask"), CUT + "masks_pass_through_wrappers",
+    ),
+    one(
+        "object 255 has no class", "data.sources.masks:MaskedImages.__init__",
+        replace('layout == "coco" or self.kind == "objects"', 'layout == "coco"'),
+        FILES + "numbers_of_objects_are_one_class",
+    ),
+    one(
+        "masks of another size are used", "data.sources.mask_files:_surveyed",
+        replace("mask.shape == (height, width)", "True"), FILES + "bad_masks_are_set_aside_by_name",
+    ),
+    one(
+        "outlines hold the corners of pixels, not their middles", "data.sources.mask_files:draw_outline",
+        replace("np.ceil(at - 0.5)", "np.ceil(at)"), FILES + "an_outline_holds_the_middles_of_its_pixels",
+    ),
+    one(
+        "run lengths row by row", "data.sources.mask_files:draw_runs",
+        returns("inside.reshape(size)"), FILES + "run_lengths_are_those_of_coco",
+    ),
+    one(
+        "a crowd is an object", "data.sources.mask_layouts:coco_table",
+        replace("UNLABELED if __crowd else __own", "__own"),
+        FILES + "crowds_have_no_class_and_bad_objects_are_named",
+    ),
+    one(
+        "a class without a name is used", "data.sources.masks:unknown",
+        replace("not len(beyond)", "True"),
+        FILES + "bad_masks_are_set_aside_by_name",
     ),
 )  # fmt: skip
