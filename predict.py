@@ -6,6 +6,7 @@ python predict.py runs/caltech101 photos/ --json > predictions.jsonl
 python predict.py runs/caltech101-flexi photo.jpg --patch-size 24
 python predict.py runs/video-digits clip.mp4 animation.gif folder_of_frames/
 python predict.py runs/contrast photo.jpg --texts "a red apple" "two dogs"
+python predict.py dinov2-small photos/ --features features.parquet
 python predict.py runs/contrast photos/ --search "red apple left of a bicycle" --top 12
 python predict.py runs/segment photo.jpg --out found    # masks: pictures and one COCO file
 python predict.py runs/detect photo.jpg --least 0.3 --out found    # boxes: pictures and one COCO file
@@ -34,6 +35,7 @@ import tyro
 
 import navit_eqx as navit
 from data.errors import DataError, DataMissing
+from data.feature_file import write_features
 from data.manifest import printable
 from data.sources.layout import files_below
 from data.tasks.detect import SURE
@@ -43,8 +45,10 @@ from harness.evaluation.predictions import model_for_patch
 from harness.evaluation.search import contact_sheet, similarities
 from harness.run.trained import trained_model
 from harness.terminal import print_whole
+from navit_eqx import inference
 from navit_eqx.clips import rule_of
 from navit_eqx.errors import ConfigError, check, check_in
+from navit_eqx.files import make_folder, replacing
 from navit_eqx.front import info_of
 from navit_eqx.pixels import read_header
 from navit_eqx.preprocessing import at_resolution
@@ -66,6 +70,8 @@ class Options:
     """Number of classes to print per image, or of images found."""
     texts: tuple[str, ...] = ()
     """Classes named by texts, for a model that was trained on images and texts."""
+    features: str = ""
+    """A parquet file to write: the pooled vector of each image, before the head."""
     search: str = ""
     """A text: print the images that are most similar to it, and draw them in `sheet`."""
     sheet: str = "search.png"
@@ -100,6 +106,8 @@ def main() -> None:
         paths = [*clip_paths(options.images)]
     if options.search:
         search(model, paths, options, reasons)
+    elif options.features:
+        features(model, paths, options, reasons)
     elif isinstance(model.task.config, Detect):
         detect(model, paths, options, reasons)
     elif isinstance(model.task.config, Segment):
@@ -122,6 +130,28 @@ def classify(model: navit.Model, paths: list[str], options: Options, reasons: di
     predictions = of_clips(reasons) if model.config.tubelets else predict(model, paths, chosen(model, options), reasons)
     for index, p in enumerate(progress(predictions, len(paths))):
         show(paths[index], p, reasons.get(index), info_of(model).classes, options.top)
+
+
+def features(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
+    """Write the pooled vector of each image, in memory that does not grow with their number."""
+    how = chosen(model, options)
+    model = model_for_patch(model, how.get("patch"))
+    vectors = navit.stream(model, paths, inference.pooled, report=reasons.__setitem__, **how)
+
+    def found() -> Iterator[tuple[str, np.ndarray]]:
+        for index, vector in enumerate(progress(vectors, len(paths))):
+            why = reasons.get(index)
+            if options.json:
+                print_whole(json.dumps({"image": paths[index]} | ({"error": why} if why is not None else {})))
+            elif why is not None:
+                print(f"set aside {printable(why)}", file=sys.stderr)
+            if why is None:
+                yield paths[index], vector
+
+    make_folder(Path(options.features).parent)
+    with replacing(Path(options.features)) as draft:
+        count = write_features(found(), model.config.width, draft)
+    print(f"features of {count} images, {model.config.width} numbers each: {options.features}", file=sys.stderr)
 
 
 def search(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:

@@ -19,6 +19,7 @@ Reading order:
     pipeline.py    rows → shard of this host → batches → worker processes, by Grain
     segments.py    shared memory of workers, named by run
     cache.py       command: write decoded, resized images
+    feature_file.py  features of many images in parquet
     check.py       command: list images that cannot be read
     checksums.py   lines and tables with checksums
     errors.py      exceptions, range checks

@@ -81,4 +81,9 @@ MUTANTS: tuple[Mutant, ...] = (
         replace('name.startswith("val_")', "False"),
         "tests/test_export.py::test_the_card_of_a_run_has_its_command_and_results",
     ),
+    one(
+        "features under the name of another file", "predict:features.found",
+        replace("(paths[index], vector)", "(paths[0], vector)"),
+        "tests/test_features.py::test_features_are_those_of_the_library",
+    ),
 )  # fmt: skip
