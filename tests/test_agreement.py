@@ -13,7 +13,7 @@ from navit_eqx import layers as fast_layers
 from navit_eqx import masks as fast_masks
 from navit_eqx import tasks as fast_tasks
 from navit_eqx.rows import to_device
-from navit_eqx.tasks.config import Contrast, Embed, ZeroShot
+from navit_eqx.tasks.config import Contrast, Embed, Segment, ZeroShot
 from navit_eqx.tasks.config_detect import Detect
 from navit_eqx.weights.bridge import from_reference, to_reference
 from reference import attention, encoder, init, layers, masks, model, patches, pooling, tasks

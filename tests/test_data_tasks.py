@@ -204,7 +204,7 @@ def test_label_sets_are_for_the_task_that_learns_them():
     Classify().check(labels)
     MultiLabel().check(sets)
     MultiLabel().check(labels)
-    assert TASKS.keys() == {"Classify", "MultiLabel", "Distill", "Embed", "Contrast", "ZeroShot", "Segment"}
+    assert TASKS.keys() == {"Classify", "MultiLabel", "Distill", "Embed", "Contrast", "ZeroShot", "Segment", "Detect"}
 
 
 # scores -------------------------------------------------------------------------------------------------------

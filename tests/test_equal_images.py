@@ -82,9 +82,9 @@ def test_columns_of_a_table_name_what_is_in_an_image(tmp_path, write):
         put_images(tmp_path / part, pairs)
         write(tmp_path / part, pairs, rows)
     fruit, hue = Captions(attributes=("fruit", "hue")).open(str(tmp_path), "train").attributes  # pyright: ignore
-    assert (fruit.name, fruit.prompts) == ("fruit", ("apple", "fig", "kiwi", "pear"))
-    assert [fruit.prompts[k] for k in fruit.labels] == [name for name, _ in ROWS]
-    assert [hue.prompts[k] if k >= 0 else "" for k in hue.labels] == [name for _, name in ROWS]
+    assert (fruit.name, fruit.values) == ("fruit", ("apple", "fig", "kiwi", "pear"))
+    assert [fruit.values[k] for k in fruit.labels] == [name for name, _ in ROWS]
+    assert [hue.values[k] if k >= 0 else "" for k in hue.labels] == [name for _, name in ROWS]
     with pytest.raises(DataError, match="no column 'size'"):
         Captions(attributes=("size",)).open(str(tmp_path), "train")
 

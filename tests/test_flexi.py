@@ -25,7 +25,6 @@ from navit_eqx.info import ModelInfo
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import reconfigured
 from navit_eqx.weights.bridge import to_reference
-from reference.evaluation.calibration import softmax as probabilities
 from reference.model import at_patch_size, forward_image
 from reference.patches import normalize, patchify
 from reference.resize import FLEXIVIT, TIMM, adjoint_patches, map_columns, pi_resize, resize_matrix
@@ -235,7 +234,7 @@ def together(predictions: list, resolutions: int) -> list[dict]:
     count = len(predictions[0].image_ids)
     source = Arrays([np.zeros((1, 1, 3), np.uint8)] * count, np.zeros(count, np.int32), tuple("0123456789"))
     context = Context(model(), digits_flexi(), source, ClassifyImages(), (1.0,))
-    return ensembles(context, predictions, resolutions, probabilities)
+    return ensembles(context, predictions, resolutions)
 
 
 def test_the_mean_of_several_sizes_is_compared_at_its_cost():

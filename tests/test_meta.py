@@ -193,15 +193,17 @@ def test_the_real_losses_pass(name, packed):
     obeys(name, packed)
 
 
-def over_all_slots(loss, real):
+def over_all_slots(loss, real, weights=1.0):
     """An empty slot counts."""
-    return loss.sum(), jnp.asarray(real.size, jnp.int32)
+    return (loss * jnp.asarray(weights, loss.dtype)).sum(), jnp.asarray(real.size, jnp.int32)
 
 
-def mean_of_a_row(loss, real):
+def mean_of_a_row(loss, real, weights=1.0):
     """Divided by the count of the row."""
     count = real.sum(dtype=jnp.int32)
-    return jnp.where(real, loss, 0).sum() / jnp.maximum(count, 1).astype(loss.dtype), count
+    return jnp.where(real, loss * jnp.asarray(weights, loss.dtype), 0).sum() / jnp.maximum(count, 1).astype(
+        loss.dtype
+    ), count
 
 
 @pytest.mark.parametrize("name, module", [("softmax", classify), ("label sets", classify), ("distill", distill)])

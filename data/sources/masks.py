@@ -30,9 +30,9 @@ class Masks:
     layout: MaskLayout | None = None
     """Layout of the files; auto: the first that is found, in this order."""
     images: str = ""
-    """Name of the folder of images; empty: images, imgs, JPEGImages, …"""
+    """Name of the folder of images; empty: images, imgs, JPEGImages and the like."""
     masks: str = ""
-    """Name of the folder of masks; empty: masks, labels, semantic, annotations, …"""
+    """Name of the folder of masks; empty: masks, labels, semantic, annotations and the like."""
     numbers: Literal["auto", "classes", "objects"] = "auto"
     """Meaning of the numbers in a mask: classes, or objects with 0 as background. auto: objects in masks of 16 bits."""
     ignore: int | None = UNLABELED
@@ -44,7 +44,7 @@ class Masks:
     image: str = ""
     """Column of the images in parquet files; empty: the first with encoded images."""
     mask: str = ""
-    """Column of the masks in parquet files; empty: mask, label, annotation, …"""
+    """Column of the masks in parquet files; empty: mask, label, annotation and the like."""
 
     def __post_init__(self):
         check_in("[0, 65535]", ignore=self.ignore)

@@ -43,7 +43,7 @@ def in_json(found: FoundMask, classes: Sequence[str]) -> str:
 def shares(found: FoundMask, classes: Sequence[str]) -> dict[str, float]:
     """The share of pixels of each class that occurs, largest first."""
     counts = np.bincount(found.mask.ravel(), minlength=len(classes)) / found.mask.size
-    return {classes[y]: float(counts[y]) for y in np.argsort(-counts, kind="stable").tolist() if counts[y]}
+    return {str(classes[y]): float(counts[y]) for y in np.argsort(-counts, kind="stable").tolist() if counts[y]}
 
 
 def runs_of(inside: Bool[np.ndarray, "h w"]) -> list[int]:
