@@ -27,6 +27,8 @@ from tests.support.html import is_whole
 from tests.support.strategies import CONFIG
 from tests.support.tolerances import FLOAT32, assert_close
 
+pytestmark = pytest.mark.slow  # trains a whole run
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

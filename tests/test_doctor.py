@@ -220,6 +220,7 @@ def test_all_is_ok_where_it_is(whole):
     assert not list(Path(case.requested.out).iterdir()), "something was left behind"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher_is_tried_with_it(whole, tmp_path, monkeypatch):
     """The step that is compiled and timed is that of the distillation."""
     monkeypatch.setattr(doctor, "CHECKS", {name: CHECKS[name] for name in CHECKS if name in needs_of("training step")})

@@ -109,6 +109,7 @@ TOWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", TOWERS)
 def test_a_locked_tower_of_texts_keeps_every_bit(frozen):
     """For ten steps, without state and decay, as the backbone; with both towers and the last blocks of each as well."""
