@@ -8,6 +8,7 @@ Reading order:
     sampling/      options: resolution, patch size, drop rate, token selection, augmentation, packing
     exact_fit.py   the packer, fast version
     plan.py        (manifest, seed, epoch, sampling) → image, grid, patch size, tokens and row; a pure function
+    evaluation_plan.py  every image once: rows as in training, longer ones for longer images
     stream.py      rows of all epochs by index
     rows.py        packed rows by index: decode, augment, resize, patchify, drop, pack
     clips.py       the same for clips: read, cut into tubelets, drop, pack

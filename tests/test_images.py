@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.plan import Plan, plan_evaluation
+from data.evaluation_plan import plan_evaluation
+from data.plan import Plan
 from data.rows import Pixels, PlannedRows
 from data.sampling.packing import Packing
 from data.sampling.resolution import Areas, Native, NeverEnlarged, OneSquare, Sides, Square, TokenBudget

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.plan import Plan, fill_last_batch, plan_epoch
+from data.evaluation_plan import fill_last_batch
+from data.plan import Plan, plan_epoch
 from data.sampling.dropping import Constant
 from data.sampling.packing import BestFit, DropSurplus, ExactFit, Packing
 from data.sampling.patch_size import AtBudget, CoarseToFine, OneSize, PerImage, PerStep

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.plan import Plan, epoch_order, fill_last_batch, images_seen, packing_at, plan_epoch, plan_evaluation
+from data.evaluation_plan import fill_last_batch, packing_at, plan_evaluation
+from data.plan import Plan, epoch_order, images_seen, plan_epoch
 from data.randomness import Purpose, generator
 from data.sampling.dropping import Beta, ByResolution, Constant, Schedule
 from data.sampling.packing import BestFit, DropSurplus, ExactFit, FirstFit, Packing

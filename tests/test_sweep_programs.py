@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from data.plan import most_tokens
+from data.evaluation_plan import most_tokens
 from data.sampling.packing import Packing
 from data.sampling.resolution import Native
 from data.sources.source import Arrays

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.evaluation_plan import fill_last_batch, packing_at
 from data.pipeline import batches
-from data.plan import fill_last_batch, packing_at
 from data.sampling.resolution import Native
 from data.stream import Epochs
 from data.tasks import DataTask

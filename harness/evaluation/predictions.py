@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from data.evaluation_plan import longest_image, most_tokens
 from data.manifest import Manifest
-from data.plan import NOTHING, Plan, longest_image, most_tokens
+from data.plan import NOTHING, Plan
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
 from data.sampling.resolution import Resolution

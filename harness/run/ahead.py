@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from data.errors import DataError
-from data.plan import in_reach, most_tokens
+from data.evaluation_plan import most_tokens
+from data.plan import in_reach
 from data.sources.source import Source
 
 from ..config import Config

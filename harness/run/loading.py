@@ -11,9 +11,10 @@ import jax
 
 from data.clips import PlannedClips
 from data.errors import DataError
+from data.evaluation_plan import fill_last_batch, of_two_lengths, packing_at, plan_evaluation
 from data.manifest import Manifest
 from data.pipeline import batches
-from data.plan import NOTHING, EpochPlans, Plan, fill_last_batch, of_two_lengths, packing_at, plan_evaluation
+from data.plan import NOTHING, EpochPlans, Plan
 from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
 from data.sampling.dropping import Dropping
