@@ -23,7 +23,7 @@ def segment_glyphs() -> Config:
         data=DataConfig(
             source=GlyphScenes(),
             resolution=Native(0.7, 1.3),
-            packing=Packing(row_tokens=256, row_images=16),
+            packing=Packing(row_tokens=288, row_images=16),
             val_resolution=1.0,
             eval_resolutions=(0.5, 0.75, 1.0, 1.25, 1.5),
         ),

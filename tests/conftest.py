@@ -1,12 +1,16 @@
 """Strict settings for every test: float64, no silent change of dtype or rank, eight CPU devices, Hypothesis."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from importlib.metadata import version
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("NAVIT_TEST_PLATFORM", "cpu")
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
-os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="navit-cache-"))
+if "XDG_CACHE_HOME" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="navit-cache-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 if version("jaxlib").startswith("0.10."):  # compiles in two thirds of the time; another might not know it
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
