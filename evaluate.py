@@ -90,6 +90,8 @@ def main() -> None:
 def evaluate(folder: Path, config: Config, options: Options) -> None:
     """Run studies; write and print their findings."""
     model = trained_model(folder)
+    if info_of(model).left_out:
+        print(f"not read of {folder}: {info_of(model).left_out}")
     task = task_of(model)
     always = studies_of(task, model.config)
     names = chosen(options.studies, always)

@@ -17,7 +17,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     front.py          the six names above; finetuning.py, a train step for custom loops
     config.py         model configuration as frozen dataclasses; config_positions.py, positions
     info.py           classes and preprocessing of a saved model
-    preprocessing.py  image size → grid of patches: size rules
+    preprocessing.py  image size → grid of patches: size rules; tower_sizes.py, those of native-resolution towers
     text.py           canonical text, bytes as token ids
     sentencepiece.py  pieces of words as token ids
     zero_shot.py      embeddings of texts, and classifiers made from texts
@@ -31,7 +31,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     attention.py      multi-head attention; masks.py, which token attends to which
     encoder.py        pre-norm blocks and stochastic depth
     pooling.py        one vector per image
-    posembed.py       added position embeddings; rope.py, rotary ones
+    posembed.py       added position embeddings; rope.py and rotary_forms.py, rotary ones
     boxes.py          areas of boxes, IoU and GIoU
     tables.py         position tables of imported towers
     tubelets.py       clips as tubelets: cut on the host, time and shape on the device

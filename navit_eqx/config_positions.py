@@ -191,6 +191,8 @@ class Rope:
     """Axes of a position: 2 for images, 1 for text."""
     coordinate: Literal["absolute", "centered"] = "absolute"
     """absolute: the patch index; centered: one turn from the center of the image to each of its edges."""
+    frequencies: Literal["shared", "interleaved"] = "shared"
+    """shared: every axis has the same ones; interleaved: the axes take turns along one series, as in Pixtral."""
 
     def __post_init__(self):
         check_in("model.rope", "[1, 1000000000]", theta=self.theta)

@@ -279,7 +279,7 @@ def plan(
     name = f"image {index} ({os.fspath(source)})" if is_path else f"image {index}"
     try:
         header = read_header(source, preprocessing.channels, name)
-        planned = Planned(index, source, name, header, preprocessing.size.grid(header.size, patch))
+        planned = Planned(index, source, name, header, _grid_of(header, preprocessing, patch, name))
         _check_fits(planned, lengths, longest_side)
         return planned
     except (ImageError, OSError) as error:
@@ -332,6 +332,14 @@ def _resized(image: Planned, header: Header, preprocessing: Preprocessing, size:
     whole = resize(pixels, rule.resized((height, width)), preprocessing.filter, box)
     top, left = rule.corner((whole.shape[0], whole.shape[1]))
     return whole[top : top + size[0], left : left + size[1]]
+
+
+def _grid_of(header: Header, preprocessing: Preprocessing, patch: Size, name: str) -> Size:
+    """Rows and columns of patches.   Raises ImageError, naming the image, where the size rule refuses it."""
+    try:
+        return preprocessing.size.grid(header.size, patch)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
 
 
 def _round_up(tokens: int) -> int:

@@ -17,3 +17,5 @@ class ModelInfo:
     """Origin of the training images, such as their folder."""
     digest: str = ""
     """SHA-256 of the saved parameters; set by `load_model`."""
+    left_out: str = ""
+    """What the folder of another project holds beside the model, such as the weights of a language model."""

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from .errors import check, check_in
 from .pixels import read_image as read_image
+from .tower_sizes import Blocks as Blocks
+from .tower_sizes import LongestEdge as LongestEdge
 
 Filter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"]
 Size = tuple[int, int]  # height and width, or rows and columns
@@ -278,7 +280,8 @@ class Frames:
         return [(first + (k + 0.5) * step) / available for k in range(count)]
 
 
-SizeRule = Area | Native | TokenBudget | CeilBudget | NeverEnlarged | Square | OneSquare | Fixed | CenterCrop | Frames
+Plain = Area | Native | TokenBudget | CeilBudget | OneSquare | Fixed | CenterCrop | LongestEdge | Blocks
+SizeRule = Plain | NeverEnlarged | Square | Frames
 
 
 @dataclass(frozen=True)
@@ -362,4 +365,8 @@ def at_resolution(rule: SizeRule, resolution: float) -> SizeRule:
             )
         case Fixed():
             return Fixed(int(resolution), int(resolution))
+        case LongestEdge():
+            return replace(rule, side=int(resolution))
+        case Blocks():
+            return replace(rule, least=int(resolution**2), most=int(resolution**2))
     return replace(rule, side=resolution)

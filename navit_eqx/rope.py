@@ -2,24 +2,11 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .config import ModelConfig
 from .layers import expand
-
-
-def absolute(coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T A"]:
-    """The place is the patch index itself."""
-    return coords.astype(float)
-
-
-def centered(coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T A"]:
-    """2π (2 (x + ½) / n − 1): one turn from the center of the image to each edge.   [DINOv3, arXiv:2508.10104]"""
-    return 2 * np.pi * (2 * (coords.astype(float) + 0.5) / jnp.maximum(grids, 1).astype(float) - 1)
-
-
-PLACES = {"absolute": absolute, "centered": centered}
+from .rotary_forms import FREQUENCIES, PLACES
 
 
 class Rope(eqx.Module):
@@ -31,11 +18,12 @@ class Rope(eqx.Module):
     size: int = eqx.field(static=True)
     theta: float = eqx.field(static=True)
     coordinate: str = eqx.field(static=True, default="absolute")
+    frequencies: str = eqx.field(static=True, default="shared")
 
     def __call__(self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]) -> Float[Array, "*B T half"]:
         axes = coords.shape[-1]
         share = self.size // (2 * axes)
-        frequency = self.theta ** -(np.arange(share) / share)
+        frequency = FREQUENCIES[self.frequencies](self.theta, share, axes)
         places = PLACES[self.coordinate](coords, grids)[..., None]
         angles = places * expand(jnp.asarray(frequency), places)
         return angles.reshape(*coords.shape[:-1], axes * share)
@@ -44,7 +32,7 @@ class Rope(eqx.Module):
 def make_rope(config: ModelConfig) -> Rope | None:
     """Initialize the rotary positions of the configuration; None where there are none."""
     rope = config.rope
-    return None if rope is None else Rope(config.width // config.heads, rope.theta, rope.coordinate)
+    return None if rope is None else Rope(config.width // config.heads, rope.theta, rope.coordinate, rope.frequencies)
 
 
 def apply_rotary(x: Float[Array, "*B H T K"], angles: Float[Array, "*B T half"]) -> Float[Array, "*B H T K"]:

@@ -58,6 +58,7 @@ Reading order (★ = the core path, one sitting):
     ★ packing.py    which images share a row
     ★ resize.py     any patch size with one kernel: resize matrix, PI-resize, its adjoint
       tables.py     position tables of imported towers: kernels and grids
+      rotary_forms.py  places and frequencies of rotary positions
       gated.py      gated MLP; activations.py, quick-GELU and SiLU
       init.py       initial parameters
       layer_decay.py  learning rates by layer, for fine-tuning

@@ -7,6 +7,8 @@ their relative position.   [RoFormer, arXiv:2104.09864; axial form for images: a
 import numpy as np
 from jaxtyping import Float, Num
 
+from .rotary_forms import FREQUENCIES, PLACES
+
 
 def rope(params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T half"]:
     """Angles place_a · θ^(−j / J), j < J = K / 2A, in radians: each axis rotates 1/A of the channel pairs of a head.
@@ -15,22 +17,9 @@ def rope(params: dict, coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T
     """
     axes = coords.shape[-1]
     share = params["size"] // (2 * axes)
-    frequency = params["theta"] ** -(np.arange(share) / share)
+    frequency = FREQUENCIES[params["frequencies"]](params["theta"], share, axes)
     places = PLACES[params["coordinate"]](coords, grids)
     return (places[:, :, None] * frequency).reshape(len(coords), axes * share)
-
-
-def absolute(coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Num[np.ndarray, "T A"]:
-    """The place is the patch index itself."""
-    return coords
-
-
-def centered(coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T A"]:
-    """2π (2 (x + ½) / n − 1): one turn from the center of the image to each edge.   [DINOv3, arXiv:2508.10104]"""
-    return 2 * np.pi * (2 * (coords + 0.5) / np.maximum(grids, 1) - 1)
-
-
-PLACES = {"absolute": absolute, "centered": centered}
 
 
 def apply_rotary(x: Float[np.ndarray, "T H K"], angles: Float[np.ndarray, "T half"]) -> Float[np.ndarray, "T H K"]:

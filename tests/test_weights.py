@@ -165,6 +165,9 @@ MISTAKES = {
     "rotary pairs not permuted": ("moonvit", lambda p: unpermuted(p, "q", "k", "q_bias", "k_bias")),
     "biases not permuted": ("moonvit", lambda p: unpermuted(p, "q_bias", "k_bias")),
     "no LayerScale": ("dinov2", put("backbone.encoder.blocks.attention_scale", None)),
+    "one set of frequencies for both axes": ("pixtral", put("backbone.rope.frequencies", "shared")),
+    "epsilon of Pixtral": ("pixtral", put("backbone.embedding_norm.eps", 1e-6)),
+    "layer norm for RMSNorm": ("pixtral", put(f"{NORM}.kind", "LayerNorm")),
     "norm before the mean": ("naflexvit", put("backbone.pool.norm.scale", lambda x: x[::-1])),
 }
 

@@ -61,5 +61,7 @@ def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
             return sampling.Square(inner)
         case rules.TokenBudget() | rules.CeilBudget():
             return sampling.TokenBudget(rule.tokens)
+        case rules.LongestEdge() | rules.Blocks():
+            return sampling.NeverEnlarged(sampling.TokenBudget(rule.budget(patch)))
         case rules.Fixed() | rules.CenterCrop():
             return sampling.TokenBudget(prod(rule.grid((rule.height, rule.width), patch)))

@@ -16,4 +16,5 @@ dino.py        family: DINOv2, DINOv3
 timm.py        family: `vit_*`, `deit_*`, `naflexvit_*` of timm
 big_vision.py  family: ViT, FlexiViT, SigLIP in `.npz`
 moonvit.py     family: MoonViT
+pixtral.py     family: Pixtral
 """

@@ -71,6 +71,19 @@ def sizes(config: dict[str, Any], folder: Folder, defaults: dict[str, Any]) -> d
     }
 
 
+def vision_config(folder: Folder) -> dict[str, Any]:
+    """The configuration of the vision tower: a part of config.json, or all of it where the tower is alone."""
+    inner = folder.config.get("vision_config", folder.config)
+    check(isinstance(inner, dict), f"{folder.where}/config.json: vision_config={inner!r} is no object")
+    return inner
+
+
+def theta_of(config: dict[str, Any]) -> float:
+    """The base of rotary frequencies, in the old key or the new one; 10,000 without either."""
+    new = config.get("rope_parameters") or {}
+    return float(config.get("rope_theta", new.get("rope_theta", 10_000.0)))
+
+
 def norm(ours: str, theirs: str) -> Line:
     """A norm."""
     return Line(ours, NORM, theirs)

@@ -12,9 +12,9 @@ from jax.tree_util import tree_leaves_with_path
 
 from ..errors import ConfigError, check
 from ..tasks.model import Model, abstract_model, is_shape
-from . import big_vision, clip, dino, moonvit, timm, vit
+from . import big_vision, clip, dino, moonvit, pixtral, timm, vit
 from .bridge import from_reference, unflatten
-from .family import Description
+from .family import Description, vision_config
 from .folder import Folder, open_folder, tensor_files
 from .names import expected, read
 
@@ -37,9 +37,11 @@ FAMILIES: dict[str, Callable[[Folder], Description]] = {
     "moonvit": moonvit.describe,
     "kimi_vl": moonvit.describe,
     "kimi_k25": moonvit.describe,
+    "pixtral": pixtral.describe,
     "timm": timm.describe,
     "npz": big_vision.describe,
 }  # by `model_type` of config.json; timm's has an `architecture` instead, and an .npz has none
+AROUND = ("llava", "mistral3")  # whole models with a tower of some family, which their vision_config names
 
 
 def load_foreign(where: Path) -> Model:
@@ -47,6 +49,7 @@ def load_foreign(where: Path) -> Model:
     folder = open_folder(where)
     said = described(folder)
     info = replace(said.info, trained_on=said.info.trained_on or str(where), digest=digest(where))
+    info = replace(info, left_out=left_out(folder, said))
     try:
         abstract = abstract_model(said.config, said.task, info)
     except Exception as error:  # values within their ranges can still be inconsistent with each other
@@ -63,6 +66,7 @@ def described(folder: Folder) -> Description:
     """The family of a folder, by its configuration.   Raises ConfigError where it is not known."""
     kind: Any = "timm" if "architecture" in folder.config else folder.config.get("model_type")
     kind = "npz" if not folder.config else kind
+    kind = vision_config(folder).get("model_type") if kind in AROUND else kind
     check(
         isinstance(kind, str) and kind in FAMILIES,
         f"{folder.where}/config.json: model_type {kind!r} is none of {', '.join(FAMILIES)}",
@@ -105,6 +109,16 @@ def check_names(folder: Folder, said: Description, shapes: dict[str, tuple[int, 
     for name, shape in known.items():
         found = folder.shapes[name]
         check(found == shape, f"{folder.origin(name)}: {name!r} has shape {found}, config.json makes it {shape}")
+
+
+def left_out(folder: Folder, said: Description) -> str:
+    """What is not read of a folder, in words: number and size of tensors by the pattern that covers them."""
+    found: dict[str, list[int]] = {}
+    for name, shape in folder.shapes.items():
+        patterns = [p for p in said.unread if any(fnmatchcase(n, p) for n in (name, name.removeprefix(said.prefix)))]
+        if patterns:
+            found.setdefault(patterns[0], []).append(math.prod(shape))
+    return "; ".join(f"{p}: {len(sizes)} tensors of {sum(sizes):,} numbers" for p, sizes in sorted(found.items()))
 
 
 def digest(where: Path) -> str:

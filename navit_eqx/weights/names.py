@@ -43,6 +43,7 @@ Table = Sequence[Line]
 SAME = Form(("{}",), ("{}",), lambda c, x: (x,), lambda c, x: (x,))
 NORM = Form(("{}.scale", "{}.bias"), ("{}.weight", "{}.bias"), lambda c, w, b: (w, b), lambda c, w, b: (w, b))
 LINEAR = Form(("{}.w", "{}.b"), ("{}.weight", "{}.bias"), lambda c, w, b: (w.T, b), lambda c, w, b: (w.T, b))
+SCALE = Form(("{}.scale",), ("{}.weight",), lambda c, w: (w,), lambda c, w: (w,))  # a norm without bias
 
 
 def _conv_read(c: ModelConfig, w: np.ndarray, b: np.ndarray) -> Arrays:
@@ -67,9 +68,15 @@ HEADS = Form(
     lambda c, w, b: (w.T.reshape(-1, *heads(c)), b.reshape(heads(c))),
     lambda c, w, b: (w.reshape(len(w), -1).T, b.reshape(-1)),
 )
+HEADS_BARE = Form(
+    ("{}",), ("{}.weight",), lambda c, w: (w.T.reshape(-1, *heads(c)),), lambda c, w: (w.reshape(len(w), -1).T,)
+)  # where ours has no bias either
 OUT = HEADS._replace(
     read=lambda c, w, b: (w.T.reshape(*heads(c), -1), b),
     write=lambda c, w, b: (w.reshape(-1, w.shape[-1]).T, b),
+)
+OUT_BARE = HEADS_BARE._replace(
+    read=lambda c, w: (w.T.reshape(*heads(c), -1),), write=lambda c, w: (w.reshape(-1, w.shape[-1]).T,)
 )
 
 

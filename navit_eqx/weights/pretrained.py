@@ -18,10 +18,10 @@ from ..config import Auto, ModelConfig
 from ..errors import ConfigError, check
 from ..files import make_folder, replacing
 from ..info import ModelInfo
-from ..preprocessing import CeilBudget, Fixed, NeverEnlarged, Preprocessing, TokenBudget
+from ..preprocessing import CeilBudget, Fixed, LongestEdge, NeverEnlarged, Preprocessing, TokenBudget
 from ..tasks.config import Embed, Task
 from ..tasks.model import Model
-from . import big_vision, clip, dino, moonvit, timm, vit
+from . import big_vision, clip, dino, moonvit, pixtral, timm, vit
 from .bridge import flatten
 from .card import Card, card_text
 from .family import Description
@@ -36,7 +36,7 @@ Propose = Callable[[ModelConfig, Task, ModelInfo], Proposal]
 LAYOUTS: dict[str, tuple[Propose, ...]] = {
     "hf": (
         *(vit.propose, clip.propose_clip, clip.propose_siglip, clip.propose_siglip2, clip.propose_idefics),
-        *(dino.propose_v2, dino.propose_v3, moonvit.propose),
+        *(dino.propose_v2, dino.propose_v3, moonvit.propose, pixtral.propose),
     ),
     "timm": (timm.propose_vit, timm.propose_naflexvit),
     "big_vision": (big_vision.propose,),
@@ -134,7 +134,7 @@ def proposed(propose: Propose, model: Model, info: ModelInfo) -> tuple[Proposal 
     None where it has nothing to propose whatever the size rule.
     """
     side = table_side(model.config) * model.config.patch[0]
-    rules = (info.preprocessing.size, Fixed(side, side), CeilBudget(), NeverEnlarged(TokenBudget()))
+    rules = (info.preprocessing.size, Fixed(side, side), CeilBudget(), NeverEnlarged(TokenBudget()), LongestEdge())
     reasons: list[str] = []
     for rule in rules:
         how = replace(info.preprocessing, size=rule)

@@ -8,10 +8,13 @@ saved processor for each picture.
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from make import DEPTH, GRIDS, NAFLEX, PICTURES, TRANSFORMERS, bytes_of, hf, image, picture, timm, timm_run, torch
+from towers import RUNS as TOWER_RUNS
+from towers import exact
 
 KINDS = {
     "ViTForImageClassification": "vit",
@@ -23,7 +26,9 @@ KINDS = {
     "Dinov2WithRegistersModel": "dinov2_registers",
     "DINOv3ViTModel": "dinov3",
     "Idefics3VisionTransformer": "idefics3",
+    "PixtralVisionModel": "pixtral",
 }
+RUNS = {name: run for name, (_, run, _) in TRANSFORMERS.items()} | TOWER_RUNS
 
 
 def processor_of(folder):
@@ -37,12 +42,13 @@ def processor_of(folder):
 def from_hf(folder):
     """Model, run and processor of transformers."""
     kind = json.loads((folder / "config.json").read_text())["architectures"][0]
-    model, report = getattr(hf, kind).from_pretrained(folder, dtype=torch.float64, output_loading_info=True)
+    with exact() if KINDS[kind] in TOWER_RUNS else nullcontext():
+        model, report = getattr(hf, kind).from_pretrained(folder, dtype=torch.float64, output_loading_info=True)
     unused = ("mask_token", "pooler.dense")  # of masked training, and of a layer that is read by nothing here
     missing = [name for name in report["missing_keys"] if not any(part in name for part in unused)]
     assert not missing and not report["unexpected_keys"], report
     model.set_attn_implementation("sdpa")
-    return model.eval(), TRANSFORMERS[KINDS[kind]][1], processor_of(folder)
+    return model.eval(), RUNS[KINDS[kind]], processor_of(folder)
 
 
 def from_timm(folder):

@@ -12,7 +12,6 @@ pictures of other sizes, the bytes that the peer's own preprocessing hands to it
 import json
 import os
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -20,7 +19,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 warnings.filterwarnings("ignore")
 
 import numpy as np
-import safetensors.numpy
 import timm
 import torch
 import transformers as hf
@@ -333,52 +331,15 @@ def save_big_vision(name, out):
     return model.double().eval(), timm_run(True), {}
 
 
-TEXT = dict(  # the smallest text model that Kimi K2.5 can have; it is not saved
-    model_type="deepseek_v3", vocab_size=8, hidden_size=8, intermediate_size=8, moe_intermediate_size=8, n_group=1,
-    num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, n_routed_experts=2, n_shared_experts=1,
-    q_lora_rank=4, kv_lora_rank=4, qk_rope_head_dim=4, qk_nope_head_dim=4, v_head_dim=4, first_k_dense_replace=1,
-    topk_group=1, num_experts_per_tok=1, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-)  # fmt: skip
-
-
-def moonvit(model, x):
-    """The tower of Kimi K2.5 on one still image: tokens, and their mean."""
-    height, width = (n // PATCH for n in x.shape[1:])
-    patches = x.reshape(3, height, PATCH, width, PATCH).transpose(1, 3, 0, 2, 4).reshape(-1, 3, PATCH, PATCH)
-    with torch.no_grad():
-        grid = torch.tensor([[1, height, width]])
-        tokens = model.model.vision_tower(torch.tensor(patches), grid_thw=grid).last_hidden_state.numpy()
-    return tokens, tokens.mean(0)
-
-
-def save_moonvit(name, out):
-    """The tower alone, under the names and in the layout of the hub, as transformers converts it back."""
-    vision = dict(SQUARE, pos_emb_height=SIDE, pos_emb_width=SIDE, merge_kernel_size=[1, 1])
-    del vision["image_size"]
-    model = hf.Kimi_K25ForConditionalGeneration(
-        hf.models.kimi_k25.Kimi_K25Config(text_config=TEXT, vision_config=vision)
-    )
-    randomize(model.model.vision_tower)
-    with tempfile.TemporaryDirectory() as folder:
-        model.double().eval().save_pretrained(folder)
-        tensors = safetensors.numpy.load_file(f"{folder}/model.safetensors")
-    # The hub has patch_embed beside encoder; the conversion back of transformers puts its kernel inside.
-    kept = {k.replace("encoder.patch_embed", "patch_embed"): v for k, v in tensors.items() if "vision_tower" in k}
-    safetensors.numpy.save_file(kept, out / "model.safetensors")
-    for file, said in (
-        ("config", {"model_type": "kimi_k25", "vision_config": vision}),
-        ("preprocessor_config", {"in_token_limit": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}),
-    ):
-        (out / f"{file}.json").write_text(json.dumps(said, indent=2) + "\n")
-    return model, moonvit, {}
-
-
 BIG_VISION = ("big_vision_flexivit", "big_vision_naflex")
-PEERS = {name: save_big_vision for name in BIG_VISION} | {"moonvit": save_moonvit}
+PEERS = {name: save_big_vision for name in BIG_VISION}
 PEERS |= {name: save_transformers for name in TRANSFORMERS} | {name: save_timm for name in TIMM}
 
 
 def main() -> None:
+    from towers import TOWERS  # which are made of the functions above
+
+    PEERS.update(TOWERS)
     root, *names = sys.argv[1:] or [str(Path(__file__).parent)]
     for name in names or PEERS:
         out = Path(root) / name

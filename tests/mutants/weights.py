@@ -53,6 +53,24 @@ MUTANTS: tuple[Mutant, ...] = (
         returns("c.mlp_width / c.width"), "tests/test_pretrained.py::test_the_ratio_of_widths_gives_the_width_back",
     ),
     one(
+        "the second axis has the frequencies of the first", "navit_eqx.rotary_forms:interleaved",
+        returns("shared(theta, share, axes)"), "tests/test_towers.py::test_both_sides_rotate_by_the_same_angles",
+    ),
+    one(
+        "what is not read of a folder is not said", "navit_eqx.weights.foreign:left_out",
+        returns("''"), "tests/test_towers.py::test_a_tower_is_taken_out_of_the_whole_model",
+    ),
+    one(
+        "sides are rounded down to blocks", "navit_eqx.tower_sizes:LongestEdge.grid",
+        replace("-(-__n // __p)", "__n // __p"),
+        "tests/test_towers.py::test_the_longest_edge_bounds_and_never_enlarges",
+    ),
+    one(
+        "an area that is too large stays", "navit_eqx.tower_sizes:Blocks.grid",
+        replace("__area > self.most", "False"),
+        "tests/test_towers.py::test_blocks_keep_the_area_between_its_limits",
+    ),
+    one(
         "files of another model stay beside the saved one", "navit_eqx.weights.pretrained:check_empty",
         replace("sorted(there - files)", "[]"),
         "tests/test_pretrained.py::test_a_folder_with_other_files_is_left_alone",

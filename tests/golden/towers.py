@@ -1,0 +1,92 @@
+"""Native-resolution towers of `make.py`: those of models that read images and texts, without the rest of them.
+
+Their classes cast to float32 here and there, whatever they are given. `exact` lifts that, so that they compute in
+float64 and differ from another implementation by rounding alone.
+"""
+
+import json
+import tempfile
+from contextlib import contextmanager
+
+import safetensors.numpy
+from make import PATCH, PICTURES, SIDE, SQUARE, bytes_of, hf, picture, randomize, torch
+
+FLOAT32 = torch.float32
+
+
+@contextmanager
+def exact():
+    """No cast to float32 takes effect: it is one to float64."""
+    single = torch.Tensor.float
+    torch.float = torch.float32 = torch.float64
+    torch.Tensor.float = torch.Tensor.double
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.float = torch.float32 = FLOAT32
+        torch.Tensor.float = single
+
+
+def pixtral(model, x):
+    """Tokens of one image, and their mean."""
+    with exact():
+        tokens = model(torch.tensor(x)[None]).last_hidden_state[0].numpy()
+    return tokens, tokens.mean(0)
+
+
+def save_pixtral(name, out):
+    """The tower alone."""
+    with exact():
+        model = randomize(hf.PixtralVisionModel(hf.PixtralVisionConfig(**SQUARE, hidden_act="silu")))
+    model.set_attn_implementation("sdpa")  # eager attention takes its softmax in float32
+    model.save_pretrained(out)
+    processor = hf.models.pixtral.image_processing_pil_pixtral.PixtralImageProcessorPil(
+        size={"longest_edge": 12}, patch_size={"height": PATCH, "width": PATCH}
+    )
+    processor.save_pretrained(out)
+    return model, pixtral, {f"bytes_{h}x{w}": bytes_of(processor, picture((h, w))) for h, w in PICTURES}
+
+
+TEXT = dict(  # the smallest text model that Kimi K2.5 can have; it is not saved
+    model_type="deepseek_v3", vocab_size=8, hidden_size=8, intermediate_size=8, moe_intermediate_size=8, n_group=1,
+    num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, n_routed_experts=2, n_shared_experts=1,
+    q_lora_rank=4, kv_lora_rank=4, qk_rope_head_dim=4, qk_nope_head_dim=4, v_head_dim=4, first_k_dense_replace=1,
+    topk_group=1, num_experts_per_tok=1, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+)  # fmt: skip
+
+
+def moonvit(model, x):
+    """The tower of Kimi K2.5 on one still image: tokens, and their mean."""
+    height, width = (n // PATCH for n in x.shape[1:])
+    patches = x.reshape(3, height, PATCH, width, PATCH).transpose(1, 3, 0, 2, 4).reshape(-1, 3, PATCH, PATCH)
+    with torch.no_grad():
+        grid = torch.tensor([[1, height, width]])
+        tokens = model.model.vision_tower(torch.tensor(patches), grid_thw=grid).last_hidden_state.numpy()
+    return tokens, tokens.mean(0)
+
+
+def save_moonvit(name, out):
+    """The tower alone, under the names and in the layout of the hub, as transformers converts it back."""
+    vision = dict(SQUARE, pos_emb_height=SIDE, pos_emb_width=SIDE, merge_kernel_size=[1, 1])
+    del vision["image_size"]
+    model = hf.Kimi_K25ForConditionalGeneration(
+        hf.models.kimi_k25.Kimi_K25Config(text_config=TEXT, vision_config=vision)
+    )
+    randomize(model.model.vision_tower)
+    with tempfile.TemporaryDirectory() as folder:
+        model.double().eval().save_pretrained(folder)
+        tensors = safetensors.numpy.load_file(f"{folder}/model.safetensors")
+    # The hub has patch_embed beside encoder; the conversion back of transformers puts its kernel inside.
+    kept = {k.replace("encoder.patch_embed", "patch_embed"): v for k, v in tensors.items() if "vision_tower" in k}
+    safetensors.numpy.save_file(kept, out / "model.safetensors")
+    for file, said in (
+        ("config", {"model_type": "kimi_k25", "vision_config": vision}),
+        ("preprocessor_config", {"in_token_limit": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}),
+    ):
+        (out / f"{file}.json").write_text(json.dumps(said, indent=2) + "\n")
+    return model, moonvit, {}
+
+
+RUNS = {"pixtral": pixtral}
+TOWERS = {"moonvit": save_moonvit, "pixtral": save_pixtral}

@@ -1,0 +1,136 @@
+"""Towers of models that read images and texts: taken out of the whole folder, and their size rules."""
+
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+import navit_eqx as navit
+from navit_eqx.errors import ConfigError
+from navit_eqx.images import pack
+from navit_eqx.pixels import ImageError
+from navit_eqx.preprocessing import Blocks, LongestEdge, Preprocessing
+from navit_eqx.rope import Rope
+from navit_eqx.weights.bridge import flatten, to_reference
+from reference import rope as slow_rope
+from reference import rotary_forms
+from tests.support.golden import FOLDER
+from tests.support.tolerances import EXACT, assert_close
+
+sides = st.integers(1, 3000)
+
+
+def whole(name: str, folder, prefix: str, kind: str):
+    """The folder of a model that reads images and texts, around a tower."""
+    shutil.copytree(FOLDER / name, folder)
+    tensors = {prefix + key: x for key, x in load_file(folder / "model.safetensors").items()}
+    tensors |= {"language_model.model.embed_tokens.weight": np.zeros((9, 4)), "lm_head.weight": np.zeros((4, 9))}
+    save_file(tensors, folder / "model.safetensors")
+    tower = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, "vision_config": tower}))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["llava", "mistral3"])
+def test_a_tower_is_taken_out_of_the_whole_model(kind, tmp_path):
+    """By the start of its names; what is left out is said."""
+    model = navit.load(whole("pixtral", tmp_path / "whole", "vision_tower.", kind))
+    alone = navit.load(FOLDER / "pixtral")
+    for got, want in zip(flatten(model).values(), flatten(alone).values(), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert alone.info.left_out == ""
+    assert model.info.left_out == "*language_model.*: 1 tensors of 36 numbers; lm_head.*: 1 tensors of 36 numbers"
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda c: c["vision_config"].pop("hidden_act"), "hidden_act"),
+        (lambda c: c["vision_config"].update(head_dim=4), "head_dim=4"),
+        (lambda c: c["vision_config"].update(model_type="swin"), "'swin'"),
+        (lambda c: c.update(vision_config=3), "vision_config=3"),
+        (lambda c: c["vision_config"].update(rope_theta="wide"), "wide"),
+    ],
+)
+def test_what_a_tower_cannot_be_read_without_is_named(change, words, tmp_path):
+    folder = whole("pixtral", tmp_path / "whole", "vision_tower.", "llava")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=words):
+        navit.load(folder)
+
+
+def test_mistral_3_rounds_to_blocks(tmp_path):
+    """Its processor multiplies the patch by the merge size."""
+    folder = whole("pixtral", tmp_path / "whole", "vision_tower.", "mistral3")
+    config = json.loads((folder / "config.json").read_text()) | {"spatial_merge_size": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    rule = navit.load(folder).info.preprocessing.size
+    assert rule == LongestEdge(12, 2) and rule.grid((5, 3), (2, 2)) == (4, 2)
+
+
+# size rules -----------------------------------------------------------------------------------------------------------
+
+
+@given(size=st.tuples(sides, sides), side=st.integers(8, 600), block=st.integers(1, 3))
+def test_the_longest_edge_bounds_and_never_enlarges(size, side, block):
+    """Whole blocks, less than one block above the side of the image or of the limit."""
+    grid = LongestEdge(side, block).grid(size, (4, 4))
+    for n, patches in zip(size, grid):
+        assert patches % block == 0 and patches >= block
+        assert (patches - block) * 4 < min(n, side)
+    assert np.prod(grid) <= LongestEdge(side, block).budget((4, 4))
+
+
+@given(size=st.tuples(sides, sides), least=st.integers(64, 4000), room=st.integers(4, 40))
+def test_blocks_keep_the_area_between_its_limits(size, least, room):
+    """Up to the block that rounding adds; a size within the limits is rounded side by side."""
+    rule = Blocks(least, least * room, 2)
+    if max(size) > 200 * min(size):
+        with pytest.raises(ImageError, match="200 to 1"):
+            rule.grid(size, (4, 4))
+        return
+    rows, columns = rule.grid(size, (4, 4))
+    assert rows % 2 == columns % 2 == 0 and min(rows, columns) >= 2
+    nearest = [8 * round(n / 8) for n in size]
+    if rule.least <= np.prod(nearest) <= rule.most:
+        assert [4 * rows, 4 * columns] == nearest
+    elif np.prod(nearest) < least:
+        assert 16 * rows * columns >= least
+    elif min(rows, columns) > 2:
+        assert 16 * rows * columns <= rule.most
+
+
+def test_a_refused_image_is_named():
+    how = Preprocessing(Blocks())
+    with pytest.raises(ImageError, match="image 1: 401 x 2 pixels are more than 200 to 1"):
+        pack([np.zeros((9, 9, 3), np.uint8), np.zeros((401, 2, 3), np.uint8)], preprocessing=how, patch=(14, 14))
+
+
+# rotary frequencies ---------------------------------------------------------------------------------------------------
+
+
+@given(share=st.integers(1, 9), axes=st.integers(1, 3), theta=st.sampled_from([10.0, 1e4]))
+def test_interleaved_frequencies_are_one_series(share, axes, theta):
+    """Axis by axis in turn, they fall geometrically from 1; with one axis they are the shared ones."""
+    found = rotary_forms.interleaved(theta, share, axes)
+    series = found.T.reshape(-1)
+    assert series[0] == 1.0
+    assert_close(series[1:] / series[:-1], np.full(len(series) - 1, theta ** (-1 / (share * axes))), EXACT)
+    if axes == 1:
+        np.testing.assert_array_equal(found, rotary_forms.shared(theta, share, axes))
+
+
+@pytest.mark.parametrize("frequencies", rotary_forms.FREQUENCIES)
+@pytest.mark.parametrize("coordinate", rotary_forms.PLACES)
+def test_both_sides_rotate_by_the_same_angles(coordinate, frequencies):
+    rope = Rope(12, 50.0, coordinate, frequencies)
+    coords, grids = np.indices((3, 4)).reshape(2, -1).T, np.tile([3, 4], (12, 1))
+    got = rope(jnp.asarray(coords), jnp.asarray(grids))
+    assert_close(got, slow_rope.rope(to_reference(rope), coords, grids), EXACT)
