@@ -166,7 +166,7 @@ def test_norms(kind, seed):
 def test_rope_sees_differences_alone(seed, move):
     """Moving all coordinates changes no product of a query and a key, and lengths stay."""
     rng = np.random.default_rng(seed)
-    params = {"size": 8, "theta": 100.0, "coordinate": "absolute"}
+    params = {"size": 8, "theta": 100.0, "coordinate": "absolute", "frequencies": "shared"}
     coords = raster((3, 4))
     q, k = rng.normal(size=(2, len(coords), 2, 8))
 
@@ -183,7 +183,7 @@ def test_rope_sees_differences_alone(seed, move):
 
 def test_rope_turns_each_axis_apart():
     coords = np.array([[1, 0], [0, 1], [2, 3]])
-    angles = rope.rope({"size": 8, "theta": 100.0, "coordinate": "absolute"}, coords, coords)
+    angles = rope.rope({"size": 8, "theta": 100.0, "coordinate": "absolute", "frequencies": "shared"}, coords, coords)
     assert_close(angles, [[1, 0.1, 0, 0], [0, 0, 1, 0.1], [2, 0.2, 3, 0.3]], FLOAT64)
 
 
