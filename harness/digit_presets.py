@@ -4,27 +4,31 @@ from dataclasses import replace
 
 from data.sampling.packing import Packing
 from data.sampling.patch_size import PerImage
-from data.sampling.resolution import Native, OneSquare, Square
+from data.sampling.resolution import Native, OneSquare, Square, TruncatedNormal
 from data.sources.digits import Digits
-from navit_eqx.config import Factorised, Flexi, ModelConfig
+from navit_eqx.config import Factorised, Flexi, ModelConfig, Rope
 from navit_eqx.training.config import Cosine, Muon, OptimConfig
 
 from .config import Config, DataConfig
+
+SCALES = Native(0.6, 2.0, TruncatedNormal(-0.5))  # a digit covers 2 to 6 patches a side; small ones vanish below
 
 
 def digits() -> Config:
     """Digit strips at their native aspect ratio; embedded data, a few minutes on a laptop."""
     return Config(
-        model=ModelConfig((8, 8), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
+        model=ModelConfig(
+            (6, 6), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(64), rope=Rope(), unroll=3
+        ),
         data=DataConfig(
-            source=Digits(),
-            resolution=Native(0.8, 1.4),
-            packing=Packing(row_tokens=96, row_images=16),
-            val_resolution=1.2,
-            eval_resolutions=(0.8, 1.0, 1.2, 1.4, 1.6),
+            source=Digits(smallest=6.0),
+            resolution=SCALES,
+            packing=Packing(row_tokens=320, row_images=40),
+            val_resolution=1.5,
+            eval_resolutions=(0.6, 0.9, 1.2, 1.5, 1.8, 2.1),
         ),
         optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
-        rows=16,
+        rows=5,
         steps=3000,
     )
 
@@ -47,7 +51,7 @@ def digits_flexi() -> Config:
 def digits_square() -> Config:
     """Digit strips squashed to squares with equal tokens: the comparison to native aspect ratios."""
     native = digits()
-    return replace(native, data=replace(native.data, resolution=Square(Native(0.8, 1.4))))
+    return replace(native, data=replace(native.data, resolution=Square(SCALES)))
 
 
 def digits_vit() -> Config:

@@ -117,18 +117,20 @@ class Areas(OfImages):
 
 @dataclass(frozen=True)
 class Native(OfImages):
-    """Resize every image by a factor ~ U(lo, hi) of its native size."""
+    """Resize every image by a factor of its native size, drawn from [lo, hi]."""
 
     lo: float = 1.0
     """Smallest factor of the native size."""
     hi: float = 1.0
     """Largest factor of the native size."""
+    draw: Uniform | TruncatedNormal = Uniform()
+    """Distribution of the factor over the range."""
 
     def __post_init__(self):
         check_range(self.lo, self.hi)
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
-        factor = linear_in_side(Uniform().sample(rng, len(sizes)), self.lo, self.hi)
+        factor = linear_in_side(self.draw.sample(rng, len(sizes)), self.lo, self.hi)
         return target_grid(sizes, np.sqrt(sizes.prod(-1, dtype=float)) * factor, patch_size)
 
     def at(self, resolution: float) -> "Native":

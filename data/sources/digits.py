@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from ..errors import check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
 from .generated import Generated
@@ -41,8 +42,9 @@ def glyphs() -> tuple[Float[np.ndarray, "G 8 8"], Int[np.ndarray, " G"]]:
 class DigitStrips:
     """Strips drawn on demand from their index; only a few integers are stored for each."""
 
-    def __init__(self, split: str, count: int, seed: int):
-        self.made_of = split, count, seed
+    def __init__(self, split: str, count: int, seed: int, smallest: float = GLYPH_HEIGHT[0]):
+        self.made_of = split, count, seed, smallest
+        self.heights = smallest, GLYPH_HEIGHT[1]
         training = split == "train"
         self.key = [seed, int(training)]
         self.pool = np.arange(len(glyphs()[1]))
@@ -74,7 +76,7 @@ class DigitStrips:
         """Draw strip `index`."""
         count = self.digits[index]
         rng = generator(Purpose.STRIP_STROKES, *self.key, index)
-        strokes = Strokes.sample(rng, int(count))
+        strokes = Strokes.sample(rng, int(count), self.heights)
         cells = draw_glyphs(strokes, glyphs()[0][self.pool[self.chosen[index, :count]]])
         paper = np.where(np.arange(count) == self.lit[index], LIT, PAPER)[:, None, None]
         cells = paper + (1 - paper) * cells
@@ -135,7 +137,14 @@ def _bilinear(
 class Digits(Generated):
     """Embedded digit strips."""
 
+    smallest: float = GLYPH_HEIGHT[0]
+    """Smallest height of a digit, in pixels; the largest is 20. Small digits can only be read at high resolution."""
+
     WHAT = "digit strips"
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_in(f"[1, {GLYPH_HEIGHT[1]:g}]", smallest=self.smallest)
+
     def drawn(self, split: str, count: int, channels: int) -> Source:
-        return DigitStrips(split, count, self.seed)
+        return DigitStrips(split, count, self.seed, self.smallest)
