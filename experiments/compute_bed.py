@@ -1,4 +1,4 @@
-"""The test bed of compute to accuracy: strips with small digits, three ways to feed them, steps of equal cost.
+"""The test bed of compute to accuracy: digit strips, three ways to feed them, steps of equal cost.
 
 `navit` packs strips at their own aspect ratio and at sizes drawn from a law, `square` packs them squashed to squares of
 the same areas, `vit` takes squares of one size, one image a row. Model, optimizer and schedule are the same; every step
@@ -15,36 +15,22 @@ from experiments.bed import bed
 from experiments.settings import AnySetting, name
 from experiments.trial import training_flops, trial
 from harness.config import Config
-from navit_eqx.config import Factorised, Rope
 from navit_eqx.training.config import Muon
 
-PATCH = 6
 OWN = "its own"  # the one setting: the resolution that an arm names, `data.val_resolution`
-ROWS, ROW_TOKENS = 3, 320
 
 
 def feed(law: Native | Square, lr: float, at: float, steps: int, strips: int = 0) -> Config:
     """A run on packed rows; `at` is the resolution of evaluation, `strips` the seed of the images."""
-    config = bed(
-        steps,
-        Factorised(64),
-        resolution=law,
-        packing=Packing(row_tokens=ROW_TOKENS, row_images=ROW_TOKENS // 4),
-        val_resolution=at,
-    )
-    return replace(
-        config,
-        model=replace(config.model, patch=(PATCH, PATCH), rope=Rope()),
-        data=replace(config.data, source=Digits(300_000, 2_000, seed=strips, smallest=6.0)),
-        optim=replace(config.optim, rule=Muon(), lr=lr),
-        rows=ROWS,
-    )
+    config = bed(steps, resolution=law, val_resolution=at)
+    data = replace(config.data, source=Digits(300_000, 2_000, seed=strips))
+    return replace(config, data=data, optim=replace(config.optim, rule=Muon(), lr=lr))
 
 
 def vit(side: int, lr: float, steps: int, strips: int = 0) -> Config:
     """The same run on squares of one size, one a row, as many as the compute of a packed step pays for."""
     packed = feed(Native(), lr, 1.0, steps, strips)
-    tokens = (side // PATCH) ** 2
+    tokens = (side // packed.model.patch[0]) ** 2
     data = replace(
         packed.data, resolution=OneSquare(side), packing=Packing(row_tokens=tokens, row_images=1), val_resolution=side
     )

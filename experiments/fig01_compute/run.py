@@ -23,12 +23,12 @@ KINDS = ("navit", "square", "vit")
 SEARCHED = 7  # seed of the strips of the search; those of the arms are others
 RATES = (0.01, 0.02)
 LAWS = {
-    "0.6 to 1.4": (Native(0.6, 1.4), 1.2),
-    "0.9 to 1.4": (Native(0.9, 1.4), 1.2),
-    "0.6 to 2, small often": (Native(0.6, 2.0, TruncatedNormal(-0.5)), 1.5),
+    "0.8 to 1.3": (Native(0.8, 1.3), 1.0),
+    "0.8 to 1.6": (Native(0.8, 1.6), 1.2),
+    "0.4 to 1.3, small often": (Native(0.4, 1.3, TruncatedNormal(-0.5)), 1.0),
 }
-SIDES = {"30 px": 30, "42 px": 42, "54 px": 54}
-BEST = {"navit": ("0.6 to 1.4", 0.01), "square": ("0.6 to 1.4", 0.01), "vit": ("42 px", 0.01)}
+SIDES = {"32 px": 32, "40 px": 40, "48 px": 48}
+BEST = {"navit": ("0.8 to 1.3", 0.01), "square": ("0.8 to 1.3", 0.01), "vit": ("40 px", 0.01)}
 
 
 def recipe(kind: str, sizes: str, rate: float, steps: int, strips: int = 0) -> Config:
