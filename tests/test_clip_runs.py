@@ -38,7 +38,7 @@ from tests.support.tolerances import FLOAT32, HALF, assert_close
 
 SMALL = ModelConfig((8, 8), 1, 16, 1, 2, 24, Factorised(8), dtype="float32")
 OF_TUBELETS = replace(SMALL, patch=(2, 8, 8), tubelets=video_digits().model.tubelets)
-CLASSES = MovingDigits().open("", "val").manifest.classes
+CLASSES = MovingDigits(val_images=1).open("", "val").manifest.classes
 INFO = ModelInfo(CLASSES, Preprocessing(Frames(Native(), 12, 1), channels=1, row_tokens=256, row_images=16))
 
 

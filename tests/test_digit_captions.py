@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ from data.sources import digit_captions
 from data.sources.digit_captions import CAPTIONS, DIRECTIONS, NUMBERS, PLACES, CaptionedStrips, DigitCaptions
 from tests.support.laws import caught
 
-SOURCES = {split: CaptionedStrips(split, 300, 0) for split in ("train", "val")}
-both = pytest.mark.parametrize("split", SOURCES)
+both = pytest.mark.parametrize("split", ("train", "val"))
+
+
+@lru_cache
+def source_of(split: str) -> CaptionedStrips:
+    return CaptionedStrips(split, 300, 0)
 
 
 def facts_in(text: str) -> dict[str, int]:
@@ -41,7 +46,7 @@ def says_the_truth(source) -> None:
 
 @both
 def test_captions_are_true(split):
-    says_the_truth(SOURCES[split])
+    says_the_truth(source_of(split))
 
 
 @pytest.mark.parametrize("fact", range(4))
@@ -63,10 +68,10 @@ def test_a_fact_that_one_digit_cannot_show_is_caught(monkeypatch, fact):
 
 @both
 def test_captions_depend_on_the_index_alone(split):
-    source, fewer, other = SOURCES[split], CaptionedStrips(split, 40, 0), CaptionedStrips(split, 300, 1)
+    source, fewer, other = source_of(split), CaptionedStrips(split, 40, 0), CaptionedStrips(split, 300, 1)
     texts = lambda source: [[source.manifest.classes[k] for k in row if k >= 0] for row in source.manifest.labels]
     assert texts(source)[:40] == texts(fewer) and texts(source) != texts(other)
-    assert texts(SOURCES["train"]) != texts(SOURCES["val"])
+    assert texts(source_of("train")) != texts(source_of("val"))
     np.testing.assert_array_equal(source.image(7), source.strips.image(7))
 
 
@@ -87,7 +92,7 @@ def test_wording_tells_nothing_of_the_digit():
 
 @both
 def test_classes_are_the_captions_as_they_occur(split):
-    manifest = SOURCES[split].manifest
+    manifest = source_of(split).manifest
     flat = manifest.labels[manifest.labels >= 0]
     _, first = np.unique(flat, return_index=True)
     assert len(first) == len(manifest.classes) == len(set(manifest.classes)) and (np.diff(first) > 0).all()
@@ -98,7 +103,7 @@ def test_classes_are_the_captions_as_they_occur(split):
 
 @both
 def test_attributes_name_what_is_in_the_strip(split):
-    source = SOURCES[split]
+    source = source_of(split)
     digit, count, orientation = source.attributes
     assert [(a.name, len(a.prompts)) for a in source.attributes] == [("digit", 10), ("count", 8), ("orientation", 2)]
     np.testing.assert_array_equal(digit.labels, source.strips.manifest.labels)
@@ -119,4 +124,4 @@ def test_texts_are_short_and_many():
 def test_workers_draw_captions_again():
     source = DigitCaptions(300, 20).open("", "train")
     data = pickle.dumps(source)
-    assert len(data) < 200 and pickle.loads(data).manifest.digest == SOURCES["train"].manifest.digest
+    assert len(data) < 200 and pickle.loads(data).manifest.digest == source_of("train").manifest.digest

@@ -22,6 +22,7 @@ from navit_eqx.training.step import init, train_step
 from reference.layer_decay import layer_rates as reference_rates
 from tests.support.laws import caught
 from tests.support.runs import bits_of, same_bits
+from tests.support.strategies import filled
 from tests.support.tolerances import DECAY, FLOAT32, assert_close
 
 DEPTH = 3
@@ -44,7 +45,9 @@ class Pulled(Model):
         return sum(((a - 1) ** 2).sum() for a in arrays), jnp.ones((), jnp.int32), {}
 
 
-MODEL = eqx.filter_jit(lambda key: Pulled(CONFIG, Classify(classes=3), key=key))(jax.random.key(0))
+MODEL = filled(
+    eqx.filter_eval_shape(lambda key: Pulled(CONFIG, Classify(classes=3), key=key), jax.random.key(0)), 0, "float64"
+)
 ARRAYS = eqx.filter(MODEL, eqx.is_inexact_array)
 
 FROZEN = {

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -11,8 +12,12 @@ from data.sources.glyph_captions import PLACES, GlyphCaptions, GlyphField
 from data.sources.glyphs import BACKGROUNDS, COLORS, COUNTS, FACTS, GRAY, RGB, SHAPES, Glyphs, draw_glyphs
 from tests.support.laws import caught
 
-SOURCES = {split: GlyphField(split, 300, 0) for split in ("train", "val")}
-both = pytest.mark.parametrize("split", SOURCES)
+both = pytest.mark.parametrize("split", ("train", "val"))
+
+
+@lru_cache
+def source_of(split: str) -> GlyphField:
+    return GlyphField(split, 300, 0)
 
 
 def facts_in(text: str) -> tuple[int | None, ...]:
@@ -37,7 +42,7 @@ def says_the_truth(source) -> None:
 
 @both
 def test_captions_are_true(split):
-    says_the_truth(SOURCES[split])
+    says_the_truth(source_of(split))
 
 
 def test_false_captions_are_caught(monkeypatch):
@@ -49,7 +54,7 @@ def test_false_captions_are_caught(monkeypatch):
 
 @both
 def test_entailment_is_what_the_words_say(split):
-    source = SOURCES[split]
+    source = source_of(split)
     found = source.entails()
     said = [facts_in(text) for text in source.manifest.classes]
     for i, truth in enumerate(source.facts[:40].tolist()):
@@ -66,7 +71,7 @@ def holds_out_six_pairs(train) -> None:
 
 def test_six_pairs_are_held_out():
     """Neither in images nor in captions; one of each color and of each shape; validation has them."""
-    train, val = SOURCES["train"], SOURCES["val"]
+    train, val = source_of("train"), source_of("val")
     holds_out_six_pairs(train)
     assert not any(said[0] is not None and said[0] == said[1] for said in map(facts_in, train.manifest.classes))
     *plain, seen, unseen = val.attributes
@@ -78,7 +83,7 @@ def test_six_pairs_are_held_out():
         assert attribute.values == FACTS[k]
         assert [facts_in(p)[k] for (p,) in attribute.prompts] == [*range(len(FACTS[k]))]
         np.testing.assert_array_equal(attribute.labels, val.facts[:, k])
-    assert [a.name for a in SOURCES["train"].attributes][-1] == "seen pairs"
+    assert [a.name for a in source_of("train").attributes][-1] == "seen pairs"
 
 
 def test_a_pair_that_is_not_held_out_is_caught(monkeypatch):
@@ -96,7 +101,7 @@ def test_few_captions_are_shared(texts):
     for source in (few, val):
         says_the_truth(source)
     assert len(val.manifest.classes) == texts + 6
-    np.testing.assert_array_equal(few.facts[:300], SOURCES["train"].facts)
+    np.testing.assert_array_equal(few.facts[:300], source_of("train").facts)
     assert pickle.loads(pickle.dumps(few)).manifest.digest == few.manifest.digest
 
 
@@ -108,7 +113,7 @@ def test_a_number_of_captions_that_cannot_be_is_refused():
 
 @both
 def test_images_depend_on_the_index_alone(split):
-    source, fewer = SOURCES[split], GlyphField(split, 40, 0)
+    source, fewer = source_of(split), GlyphField(split, 40, 0)
     texts = lambda source: [[source.manifest.classes[k] for k in row if k >= 0] for row in source.manifest.labels]
     assert texts(source)[:40] == texts(fewer) and texts(source) != texts(GlyphField(split, 300, 1))
     for i in (0, 39):
@@ -164,5 +169,5 @@ def test_sizes_and_textures_differ():
 
 def test_workers_draw_again():
     data = pickle.dumps(GlyphCaptions(300, 20).open("", "train"))
-    assert len(data) < 200 and pickle.loads(data).manifest.digest == SOURCES["train"].manifest.digest
-    assert max(map(len, SOURCES["train"].manifest.classes)) <= 71
+    assert len(data) < 200 and pickle.loads(data).manifest.digest == source_of("train").manifest.digest
+    assert max(map(len, source_of("train").manifest.classes)) <= 71

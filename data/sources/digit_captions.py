@@ -71,7 +71,8 @@ class CaptionedStrips:
     """Digit strips whose label sets are captions; everything is drawn again from the arguments, also by workers."""
 
     def __init__(self, split: str, count: int, seed: int):
-        self.strips = DigitStrips(split, count, seed)
+        self.made_of = split, count, seed
+        self.strips = DigitStrips(*self.made_of)
         strips = self.strips.manifest
         direction = np.where(self.strips.horizontal, 1, 2)
         facts = np.stack([direction, self.strips.digits, self.strips.lit + 1, strips.labels + 1], -1)
@@ -82,7 +83,7 @@ class CaptionedStrips:
         self.attributes = attributes(facts)
 
     def __reduce__(self):
-        return CaptionedStrips, self.strips.made_of
+        return CaptionedStrips, self.made_of
 
     def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
         """Draw strip `index`."""
