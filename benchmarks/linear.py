@@ -20,7 +20,7 @@ from benchmarks.settings import packed, stacked
 from benchmarks.train_step import FLOAT32, build, relative_error, training
 from data.pipeline import batches
 from data.sources.digits import Digits
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from harness.process import tune_allocator
 from harness.resolve import resolve
 from harness.run.loading import open_source, open_task, training_rows
@@ -58,7 +58,7 @@ def measure_counts(counts: Sequence[int], least: int, rounds: int) -> None:
 
 def epochs(count: int, images: int) -> Iterator[float]:
     """Microseconds per token of each next `images` images, with all costs of an epoch except compilation."""
-    config = digits()
+    config = large_digits()
     config = replace(config, data=replace(config.data, source=Digits(train_images=count)))
     config = replace(config, model=replace(config.model, width=32, depth=1, heads=1, mlp_width=64), rows=2, steps=STEPS)
     source = open_source(config, "train")

@@ -28,7 +28,8 @@ from data.sources.folder import Folder
 from data.sources.records import Cached
 from data.tasks.task import Batches
 from harness.config import Config
-from harness.presets import digits, folder
+from harness.digit_presets import large_digits
+from harness.presets import folder
 from harness.resolve import resolve
 from harness.run.loading import open_source, open_task, training_rows
 from reference.rows import Batch
@@ -46,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
 
     strips = Digits(train_images=2_000) if args.quick else Digits()
-    configs = {"digits": replace(digits(), data=replace(digits().data, source=strips))}
+    configs = {"digits": replace(large_digits(), data=replace(large_digits().data, source=strips))}
     with tempfile.TemporaryDirectory() as out:
         if args.root:
             configs |= of_folder(args.root, out)

@@ -11,7 +11,8 @@ from data.sources.source import Arrays, Source
 from data.tasks import DataTask
 from data.tasks.task import Batches
 from harness.config import Config
-from harness.presets import digits, imagenet_s16
+from harness.digit_presets import large_digits
+from harness.presets import imagenet_s16
 from harness.run.loading import open_task, training_rows
 from navit_eqx.config import variant
 from reference.patches import patchify
@@ -29,8 +30,8 @@ def photo_sizes(count: int, scale: int = 100) -> np.ndarray:
 
 
 def preset_on_noise(name: str, rows: int) -> tuple[Config, Source, DataTask]:
-    """Preset `digits`, or `imagenet-s16` with the model Ti/16 or S/16; enough images for one batch; and their task."""
-    config = digits() if name == "digits" else imagenet_s16()
+    """Large digit strips, or `imagenet-s16` with the model Ti/16 or S/16; enough images for one batch; and their task."""
+    config = large_digits() if name == "digits" else imagenet_s16()
     model = variant("Ti/16") if name == "ti16" else config.model
     classes = 10 if name == "digits" else CLASSES
     count = rows * config.data.packing.shape[1]

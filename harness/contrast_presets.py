@@ -15,14 +15,14 @@ from navit_eqx.tasks.config import Contrast, SentencePiece, TextTower
 from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 
 from .config import Config, DataConfig
-from .digit_presets import digits
+from .digit_presets import large_digits
 
 SMALL_TEXTS = TextTower(64, 1, 4, 256)
 
 
 def contrast_digits() -> Config:
     """Digit strips and captions, both packed: images and texts in one embedding; embedded data, minutes on a laptop."""
-    base = digits()
+    base = large_digits()
     return replace(
         base,
         data=replace(base.data, source=DigitCaptions()),

@@ -4,32 +4,48 @@ from dataclasses import replace
 
 from data.sampling.packing import Packing
 from data.sampling.patch_size import PerImage
-from data.sampling.resolution import Native, OneSquare, Square, TruncatedNormal
+from data.sampling.resolution import Native, OneSquare, Square
 from data.sources.digits import Digits
 from navit_eqx.config import Factorised, Flexi, ModelConfig, Rope
 from navit_eqx.training.config import Cosine, Muon, OptimConfig
 
 from .config import Config, DataConfig
 
-SCALES = Native(0.6, 2.0, TruncatedNormal(-0.5))  # a digit covers 2 to 6 patches a side; small ones vanish below
+SCALES = Native(0.6, 1.65)  # a digit has 2 to 5 patches from top to bottom; small ones vanish at small scales
+
+
+def large_digits() -> Config:
+    """Strips without small digits, in patches of 8 pixels: the base of other presets."""
+    return Config(
+        model=ModelConfig((8, 8), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
+        data=DataConfig(
+            source=Digits(),
+            resolution=Native(0.8, 1.4),
+            packing=Packing(row_tokens=96, row_images=16),
+            val_resolution=1.2,
+            eval_resolutions=(0.8, 1.0, 1.2, 1.4, 1.6),
+        ),
+        optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
+        rows=16,
+        steps=3000,
+    )
 
 
 def digits() -> Config:
     """Digit strips at their native aspect ratio; embedded data, a few minutes on a laptop."""
-    return Config(
-        model=ModelConfig(
-            (6, 6), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(64), rope=Rope(), unroll=3
-        ),
-        data=DataConfig(
+    base = large_digits()
+    return replace(
+        base,
+        model=replace(base.model, patch=(6, 6), posembed=Factorised(64), rope=Rope()),
+        data=replace(
+            base.data,
             source=Digits(smallest=6.0),
             resolution=SCALES,
-            packing=Packing(row_tokens=320, row_images=40),
+            packing=Packing(row_tokens=240, row_images=40),
             val_resolution=1.5,
             eval_resolutions=(0.6, 0.9, 1.2, 1.5, 1.8, 2.1),
         ),
-        optim=OptimConfig(rule=Muon(), lr=1e-2, schedule=Cosine(), weight_decay=0.05),
-        rows=5,
-        steps=3000,
+        rows=7,
     )
 
 
@@ -38,7 +54,7 @@ def digits_flexi() -> Config:
 
     Fine patches are expensive, so the run has half as many images.
     """
-    base = digits()
+    base = large_digits()
     return replace(
         base,
         model=replace(base.model, posembed=Factorised(16, "fractional"), flexi=Flexi((4, 6, 8, 10, 12, 14))),
@@ -57,7 +73,7 @@ def digits_square() -> Config:
 def digits_vit() -> Config:
     """Digit strips as squares of one size, one image per row, no packing: the baseline, a plain ViT."""
     square = digits_square()
-    side = 8 * 6  # about the mean tokens of the digit strips
+    side = 36  # 36 tokens, about as many as the digit strips have on average
     return replace(
         square,
         data=replace(
@@ -65,7 +81,7 @@ def digits_vit() -> Config:
             resolution=OneSquare(side),
             packing=Packing(row_tokens=36, row_images=1),
             val_resolution=side,
-            eval_resolutions=(32, 40, 48, 56, 64),
+            eval_resolutions=(24, 30, 36, 42, 48, 54),
         ),
-        rows=42,
+        rows=46,
     )

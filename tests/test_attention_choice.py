@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.plan import Plan
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from harness.process import enable_compilation_cache
 from harness.run import attention
 from harness.run.attention import segment_ids, shape_for
@@ -101,7 +101,7 @@ def test_rows_of_the_plan_are_those_of_the_model():
 
 def test_a_run_goes_on_as_it_began(tmp_path, monkeypatch):
     """On a device of the same kind; elsewhere it is chosen anew."""
-    config = digits()
+    config = large_digits()
     assert shape_for(config, PLAN, tmp_path) == (replace(config.model, attention=Dense()), [])
     monkeypatch.setattr(attention, "choose", lambda model, *rest: (model.attention, []))
     write_config(tmp_path, config, "digits", (), FAST)

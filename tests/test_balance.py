@@ -14,7 +14,7 @@ from data.sampling.balance import ByClass
 from data.sources import balanced as sources
 from data.sources.balanced import balanced
 from data.sources.source import Arrays, mask_of
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from harness.resolve import resolve
 from harness.run import loading
 from navit_eqx.errors import ConfigError
@@ -170,7 +170,7 @@ def test_too_many_repetitions_are_refused(monkeypatch):
 
 
 def test_training_is_balanced_and_validation_is_not():
-    config = digits()
+    config = large_digits()
     source = replace(config.data.source, train_images=60, val_images=40)
     config = replace(config, data=replace(config.data, source=source, balance=ByClass()))
     train, val = loading.open_sources(config)
@@ -180,7 +180,7 @@ def test_training_is_balanced_and_validation_is_not():
 
 
 def test_weights_come_from_the_training_images():
-    config, source = digits(), source_of([9, 4, 2])
+    config, source = large_digits(), source_of([9, 4, 2])
     config = replace(config, task=Classify(weighting=InverseFrequency()))
     prepared, task = loading.open_task(config, source.manifest)
     found, notes = resolve(replace(config, task=prepared.config), source.manifest, task)

@@ -18,11 +18,11 @@ from data.stream import BlockCounts, Epochs
 from data.tasks import DataTask
 from data.tasks.classify import Classify
 from data.tasks.distill import Distill
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from harness.run.loading import training_rows
 
 PATCH = 8, 8
-BASE = digits()
+BASE = large_digits()
 TINY = replace(BASE, rows=2, steps=12, data=replace(BASE.data, source=Digits(60, 10)))
 SIZES = {"patch_dim": 48, "width": 64, "depth": 2, "mlp_width": 128, "classes": 10}
 DISTILL = Distill(patch=(4, 4), longest_side=64, row_tokens=400, sizes=SIZES, mean=(0.5,), std=(0.5,))

@@ -26,7 +26,8 @@ from data.sources.folder import Folder
 from data.sources.parquet import Parquet
 from data.sources.source import Source, with_classes
 from data.tasks import TASKS
-from harness.presets import digits, folder
+from harness.digit_presets import large_digits
+from harness.presets import folder
 from harness.resolve import resolve
 from harness.run.loading import training_rows
 from harness.run.progress import Progress
@@ -202,7 +203,7 @@ def learned() -> Metrics:
 
 def test_lr(tmp_path):
     """The rate of a line is the one by which its step moved the parameters."""
-    base, steps = digits(), 6
+    base, steps = large_digits(), 6
     config = replace(base, optim=OptimConfig(lr=1.0, schedule=Cosine(), warmup=2), steps=steps, log_every=1)
     rate, weight = schedule(config.optim, steps), jnp.zeros((), "float32")
     rule, used = optax.scale_by_learning_rate(rate), []

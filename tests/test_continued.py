@@ -15,8 +15,8 @@ import pytest
 
 from data.sampling.resolution import Native
 from harness.config import Config, TensorBoard
+from harness.digit_presets import large_digits
 from harness.exit_codes import Locked, Stopped
-from harness.presets import digits
 from harness.process import StopSignal
 from harness.run import resume
 from harness.run.folder import BLOCKS, acquire_run_dir, write_config
@@ -70,7 +70,7 @@ def test_every_field_has_one_rule():
     ],
 )
 def test_what_a_continued_run_may_change(tmp_path, change, words):
-    config = digits()
+    config = large_digits()
     write_config(tmp_path, config, "digits")
     changed = change(config)
     if words is None:

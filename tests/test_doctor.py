@@ -22,8 +22,8 @@ from data.sources.folder import Folder
 from harness import doctor
 from harness.case import Case
 from harness.config import Config, DataConfig, TensorBoard
+from harness.digit_presets import large_digits
 from harness.doctor import CHECKS, examine
-from harness.presets import digits
 from navit_eqx import save_model
 from navit_eqx.config import ModelConfig
 from navit_eqx.tasks.config import Distill
@@ -31,7 +31,7 @@ from navit_eqx.training import checkpoints
 from train import info_of
 
 ROOT = Path(__file__).parent.parent
-BASE = digits()
+BASE = large_digits()
 TINY = replace(
     BASE,
     model=ModelConfig((8, 8), width=8, depth=1, heads=1, mlp_width=8, posembed=BASE.model.posembed, dtype="float32"),

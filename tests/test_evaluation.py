@@ -26,12 +26,12 @@ from data.sources.digits import Digits, DigitStrips
 from data.sources.folder import Folder
 from data.tasks import TASKS
 from harness.config import Config
+from harness.digit_presets import large_digits
 from harness.evaluation import predictions as evaluation
 from harness.evaluation import studies
 from harness.evaluation.predictions import Context, Predictions, halves
 from harness.evaluation.studies.findings import compare
 from harness.evaluation.studies.probe import L2, Features, fit
-from harness.presets import digits
 from harness.run import loading
 from harness.run.folder import write_config
 from harness.run.loading import evaluation_rows, open_sources, training_rows
@@ -52,7 +52,7 @@ AT = Native(0.8, 0.8)
 @lru_cache
 def config(seed: int = 0) -> Config:
     """A run that trains on anything but whole images as they are."""
-    base = digits()
+    base = large_digits()
     data = replace(
         base.data,
         source=Digits(40, 21),
@@ -300,7 +300,7 @@ def test_chance_ece_is_that_of_the_scaled_confidences():
 
 
 def training(change: dict, seed: int = 0) -> PlannedRows:
-    plain = {"augment": Augment(), "dropping": Constant(0.5), "token_selection": digits().data.token_selection}
+    plain = {"augment": Augment(), "dropping": Constant(0.5), "token_selection": large_digits().data.token_selection}
     one = replace(config(seed), data=replace(config().data, **(plain | change)))
     return training_rows(one, one.data.source.open("", "train"), TASKS["Classify"]())
 

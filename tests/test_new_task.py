@@ -8,7 +8,7 @@ import pytest
 
 import train
 from data.sources.digits import Digits
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from navit_eqx.rows import Batch as DeviceBatch
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
@@ -51,4 +51,4 @@ def test_a_task_that_is_in_no_table_is_refused(toy, monkeypatch, tmp_path):
 
     monkeypatch.delitem(navit_eqx.tasks.TASKS, toy_task.Config)
     with pytest.raises(KeyError, match="MeanColor"):
-        train.train(replace(digits(), task=toy, out=str(tmp_path), rows=8), "digits")
+        train.train(replace(large_digits(), task=toy, out=str(tmp_path), rows=8), "digits")

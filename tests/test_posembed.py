@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data.sources.source import Arrays
 from data.tasks import TASKS
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from harness.run.loading import training_rows
 from navit_eqx.config import Factorised, Fourier, Joint, Sinusoidal
 from navit_eqx.weights.bridge import to_reference
@@ -226,7 +226,7 @@ def test_the_plan_asks_the_embedding_where_positions_end():
     source = Arrays([np.zeros((8 * side, 40, 3), np.uint8) for side in (3, 4, 9)], np.zeros(3, np.int32), ("",))
     left = []
     for posembed in (Factorised(5), Factorised(5, "fractional"), Fourier()):
-        config = dataclasses.replace(digits(), model=dataclasses.replace(digits().model, posembed=posembed))
+        config = dataclasses.replace(large_digits(), model=dataclasses.replace(large_digits().model, posembed=posembed))
         left.append(
             [index for index, _ in training_rows(config, source, TASKS["Classify"]()).epochs.planned(0).left_out]
         )

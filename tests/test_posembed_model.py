@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from harness.cli import parse
 from harness.config import Config
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from navit_eqx import posembed as fast
 from navit_eqx.config import Factorised, Fourier, Joint, ModelConfig, Sinusoidal
 from navit_eqx.errors import ConfigError
@@ -77,7 +77,7 @@ def test_every_kind_survives_json():
 
 
 def test_every_kind_can_be_chosen_on_the_command_line():
-    choose = lambda *words: parse(Config, default=digits(), args=words).model.posembed
+    choose = lambda *words: parse(Config, default=large_digits(), args=words).model.posembed
     assert choose() == choose("--model.posembed.size", "40") == Factorised(40)
     assert choose("--model.posembed", "joint", "--model.posembed.size", "7") == Joint(7)
     assert choose("--model.posembed=fourier", "--model.posembed.scale=0.5") == Fourier(scale=0.5)
@@ -87,7 +87,7 @@ def test_every_kind_can_be_chosen_on_the_command_line():
 @pytest.mark.parametrize("words", [["--model.posembed", "learned"], ["--model.posembed"]])
 def test_an_unknown_kind_is_explained(words, capsys):
     with pytest.raises(SystemExit) as stopped:
-        parse(Config, default=digits(), args=words)
+        parse(Config, default=large_digits(), args=words)
     assert stopped.value.code == 2 and "factorised, joint, sinusoidal, fourier" in capsys.readouterr().err
 
 

@@ -15,8 +15,8 @@ import train
 from data.sources.digits import Digits
 from data.tasks import TASKS
 from harness.config import Config
+from harness.digit_presets import large_digits
 from harness.evaluation import predictions
-from harness.presets import digits
 from harness.run import loading
 from navit_eqx import ModelInfo, save_model
 from navit_eqx.config import Factorised
@@ -50,7 +50,7 @@ def registered():
 @pytest.fixture(scope="module")
 def run(registered, tmp_path_factory) -> Run:
     """Twenty steps with a moving average, saved and validated on the way."""
-    base, out = digits(), tmp_path_factory.mktemp("runs")
+    base, out = large_digits(), tmp_path_factory.mktemp("runs")
     config = replace(
         base,
         model=replace(CONFIG, patch=(8, 8), depth=1, posembed=Factorised(40), dtype="float32"),

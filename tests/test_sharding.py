@@ -191,7 +191,9 @@ def test_the_rule_looks_at_size_alone(shape, least, devices):
 
 def test_the_layout_is_chosen_by_name():
     config = parse(
-        Config, default=digits(), args=["--parallelism", "fsdp", "--parallelism.min-size", "5", "--distributed", "off"]
+        Config,
+        default=digits(),
+        args=["--parallelism", "fsdp", "--parallelism.min-size", "5", "--distributed", "off"],
     )
     assert config.parallelism == FSDP(5) and config.distributed == "off" and digits().parallelism == DataParallel()
     with pytest.raises(ConfigError, match=r"parallelism.min_size=0 must be in \[1,"):

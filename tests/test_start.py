@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from harness.run.folder import write_config
 from harness.run.resume import RunPosition
 from harness.run.warm_start import resume_from, run_and_step, shape_from
@@ -24,7 +24,7 @@ LIKE = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sh
 @pytest.fixture
 def trunk(tmp_path):
     """A run with steps 10 and 20 saved."""
-    config = replace(digits(), optim=OptimConfig(schedule=Rsqrt(100, 0.0)))
+    config = replace(large_digits(), optim=OptimConfig(schedule=Rsqrt(100, 0.0)))
     write_config(tmp_path, config, "digits")
     with Checkpointer(tmp_path / "checkpoints", keep=9) as saver:
         for step in (10, 20):
@@ -37,7 +37,7 @@ def test_a_branch_is_the_trunk_at_that_step(trunk):
     """Every bit of the state, and the counts; not the digest of the data, nor what could not be read of
     them: the images may be others."""
     for step in (10, 20):
-        found = resume_from(replace(digits(), start=f"{trunk}@{step}"), LIKE)
+        found = resume_from(replace(large_digits(), start=f"{trunk}@{step}"), LIKE)
         assert found is not None
         state, position = found
         assert fingerprint(state) == fingerprint(STATE | {"step": jnp.asarray(step, jnp.int32)})
@@ -45,32 +45,32 @@ def test_a_branch_is_the_trunk_at_that_step(trunk):
 
 
 def test_a_branch_keeps_the_shape_of_the_trunk(trunk):
-    wide = replace(digits(), start=f"{trunk}@10", model=replace(digits().model, width=128, remat=True))
+    wide = replace(large_digits(), start=f"{trunk}@10", model=replace(large_digits().model, width=128, remat=True))
     config, notes = shape_from(wide)
-    assert config.model == replace(digits().model, remat=True)
+    assert config.model == replace(large_digits().model, remat=True)
     assert notes == [f"model: the shape of the model in {trunk}@10"]
 
 
 @pytest.mark.parametrize("start", ["", "runs/digits", "runs/me@home", "@10"])
 def test_what_names_no_step_is_no_branch(start):
     assert run_and_step(start) is None
-    assert resume_from(replace(digits(), start=start), LIKE) is None
+    assert resume_from(replace(large_digits(), start=start), LIKE) is None
 
 
 def test_a_step_that_is_not_saved_is_refused_and_the_others_are_named(trunk):
     with pytest.raises(ConfigError, match=r"\(10, 20\) none is 15"):
-        resume_from(replace(digits(), start=f"{trunk}@15"), LIKE)
+        resume_from(replace(large_digits(), start=f"{trunk}@15"), LIKE)
 
 
 def test_a_damaged_step_is_refused(trunk):
     (trunk / "checkpoints" / "10" / "saved.json").write_text("{}")
     with pytest.raises(ConfigError, match="saved.json.*another step"):
-        resume_from(replace(digits(), start=f"{trunk}@10"), LIKE)
+        resume_from(replace(large_digits(), start=f"{trunk}@10"), LIKE)
 
 
 def test_another_state_is_refused(trunk):
     with pytest.raises(ConfigError, match="missing"):
-        resume_from(replace(digits(), start=f"{trunk}@10"), {"w": LIKE["w"]})
+        resume_from(replace(large_digits(), start=f"{trunk}@10"), {"w": LIKE["w"]})
 
 
 def test_a_cool_down_leaves_the_trunk_where_it_begins():

@@ -21,12 +21,12 @@ from data.sampling.resolution import Native, Square
 from data.sources.digits import Digits
 from data.tasks import TASKS
 from evaluate import Options, evaluate
+from harness.digit_presets import large_digits
 from harness.evaluation import studies
 from harness.evaluation.predictions import Context, forward_flops, halves, on_common_images
 from harness.evaluation.studies.findings import cheapest_within, compare
 from harness.evaluation.studies.probe import Features, first_of_each, fit, subset
 from harness.evaluation.tables import table
-from harness.presets import digits
 from harness.run.folder import write_config
 from navit_eqx import ModelInfo, save_model
 from navit_eqx.config import Factorised, ModelConfig
@@ -50,7 +50,7 @@ SOFTMAX = Classify(classes=10)
 @lru_cache
 def context(task=SOFTMAX) -> Context:
     """A model of random numbers: its predictions differ between images and resolutions."""
-    base = digits()
+    base = large_digits()
     data = replace(base.data, source=Digits(train_images=150, val_images=60), val_resolution=0.8)
     config = replace(base, model=SMALL, task=task, data=data, rows=4)
     model = filled(abstract_model(SMALL, task), 0, "float32")

@@ -9,7 +9,8 @@ from data.plan import epoch_order, grids_of
 from data.tasks import TASKS
 from data.tasks.distill import teacher_row_tokens
 from harness import resolve
-from harness.presets import digits, digits_flexi
+from harness.digit_presets import large_digits
+from harness.presets import digits_flexi
 from harness.run import resume
 from harness.run.folder import write_config
 from harness.run.loading import open_task
@@ -114,4 +115,4 @@ def test_a_continued_run_keeps_its_teacher(run, tmp_path):
         resume.reconcile(tmp_path, replace(config, task=replace(config.task, digest="f" * 64), override=True))
     with pytest.raises(ConfigError, match="task"):
         resume.reconcile(tmp_path, replace(config, task=Classify(classes=10), override=True))
-    assert digits().task == Classify()
+    assert large_digits().task == Classify()

@@ -17,7 +17,7 @@ from data.sampling.dropping import Beta, ByResolution, Constant
 from data.sampling.packing import Packing, Template
 from data.sampling.patch_size import PerStep
 from data.sampling.resolution import Sides
-from harness.presets import digits
+from harness.digit_presets import large_digits
 from harness.resolve import template
 from harness.run.attention import shape_for
 from navit_eqx.config import Dense, ModelConfig, Windows
@@ -201,7 +201,7 @@ def test_windows_of_one_size_are_one_product():
 
 
 def test_windows_are_chosen_from_the_data_and_attention_from_them(tmp_path):
-    config = digits()
+    config = large_digits()
     auto = replace(config, data=replace(config.data, packing=Packing(rule=Template(count=3))))
     lengths = np.array([4, 9, 17, 25, 33, 40])
     found, notes = template(auto, auto.data.packing.rule, lengths, lengths)

@@ -10,8 +10,8 @@ import navit_eqx as navit
 import predict
 from data.sampling import resolution as sampling
 from harness.config import Config
+from harness.digit_presets import large_digits
 from harness.evaluation.loaded import config_of, sampling_of
-from harness.presets import digits
 from harness.run.warm_start import shape_from, warm_start
 from navit_eqx import preprocessing as rules
 from navit_eqx.errors import ConfigError
@@ -29,7 +29,7 @@ def test_training_starts_from_a_tower():
     """Its shape, its numbers, a new head."""
     import jax
 
-    base = replace(digits(), start=str(FOLDER / "dinov2_registers"), task=Classify(classes=4))
+    base = replace(large_digits(), start=str(FOLDER / "dinov2_registers"), task=Classify(classes=4))
     config, notes = shape_from(base)
     tower = navit.load(base.start)
     assert config.model.registers == 3 and config.model.mean == tower.config.mean

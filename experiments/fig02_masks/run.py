@@ -10,8 +10,8 @@ import numpy as np
 from data.sampling.dropping import Beta
 from experiments.computed import command_line, main, stated
 from harness.config import Config
+from harness.digit_presets import large_digits
 from harness.evaluation.pictures import color, draw_mask, draw_rows, sheet
-from harness.presets import digits
 from harness.run.loading import open_source, open_task, training_rows
 from reference.masks import same_image, slot_tokens
 from reference.rows import Row
@@ -28,7 +28,7 @@ def batch(config: Config) -> list[Row]:
 
 def configuration() -> Config:
     """Digit strips, some of their tokens dropped, few images a row so that the picture can be read."""
-    preset = digits()
+    preset = large_digits()
     return replace(preset, data=replace(preset.data, dropping=Beta(0.3, 0.7)))
 
 
