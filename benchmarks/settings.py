@@ -30,7 +30,7 @@ def photo_sizes(count: int, scale: int = 100) -> np.ndarray:
 
 
 def preset_on_noise(name: str, rows: int) -> tuple[Config, Source, DataTask]:
-    """Large digit strips, or `imagenet-s16` with the model Ti/16 or S/16; enough images for one batch; and their task."""
+    """Large digit strips, or `imagenet-s16` with Ti/16 or S/16; enough images for one batch; and their task."""
     config = large_digits() if name == "digits" else imagenet_s16()
     model = variant("Ti/16") if name == "ti16" else config.model
     classes = 10 if name == "digits" else CLASSES
