@@ -38,7 +38,7 @@ class Figure(NamedTuple):
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure(NAVIT, "fig. 1, left", "NaViT reaches the accuracy of ViT for a quarter of the compute", "fig01_compute", "NaViT", why="not run"),
+    Figure(NAVIT, "fig. 1, left", "NaViT reaches the accuracy of ViT for a quarter of the compute", why="not run: `experiments/fig01_compute`"),
     Figure(NAVIT, "fig. 1, middle", "the order stays after fine-tuning", why="not run; `--start RUN` fine-tunes"),
     Figure(NAVIT, "fig. 1, right", "one model: accuracy rises smoothly with the cost of inference", why="`evaluate.py RUN` sweeps every run; on digit strips accuracy falls above scale 1, as they have no more detail to show"),
     Figure(NAVIT, "fig. 2", "a packed row and its masks", "fig02_masks"),
