@@ -61,6 +61,7 @@ from harness.run.progress import VALIDATION, Progress, append
 from harness.run.resume import RunPosition, check_alone, exit_saved, flat, reconcile, resume_at
 from harness.run.selection import Selection, check_selection
 from harness.run.stream import Stream
+from harness.run.trace import Trace
 from harness.run.warm_start import resume_from, shape_from, warm_start
 from harness.terminal import clock
 from harness.working import working
@@ -146,6 +147,7 @@ def train(config: Config, preset: str) -> None:
     host: dict[str, Any] = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
     host["prefix"] = prefix_of(folder)
     stream = Stream(training_batches(config, task, planned, **host), start)
+    trace = Trace(folder / "trace", start, config.trace)
     any_host = hosts.AnyHost(mesh)
 
     def validated(step: int) -> Any:
@@ -177,7 +179,7 @@ def train(config: Config, preset: str) -> None:
     # training loop --------------------------------------------------------------------------------
     line, saving = Cadence(config.log_every, LOG_SECONDS), Cadence(config.save_every, SAVE_SECONDS)
     with StopSignal(0.0 if jax.process_count() == 1 else PATIENCE) as stop:
-        with closing(stream), checkpointer, closing(progress), progress.shown(start) as advance:
+        with closing(stream), checkpointer, closing(progress), closing(trace), progress.shown(start) as advance:
             for n in range(start + 1, config.total_steps + 1):
                 try:
                     with stop.waiting():
@@ -194,6 +196,7 @@ def train(config: Config, preset: str) -> None:
                 set_aside(batch.row, unreadable, images, config)
                 with progress.compiling(n) if n == start + 1 else nullcontext():
                     state, metrics = program.step(state, program.device_batch(batch))
+                trace.after(n, metrics)
                 progress.add(n, metrics, batch.row.image_ids)
                 advance(1)
                 last = n == config.total_steps

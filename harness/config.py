@@ -160,6 +160,8 @@ class Config:
     """Steps between lines of metrics; auto: a line every 10 seconds."""
     logger: TensorBoard | Wandb | None = None
     """Logger besides metrics.jsonl; none turns it off."""
+    trace: int = 0
+    """Steps to record with the profiler of JAX, after the first 20, in RUN/trace/: for Perfetto or TensorBoard."""
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates at the end only."""
     select: Last | Best = Last()
@@ -188,7 +190,7 @@ class Config:
         check_in("", "(0, inf)", minutes=self.minutes)
         check_in("", "[0, 4294967295]", seed=self.seed)
         check_in("", "[1, 2147483647]", log_every=self.log_every, keep=self.keep, max_refused=self.max_refused)
-        check_in("", "[0, 2147483647]", eval_every=self.eval_every, save_every=self.save_every)
+        check_in("", "[0, 2147483647]", eval_every=self.eval_every, save_every=self.save_every, trace=self.trace)
 
     @property
     def total_steps(self) -> int:

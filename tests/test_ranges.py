@@ -33,7 +33,7 @@ GENERATED = {"train_images": COUNT, "val_images": COUNT, "seed": SEED}
 RANGES = {
     "Config": {
         **dict.fromkeys(("rows", "steps", "log_every", "keep", "max_refused"), COUNT),
-        **dict.fromkeys(("eval_every", "save_every"), FROM_0),
+        **dict.fromkeys(("eval_every", "save_every", "trace"), FROM_0),
         "seed": SEED,
         "minutes": POSITIVE,
     },
@@ -44,7 +44,8 @@ RANGES = {
         "memory": NOT_NEGATIVE,
         "workers": "[0, 1024]",
     },
-    **dict.fromkeys(("Digits", "DigitCaptions", "MovingDigits", "DigitBoxes", "GlyphScenes"), GENERATED),
+    **dict.fromkeys(("DigitCaptions", "MovingDigits", "DigitBoxes", "GlyphScenes"), GENERATED),
+    "Digits": GENERATED | {"smallest": "[1, 20]"},
     "GlyphCaptions": GENERATED | {"texts": "[30, 120]"},
     "ClipFolder": {"fold": "[1, 99]"},
     "Masks": {"ignore": "[0, 65535]"},

@@ -11,6 +11,7 @@ budget.py      steps that fit a number of minutes
 cadence.py     when to print a line and when to save
 progress.py    counters, metrics.jsonl, printed lines
 logger.py      TensorBoard, Weights & Biases
+trace.py       some steps under JAX's profiler
 stream.py      batches with restart of data workers
 selection.py    best parameters by validation, early stopping
 resume.py      resume an interrupted run

@@ -24,7 +24,7 @@ from .progress import VALIDATION, is_sound
 # Options that a command may change when it resumes a run: freely, with --override True, or never. A key includes all
 # keys below it that are not listed.
 FREELY = {
-    *("log_every", "logger", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
+    *("log_every", "logger", "trace", "eval_every", "save_every", "keep", "max_refused", "override", "out", "name"),
     *("data.root", "data.memory", "data.workers", "data.max_unreadable", "data.val_resolution"),
     *("data.eval_resolutions", "task.teacher", "task.tokenizer.file", "parallelism", "distributed"),
 }
