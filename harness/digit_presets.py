@@ -15,7 +15,7 @@ SCALES = Native(0.6, 1.65)  # a digit has 2 to 5 patches from top to bottom; sma
 
 
 def large_digits() -> Config:
-    """Strips without small digits, in patches of 8 pixels: the base of other presets."""
+    """Digit strips without small digits, in patches of 8 pixels: a coarse look shows all there is."""
     return Config(
         model=ModelConfig((8, 8), width=64, depth=3, heads=4, mlp_width=256, posembed=Factorised(40), unroll=3),
         data=DataConfig(

@@ -16,7 +16,7 @@ from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 from .config import Config, DataConfig
 from .contrast_presets import CONTRAST
 from .detect_presets import DETECT
-from .digit_presets import digits, digits_flexi, digits_square, digits_vit
+from .digit_presets import digits, digits_flexi, digits_square, digits_vit, large_digits
 from .process import has_accelerator
 from .segment_presets import SEGMENT
 from .video_presets import VIDEO
@@ -159,6 +159,7 @@ def imagenet_b16() -> Config:
 PRESETS = {
     "digits": digits,
     "digits-flexi": digits_flexi,
+    "digits-large": large_digits,
     "digits-square": digits_square,
     "digits-vit": digits_vit,
     "folder": folder,
