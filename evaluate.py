@@ -4,6 +4,7 @@
     python evaluate.py runs/digits --resolutions 0.8 1.0 1.2
     python evaluate.py runs/digits --studies all               every study
     python evaluate.py runs/digits --studies aspect cascade    some studies
+    python evaluate.py runs/digits --studies corruptions --compare runs/digits-square
     python evaluate.py runs/digits --patch-size 12             the same weights at another patch size
     python evaluate.py runs/folder --data.root DIR
     python evaluate.py dinov2-small --data.root DIR            a tower of another project: a probe of its features
@@ -26,10 +27,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from data.sources.source import with_classes
+from data.sources.source import Source, with_classes
 from harness.config import Config, DataConfig
 from harness.evaluation.loaded import config_of, is_run
-from harness.evaluation.predictions import context_of
+from harness.evaluation.predictions import Context, context_of
 from harness.evaluation.report import write_report
 from harness.evaluation.studies import chosen, publish_all, studies_of, suited
 from harness.evaluation.studies.findings import cheapest_within
@@ -40,7 +41,7 @@ from harness.run.loading import open_source, task_of
 from harness.run.trained import trained_model
 from harness.working import working
 from navit_eqx.config import Flexi
-from navit_eqx.errors import check_in
+from navit_eqx.errors import check, check_in
 from navit_eqx.files import make_folder
 from navit_eqx.front import info_of
 
@@ -56,8 +57,10 @@ class Options:
     resolutions: tuple[float, ...] = ()
     """Resolutions, in the unit of data.resolution; empty: data.eval_resolutions of the run."""
     studies: tuple[str, ...] = ()
-    """Studies besides those of every evaluation: aspect, upscaling, dropping, probe, cascade, patches, similarity, or
-    all."""
+    """Studies besides those of every evaluation: aspect, upscaling, dropping, probe, cascade, patches, similarity,
+    corruptions, or all."""
+    compare: str = ""
+    """Run or model folder on the same images, for the study `corruptions`; empty: none."""
     patch_size: int | None = None
     """Side of the patches in pixels, except in the studies `patches` and `similarity`; auto: the patch of the model."""
     patch_sizes: tuple[int, ...] = ()
@@ -109,6 +112,8 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)
+    if options.compare:
+        context = replace(context, other=on_same_images(Path(options.compare), source))
     outcomes = publish_all(names, context, out)
     found = outcomes.rows
     aside = None if out == folder else {options.split: dict(source.manifest.set_aside)}
@@ -128,6 +133,17 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     print(f"resolution {row['resolution']:g}: {in_words(row, total)}\ntables and pictures: {out}/")
     check_share(row, total, config.data.max_unreadable)
     outcomes.check()
+
+
+def on_same_images(folder: Path, source: Source) -> Context:
+    """Another model, sampled as in its own run.   Raises ConfigError or DataError where it reads no such images."""
+    model, config = trained_model(folder), config_of(folder)
+    task, channels = task_of(model), source.manifest.channels
+    check(
+        model.config.channels == channels,
+        f"{folder} reads {model.config.channels} channels, the images have {channels}",
+    )
+    return context_of(model, config, with_classes(source, info_of(model).classes) if task.own_classes else source, task)
 
 
 def folder_for(folder: Path, config: Config, options: Options, digest: str) -> Path:

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     GLYPH_CAPTIONS = 14  # seed, split
     GLYPH_PIXELS = 15  # seed, split, image
     BALANCE = 16  # seed
+    CORRUPTION = 17  # seed, CRC of the corruption, CRC of the name of the image
     PAGE_LAYOUT = 20  # seed, split
     PAGE_GLYPHS = 21  # seed, split
     PAGE_STROKES = 22  # seed, split

@@ -63,7 +63,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "fig. 18", "at equal time a larger model with fewer tokens wins", why="not run"),
     Figure(NAVIT, "fig. 19", "cascades lie on the front", why="`evaluate.py RUN --studies cascade`; no claim over seeds"),
     Figure(NAVIT, "fig. 20, 21", "crop or resize changes the gain out of distribution", out_of_scale=True, why="the data sets cannot be had here"),
-    Figure(NAVIT, "fig. 22", "corruptions: one fine-tuning for all resolutions is as robust", why="not run"),
+    Figure(NAVIT, "fig. 22", "corruptions: one fine-tuning for all resolutions is as robust", why="`evaluate.py RUN --studies corruptions`; no claim over seeds"),
     Figure(NAVIT, "table 2", "images in a row, padding", "table2_packing"),
     Figure(NAVIT, "table 4", "calibration stays over tokens", why="`evaluate.py RUN --studies calibration`; no claim over seeds"),
     Figure(NAVIT, "§2.3", "the contrastive loss in chunks: same value, memory of a chunk", why="held by tests: `test_devices_store_few_blocks`, `test_every_number_of_devices_agrees`; `python -m benchmarks.contrastive`"),

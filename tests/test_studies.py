@@ -4,7 +4,6 @@ import csv
 import json
 from collections import Counter
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,43 +17,24 @@ from PIL import Image
 from data.plan import NOTHING
 from data.sampling.dropping import Constant
 from data.sampling.resolution import Native, Square
-from data.sources.digits import Digits
-from data.tasks import TASKS
 from evaluate import Options, evaluate
-from harness.digit_presets import large_digits
 from harness.evaluation import studies
-from harness.evaluation.predictions import Context, forward_flops, halves, on_common_images
+from harness.evaluation.predictions import forward_flops, halves, on_common_images
 from harness.evaluation.studies.findings import cheapest_within, compare
 from harness.evaluation.studies.probe import Features, first_of_each, fit, subset
 from harness.evaluation.tables import table
-from harness.run.folder import write_config
-from navit_eqx import ModelInfo, save_model
-from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
 from navit_eqx.inference import forward, pooled
 from navit_eqx.tasks.config import Classify, MultiLabel, Sigmoid
-from navit_eqx.tasks.model import abstract_model
 from reference.evaluation.calibration import sigmoid, softmax
 from reference.evaluation.cost import image_flops
 from tests.support.html import is_whole
 from tests.support.predictions import synthetic
-from tests.support.strategies import filled, seeds
+from tests.support.strategies import seeds
+from tests.support.studies import RESOLUTIONS, SMALL, SOFTMAX, context, saved_run
 from tests.support.tolerances import EXACT, FLOAT32, FLOAT64, assert_close
 
 ROOT = Path(__file__).parent.parent
-RESOLUTIONS = (0.5, 0.8)
-SMALL = ModelConfig((8, 8), width=16, depth=1, heads=2, mlp_width=16, posembed=Factorised(24), dtype="float32")
-SOFTMAX = Classify(classes=10)
-
-
-@lru_cache
-def context(task=SOFTMAX) -> Context:
-    """A model of random numbers: its predictions differ between images and resolutions."""
-    base = large_digits()
-    data = replace(base.data, source=Digits(train_images=150, val_images=60), val_resolution=0.8)
-    config = replace(base, model=SMALL, task=task, data=data, rows=4)
-    model = filled(abstract_model(SMALL, task), 0, "float32")
-    return Context(model, config, data.source.open("", "val"), TASKS[type(task).__name__](), RESOLUTIONS)
 
 
 def sampled(resolution: float):
@@ -224,6 +204,7 @@ DRAWN = {
     "patches": [("mean_gflops", "score"), ("ensemble_gflops", "ensemble")],
     "similarity": [("layer", "cka"), ("layer", "same_place")],
     "attention": [("layer", "distance")],
+    "corruptions": [("severity", "score")],
     "mistakes": [],  # images and counts: see below
     "retrieval": [],  # of texts: tests/test_contrast.py
     "zeroshot": [],
@@ -249,7 +230,13 @@ def drawn(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("name", studies.suited(("sweep", "mistakes")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "corruptions" else name
+        for name in studies.suited(("sweep", "mistakes"))
+    ],
+)
 def test_a_study_leaves_a_table_and_a_picture(name, tmp_path, capsys, drawn):
     """The picture shows the numbers of the table, and every column is explained in the documentation."""
     findings = studies.publish(name, context(), tmp_path)
@@ -344,15 +331,6 @@ def test_unknown_studies_are_refused_with_the_nearest():
         studies.chosen(["xyzzy"], ("sweep", "mistakes"))
 
 
-def saved_run(folder: Path, run: Context) -> Path:
-    """What evaluate.py needs of a run."""
-    classes = run.source.manifest.classes
-    info = ModelInfo(classes, replace(ModelInfo().preprocessing, row_tokens=96), run.source.manifest.where)
-    save_model(folder / "model", run.model, info)
-    write_config(folder, run.config, "digits")
-    return folder
-
-
 def test_the_command(tmp_path, capsys):
     """On a saved run: the sweep, what was asked for, the choice, and what else there is."""
     config = context().config
@@ -360,7 +338,9 @@ def test_the_command(tmp_path, capsys):
     evaluate(saved_run(tmp_path, context()), config, options)
     said = capsys.readouterr().out
     assert "cheapest within 100 points of the best (sweep): resolution 0.5" in said
-    assert "more studies: --studies aspect upscaling dropping probe cascade patches similarity, or all" in said
+    assert (
+        "more studies: --studies aspect upscaling dropping probe cascade patches similarity corruptions, or all" in said
+    )
     always = ("sweep", "mistakes", "calibration", "attention")
     files = {f"{name}.{kind}" for name in always for kind in ("csv", "json")} | {"findings.json", "report.html"}
     pictures = {"accuracy_tokens.png", "mistakes.png", "calibration.png", "attention_maps.png"}

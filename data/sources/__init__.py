@@ -37,6 +37,7 @@ mask_layouts.py     folders, COCO JSON and parquet files with masks
 mask_files.py       masks decoded, drawn from outlines, surveyed
 memory.py           decoded images cached in memory
 balanced.py         images of small classes, repeated
+corrupted.py        images corrupted at native size
 """
 
 from .boxed import Boxed as Boxed

@@ -211,6 +211,8 @@ class Context:
     """Patch size; None: that of the model."""
     reader: Model | None = None
     """The model that reads texts, where `model` is a classifier made from texts."""
+    other: "Context | None" = None
+    """Another model on the same images, for studies that compare models."""
     cache: dict = field(default_factory=dict, repr=False)
 
     @property

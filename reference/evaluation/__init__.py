@@ -1,6 +1,6 @@
 """Evaluation of a trained model, from saved predictions and features.
 
-metrics.py      accuracy, precision@1, mean average precision
+metrics.py      accuracy, precision@1, mean average precision, consistency of errors
 average_precision.py  precision and recall of detections, as COCO defines them
 confusion.py    confusion matrix of pixels, IoU
 retrieval.py    rank of the right text for an image, and of the right image for a text
@@ -11,4 +11,5 @@ cascade.py      a better model for the images on which a cheap one is not confid
 similarity.py   similarity of features, such as those at two patch sizes
 attention_maps.py  what a model looks at, and how far attention reaches
 probe.py        k-shot ridge regression on frozen features
+corruptions.py  noise, blur, contrast and others at native size
 """

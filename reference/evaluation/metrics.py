@@ -38,3 +38,15 @@ def mean_average_precision(scores: Float[np.ndarray, "N Y"], truth: Bool[np.ndar
     """Mean of `average_precision` over the classes with images; NaN without any."""
     found = [average_precision(s, t) for s, t in zip(scores.T, truth.T) if t.any()]
     return float(np.mean(found)) if found else float("nan")
+
+
+def error_consistency(one: Bool[np.ndarray, " N"], other: Bool[np.ndarray, " N"]) -> float:
+    """Cohen's κ of two models by where they err: (c − e) / (1 − e), with the share c of images that both get right or
+    both get wrong, and its expectation e = p q + (1 − p)(1 − q) for independent errors at their accuracies p and q.
+
+    1: the same images; 0: as by chance; NaN where e = 1, since models that are always right, or wrong, cannot differ.
+    [Geirhos et al., arXiv:2006.16736]
+    """
+    p, q = one.mean(), other.mean()
+    expected = p * q + (1 - p) * (1 - q)
+    return float(((one == other).mean() - expected) / (1 - expected)) if expected < 1 else float("nan")

@@ -15,6 +15,7 @@ retrieval.py    texts found by images and images by texts
 zeroshot.py     classes named by texts that were never classes in training
 detections.py   average precision by class and size of boxes, the worst images
 masks.py        IoU by class, the worst masks on their photographs
+corruptions.py  accuracy on corrupted images, consistency of errors with a second model
 frames.py       accuracy and cost of clips over frames and resolution
 leaks.py        a label of motion without motion: controls
 findings.py     result of a study, comparisons of two settings
@@ -41,6 +42,7 @@ from .aspect import aspect
 from .attention import attention
 from .calibration import calibration
 from .cascade import cascade
+from .corruptions import corruptions
 from .detections import detections
 from .dropping import dropping
 from .findings import Findings, Published, record
@@ -59,10 +61,11 @@ from .zeroshot import zeroshot
 Study = Callable[[Context], Findings]
 ALL = (
     *(sweep, mistakes, calibration, attention, aspect, upscaling, dropping, probe, cascade, patches, similarity),
+    corruptions,
     *(retrieval, zeroshot, detections, masks, frames, leaks),
 )
 OF_CLIPS = ("frames", "leaks")
-OF_IMAGES = ("attention", "patches", "similarity")  # patches of one image stand on a grid of two axes
+OF_IMAGES = ("attention", "patches", "similarity", "corruptions")  # on a grid of two axes
 OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks", *OF_CLIPS)
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 

@@ -1,0 +1,43 @@
+"""Images of a source, corrupted at their native size, before anything resizes them."""
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Num, UInt8
+
+from reference.evaluation.corruptions import corrupt
+
+from ..errors import DataError
+from ..randomness import Purpose, generator
+from .source import Source
+
+
+class Corrupted:
+    """A source whose images are corrupted; see `reference/evaluation/corruptions.py`.
+
+    Random numbers follow from seed, corruption and name of an image alone: the same for every severity, model, subset
+    and order. Raises DataError for pixels that are no bytes, and for channels that are neither gray nor RGB.
+    """
+
+    def __init__(self, source: Source, name: str, severity: int, seed: int = 0):
+        manifest = source.manifest
+        if manifest.dtype != "uint8" or manifest.channels not in (1, 3) or manifest.has_clips:
+            raise DataError(f"{manifest.where}: corruptions are of images in bytes, gray or RGB")
+        self.source, self.name, self.severity, self.seed = source, name, severity, seed
+        probe = corrupted(np.zeros((1, 2, manifest.channels), np.uint8), name, severity, np.random.default_rng(0))
+        turned = probe.shape[0] > 1
+        self.manifest = replace(manifest, sizes=manifest.sizes[:, ::-1]) if turned else manifest
+
+    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
+        """At full size, whatever `shrink` says: a corruption of a smaller image is another one.   Raises BadImage."""
+        name = bytes(self.source.manifest.names[index])
+        rng = generator(Purpose.CORRUPTION, self.seed, zlib.crc32(self.name.encode()), zlib.crc32(name))
+        return corrupted(self.source.image(index), self.name, self.severity, rng)
+
+
+def corrupted(
+    image: UInt8[np.ndarray, "h w C"], name: str, severity: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "y x C"]:
+    """Bytes of a corrupted image; severity 0 changes none."""
+    return np.rint(255 * corrupt(image / 255, name, severity, rng)).astype(np.uint8)

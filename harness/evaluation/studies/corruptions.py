@@ -1,0 +1,149 @@
+"""Accuracy on corrupted images, and whether two models err on the same ones.   [NaViT, app. H]"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from data.sources.corrupted import Corrupted
+from data.sources.source import Chosen, Source, with_classes
+from navit_eqx.errors import check
+from navit_eqx.inference import predict
+from navit_eqx.rows import row_of
+from reference.evaluation.corruptions import CORRUPTIONS
+from reference.evaluation.metrics import error_consistency
+
+from ...run.loading import evaluation_rows
+from ...working import working
+from ..pictures import displayable, save
+from ..predictions import Context, model_for_patch
+from .findings import Findings
+
+IMAGES = (100, 1000)  # fewest and most, between which PIXELS decides
+PIXELS = 2e7
+COLUMNS = 5  # of the picture
+
+
+def corruptions(context: Context) -> Findings:
+    """How does accuracy fall with the severity of corruptions, and do two models err on the same images?
+
+    Raises ConfigError where the truth of an image is a matter of places.
+    """
+    manifest = context.source.manifest
+    check(manifest.boxes is None and not manifest.masks, "this study moves pixels, but neither boxes nor masks")
+    source = part_of(context.source)
+    names = [name for name, each in CORRUPTIONS.items() if manifest.channels == 3 or not each.colors]
+    contexts = [context, *([context.other] if context.other else [])]
+    clean = [scores_of(each, source) for each in contexts]
+    known = np.flatnonzero(~np.isnan(clean).any(0))
+    check(len(known) > 0, "no image can be read by all models: choose a smaller data.val_resolution")
+    source, clean = Chosen(source, known.tolist()), [scores[known] for scores in clean]
+    rows = []
+    with working("evaluating corruptions", len(names), "corruptions") as advance:
+        for name in names:
+            rows += rows_of(contexts, source, name, clean)
+            advance(1)
+    return Findings(
+        f"corruptions: {context.metric} on images corrupted at native size, at resolution "
+        f"{context.config.data.reported_at:g}; severity 0 is the image itself",
+        rows,
+        summary(rows, context.metric),
+        "corruptions.png",
+        partial(draw, context, source, rows),
+    )
+
+
+def part_of(source: Source) -> Source:
+    """As many images as have PIXELS together, drawn at random, in their order."""
+    sizes = source.manifest.sizes
+    count = int(np.clip(PIXELS / sizes.prod(-1, dtype=float).mean(), *IMAGES))
+    ids = np.random.default_rng(0).permutation(len(sizes))[:count]
+    return Chosen(source, np.sort(ids).tolist())
+
+
+def scores_of(context: Context, source: Source) -> Float[np.ndarray, " N"]:
+    """The score of each image; NaN where it cannot be read or is left out."""
+    source = with_classes(source, context.source.manifest.classes)  # those of another model may be in another order
+    law = context.sampling_at(context.config.data.reported_at)
+    batches, _ = evaluation_rows(context.config, source, law, patch=context.patch, longest=context.longest)
+    ids, outputs = predict(model_for_patch(context.model, context.patch), map(row_of, batches))
+    scores = np.full(len(source.manifest), np.nan)
+    scores[ids] = context.task.scores(outputs, ids, source.manifest)
+    return scores
+
+
+def rows_of(contexts: list[Context], source: Source, name: str, clean: list[Float[np.ndarray, " N"]]) -> list[dict]:
+    """The rows of a corruption, from severity 0 on; `clean` are the scores at severity 0."""
+    found, rows = CORRUPTIONS[name], []
+    for severity, strength in enumerate((None, *found.strengths)):
+        corrupted = Corrupted(source, name, severity, contexts[0].config.seed)
+        scores = [scores_of(each, corrupted) for each in contexts] if severity else clean
+        rows.append(row(name, severity, strength, scores))
+    return rows
+
+
+def row(name: str, severity: int, strength: float | None, scores: list[Float[np.ndarray, " N"]]) -> dict:
+    """One row of the table; with a second model, its score and how consistent the errors are."""
+    own, count = scores[0], len(scores[0])
+    columns = {
+        "corruption": name,
+        "severity": severity,
+        "strength": strength,
+        "score": float(own.mean()),
+        "score_se": float(own.std() / np.sqrt(count)),
+        "images": count,
+    }
+    if len(scores) == 1:
+        return columns
+    kappa = error_consistency(own > 0.5, scores[1] > 0.5)
+    return columns | {"other_score": float(scores[1].mean()), "kappa": None if np.isnan(kappa) else kappa}
+
+
+def summary(rows: list[dict], metric: str) -> str:
+    """Clean score, mean over corruptions, the worst of them, and consistency with a second model."""
+    of_name = {r["corruption"]: [s for s in rows if s["corruption"] == r["corruption"] and s["severity"]] for r in rows}
+    means = {name: float(np.mean([r["score"] for r in some])) for name, some in of_name.items()}
+    worst = min(means, key=means.__getitem__)
+    text = (
+        f"{metric} {rows[0]['score']:.3f} without corruption, {np.mean([*means.values()]):.3f} in the mean over "
+        f"corruptions; lowest {worst}, {means[worst]:.3f}"
+    )
+    if "kappa" not in rows[0]:
+        return text
+    known = [r["kappa"] for r in rows if r["severity"] and r["kappa"] is not None]
+    return f"{text}; consistency of errors with the other model: κ {np.mean(known):.3f} in the mean" if known else text
+
+
+def draw(context: Context, source: Source, rows: list[dict], path: Path) -> None:
+    """Draw the score against severity for each corruption, with an image at the highest one."""
+    names = list(dict.fromkeys(r["corruption"] for r in rows))
+    height = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(3.1 * COLUMNS, 2.7 * height + 0.6), layout="constrained")
+    axes = figure.subplots(height, COLUMNS, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes, names):
+        some = [r for r in rows if r["corruption"] == name]
+        x, y, error = ([r[c] for r in some] for c in ("severity", "score", "score_se"))
+        axis.errorbar(x, y, yerr=error, fmt="o-", capsize=2, ms=4, label="this model")
+        if "other_score" in some[0]:
+            axis.plot(x, [r["other_score"] for r in some], "s--", ms=4, label="the other model")
+        ticks = ["–", *(f"{r['strength']:g}" for r in some[1:])]
+        axis.set_xticks(x, ticks, fontsize=7, rotation=60 if len(ticks) > 5 else 0)
+        axis.set(ylim=(0, 1.05), title=f"{name} ({CORRUPTIONS[name].unit})")
+        axis.title.set_fontsize(9)
+        axis.grid(alpha=0.3)
+        show(axis, Corrupted(source, name, some[-1]["severity"], context.config.seed), context)
+    axes[0].set_ylabel(f"{context.metric} (bars: one standard error)")
+    axes[0].legend(frameon=False, fontsize=7, loc="lower left")
+    figure.suptitle("Corrupted images: severity 0 is the image itself; inside, one image at the highest severity")
+    save(figure, path)
+
+
+def show(axis, source: Source, context: Context) -> None:
+    """Draw the first image of a source into the corner of a panel."""
+    inside = axis.inset_axes((0.62, 0.62, 0.36, 0.36))
+    inside.imshow(displayable(source.image(0), context.config.model), vmin=0, vmax=255)
+    inside.set(xticks=[], yticks=[])

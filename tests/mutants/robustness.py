@@ -1,0 +1,61 @@
+"""Mistakes in corruptions, probes of attributes, maps of labels."""
+
+from tests.mutants.kinds import one
+from tests.support.mutation import replace, returns
+
+CORRUPT = "tests/test_corruptions.py::test_"
+LAWS = "reference.evaluation.corruptions:"
+MUTANTS = (
+    one(
+        "corruptions: a blur loses light at the edges", LAWS + "blur",
+        replace("np.flip(x, axis)", "np.zeros_like(x)"), CORRUPT + "filters_keep_the_mean",
+    ),
+    one(
+        "corruptions: the high-pass of a small image is finer than a pixel", LAWS + "high_pass",
+        replace("max(scale(x), 1.0)", "scale(x)"), CORRUPT + "a_high_pass_keeps_pixels",
+    ),
+    one(
+        "corruptions: opposite frequencies get the same phase", LAWS + "scramble_phases",
+        replace("np.sign(opposite - own)", "1"), CORRUPT + "scrambled_phases_keep_amplitudes",
+    ),
+    one(
+        "corruptions: equal power changes the contrast", LAWS + "equalize_power",
+        replace("np.sqrt(__a / __b)", "1"), CORRUPT + "equal_power_is_one_over_frequency_at_the_same_contrast",
+    ),
+    one(
+        "corruptions: noise has colors", LAWS + "add_noise",
+        replace("(*x.shape[:2], 1)", "x.shape"), CORRUPT + "noise_is_uniform_on_a_pale_image",
+    ),
+    one(
+        "corruptions: lengths are pixels of every image", LAWS + "scale",
+        returns("1.0"), CORRUPT + "lengths_are_shares_of_the_image",
+    ),
+    one(
+        "corruptions: octaves of an eidolon do not add up", LAWS + "octaves",
+        replace("[*bands, x]", "bands"), CORRUPT + "no_strength_is_the_image",
+    ),
+    one(
+        "corruptions: coherent octaves go their own ways", LAWS + "eidolon.displaced",
+        replace("coherence * common", "0 * common"), CORRUPT + "coherent_octaves_bend_the_image",
+    ),
+    one(
+        "corruptions: a quarter turn keeps the planned size", "data.sources.corrupted:Corrupted.__init__",
+        replace("manifest.sizes[:, ::-1]", "manifest.sizes"), CORRUPT + "sizes_are_those_of_the_images",
+    ),
+    one(
+        "corruptions: noise follows the place of an image", "data.sources.corrupted:Corrupted.image",
+        replace("zlib.crc32(name)", "index"), CORRUPT + "a_corruption_follows_the_name_of_an_image",
+    ),
+    one(
+        "corruptions: every severity has its own noise", "data.sources.corrupted:Corrupted.image",
+        replace("self.seed", "self.seed + self.severity"), CORRUPT + "a_corruption_follows_the_name_of_an_image",
+    ),
+    one(
+        "consistency: agreement is not compared with chance", "reference.evaluation.metrics:error_consistency",
+        replace("p * q + (1 - p) * (1 - q)", "0.0 * p * q"), CORRUPT + "consistency_is_that_of_scikit_learn",
+    ),
+    one(
+        "corruptions: another model reads labels by number", "harness.evaluation.studies.corruptions:scores_of",
+        replace("with_classes(source, __c)", "source"), CORRUPT + "another_model_is_read_with_its_own_classes",
+    ),
+)  # fmt: skip
