@@ -6,6 +6,7 @@
     python evaluate.py runs/digits --studies aspect cascade    some studies
     python evaluate.py runs/digits --studies corruptions --compare runs/digits-square
     python evaluate.py runs/digits --patch-size 12             the same weights at another patch size
+    python evaluate.py runs/digits --budget 5ms                the best setting within a budget, for predict.py
     python evaluate.py runs/folder --data.root DIR
     python evaluate.py dinov2-small --data.root DIR            a tower of another project: a probe of its features
 
@@ -27,14 +28,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import jax
+
 from data.sources.source import Source, with_classes
 from harness.config import Config, DataConfig
+from harness.evaluation.budget import Budget, Choice, Reading, store
 from harness.evaluation.loaded import config_of, is_run
 from harness.evaluation.predictions import Context, context_of
 from harness.evaluation.report import write_report
 from harness.evaluation.studies import chosen, publish_all, studies_of, suited
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
+from harness.evaluation.studies.trade_off import AXES
 from harness.habits import EVALUATION, answer_habits
 from harness.run.folder import read_config, read_saved
 from harness.run.loading import open_source, task_of
@@ -67,6 +72,9 @@ class Options:
     """Patch sizes of the studies `patches` and `similarity`, in pixels; empty: the sizes of the model."""
     within: float = 0.5
     """Largest loss against the best accuracy, in percentage points, for the cheapest setting printed at the end."""
+    budget: str = ""
+    """What an image may cost in the mean, such as 5ms or 2GFLOP: chooses resolution, patch size and cascade, and stores
+    the choice with the model, for predict.py."""
     out: str = ""
     """Folder for the results; empty takes the run folder."""
 
@@ -74,6 +82,8 @@ class Options:
         check_in("", "(0, inf)", resolutions=self.resolutions)
         check_in("", "[1, 2147483647]", patch_size=self.patch_size, patch_sizes=self.patch_sizes)
         check_in("", "[0, 100]", within=self.within)
+        if self.budget:
+            Budget.parse(self.budget)
 
 
 def main() -> None:
@@ -97,7 +107,12 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
         print(f"not read of {folder}: {info_of(model).left_out}")
     task = task_of(model)
     always = studies_of(task, model.config)
-    names = chosen(options.studies, always)
+    budget = Budget.parse(options.budget) if options.budget else None
+    names = (
+        chosen((*options.studies, "trade_off"), always if options.studies else ())
+        if budget
+        else chosen(options.studies, always)
+    )
     shape = model.config
     if options.patch_sizes:
         shape = replace(shape, flexi=Flexi(options.patch_sizes, shape.interpolation))
@@ -114,10 +129,13 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)
     if options.compare:
         context = replace(context, other=on_same_images(Path(options.compare), source))
-    outcomes = publish_all(names, context, out)
+    context = replace(context, budget=budget)
+    outcomes = publish_all(names, context, out, ("sweep", "trade_off") if budget else ("sweep",))
     found = outcomes.rows
     aside = None if out == folder else {options.split: dict(source.manifest.set_aside)}
     print(f"\nall on one page: {write_report(out, folder, aside)}")
+    if budget:
+        print(settle(folder, context, info_of(model).digest, next(row for row in found["trade_off"] if row["chosen"])))
     for name in ("sweep", "cascade"):
         if name in found:
             best = choice(found[name], options.within, context.metric)
@@ -144,6 +162,25 @@ def on_same_images(folder: Path, source: Source) -> Context:
         f"{folder} reads {model.config.channels} channels, the images have {channels}",
     )
     return context_of(model, config, with_classes(source, info_of(model).classes) if task.own_classes else source, task)
+
+
+def settle(folder: Path, context: Context, digest: str, row: dict) -> str:
+    """Store the choice of a row of the study `trade_off` with the model; what was stored, in words."""
+    budget = context.budget
+    assert budget
+    choice = Choice(
+        budget=str(budget),
+        first=Reading(**{axis.field: row[axis.field] for axis in AXES}),
+        then=None if row["threshold"] is None else Reading(**{axis.field: row[f"then_{axis.field}"] for axis in AXES}),
+        threshold=row["threshold"] or 0.0,
+        cost=row["cost"] * budget.scale,
+        metric=context.metric,
+        score=row["score"],
+        device=jax.devices()[0].device_kind,
+        parameters=digest,
+    )
+    file = store(choice, folder)
+    return f"stored in {file}: {choice.words()}\npredict.py {folder} reads images so; --choice none: as in training"
 
 
 def folder_for(folder: Path, config: Config, options: Options, digest: str) -> Path:

@@ -24,11 +24,11 @@ import glob
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -40,6 +40,7 @@ from data.manifest import printable
 from data.sources.layout import files_below
 from data.tasks.detect import SURE
 from harness.evaluation import found_boxes, found_masks
+from harness.evaluation.budget import Choice, Reading, stored
 from harness.evaluation.clip_predictions import clip_paths, logits_of
 from harness.evaluation.predictions import model_for_patch
 from harness.evaluation.search import contact_sheet, similarities
@@ -56,6 +57,7 @@ from navit_eqx.tasks.config import Contrast, Segment
 from navit_eqx.tasks.config_detect import Detect
 
 EVERY = 5.0  # seconds between lines of progress
+TOGETHER = 1024  # images whose first predictions are made before the second ones
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ class Options:
     """Resolution, in the unit of data.resolution; auto: the validation resolution of the run."""
     patch_size: int | None = None
     """Side of the patches in pixels; auto: the patch of the model. Larger patches give fewer tokens."""
+    choice: Literal["stored", "none"] = "stored"
+    """Reading of images for classes, boxes and masks, without --resolution and --patch-size: stored, as `evaluate.py
+    --budget` chose; none, as in training."""
     least: float = SURE
     """Least score of the boxes that are shown, for a model that finds boxes."""
     out: str = "found"
@@ -108,26 +113,45 @@ def main() -> None:
         search(model, paths, options, reasons)
     elif options.features:
         features(model, paths, options, reasons)
-    elif isinstance(model.task.config, Detect):
-        detect(model, paths, options, reasons)
-    elif isinstance(model.task.config, Segment):
-        segment(model, paths, options, reasons)
     else:
-        classify(model, paths, options, reasons)
+        choice = obeyed(model, options)
+        of_pixels = replace(options, **vars(choice.first)) if choice else options
+        if isinstance(model.task.config, Detect):
+            detect(model, paths, of_pixels, reasons)
+        elif isinstance(model.task.config, Segment):
+            segment(model, paths, of_pixels, reasons)
+        else:
+            classify(model, paths, options, reasons, choice)
     if reasons:
         print(f"{len(paths) - len(reasons)} of {len(paths)} files, {len(reasons)} set aside", file=sys.stderr)
     if len(reasons) == len(paths):
         raise DataError(f"none of {len(paths)} files is an image that can be read")
 
 
-def classify(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
+def obeyed(model: navit.Model, options: Options) -> Choice | None:
+    """The choice stored with the model, where nothing else was said; it is told in a line."""
+    if options.choice == "none" or options.resolution or options.patch_size:
+        return None
+    choice = stored(Path(options.run), info_of(model).digest)
+    if choice:
+        print(
+            f"{choice.words()}: the choice within {choice.budget} an image that is stored with the model "
+            "(--choice none: as in training)",
+            file=sys.stderr,
+        )
+    return choice
+
+
+def classify(
+    model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str], choice: Choice | None
+) -> None:
     """Print the top classes of each image.   Raises ConfigError where the model has none."""
     if isinstance(model.task.config, Contrast):
         raise ConfigError('this model has no classes: name some, --texts "a dog" "a cat", or search, --search "a dog"')
     show = in_json if options.json else in_words
     check(not (model.config.tubelets and options.patch_size), "--patch-size: clips have the tubelets of the model")
-    of_clips = partial(predict_clips, model, paths, options.resolution)
-    predictions = of_clips(reasons) if model.config.tubelets else predict(model, paths, chosen(model, options), reasons)
+    read = partial(predict_clips if model.config.tubelets else predict_images, model)
+    predictions = in_turn(read, paths, choice, reasons) if choice else read(paths, reading_of(options), reasons)
     for index, p in enumerate(progress(predictions, len(paths))):
         show(paths[index], p, reasons.get(index), info_of(model).classes, options.top)
 
@@ -223,15 +247,14 @@ def files(names: Iterable[str]) -> Iterator[str]:
             yield from sorted(path for path in glob.iglob(name, recursive=True) if Path(path).is_file()) or [name]
 
 
+def reading_of(options: Options) -> Reading:
+    """How the options say that images are read."""
+    return Reading(options.resolution, options.patch_size)
+
+
 def chosen(model: navit.Model, options: Options) -> dict[str, Any]:
     """Resolution and patch size as options of `navit.pack`."""
-    how: dict[str, Any] = {}
-    if options.resolution:
-        preprocessing = info_of(model).preprocessing
-        how["preprocessing"] = replace(preprocessing, size=at_resolution(preprocessing.size, options.resolution))
-    if options.patch_size:
-        how["patch"] = (options.patch_size, options.patch_size)
-    return how
+    return reading_of(options).options(info_of(model).preprocessing)
 
 
 def predict(
@@ -243,14 +266,42 @@ def predict(
         yield navit.probabilities(model, logits)
 
 
+def predict_images(
+    model: navit.Model, images: Iterable[str], reading: Reading, reasons: dict[int, str]
+) -> Iterator[np.ndarray]:
+    """`predict` by a reading."""
+    return predict(model, images, reading.options(info_of(model).preprocessing), reasons)
+
+
 def predict_clips(
-    model: navit.Model, clips: Iterable[str], resolution: float | None, reasons: dict[int, str]
+    model: navit.Model, clips: Iterable[str], reading: Reading, reasons: dict[int, str]
 ) -> Iterator[np.ndarray]:
     """Class probabilities of each clip, as `predict` gives them of images."""
     rule = rule_of(model)  # refuses a model of images
-    rule = replace(rule, rule=at_resolution(rule.rule, resolution)) if resolution else rule
+    rule = replace(rule, rule=at_resolution(rule.rule, reading.resolution)) if reading.resolution else rule
     for logits in logits_of(model, clips, rule, reasons.__setitem__):
         yield navit.probabilities(model, logits)
+
+
+def in_turn(
+    read: Callable[[list[str], Reading, dict[int, str]], Iterator[np.ndarray]],
+    images: list[str],
+    choice: Choice,
+    reasons: dict[int, str],
+) -> Iterator[np.ndarray]:
+    """Class probabilities of each image, in order: by the first reading, and by the second where the confidence is
+    below the threshold. An image that the second cannot read keeps its first prediction."""
+    if choice.then is None:
+        yield from read(images, choice.first, reasons)
+        return
+    for start in range(0, len(images), TOGETHER):
+        some, wrong, failed = images[start : start + TOGETHER], {}, {}
+        found = [*read(some, choice.first, wrong)]
+        unsure = [i for i, p in enumerate(found) if i not in wrong and p.max() < choice.threshold]
+        for k, p in enumerate(read([some[i] for i in unsure], choice.then, failed)):
+            found[unsure[k]] = found[unsure[k]] if k in failed else p
+        reasons.update({start + i: why for i, why in wrong.items()})
+        yield from found
 
 
 def progress(items: Iterable[Any], total: int) -> Iterator[Any]:

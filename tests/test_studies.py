@@ -212,6 +212,7 @@ DRAWN = {
     "masks": [],  # of masks: tests/test_segment.py
     "frames": [],  # of clips: tests/test_clip_runs.py
     "leaks": [],
+    "trade_off": [],  # of a budget: tests/test_trade_off.py
 }
 
 

@@ -3,6 +3,7 @@
 loaded.py       configuration of a model without a run
 predictions.py  outputs, scores and cost for every image
 studies/        studies of a trained model
+budget.py       a budget for an image, and the choice within it that is stored with a model
 learning_curve.py  loss and score against images seen
 tables.py       printed tables, CSV files
 pictures.py     pictures of packed rows, attention masks, accuracy

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +31,7 @@ from ..config import Config
 from ..cost import image_cost
 from ..run.loading import evaluation_rows
 from ..working import working
+from .budget import Budget
 
 REPEATS = 5  # timed repetitions of one batch
 MEASURES = ("mean_tokens", "mean_gflops", "images_per_second", "score", "score_se", "images")
@@ -59,6 +59,8 @@ class Predictions(NamedTuple):
     """Further metrics of the task, over all images."""
     together: Callable[[np.ndarray, np.ndarray], tuple[float, float] | None] = lambda outputs, image_ids: None
     """`DataTask.score` of outputs and image ids."""
+    batches: tuple[tuple[Row, int], ...] = ()
+    """For each row length, the first batch and the number of batches."""
 
     @property
     def correct(self) -> Bool[np.ndarray, " N"]:
@@ -94,10 +96,10 @@ def evaluate(
     model = model_for_patch(model, patch)
     batches, plan = evaluation_rows(config, source, resolution, dropping, patch, longest)
     with working("evaluating", len(source.manifest), "images") as advance:
-        first = row_of(next(batches))
-        rest = (row_of(row) for row in counted(batches, advance))
+        by_length: dict[int, tuple[Row, int]] = {}
         of_images = task.image_outputs(source) if output is forward else None
-        image_ids, outputs, *_ = predict(model, chain([first], rest), output, of_images)
+        rows = noted(map(row_of, counted(batches, advance)), by_length)
+        image_ids, outputs, *_ = predict(model, rows, output, of_images)
     order = np.argsort(image_ids)
     image_ids, outputs = image_ids[order], outputs[order]
     tokens = kept_of(plan, len(source.manifest))[image_ids]
@@ -108,11 +110,12 @@ def evaluate(
         outputs,
         tokens,
         forward_flops(tokens, replace(config.model, patch=patch or config.model.patch, flexi=None), config),
-        seconds_per_image(model, first, output),
+        seconds_per_image(model, next(iter(by_length.values()))[0], output),
         len(plan.left_out),
         int((plan.image_ids >= 0).sum()) - len(image_ids),
         task.metrics(outputs, image_ids, source.manifest) if has_scores else {},
         *([partial(task.score, manifest=source.manifest)] if has_scores else []),
+        batches=tuple(by_length.values()),
     )
 
 
@@ -121,6 +124,14 @@ def counted(batches: Iterable[Any], advance: Callable[[int], None]) -> Iterator[
     for row in batches:
         advance(int((row.image_ids >= 0).sum()))
         yield row
+
+
+def noted(batches: Iterable[Row], by_length: dict[int, tuple[Row, int]]) -> Iterator[Row]:
+    """The batches; `by_length` takes the first batch of each row length, and their number."""
+    for rows in batches:
+        first, count = by_length.get(rows.segment_ids.shape[-1], (rows, 0))
+        by_length[rows.segment_ids.shape[-1]] = first, count + 1
+        yield rows
 
 
 def model_for_patch(model: Model, patch: Patch | None) -> Model:
@@ -213,6 +224,8 @@ class Context:
     """The model that reads texts, where `model` is a classifier made from texts."""
     other: "Context | None" = None
     """Another model on the same images, for studies that compare models."""
+    budget: Budget | None = None
+    """What an image may cost, for the study `trade_off`."""
     cache: dict = field(default_factory=dict, repr=False)
 
     @property

@@ -8,6 +8,7 @@ zero_shot.py    the vector of a class from its texts
 cost.py         FLOPs and parameters as formulas
 calibration.py  expected calibration error, temperature scaling
 cascade.py      a better model for the images on which a cheap one is not confident
+trade_off.py    the best setting within a budget
 similarity.py   similarity of features, such as those at two patch sizes
 attention_maps.py  what a model looks at, and how far attention reaches
 probe.py        k-shot ridge regression on frozen features

@@ -3,6 +3,8 @@
 from tests.mutants.kinds import Mutant, one
 from tests.support.mutation import replace
 
+BUDGET, TRADE_OFF = "tests/test_trade_off.py::test_", "harness.evaluation.studies.trade_off:"
+
 MUTANTS: tuple[Mutant, ...] = (
     one(
         "a line in place stays before a printed one", "harness.terminal:SafeStream.write_plain",
@@ -46,5 +48,64 @@ MUTANTS: tuple[Mutant, ...] = (
         "a logger that failed is tried again", "harness.run.logger:Guarded.call",
         replace("NullLogger()", "self.logger"),
         "tests/test_libraries.py::test_a_logger_that_fails_is_told_once_and_left_alone",
+    ),
+    one(
+        "the best setting may cost twice the budget", "reference.evaluation.trade_off:best_within",
+        replace("cost <= budget", "cost <= 2 * budget"), BUDGET + "the_best_within_a_budget",
+    ),
+    one(
+        "of equal settings the dearest", "reference.evaluation.trade_off:best_within",
+        replace("np.lexsort((cost[__k], __s))", "np.lexsort((-cost[__k], __s))"), BUDGET + "the_best_within_a_budget",
+    ),
+    one(
+        "one half alone keeps the budget", TRADE_OFF + "trade_off",
+        replace("(choose, test)", "(choose, choose)", 0), BUDGET + "a_choice_keeps_its_budget_and_rises_with_it",
+        BUDGET + "a_cascade_costs_both_predictions_and_is_scored_by_the_last",
+    ),
+    one(
+        "a setting is chosen on the half that judges it", TRADE_OFF + "trade_off",
+        replace("mean_score(setting, choose)", "mean_score(setting, test)"),
+        BUDGET + "one_half_chooses_and_the_other_judges",
+    ),
+    one(
+        "a second reading costs nothing", TRADE_OFF + "mean_cost",
+        replace("half[setting.cheap].cost + __more", "half[setting.cheap].cost"),
+        BUDGET + "a_cascade_costs_both_predictions_and_is_scored_by_the_last",
+    ),
+    one(
+        "of each row length one batch is paid", TRADE_OFF + "seconds_per_token",
+        replace("count * next(times)", "next(times)"), BUDGET + "time_is_that_of_all_batches",
+    ),
+    one(
+        "rounds are not interleaved", TRADE_OFF + "medians",
+        replace("np.median([[seconds(run) for run in runs] for _ in range(rounds)], axis=0)",
+                "np.median([[seconds(run) for _ in range(rounds)] for run in runs], axis=1)"),
+        BUDGET + "medians_are_warm_and_interleaved",
+    ),
+    one(
+        "a choice is obeyed by other parameters", "harness.evaluation.budget:stored",
+        replace("choice if __same else None", "choice"), BUDGET + "a_choice_belongs_to_its_parameters",
+    ),
+    one(
+        "a refusal names a budget that is too small", "harness.evaluation.budget:Budget.words",
+        replace("math.ceil(__x)", "math.floor(__x)"), BUDGET + "a_cost_in_words_is_a_budget_that_is_enough",
+    ),
+    one(
+        "sure images are read again", "predict:in_turn",
+        replace("p.max() < choice.threshold", "p.max() > choice.threshold"), BUDGET + "unsure_images_are_read_again",
+    ),
+    one(
+        "what the second reading cannot read is lost", "predict:in_turn",
+        replace("__old if __failed else __new", "__new"), BUDGET + "unsure_images_are_read_again",
+    ),
+    one(
+        "a threshold is the confidence of an image", "harness.evaluation.studies.cascade:settings",
+        replace("(both.threshold[above - 1] + both.threshold[above]) / 2", "both.threshold[above]"),
+        BUDGET + "thresholds_lie_between_confidences", survived=True,
+    ),
+    one(
+        "an option does not overrule the choice", "predict:obeyed",
+        replace("options.choice == 'none' or options.resolution or options.patch_size", "options.choice == 'none'"),
+        BUDGET + "what_is_chosen_is_what_predict_does",
     ),
 )  # fmt: skip

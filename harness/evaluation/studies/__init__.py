@@ -8,6 +8,7 @@ dropping.py     smaller images or dropped tokens, at equal tokens
 calibration.py  confidence against accuracy at each resolution, before and after temperature scaling
 probe.py        linear probe of frozen features from k labeled images per class
 cascade.py      a cheap prediction for all images, a second one where confidence is low
+trade_off.py    the best resolution, patch size and cascade within a budget
 patches.py      accuracy and cost at each resolution and patch size, and of ensembles
 similarity.py   similarity of tokens across patch sizes, layer by layer
 attention.py    maps of attention, and how far it reaches, layer by layer
@@ -55,6 +56,7 @@ from .probe import probe
 from .retrieval import retrieval
 from .similarity import similarity
 from .sweep import sweep
+from .trade_off import trade_off
 from .upscaling import upscaling
 from .zeroshot import zeroshot
 
@@ -62,11 +64,12 @@ Study = Callable[[Context], Findings]
 ALL = (
     *(sweep, mistakes, calibration, attention, aspect, upscaling, dropping, probe, cascade, patches, similarity),
     corruptions,
-    *(retrieval, zeroshot, detections, masks, frames, leaks),
+    *(retrieval, zeroshot, detections, masks, frames, leaks, trade_off),
 )
 OF_CLIPS = ("frames", "leaks")
 OF_IMAGES = ("attention", "patches", "similarity", "corruptions")  # on a grid of two axes
 OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks", *OF_CLIPS)
+ON_REQUEST = ("trade_off",)  # with --budget
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 
@@ -89,7 +92,7 @@ def chosen(names: Sequence[str], always: Sequence[str]) -> list[str]:
 
 def suited(always: Sequence[str]) -> list[str]:
     """Names of the studies that suit a task with these studies: those of one task suit what always has them."""
-    return [name for name in STUDIES if name in always or name not in OF_ONE_TASK]
+    return [name for name in STUDIES if name in always or name not in (*OF_ONE_TASK, *ON_REQUEST)]
 
 
 def publish(name: str, context: Context, folder: Path) -> Findings:
@@ -120,8 +123,9 @@ class Outcomes(NamedTuple):
             raise error
 
 
-def publish_all(names: Sequence[str], context: Context, folder: Path) -> Outcomes:
-    """Run studies. One that is not possible, or fails, is reported and the others continue; the sweep must succeed.
+def publish_all(names: Sequence[str], context: Context, folder: Path, needed: Sequence[str] = ("sweep",)) -> Outcomes:
+    """Run studies. One that is not possible, or fails, is reported and the others continue; those that are `needed`
+    must succeed.
 
     The traceback of a failure is in `NAME-error.txt`: it is a fault of the program, or of the machine.
     """
@@ -134,7 +138,7 @@ def publish_all(names: Sequence[str], context: Context, folder: Path) -> Outcome
         try:
             rows[name] = publish(name, context, folder).rows
         except Exception as error:  # of any kind: an hour of training and the other studies must not be lost
-            if name == "sweep":
+            if name in needed:
                 raise
             if isinstance(error, ConfigError | DataError):
                 print(f"\n{name}: not possible, {error}", flush=True)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from reference.evaluation import cascade as reference
 from reference.evaluation.calibration import Link
 
+from ..budget import Reading
 from ..pictures import COLORS, sheet
 from ..predictions import Context, Predictions, halves
 from .calibration import confidences, link
@@ -19,11 +21,13 @@ SHARES = np.linspace(0.05, 0.95, 19)  # shares of images with a second predictio
 
 
 class Candidate(NamedTuple):
-    """Predictions at one resolution on one half of the images."""
+    """Predictions by one reading of one half of the images."""
 
-    resolution: float
+    reading: Reading
     predictions: Predictions
-    confidence: np.ndarray
+    confidence: Float[np.ndarray, " N"]
+    cost: Float[np.ndarray, " N"]
+    """Of each image: FLOPs, or seconds."""
 
 
 class Setting(NamedTuple):
@@ -53,7 +57,7 @@ def cascade(context: Context) -> Findings:
         f"cascade: the Pareto front of {len(candidates)} settings on one half of the images (accuracy chosen), "
         "measured on the other (accuracy)",
         rows,
-        f"best alone: resolution {choose[single].resolution:g}, {context.metric} {alone['score']:.3f} at "
+        f"best alone: resolution {choose[single].reading.resolution:g}, {context.metric} {alone['score']:.3f} at "
         f"{alone['mean_gflops']:.3g} GFLOPs; the cheapest setting that is as good where it was chosen has "
         f"{equal['score']:.3f} at {equal['mean_gflops']:.3g} GFLOPs",
         "cascade.png",
@@ -72,27 +76,35 @@ def candidates_of(context: Context) -> tuple[list[Candidate], list[Candidate]]:
 
 def candidate(resolution: float, predictions: Predictions, probabilities: Link) -> Candidate:
     """Predictions at a resolution, with the confidence of each."""
-    return Candidate(resolution, predictions, confidences(predictions, probabilities).confidence)
+    confidence = confidences(predictions, probabilities).confidence
+    return Candidate(Reading(resolution), predictions, confidence, predictions.flops)
 
 
 def curve(cheap: Candidate, better: Candidate) -> reference.Cascade:
-    """The cascade of two candidates at every threshold; cost in FLOPs."""
+    """The cascade of two candidates at every threshold."""
     return reference.cascade(
         cheap.confidence,
         cheap.predictions.correct,
         better.predictions.correct,
-        cheap.predictions.flops,
-        better.predictions.flops,
+        cheap.cost,
+        better.cost,
     )
 
 
+def one_each(candidates: list[Candidate]) -> list[Setting]:
+    """Each candidate alone."""
+    return [Setting(i, i, -np.inf) for i in range(len(candidates))]
+
+
 def settings(candidates: list[Candidate]) -> list[Setting]:
-    """Each candidate alone, and each pair at every share in SHARES."""
-    alone = [Setting(i, i, -np.inf) for i in range(len(candidates))]
+    """Each candidate alone, and each pair at every share in SHARES; thresholds lie between two confidences, so that
+    rounding decides about no image."""
+    alone = one_each(candidates)
     pairs = []
     for i, j in combinations(range(len(candidates)), 2):
         both = curve(candidates[i], candidates[j])
-        thresholds = np.unique(both.threshold[np.searchsorted(both.share, SHARES)])
+        above = np.searchsorted(both.share, SHARES)
+        thresholds = np.unique((both.threshold[above - 1] + both.threshold[above]) / 2)
         pairs += [Setting(i, j, float(t)) for t in thresholds if t < np.inf]
     return alone + pairs
 
@@ -116,8 +128,8 @@ def row(setting: Setting, test: list[Candidate], where_chosen: dict) -> dict:
     """One row of the table: a setting, its cost and its accuracy."""
     alone = setting.cheap == setting.better
     return {
-        "cheap": test[setting.cheap].resolution,
-        "better": None if alone else test[setting.better].resolution,
+        "cheap": test[setting.cheap].reading.resolution,
+        "better": None if alone else test[setting.better].reading.resolution,
         "threshold": None if alone else setting.threshold,
         **outcome(setting, test),
         "score_chosen": where_chosen["score"],
@@ -134,7 +146,9 @@ def draw(rows: list[dict], test: list[Candidate], path: Path) -> None:
         alone = [(each.predictions.flops.mean() / 1e9, each.predictions.correct.mean()) for each in test]
         for each, point, shade in zip(test, alone, shades):
             axis.plot(*point, "o", ms=8, color=shade)
-            axis.annotate(f"{each.resolution:g}", point, xytext=(0, -15), textcoords="offset points", ha="center")
+            axis.annotate(
+                f"{each.reading.resolution:g}", point, xytext=(0, -15), textcoords="offset points", ha="center"
+            )
         cost, accuracy = ([row[c] for row in rows] for c in ("mean_gflops", "score"))
         axis.plot(cost, accuracy, "k*:", ms=8, lw=1, label="front, chosen on the other half of the images")
         axis.plot([], [], "o", color="gray", label="one resolution (number)")
