@@ -53,7 +53,8 @@ def filled(page: str, text: str) -> str:
 def tables(result: Mapping) -> str:
     """Claims and verdicts, what ± says where models were trained, then the numbers, in Markdown."""
     said = [PLUS_MINUS.format(**result)] if "seeds" in result else []
-    return "\n\n".join([claim_table(result["claims"]), *said, *(markdown(rows) for rows in result["tables"])])
+    judged = [claim_table(result["claims"])] if result["claims"] else []
+    return "\n\n".join([*judged, *said, *(markdown(rows) for rows in result["tables"])])
 
 
 def claim_table(claims: Sequence[Mapping]) -> str:
