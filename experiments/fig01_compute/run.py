@@ -29,7 +29,7 @@ LAWS = {
     "0.4 to 1.3, small often": (Native(0.4, 1.3, TruncatedNormal(-0.5)), 1.0),
 }
 SIDES = {f"side {side}": side for side in (24, 32, 40, 48)}
-BEST = {"navit": ("0.8 to 1.3", 0.01), "square": ("0.4 to 1.3, small often", 0.01), "vit": ("side 32", 0.02)}
+BEST = {"navit": ("0.8 to 1.3", 0.01), "square": ("0.4 to 1.3, small often", 0.01), "vit": ("side 24", 0.02)}
 
 
 def recipe(kind: str, sizes: str, rate: float, steps: int, strips: int = 0) -> Config:
