@@ -32,6 +32,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     encoder.py        pre-norm blocks and stochastic depth
     pooling.py        one vector per image
     posembed.py       added position embeddings; rope.py and rotary_forms.py, rotary ones
+    merging.py        blocks of tokens merged to one, for language models
     boxes.py          areas of boxes, IoU and GIoU
     tables.py         position tables of imported towers
     tubelets.py       clips as tubelets: cut on the host, time and shape on the device
@@ -54,6 +55,7 @@ from .front import features as features
 from .front import finetune as finetune
 from .front import forward as forward
 from .front import load as load
+from .front import merged as merged
 from .front import pack as pack
 from .front import probabilities as probabilities
 from .front import refusal as refusal

@@ -137,6 +137,24 @@ def features(
     return found if tokens else np.stack(found) if found else np.zeros((0, model.config.width), np.float32)
 
 
+def merged(model: Model, images: Sequence[Source], **options: Any) -> list[np.ndarray]:
+    """Merged tokens of each image, as a language model reads them: a list of "rows columns kinds E".
+
+    `kinds` are the output of the last block and, where the tower has them, of its taps. Raises ConfigError where the
+    model has no merger.
+
+        tokens = navit.merged(navit.load("Qwen3-VL-4B-Instruct"), ["a.jpg"])[0][..., 0, :]
+    """
+    found: dict[int, np.ndarray] = {}
+    batches = packing.batches(images, **packing_options(model, options))
+    for batch, values in inference.outputs(model, batches, inference.merged):
+        grids, ids = unpack(batch, batch.grids), np.sort(batch.image_ids[batch.image_ids >= 0])
+        block = model.task.config.merger.block
+        for i, grid, tokens in zip(ids.tolist(), grids, packing.unpack_tokens(batch, values)):
+            found[i] = tokens.reshape(*grid, *tokens.shape[1:])[::block, ::block]
+    return [found[i] for i in range(len(images))]
+
+
 def stream(
     model: Model,
     images: Iterable[Source],

@@ -14,7 +14,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from .errors import ConfigError
 from .rows import Row, row_of
+from .tasks.embed import Embed
 from .tasks.model import Model
 
 Output = Callable[[Model, Row], Array]  # one or several values per row: the first axis is that of the rows
@@ -53,6 +55,14 @@ def tokens(model: Model, batch: Row) -> Float[Array, "*B T D"]:
 def hidden_states(model: Model, batch: Row) -> Float[Array, "*B states T D"]:
     """Tokens before the first block and after each block, jitted."""
     return jnp.moveaxis(model.backbone.hidden_states(batch), 0, -3)
+
+
+@eqx.filter_jit
+def merged(model: Model, batch: Row) -> Float[Array, "*B T kinds E"]:
+    """Merged tokens of each row, and those of each tap, jitted.   Raises ConfigError where the model has no merger."""
+    if not isinstance(model.task, Embed):
+        raise ConfigError(f"the task {type(model.task).__name__} has no merger: load the tower itself")
+    return jnp.moveaxis(model.task.merged(model.backbone, batch), 0, -2)
 
 
 class Runner(NamedTuple):

@@ -281,6 +281,7 @@ EXCEPTIONS = {
     "tasks.classify.sum_over_real": "the reference sums in each formula",
     "tasks.classify.correct": "in evaluation/metrics.py of the reference",
     "tasks.embed.predict": METHOD + "Embed.predict",
+    "tasks.embed.merged": METHOD + "Embed.merged",
     "tasks.segment.predict": METHOD + "Segment.predict",
     "tasks.segment.loss": METHOD + "Segment.loss",
     "tasks.segment.pixel_logits": METHOD + "Segment.pixel_logits",

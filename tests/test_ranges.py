@@ -127,6 +127,11 @@ RANGES = {
     "Detect": dict.fromkeys(("boxes", "detections", "classes"), COUNT),
     "Weights": dict.fromkeys(("classes", "distance", "overlap"), NOT_NEGATIVE),
     "Embed": {"size": COUNT},
+    "Merger": {
+        **dict.fromkeys(("size", "hidden"), COUNT),
+        **dict.fromkeys(("block", "taps"), "[1, 4096]"),
+        "eps": "[0, 1000000]",
+    },
     "Distill": {"row_tokens": COUNT, "classes": COUNT},
     "Contrast": dict.fromkeys(("embedding", "shards", "parts"), COUNT),
     "TextTower": dict.fromkeys(("width", "depth", "heads", "mlp_width"), COUNT),

@@ -1,6 +1,7 @@
 """Imported towers say what their own classes say, in packed rows beside others, and obey our own laws."""
 
 import copy
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from navit_eqx.weights.moonvit import order
 from reference import layers, rope, tables
 from reference import model as slow
 from reference import tasks as slow_tasks
+from reference.tasks import embed
 from tests.support import golden, laws
 from tests.support.golden import FAMILIES, FOLDER, GRIDS, PICTURES
 from tests.support.laws import caught
@@ -29,7 +31,7 @@ IN_FLOAT32 = ("siglip2_naflex", "dinov3", "dinov3_gated", "moonvit")
 # One compiled program for each kind of part; the others differ in what the reference shows as well.
 COMPILED = (
     *("vit", "clip", "siglip2_naflex", "dinov2_swiglu", "dinov2_registers", "dinov3"),
-    *("timm_clip", "naflexvit", "naflexvit_parfac", "big_vision_flexivit"),
+    *("timm_clip", "naflexvit", "naflexvit_parfac", "big_vision_flexivit", "pixtral", "qwen3_vl"),
 )
 families = pytest.mark.parametrize("name", FAMILIES)
 
@@ -45,18 +47,31 @@ def says_what_the_peer_says(said: golden.Said, peer: golden.Said, name: str) -> 
 
 
 def says_the_same(said: golden.Said, other: golden.Said, within: float) -> None:
-    """Tokens and output of each image."""
-    for n in range(len(GRIDS)):
-        assert_close(said.tokens[n], other.tokens[n], within)
-        assert_close(said.outputs[n], other.outputs[n], within)
+    """Tokens, output and merged tokens of each image."""
+    for one, two in zip(said, other, strict=True):
+        assert len(one) == len(two) in (0, len(GRIDS))
+        for got, want in zip(one, two, strict=True):
+            assert_close(got, want, within)
 
 
 def by_reference(params: dict) -> golden.Said:
-    """Tokens and outputs of images alone, by the definition of every part in NumPy."""
-    task, backbone = slow_tasks.TASKS[params["task"]["kind"]], params["backbone"]
-    images = [golden.tokens_of(grid) for grid in GRIDS]
-    tokens = [layers.norm(backbone["encoder"]["norm"], slow.image_hidden_states(backbone, x)[-1]) for x in images]
-    return golden.Said(tokens, [task.predict(params["task"], slow.forward_image(backbone, x)[None])[0] for x in images])
+    """Tokens, outputs and merged tokens of images alone, by the definition of every part in NumPy."""
+    task, backbone, merger = params["task"], params["backbone"], params["task"].get("merger")
+    images = [golden.tokens_of(grid) for grid in (golden.EVEN if merger else GRIDS)]
+    states = [slow.image_hidden_states(backbone, x) for x in images]
+    tokens = [layers.norm(backbone["encoder"]["norm"], found[-1]) for found in states]
+    if not merger:
+        predict = slow_tasks.TASKS[task["kind"]].predict
+        return golden.Said(tokens, [predict(task, slow.forward_image(backbone, x)[None])[0] for x in images], [])
+    merged = [merged_alone(task, *parts) for parts in zip(images, states, tokens)]
+    return golden.Said(tokens, [found[0].mean(0) for found in merged], merged)
+
+
+def merged_alone(task: dict, image, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Merged tokens "kinds N E" of one image."""
+    taps = [states[n] for n in task["config"].merger.taps]
+    found = embed.merged(task, tokens, taps, image.coords, np.ones(len(tokens), int))
+    return golden.first_of_blocks(np.moveaxis(found, 0, 1), tuple(image.grid), task["merger"]["block"])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,7 @@ def test_preprocessing_is_equal_to_the_byte(name):
     model, stored = navit.load(FOLDER / name), golden.expected(name)
     how = model.info.preprocessing
     for size in PICTURES if "bytes_8x8" in stored and name != "idefics3" else ():
-        row = pack_images([golden.picture(size)], preprocessing=how, patch=model.config.patch, row_tokens=32)
+        row = pack_images([golden.picture(size)], preprocessing=how, patch=model.config.patch, row_tokens=64)
         rows, columns = row.grids[0, 0]
         want = stored["bytes_{}x{}".format(*size)]
         if want.ndim == 3:
@@ -141,6 +156,7 @@ def put(path: str, value):
 
 
 MLP, NORM = "backbone.encoder.blocks.mlp", "backbone.encoder.blocks.mlp_norm"
+LATE = (2, 4)
 MISTAKES = {
     "epsilon": ("clip", put(f"{NORM}.eps", 1e-6)),
     "epsilon of ViT": ("vit", put(f"{NORM}.eps", 1e-6)),
@@ -168,8 +184,19 @@ MISTAKES = {
     "one set of frequencies for both axes": ("pixtral", put("backbone.rope.frequencies", "shared")),
     "epsilon of Pixtral": ("pixtral", put("backbone.embedding_norm.eps", 1e-6)),
     "layer norm for RMSNorm": ("pixtral", put(f"{NORM}.kind", "LayerNorm")),
+    "GELU for quick-GELU in Qwen": ("qwen2_vl", put(f"{MLP}.activation", "gelu_tanh")),
+    "half pixels for corners": ("qwen3_vl", put("backbone.posembed.grid", "half_pixel")),
+    "no rotation beside the table": ("qwen3_vl", put("backbone.rope", None)),
+    "a tap one block late": ("qwen3_vl", put("task.config", lambda c: replace(c, merger=replace(c.merger, taps=LATE)))),
+    "mergers of taps in the wrong order": ("qwen3_vl", put("task.taps.grow.w", lambda w: w[::-1])),
+    "columns of a block first": ("qwen2_vl", put("task.merger.grow.w", lambda w: columns_first(w))),
     "norm before the mean": ("naflexvit", put("backbone.pool.norm.scale", lambda x: x[::-1])),
 }
+
+
+def columns_first(w: np.ndarray) -> np.ndarray:
+    """The weights of tokens (0, 1) and (1, 0) of a block, swapped."""
+    return w.reshape(4, -1, w.shape[-1])[[0, 2, 1, 3]].reshape(w.shape)
 
 
 def swap(params: dict, one: str = "grow", other: str = "gate") -> None:

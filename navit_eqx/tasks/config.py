@@ -106,14 +106,44 @@ class MultiLabel(Task):
 
 
 @dataclass(frozen=True)
+class Merger:
+    """Blocks of tokens become one each, by an MLP: what a language model reads.   [Qwen2-VL, arXiv:2409.12191]"""
+
+    size: int = 3584
+    """E, width of a merged token."""
+    block: int = 2
+    """Tokens along the side of a block."""
+    hidden: int | None = None
+    """Hidden channels of the MLP; auto: those of all tokens of a block."""
+    norm: Literal["layer", "rms", "none"] = "layer"
+    """Norm of each token before."""
+    eps: float = 1e-6
+    """ε of norms, added to the variance."""
+    taps: tuple[int, ...] = ()
+    """Blocks of the encoder, from 1, whose tokens are merged too, each by an MLP of its own after a norm of the whole
+    block of tokens.   [DeepStack, arXiv:2406.04334]"""
+
+    def __post_init__(self):
+        check_in("task.merger", "[1, 2147483647]", size=self.size, hidden=self.hidden)
+        check_in("task.merger", "[1, 4096]", block=self.block, taps=self.taps)
+        check_in("task.merger", "[0, 1000000]", eps=self.eps)
+
+
+@dataclass(frozen=True)
 class Embed(Task):
     """No classes: the pooled vector of each image, or a linear projection of it; for imported towers, not to train."""
 
     size: int | None = None
     """Size of the projection; none: the pooled vector itself."""
+    merger: Merger | None = None
+    """Merged tokens, of which the output of an image is the mean; none: the pooled vector."""
 
     def __post_init__(self):
         check_in("task", "[1, 2147483647]", size=self.size)
+        check(
+            self.size is None or self.merger is None,
+            f"task.size={self.size} projects the pooled vector, task.merger reads tokens: leave one of them out",
+        )
 
 
 @dataclass(frozen=True)

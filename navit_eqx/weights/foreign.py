@@ -12,7 +12,7 @@ from jax.tree_util import tree_leaves_with_path
 
 from ..errors import ConfigError, check
 from ..tasks.model import Model, abstract_model, is_shape
-from . import big_vision, clip, dino, moonvit, pixtral, timm, vit
+from . import big_vision, clip, dino, moonvit, pixtral, qwen, timm, vit
 from .bridge import from_reference, unflatten
 from .family import Description, vision_config
 from .folder import Folder, open_folder, tensor_files
@@ -38,6 +38,11 @@ FAMILIES: dict[str, Callable[[Folder], Description]] = {
     "kimi_vl": moonvit.describe,
     "kimi_k25": moonvit.describe,
     "pixtral": pixtral.describe,
+    "qwen2_vl": qwen.describe_v2,
+    "qwen2_vl_vision": qwen.describe_v2,
+    "qwen3_vl": qwen.describe_v3,
+    "qwen3_vl_moe": qwen.describe_v3,
+    "qwen3_vl_vision": qwen.describe_v3,
     "timm": timm.describe,
     "npz": big_vision.describe,
 }  # by `model_type` of config.json; timm's has an `architecture` instead, and an .npz has none

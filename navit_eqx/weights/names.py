@@ -33,6 +33,8 @@ class Line(NamedTuple):
     ours: str
     form: Form
     theirs: str
+    copies: int | None = None
+    """How many modules `{i}` stands for; None: one for each block."""
 
 
 Table = Sequence[Line]
@@ -55,6 +57,23 @@ def _conv_write(c: ModelConfig, w: np.ndarray, b: np.ndarray) -> Arrays:
 
 
 CONV = LINEAR._replace(read=_conv_read, write=_conv_write)  # kernels D C h w → patches flattened as (h, w, C)
+
+
+def conv_in_time(frames: int, bias: bool) -> Form:
+    """Kernels D C t h w of clips, for still images: a picture that is repeated sees their sum over time.
+
+    Written back, each frame has the same share, so that the sum is the same to the bit for a power of two.
+    """
+    form = CONV if bias else without_bias(CONV)
+
+    def read(c: ModelConfig, w: np.ndarray, *b: np.ndarray) -> Arrays:
+        return form.read(c, w.sum(2), *b)
+
+    def write(c: ModelConfig, *ours: np.ndarray) -> Arrays:
+        w, *b = form.write(c, *ours)
+        return (np.repeat((w / w.dtype.type(frames))[:, :, None], frames, axis=2), *b)
+
+    return form._replace(read=read, write=write)
 
 
 def heads(c: ModelConfig) -> tuple[int, int]:
@@ -169,8 +188,8 @@ def is_stacked(line: Line) -> bool:
 
 
 def layers_of(line: Line, config: ModelConfig) -> range:
-    """The blocks that a line stands for; one for a line outside of blocks."""
-    return range(config.depth if is_stacked(line) else 1)
+    """The blocks, or other copies, that a line stands for; one for a line without `{i}`."""
+    return range((line.copies or config.depth) if is_stacked(line) else 1)
 
 
 def expected(table: Table, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -49,7 +49,7 @@ def describe(folder: Folder) -> Description:
         "hidden_act" in config,
         f"{folder.where}/config.json names no hidden_act: write silu into its vision_config for the models of Mistral",
     )
-    fields = sizes(config, folder, DEFAULTS) | {"biases": False}
+    fields: dict[str, Any] = sizes(config, folder, DEFAULTS) | {"biases": False}
     size = config.get("head_dim", fields["width"] // fields["heads"])
     check(
         size == fields["width"] // fields["heads"],

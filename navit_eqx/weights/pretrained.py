@@ -18,10 +18,10 @@ from ..config import Auto, ModelConfig
 from ..errors import ConfigError, check
 from ..files import make_folder, replacing
 from ..info import ModelInfo
-from ..preprocessing import CeilBudget, Fixed, LongestEdge, NeverEnlarged, Preprocessing, TokenBudget
+from ..preprocessing import Blocks, CeilBudget, Fixed, LongestEdge, NeverEnlarged, Preprocessing, TokenBudget
 from ..tasks.config import Embed, Task
 from ..tasks.model import Model
-from . import big_vision, clip, dino, moonvit, pixtral, timm, vit
+from . import big_vision, clip, dino, moonvit, pixtral, qwen, timm, vit
 from .bridge import flatten
 from .card import Card, card_text
 from .family import Description
@@ -36,13 +36,14 @@ Propose = Callable[[ModelConfig, Task, ModelInfo], Proposal]
 LAYOUTS: dict[str, tuple[Propose, ...]] = {
     "hf": (
         *(vit.propose, clip.propose_clip, clip.propose_siglip, clip.propose_siglip2, clip.propose_idefics),
-        *(dino.propose_v2, dino.propose_v3, moonvit.propose, pixtral.propose),
+        *(dino.propose_v2, dino.propose_v3, moonvit.propose, pixtral.propose, qwen.propose_v2, qwen.propose_v3),
     ),
     "timm": (timm.propose_vit, timm.propose_naflexvit),
     "big_vision": (big_vision.propose,),
 }
 WEIGHTS = {"hf": "model.safetensors", "timm": "model.safetensors", "big_vision": "model.npz"}
 SHOWN = 6  # reasons
+OTHER_RULES = (CeilBudget(), NeverEnlarged(TokenBudget()), LongestEdge(), Blocks())
 OF_TRAINING = dict(dtype="auto", attention=Auto(), remat=False, unroll=1, stochastic_depth=0.0)  # not what it computes
 
 
@@ -134,7 +135,14 @@ def proposed(propose: Propose, model: Model, info: ModelInfo) -> tuple[Proposal 
     None where it has nothing to propose whatever the size rule.
     """
     side = table_side(model.config) * model.config.patch[0]
-    rules = (info.preprocessing.size, Fixed(side, side), CeilBudget(), NeverEnlarged(TokenBudget()), LongestEdge())
+    rules = (
+        info.preprocessing.size,
+        Fixed(side, side),
+        CeilBudget(),
+        NeverEnlarged(TokenBudget()),
+        LongestEdge(),
+        Blocks(),
+    )
     reasons: list[str] = []
     for rule in rules:
         how = replace(info.preprocessing, size=rule)
@@ -198,6 +206,6 @@ def canonical(c: ModelConfig) -> ModelConfig:
 
 
 def asked(task: Task) -> tuple[Any, ...]:
-    """What a task makes of a pooled vector: kind, size, link function."""
-    size = task.size if isinstance(task, Embed) else task.classes
+    """What a task makes of an image: kind, size or merger, link function."""
+    size = (task.size, task.merger) if isinstance(task, Embed) else task.classes
     return type(task).__name__, size, getattr(task, "link", None)

@@ -12,9 +12,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-from make import DEPTH, GRIDS, NAFLEX, PICTURES, TRANSFORMERS, bytes_of, hf, image, picture, timm, timm_run, torch
+from make import DEPTH, GRIDS, NAFLEX, PICTURES, TRANSFORMERS, bytes_of, hf, image, picture, said, timm, timm_run, torch
+from towers import GRIDS_OF, exact, qwen_bytes
 from towers import RUNS as TOWER_RUNS
-from towers import exact
 
 KINDS = {
     "ViTForImageClassification": "vit",
@@ -27,6 +27,8 @@ KINDS = {
     "DINOv3ViTModel": "dinov3",
     "Idefics3VisionTransformer": "idefics3",
     "PixtralVisionModel": "pixtral",
+    "Qwen2VisionTransformerPretrainedModel": "qwen2_vl",
+    "Qwen3VLVisionModel": "qwen3_vl",
 }
 RUNS = {name: run for name, (_, run, _) in TRANSFORMERS.items()} | TOWER_RUNS
 
@@ -34,7 +36,7 @@ RUNS = {name: run for name, (_, run, _) in TRANSFORMERS.items()} | TOWER_RUNS
 def processor_of(folder):
     """The saved processor, by its class on PIL images."""
     kind = json.loads((folder / "preprocessor_config.json").read_text())["image_processor_type"]
-    module = kind.removesuffix("ImageProcessor").lower()
+    module = kind.removesuffix("ImageProcessor").lower().replace("qwen2vl", "qwen2_vl")
     module = getattr(getattr(hf.models, module), f"image_processing_pil_{module}")
     return getattr(module, f"{kind}Pil").from_pretrained(folder)
 
@@ -80,11 +82,11 @@ def main(root: Path, out: Path) -> None:
     for folder in sorted(root.iterdir()):
         model, run, processor = PEERS[folder.name.rpartition("-")[2]](folder)
         found = {}
-        for grid in GRIDS:
-            label = "x".join(map(str, grid))
-            found[f"tokens_{label}"], found[f"pooled_{label}"] = run(model, image(grid))
+        for grid in GRIDS_OF.get(folder.name.rpartition("-")[0], GRIDS):
+            found |= said(run(model, image(grid)), grid)
         if processor is not None:
-            found |= {f"bytes_{h}x{w}": bytes_of(processor, picture((h, w))) for h, w in PICTURES}
+            pixels = qwen_bytes if "merge_size" in processor.to_dict() else bytes_of
+            found |= {f"bytes_{h}x{w}": pixels(processor, picture((h, w))) for h, w in PICTURES}
         np.savez_compressed(out / f"{folder.name}.npz", **found)
 
 

@@ -336,8 +336,13 @@ PEERS = {name: save_big_vision for name in BIG_VISION}
 PEERS |= {name: save_transformers for name in TRANSFORMERS} | {name: save_timm for name in TIMM}
 
 
+def said(found, grid):
+    """What a peer said of the image of a grid, by name: tokens, pooled vector, and merged tokens where it has some."""
+    return {f"{name}_{'x'.join(map(str, grid))}": x for name, x in zip(("tokens", "pooled", "merged"), found)}
+
+
 def main() -> None:
-    from towers import TOWERS  # which are made of the functions above
+    from towers import GRIDS_OF, TOWERS  # which are made of the functions above
 
     PEERS.update(TOWERS)
     root, *names = sys.argv[1:] or [str(Path(__file__).parent)]
@@ -345,10 +350,8 @@ def main() -> None:
         out = Path(root) / name
         out.mkdir(parents=True, exist_ok=True)
         model, run, expected = PEERS[name](name, out)
-        for grid in GRIDS:
-            tokens, pooled = run(model, image(grid))
-            label = "x".join(map(str, grid))
-            expected |= {f"tokens_{label}": tokens, f"pooled_{label}": pooled}
+        for grid in GRIDS_OF.get(name, GRIDS):
+            expected |= said(run(model, image(grid)), grid)
         np.savez_compressed(Path(root) / f"{name}.npz", **expected)
         print(name, {k: v.shape for k, v in expected.items()}, flush=True)
     if "idefics3" in (names or PEERS):

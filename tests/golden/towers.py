@@ -8,8 +8,9 @@ import json
 import tempfile
 from contextlib import contextmanager
 
+import numpy as np
 import safetensors.numpy
-from make import PATCH, PICTURES, SIDE, SQUARE, bytes_of, hf, picture, randomize, torch
+from make import DEPTH, HEADS, MLP, PATCH, PICTURES, SIDE, SQUARE, WIDTH, bytes_of, hf, picture, randomize, torch
 
 FLOAT32 = torch.float32
 
@@ -88,5 +89,77 @@ def save_moonvit(name, out):
     return model, moonvit, {}
 
 
-RUNS = {"pixtral": pixtral}
-TOWERS = {"moonvit": save_moonvit, "pixtral": save_pixtral}
+EVEN = ((4, 4), (2, 8), (6, 4), (10, 6), (2, 2), (4, 2))  # grids of whole blocks; with windows of 4, a partial rim
+QWEN_TEXT = dict(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+QWEN_TEXT |= dict(num_key_value_heads=1, head_dim=8, pad_token_id=0)
+QWEN_VISION = dict(depth=DEPTH, num_heads=HEADS, patch_size=PATCH, spatial_merge_size=2, temporal_patch_size=2)
+WIDE = dict(hidden_size=WIDTH, out_hidden_size=8, intermediate_size=MLP)
+QWEN = {
+    # name: (model, its configuration, that of the tower)
+    "qwen2_vl": (
+        hf.Qwen2VLForConditionalGeneration, hf.Qwen2VLConfig, dict(embed_dim=WIDTH, hidden_size=8, mlp_ratio=2),
+    ),
+    "qwen3_vl": (
+        hf.Qwen3VLForConditionalGeneration, hf.Qwen3VLConfig,
+        WIDE | dict(depth=4, num_position_embeddings=SIDE**2, deepstack_visual_indexes=[0, 2]),
+    ),
+}  # fmt: skip
+
+
+def in_raster(values, grid, block=2):
+    """Values in the order of blocks, each in raster order, brought into the raster order of the image."""
+    h, w = grid
+    order = np.arange(h * w).reshape(h // block, block, w // block, block).transpose(0, 2, 1, 3).ravel()
+    found = np.empty_like(values)
+    found[order] = values
+    return found
+
+
+def qwen_processor():
+    """Between 100 and 200 pixels."""
+    return hf.models.qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 100, "longest_edge": 200}, patch_size=PATCH, merge_size=2, temporal_patch_size=2
+    )
+
+
+def tower_of(model):
+    """The vision tower of a whole model, or the model itself where it is one."""
+    return model.model.visual if hasattr(model, "model") else model
+
+
+def qwen(model, x):
+    """Tokens, the mean of the merged tokens, and the merged tokens of the last block and of each tap."""
+    tower = tower_of(model)
+    patches, h, w = qwen_processor().patchify(x, PATCH, 2, 2)
+    with exact():
+        out = tower(torch.tensor(patches.astype(np.float64)), grid_thw=torch.tensor([[1, h, w]]))
+    tokens = out.last_hidden_state.numpy()
+    merged = np.stack([part.numpy() for part in (out.pooler_output, *(getattr(out, "deepstack_features", None) or ()))])
+    return in_raster(tokens, (h, w)), merged[0].mean(0), merged
+
+
+def qwen_bytes(processor, pixels):
+    """The picture that the processor cuts, put together again; both frames are the same."""
+    out = processor(pixels, do_rescale=False, do_normalize=False, return_tensors="np")
+    _, h, w = out["image_grid_thw"][0]
+    patches = in_raster(out["pixel_values"].astype(np.uint8), (h, w)).reshape(h, w, 3, 2, PATCH, PATCH)
+    assert (patches[:, :, :, 0] == patches[:, :, :, 1]).all()
+    return patches[:, :, :, 0].transpose(2, 0, 3, 1, 4).reshape(3, h * PATCH, w * PATCH)
+
+
+def save_qwen(name, out):
+    """The whole model, language model included."""
+    kind, config, tower = QWEN[name]
+    with exact():
+        model = kind(config(text_config=QWEN_TEXT, vision_config=QWEN_VISION | tower))
+        randomize(model)
+    model.set_attn_implementation("sdpa")
+    model.save_pretrained(out)
+    (out / "generation_config.json").unlink()
+    qwen_processor().save_pretrained(out)
+    return model, qwen, {f"bytes_{h}x{w}": qwen_bytes(qwen_processor(), picture((h, w))) for h, w in PICTURES}
+
+
+RUNS = {"pixtral": pixtral} | dict.fromkeys(QWEN, qwen)
+GRIDS_OF = dict.fromkeys(QWEN, EVEN)
+TOWERS = dict.fromkeys(QWEN, save_qwen) | {"moonvit": save_moonvit, "pixtral": save_pixtral}

@@ -71,6 +71,25 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_towers.py::test_blocks_keep_the_area_between_its_limits",
     ),
     one(
+        "a block takes tokens of other images", "navit_eqx.merging:block_tokens",
+        replace("(__ids[..., :, None] == __ids[..., None, :]) & __first", "__first"),
+        "tests/test_merging.py::test_both_sides_merge_the_same",
+    ),
+    one(
+        "a token that is not there is the first of the row", "navit_eqx.merging:block_tokens",
+        replace("jnp.where(match.any(-1)[..., None], token, 0)", "token"),
+        "tests/test_merging.py::test_both_sides_merge_the_same",
+    ),
+    one(
+        "the mean of an image counts all its tokens, merged or not", "navit_eqx.tasks.embed:Embed.predict",
+        replace("__kept & __first", "__kept"),
+        "tests/test_merging.py::test_merged_tokens_of_images_of_any_size",
+    ),
+    one(
+        "a still image sees the first frame of a kernel alone", "navit_eqx.weights.names:conv_in_time.read",
+        replace("__w.sum(2)", "__w[:, :, 0]"), SAYS,
+    ),
+    one(
         "files of another model stay beside the saved one", "navit_eqx.weights.pretrained:check_empty",
         replace("sorted(there - files)", "[]"),
         "tests/test_pretrained.py::test_a_folder_with_other_files_is_left_alone",

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -20,17 +20,20 @@ from reference.rows import Tokens, pack
 FOLDER = Path(__file__).parent.parent / "golden"
 FAMILIES = sorted(path.stem for path in FOLDER.glob("*.npz"))
 GRIDS = ((4, 4), (1, 7), (5, 3), (6, 6), (1, 1), (3, 2))
+EVEN = ((4, 4), (2, 8), (6, 4), (10, 6), (2, 2), (4, 2))  # of towers that merge blocks of 2 x 2
 PICTURES = ((13, 21), (40, 9), (8, 8))
+KINDS = ("tokens", "pooled", "merged")
 PATCH = 2
 SEED = json.loads((FOLDER / "versions.json").read_text())["seed"]
-T, I = 90, 7  # a row for one image of each grid, some padding, an empty slot
+T, I = {GRIDS: 90, EVEN: 130}, 7  # a row for one image of each grid, some padding, an empty slot
 
 
 class Said(NamedTuple):
-    """Tokens and output for the image of each grid."""
+    """Tokens and output for the image of each grid; and its merged tokens, of each kind, where a tower has some."""
 
     tokens: list[np.ndarray]
     outputs: list[np.ndarray]
+    merged: list[np.ndarray]
 
 
 def image(grid: tuple[int, int]) -> np.ndarray:
@@ -51,9 +54,14 @@ def tokens_of(grid: tuple[int, int]) -> Tokens:
 
 
 @lru_cache
-def packed() -> Row:
+def packed(grids: tuple) -> Row:
     """The images of all grids in one row."""
-    return to_device(pack([tokens_of(grid) for grid in GRIDS], range(len(GRIDS)), T, I))
+    return to_device(pack([tokens_of(grid) for grid in grids], range(len(grids)), T[grids], I))
+
+
+def merger_of(task: Any) -> Any:
+    """The configuration of the merger of a task, or None."""
+    return getattr(task, "merger", None)
 
 
 def in_float64(model: Model) -> Model:
@@ -69,15 +77,28 @@ def loaded(name: str) -> Model:
 
 @eqx.filter_jit
 def forward(model: Model, row: Row):
-    return model.backbone.tokens(row), model(row)
+    merged: Any = model.task.merged(model.backbone, row) if merger_of(model.task.config) else None
+    return model.backbone.tokens(row), model(row), merged
 
 
 def ours(model: Model) -> Said:
-    """Tokens and output of a model for the packed row."""
-    row = packed()
-    tokens, outputs = forward(model, row)
+    """Tokens, output and merged tokens of a model for the packed row."""
+    merger = merger_of(model.task.config)
+    grids = EVEN if merger else GRIDS
+    row = packed(grids)
+    tokens, outputs, merged = forward(model, row)
     batched = Row(*(leaf[None] for leaf in row))
-    return Said(unpack_tokens(batched, tokens[None]), [np.asarray(outputs[slot]) for slot in range(len(GRIDS))])
+    blocks = unpack_tokens(batched, np.moveaxis(merged, 0, 1)[None]) if merger else []
+    return Said(
+        unpack_tokens(batched, tokens[None]),
+        [np.asarray(outputs[slot]) for slot in range(len(grids))],
+        [first_of_blocks(x, grid, merger.block) for x, grid in zip(blocks, grids)],
+    )
+
+
+def first_of_blocks(x: np.ndarray, grid: tuple[int, int], block: int) -> np.ndarray:
+    """Merged tokens "T kinds E", each at the first token of its block → "kinds N E"."""
+    return np.moveaxis(x.reshape(*grid, *x.shape[1:])[::block, ::block].reshape(-1, *x.shape[1:]), 1, 0)
 
 
 @lru_cache
@@ -88,7 +109,7 @@ def expected(name: str, folder: Path = FOLDER) -> dict[str, np.ndarray]:
 
 
 def theirs(name: str, folder: Path = FOLDER) -> Said:
-    """Tokens and output of the peer."""
+    """Tokens, output and merged tokens of the peer."""
     stored = expected(name, folder)
-    labels = ["x".join(map(str, grid)) for grid in GRIDS]
-    return Said([stored[f"tokens_{label}"] for label in labels], [stored[f"pooled_{label}"] for label in labels])
+    labels = [key.removeprefix("tokens_") for key in stored if key.startswith("tokens_")]
+    return Said(*([stored[f"{kind}_{x}"] for x in labels if f"{kind}_{x}" in stored] for kind in KINDS))
