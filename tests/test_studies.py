@@ -352,6 +352,21 @@ def test_the_command(tmp_path, capsys):
     assert [row["accuracy"] for row in rows] == [row["score"] for row in studies.sweep(context()).rows]
 
 
+def test_a_resolution_at_which_nothing_fits_ends_no_other_study(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def recorded(context):
+        seen.append(context.resolutions)
+        rows = [{"resolution": r, "images": 0 if r > 2 else 9} for r in context.resolutions]
+        return studies.Findings("", rows, "", "a.png", lambda path: path.write_bytes(b""))
+
+    monkeypatch.setattr(studies, "STUDIES", {"sweep": recorded, "other": recorded})
+    for asked in ((1.0, 3.0, 0.5, 60.0), (2.0, 1.0)):
+        assert not studies.publish_all(["sweep", "other"], replace(context(), resolutions=asked), tmp_path).failed
+    assert seen == [(1.0, 3.0, 0.5, 60.0), (1.0, 0.5), (2.0, 1.0), (2.0, 1.0)]
+    assert capsys.readouterr().out.count("resolution 3, 60: left out") == 1
+
+
 def test_a_table_says_once_what_is_the_same_everywhere():
     text = table([{"a_b": 1.0, "n": 5, "in": {"c": None}}, {"a_b": 0.25, "n": 5, "in": {"c": 12345.6}}])
     assert text.splitlines()[:4] == ["   a", "   b      c", "   1      -", "0.25  12346"]

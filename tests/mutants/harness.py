@@ -40,6 +40,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_libraries.py::test_a_study_that_fails_ends_no_other_and_is_raised_last",
     ),
     one(
+        "studies take a resolution at which nothing fits", "harness.evaluation.studies:where_images_fit",
+        replace("not row['images']", "False"),
+        "tests/test_studies.py::test_a_resolution_at_which_nothing_fits_ends_no_other_study",
+    ),
+    one(
         "a study that failed is forgotten", "harness.evaluation.studies:publish_all",
         replace("Outcomes(rows, failed)", "Outcomes(rows, {})"),
         "tests/test_libraries.py::test_a_study_that_fails_ends_no_other_and_is_raised_last",

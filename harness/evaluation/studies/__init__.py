@@ -27,6 +27,7 @@ import re
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,6 +138,8 @@ def publish_all(names: Sequence[str], context: Context, folder: Path, needed: Se
             report.unlink(missing_ok=True)
         try:
             rows[name] = publish(name, context, folder).rows
+            if name == "sweep":
+                context = where_images_fit(context, rows[name])
         except Exception as error:  # of any kind: an hour of training and the other studies must not be lost
             if name in needed:
                 raise
@@ -150,6 +153,15 @@ def publish_all(names: Sequence[str], context: Context, folder: Path, needed: Se
                 record(name, Published(impossible=f"failed, {type(error).__name__}: {error}"), folder)
                 report.write_text("".join(traceback.format_exception(error)))
     return Outcomes(rows, failed)
+
+
+def where_images_fit(context: Context, sweep: Sequence[dict]) -> Context:
+    """Without the resolutions at which the sweep found no image that fits and can be read; they are said."""
+    none = [row["resolution"] for row in sweep if not row["images"]]
+    if not none:
+        return context
+    print(f"\nno image can be evaluated at resolution {', '.join(f'{r:g}' for r in none)}: left out of other studies")
+    return replace(context, resolutions=tuple(r for r in context.resolutions if r not in none))
 
 
 def named(row: dict, metric: str) -> dict:
