@@ -22,6 +22,7 @@ from harness.evaluation import studies
 from harness.evaluation.predictions import forward_flops, halves, on_common_images
 from harness.evaluation.studies.findings import cheapest_within, compare
 from harness.evaluation.studies.probe import Features, first_of_each, fit, subset
+from harness.evaluation.studies.sweep import tokens_at
 from harness.evaluation.tables import table
 from navit_eqx.errors import ConfigError
 from navit_eqx.inference import forward, pooled
@@ -350,6 +351,15 @@ def test_the_command(tmp_path, capsys):
     assert len(page.all("img")) == len(pictures) and "digit strips" in page.text
     rows = json.loads((tmp_path / "new" / "sweep.json").read_text())
     assert [row["accuracy"] for row in rows] == [row["score"] for row in studies.sweep(context()).rows]
+
+
+@given(tokens=st.lists(st.floats(1, 500), min_size=2, max_size=5, unique=True))
+def test_the_shaded_range_is_that_of_training(tokens):
+    """At a row its tokens, between two rows between them, beyond all the last ones."""
+    rows = [{"resolution": 2.0**i, "mean_tokens": n} for i, n in enumerate(sorted(tokens))]
+    found = tokens_at(rows[::-1], [0.1, *(row["resolution"] for row in rows), 1e4, 1.5])
+    assert_close(found[:-1], [min(tokens), *sorted(tokens), max(tokens)], FLOAT64)
+    assert rows[0]["mean_tokens"] <= found[-1] <= rows[1]["mean_tokens"] * (1 + EXACT)
 
 
 def test_a_resolution_at_which_nothing_fits_ends_no_other_study(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Accuracy, cost and time over resolutions.   [NaViT, fig. 1 right; app. C]"""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def sweep(context: Context) -> Findings:
         rows,
         f"best: {context.metric} {best['score']:.3f} at resolution {best['resolution']:g}",
         "accuracy_tokens.png",
-        partial(draw, known),
+        partial(draw, known, context.config.data.resolution.spread),
     )
 
 
@@ -76,9 +77,20 @@ def check_share(row: dict, total: int, share: float) -> None:
         )
 
 
-def draw(rows: list[dict], path: Path) -> None:
-    """Draw the score against the mean number of tokens."""
+def draw(rows: list[dict], trained: tuple[float, float], path: Path) -> None:
+    """Draw the score against the mean number of tokens; resolutions of training are shaded."""
     with sheet(path, 1) as (axis,):
         accuracy_curve(axis, *curve(rows), notes=[f"{row['resolution']:g}" for row in rows])
         accuracy_axis(axis, [row["mean_tokens"] for row in rows])
-        axis.set_title("One model at several test-time resolutions\n(number at each point: resolution)", fontsize=11)
+        least, most = tokens_at(rows, trained)
+        axis.axvspan(least, most, color="tab:green", alpha=0.1, lw=0)
+        axis.set_title(
+            "One model at several test-time resolutions\n(number at each point: resolution; shaded: those of training)",
+            fontsize=11,
+        )
+
+
+def tokens_at(rows: list[dict], resolutions: Sequence[float]) -> list[float]:
+    """Mean tokens at these resolutions, between rows log-linear, beyond them those of the last row."""
+    known = sorted((row["resolution"], row["mean_tokens"]) for row in rows)
+    return [float(n) for n in np.exp(np.interp(np.log(resolutions), *np.log(known).T))]
