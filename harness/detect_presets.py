@@ -69,8 +69,7 @@ def detect_bccd() -> Config:
             eval_resolutions=(160, 200, 240, 277, 320),
         ),
         rows=4,
-        steps=4000,
-        minutes=None,
+        minutes=20,
     )
 
 

@@ -71,10 +71,11 @@ def segment_nuclei() -> Config:
             source=Masks(classes=("background", "nucleus")),
             resolution=Sides(128, 256),
             augment=Augment(flip=True, crop=0.4, stretch=0.2, jitter=0.4, quarter_turns=True, gray=0.2, invert=0.2),
-            packing=Packing(row_tokens=1024, row_images=16),
+            packing=Packing(row_tokens=2048, row_images=32),
             val_resolution=256,
             eval_resolutions=(96, 128, 192, 256, 320),
         ),
+        rows=2,
     )
 
 
