@@ -15,7 +15,7 @@ Modules take one row (`T D`) or any batch of rows (`*B T D`): dense layers run a
 a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and vocabulary: `reference/__init__.py`.
 
     front.py          the six names above; finetuning.py, a train step for custom loops
-    config.py         model configuration as frozen dataclasses; config_positions.py, positions
+    config.py         model configuration as frozen dataclasses; config_positions.py and config_local.py, its parts
     info.py           classes and preprocessing of a saved model
     preprocessing.py  image size → grid of patches: size rules; tower_sizes.py, those of native-resolution towers
     text.py           canonical text, bytes as token ids
@@ -28,7 +28,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     model.py          the backbone: packed rows → one vector per image
     layers.py         small layers: linear, norms, MLP, masked softmax
     activations.py    quick-GELU and SiLU
-    attention.py      multi-head attention; masks.py, which token attends to which
+    attention.py      multi-head attention; masks.py, which token attends to which; local.py, in windows of an image
     encoder.py        pre-norm blocks and stochastic depth
     pooling.py        one vector per image
     posembed.py       added position embeddings; rope.py and rotary_forms.py, rotary ones

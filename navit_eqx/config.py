@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
+from .config_local import Local as Local
+from .config_local import check_local as check_local
 from .config_positions import UNLIMITED as UNLIMITED
 from .config_positions import Coordinate as Coordinate
 from .config_positions import Factorised as Factorised
@@ -216,6 +218,8 @@ class ModelConfig:
     """Standard deviation of pixels, by which they are divided: one number, or one per channel."""
     rope: Rope | None = None
     """Rotary positions, instead of or in addition to `posembed`."""
+    local: Local | None = None
+    """Attention within windows of an image in most blocks; none: to the whole image."""
     registers: int = 0
     """Learned tokens appended to every image."""
     pool: Pool = Map()
@@ -292,6 +296,7 @@ class ModelConfig:
             f"model.attention={type(self.attention).__name__} needs the tokens of an image to be contiguous, and "
             "registers are not: choose another backend, or model.registers=0",
         )
+        check_local(self.local, len(self.patch), self.registers, self.depth, type(self.attention).__name__)
         size = self.width // self.heads
         check(
             self.rope is None or size % (2 * self.rope.axes) == 0,

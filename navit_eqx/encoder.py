@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from .attention import Attention
 from .config import ModelConfig
 from .layers import AbstractNorm, GatedMlp, Mlp, expand, make_mlp, make_norm
+from .local import BlockMasks
 from .masks import SegmentMask
 
 
@@ -82,7 +83,7 @@ class Encoder(eqx.Module):
     def __call__(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | SegmentMask | None,
+        mask: Bool[Array, "*B T T"] | SegmentMask | BlockMasks | None,
         angles: Float[Array, "*B T half"] | None = None,
         gates: Float[Array, "L *B T"] | None = None,
     ) -> Float[Array, "*B T D"]:
@@ -92,7 +93,7 @@ class Encoder(eqx.Module):
     def hidden_states(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | SegmentMask | None,
+        mask: Bool[Array, "*B T T"] | SegmentMask | BlockMasks | None,
         angles: Float[Array, "*B T half"] | None,
     ) -> Float[Array, "states *B T D"]:
         """Tokens before the first block and after each block; `norm` of the last ones is the output of the encoder."""
@@ -102,21 +103,23 @@ class Encoder(eqx.Module):
     def run(
         self,
         x: Float[Array, "*B T D"],
-        mask: Bool[Array, "*B T T"] | SegmentMask | None,
+        mask: Bool[Array, "*B T T"] | SegmentMask | BlockMasks | None,
         angles: Float[Array, "*B T half"] | None,
         gates: Float[Array, "L *B T"] | None,
         keep: bool = False,
     ) -> tuple[Float[Array, "*B T D"], Any]:
         """Tokens after all blocks; and with `keep` the tokens after each block, "L *B T D"."""
         stacked, static = eqx.partition(self.blocks, eqx.is_array)
+        whole = jnp.asarray(mask.whole) if isinstance(mask, BlockMasks) else None
 
         def step(x, layer):
-            arrays, gate = layer
-            x = eqx.combine(arrays, static)(x, mask, angles, gate)
+            arrays, gate, whole = layer
+            own = mask.of(whole) if isinstance(mask, BlockMasks) else mask
+            x = eqx.combine(arrays, static)(x, own, angles, gate)
             return x, x if keep else None
 
         step = jax.checkpoint(step) if self.remat else step
-        return jax.lax.scan(step, x, (stacked, gates), unroll=self.unroll)
+        return jax.lax.scan(step, x, (stacked, gates, whole), unroll=self.unroll)
 
 
 def skip_rates(rate: float, depth: int) -> Float[np.ndarray, " L"]:

@@ -1,17 +1,19 @@
 """NaViT: a Vision Transformer on packed rows.   [NaViT, arXiv:2307.06304]"""
 
 from math import prod
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 from .config import ModelConfig
 from .encoder import Encoder, sample_gates, skip_rates, token_gates
 from .kernels import attention_mask
 from .layers import AbstractNorm, Linear, compute_dtype, make_norm, normalize
-from .masks import register_ids, slot_tokens
+from .local import BlockMasks, LayerMasks, make_local
+from .masks import SegmentMask, register_ids, slot_tokens
 from .pooling import AbstractPool, make_pool
 from .posembed import PosEmbed, make_posembed
 from .resize import pi_resize
@@ -31,6 +33,7 @@ class NaViT(eqx.Module):
     posembed: PosEmbed | None
     time: TimeEmbedding | None
     rope: Rope | None
+    local: LayerMasks | None
     registers: Float[Array, "R D"] | None
     embedding_norm: AbstractNorm | None
     encoder: Encoder
@@ -49,6 +52,7 @@ class NaViT(eqx.Module):
         self.posembed = make_posembed(config.posembed, config.width, key=posembed)
         self.time = make_time(config, key=jr.fold_in(posembed, 0))
         self.rope = make_rope(config)
+        self.local = make_local(config)
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
         norm = make_norm(config.norm, config.width, config.biases, config.eps)
         self.embedding_norm = norm if config.embedding_norm else None
@@ -109,16 +113,19 @@ class NaViT(eqx.Module):
         """The encoded tokens of a row, and the encoded registers of each slot."""
         x, ids, angles = self.embed_row(row)
         slots, length = row.grids.shape[-2], row.coords.shape[-2]
-        mask = attention_mask(self.config.attention, ids, slots)
-        x = self.encoder(x, mask, angles, None if gates is None else token_gates(gates, ids))
+        x = self.encoder(x, self.mask(row, ids), angles, None if gates is None else token_gates(gates, ids))
         registers = x[..., length:, :].reshape(*x.shape[:-2], slots, (x.shape[-2] - length) // slots, x.shape[-1])
         return x[..., :length, :], registers
 
     def hidden_states(self, row: Row) -> Float[Array, "states *B T D"]:
         """Tokens of a row before the first block and after each block, without registers.   [FlexiViT, fig. 6]"""
         x, ids, angles = self.embed_row(row)
-        mask = attention_mask(self.config.attention, ids, row.grids.shape[-2])
-        return self.encoder.hidden_states(x, mask, angles)[..., : row.coords.shape[-2], :]
+        return self.encoder.hidden_states(x, self.mask(row, ids), angles)[..., : row.coords.shape[-2], :]
+
+    def mask(self, row: Row, ids: Int[Array, "*B S"]) -> Bool[Array, "*B S S"] | SegmentMask | BlockMasks:
+        """Which token attends to which, registers included: one mask for all blocks, or two where some have windows."""
+        mask: Any = attention_mask(self.config.attention, ids, row.grids.shape[-2])
+        return mask if self.local is None else self.local(row.coords, mask)
 
     def embed_row(
         self, row: Row

@@ -60,6 +60,7 @@ Reading order (★ = the core path, one sitting):
       tables.py     position tables of imported towers: kernels and grids
       rotary_forms.py  places and frequencies of rotary positions
       gated.py      gated MLP; activations.py, quick-GELU and SiLU
+      local.py      attention within windows of an image
       merging.py    blocks of tokens merged to one, for language models
       init.py       initial parameters
       layer_decay.py  learning rates by layer, for fine-tuning

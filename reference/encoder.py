@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int
 from .attention import attention
 from .gated import feed_forward
 from .layers import norm
+from .local import Mask, mask_of
 
 
 def block(
@@ -39,7 +40,7 @@ def add(
 def encoder(
     params: dict,
     x: Float[np.ndarray, "T D"],
-    mask: Bool[np.ndarray, "T T"] | None,
+    mask: Mask | list[Mask],
     angles: Float[np.ndarray, "T half"] | None = None,
     gates: Float[np.ndarray, "L T"] | None = None,
 ) -> Float[np.ndarray, "T D"]:
@@ -50,7 +51,7 @@ def encoder(
 def hidden_states(
     params: dict,
     x: Float[np.ndarray, "T D"],
-    mask: Bool[np.ndarray, "T T"] | None,
+    mask: Mask | list[Mask],
     angles: Float[np.ndarray, "T half"] | None = None,
     gates: Float[np.ndarray, "L T"] | None = None,
 ) -> list[Float[np.ndarray, "T D"]]:
@@ -58,7 +59,7 @@ def hidden_states(
     found = [x]
     for layer in range(len(params["blocks"]["attention"]["q"])):
         gate = None if gates is None else gates[layer]
-        found.append(block(take(params["blocks"], layer), found[-1], mask, angles, gate))
+        found.append(block(take(params["blocks"], layer), found[-1], mask_of(mask, layer), angles, gate))
     return found
 
 

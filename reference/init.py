@@ -66,6 +66,7 @@ def init(
         "embedding_norm": None,
         "rope": None,
         "registers": None,
+        "local": None,
         "encoder": {"blocks": blocks, "norm": norm(width)},
         "pool": {
             "kind": "MapPool",

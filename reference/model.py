@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, Num
 
 from .encoder import encoder, hidden_states, token_gates
 from .layers import linear, norm
+from .local import layer_masks
 from .masks import register_ids, same_image, slot_tokens
 from .patches import normalize
 from .pooling import pool
@@ -70,7 +71,8 @@ def forward_image(
     x = embedded(params, embed_patches(params, image.patches, image.coords, grids), registers)
     angles = rotary_angles(params, image.coords, grids, len(registers))
     gates = None if gates is None else np.broadcast_to(gates, (len(gates), len(x)))
-    x, after = np.split(encoder(params["encoder"], x, None, angles, gates), [len(image.coords)])
+    mask = layer_masks(params["local"], image.coords, None)
+    x, after = np.split(encoder(params["encoder"], x, mask, angles, gates), [len(image.coords)])
     return pool(params["pool"], x, np.ones((1, len(x)), bool), after[None])[0]
 
 
@@ -100,7 +102,7 @@ def encode(
     """The encoded tokens of a packed row, and the encoded registers of each slot."""
     x, ids, angles = embed_row(params, row)
     gates = None if gates is None else token_gates(gates, ids)
-    x = encoder(params["encoder"], x, same_image(ids), angles, gates)
+    x = encoder(params["encoder"], x, layer_masks(params["local"], row.coords, same_image(ids)), angles, gates)
     x, after = np.split(x, [len(row.coords)])
     slots = len(row.grids)
     return x, after.reshape(slots, (len(ids) - len(row.coords)) // slots, x.shape[-1])
@@ -117,5 +119,6 @@ def image_hidden_states(params: dict, image: Tokens) -> Float[np.ndarray, "state
     registers = registers_of(params)
     grids = np.broadcast_to(image.grid, image.coords.shape)
     x = embedded(params, embed_patches(params, image.patches, image.coords, grids), registers)
-    found = hidden_states(params["encoder"], x, None, rotary_angles(params, image.coords, grids, len(registers)))
+    angles = rotary_angles(params, image.coords, grids, len(registers))
+    found = hidden_states(params["encoder"], x, layer_masks(params["local"], image.coords, None), angles)
     return np.stack(found)[:, : len(image.coords)]

@@ -252,6 +252,8 @@ EXCEPTIONS = {
     "model.embed_row": METHOD + "NaViT.embed_row",
     "model.embedded": METHOD + "NaViT.embedded",
     "model.encode": METHOD + "NaViT.encode",
+    "local.mask_of": "BlockMasks.of, within the scan",
+    "local.make_local": FRESH,
     "model.forward": METHOD + "NaViT.__call__",
     "model.forward_image": "the meaning, which only the reference has",
     "model.image_hidden_states": "the meaning, which only the reference has",

@@ -95,6 +95,7 @@ RANGES = {
     "Sinusoidal": {"size": "[1, 65536]", "axes": "[1, 8]"},
     "Fourier": {"size": "[1, 65536]", "scale": "(0, 1000000]", "axes": "[1, 8]"},
     "Table": {"size": "[1, 65536]"},
+    "Local": {"window": "[1, 1048576]", "whole": "[1, 4096]"},
     "Rope": {"theta": "[1, 1000000000]", "axes": "[1, 8]"},
     "Flexi": {"sizes": "[1, 4096]"},
     "Tubelets": dict.fromkeys(("shapes", "strides", "size"), "[1, 65536]"),

@@ -18,6 +18,7 @@ from navit_eqx import model as fast_model
 from navit_eqx import rope as fast_rope
 from navit_eqx.config import (
     Gated,
+    Local,
     Map,
     Max,
     Mean,
@@ -51,7 +52,7 @@ VARIANTS = {
         "pool": ResidualMap(), "posembed": NoPositions(), "rope": Rope(10.0), "logit_scale": "one",
         "stochastic_depth": 0.5, "registers": 1,
     },
-    "max, biases": {"pool": Max(), "biases": True},
+    "max, biases, windows": {"pool": Max(), "biases": True, "local": Local((2, 3), (2,))},
     "gated, norms, centered rope, cubic table": {
         "mlp": Gated(), "activation": "silu", "embedding_norm": True, "final_norm": False, "pool": NormedMean(),
         "rope": Rope(50.0, coordinate="centered"), "posembed": Table(3), "registers": 1, "eps": 1e-3,

@@ -190,6 +190,9 @@ MISTAKES = {
     "a tap one block late": ("qwen3_vl", put("task.config", lambda c: replace(c, merger=replace(c.merger, taps=LATE)))),
     "mergers of taps in the wrong order": ("qwen3_vl", put("task.taps.grow.w", lambda w: w[::-1])),
     "columns of a block first": ("qwen2_vl", put("task.merger.grow.w", lambda w: columns_first(w))),
+    "no windows": ("qwen2_5_vl", put("backbone.local", None)),
+    "windows in every block": ("qwen2_5_vl", put("backbone.local.whole", (False,) * 3)),
+    "wider windows": ("qwen2_5_vl", put("backbone.local.window", (8, 8))),
     "norm before the mean": ("naflexvit", put("backbone.pool.norm.scale", lambda x: x[::-1])),
 }
 

@@ -17,5 +17,5 @@ timm.py        family: `vit_*`, `deit_*`, `naflexvit_*` of timm
 big_vision.py  family: ViT, FlexiViT, SigLIP in `.npz`
 moonvit.py     family: MoonViT
 pixtral.py     family: Pixtral
-qwen.py        family: Qwen2-VL, Qwen3-VL
+qwen.py        family: Qwen2-VL, Qwen2.5-VL, Qwen3-VL
 """

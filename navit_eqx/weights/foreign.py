@@ -40,6 +40,8 @@ FAMILIES: dict[str, Callable[[Folder], Description]] = {
     "pixtral": pixtral.describe,
     "qwen2_vl": qwen.describe_v2,
     "qwen2_vl_vision": qwen.describe_v2,
+    "qwen2_5_vl": qwen.describe_v25,
+    "qwen2_5_vl_vision": qwen.describe_v25,
     "qwen3_vl": qwen.describe_v3,
     "qwen3_vl_moe": qwen.describe_v3,
     "qwen3_vl_vision": qwen.describe_v3,

@@ -36,7 +36,8 @@ Propose = Callable[[ModelConfig, Task, ModelInfo], Proposal]
 LAYOUTS: dict[str, tuple[Propose, ...]] = {
     "hf": (
         *(vit.propose, clip.propose_clip, clip.propose_siglip, clip.propose_siglip2, clip.propose_idefics),
-        *(dino.propose_v2, dino.propose_v3, moonvit.propose, pixtral.propose, qwen.propose_v2, qwen.propose_v3),
+        *(dino.propose_v2, dino.propose_v3, moonvit.propose, pixtral.propose, qwen.propose_v2, qwen.propose_v25),
+        qwen.propose_v3,
     ),
     "timm": (timm.propose_vit, timm.propose_naflexvit),
     "big_vision": (big_vision.propose,),

@@ -1,13 +1,13 @@
-"""The towers of Qwen2-VL and Qwen3-VL, for still images, with their mergers.
+"""The towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, for still images, with their mergers.
 
 Rotary positions by patch index, Qwen3-VL with a table beside them; no norm after the last block; a kernel in time, of
-which a still image, repeated, sees the sum. Blocks of 2 x 2 tokens are merged by an MLP; Qwen3-VL merges the tokens
-after three inner blocks too.
+which a still image, repeated, sees the sum. Most blocks of Qwen2.5-VL attend within windows. Blocks of 2 x 2 tokens are
+merged by an MLP; Qwen3-VL merges the tokens after three inner blocks too.
 """
 
 from typing import Any
 
-from ..config import Mean, ModelConfig, NoPositions, Rope
+from ..config import Gated, Local, Mean, ModelConfig, NoPositions, Rope
 from ..config import Table as PositionTable
 from ..errors import ConfigError, check
 from ..info import ModelInfo
@@ -15,11 +15,13 @@ from ..preprocessing import Blocks
 from ..tasks.config import Embed, Merger, Task
 from .family import BLOCKS, Description, activation, norm, prefix_of, preprocessing, theta_of, vision_config
 from .folder import Folder, number, square_root
-from .names import LINEAR, OUT, QKV, Line, Table, conv_in_time, positions
+from .names import LINEAR, NORM, OUT, QKV, Line, Table, conv_in_time, positions, without_bias
 from .proposal import Proposal, hub_sizes, pixels
 
 V2 = {"depth": 32, "embed_dim": 1280, "hidden_size": 3584, "hidden_act": "quick_gelu", "mlp_ratio": 4, "num_heads": 16}
 V2 |= {"patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2}
+V25 = V2 | {"hidden_size": 1280, "hidden_act": "silu", "intermediate_size": 3420, "out_hidden_size": 3584}
+V25 |= {"window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31]}
 V3 = {"depth": 27, "hidden_size": 1152, "hidden_act": "gelu_pytorch_tanh", "intermediate_size": 4304, "num_heads": 16}
 V3 |= {"patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 3584}
 V3 |= {"deepstack_visual_indexes": [8, 16, 24]}
@@ -56,6 +58,24 @@ V2_TABLE = [
     *block_table("fc1", "fc2"),
     *merger_table("task.merger", "merger", ("ln_q", "mlp.0", "mlp.2")),
 ]
+
+
+def v25_table() -> Table:
+    """Our parameters and theirs, of Qwen2.5-VL: RMSNorm and a gated MLP."""
+    at, scale = "blocks.{i}", without_bias(NORM)
+    merger = merger_table("task.merger", "merger", ("ln_q", "mlp.0", "mlp.2"))
+    return [
+        V2_TABLE[0],
+        Line(f"{BLOCKS}.attention_norm", scale, f"{at}.norm1"),
+        Line(f"{BLOCKS}.attention", QKV, f"{at}.attn.qkv"),
+        Line(f"{BLOCKS}.attention.o", OUT, f"{at}.attn.proj"),
+        Line(f"{BLOCKS}.mlp_norm", scale, f"{at}.norm2"),
+        Line(f"{BLOCKS}.mlp.grow", LINEAR, f"{at}.mlp.gate_proj"),
+        Line(f"{BLOCKS}.mlp.gate", LINEAR, f"{at}.mlp.up_proj"),
+        Line(f"{BLOCKS}.mlp.shrink", LINEAR, f"{at}.mlp.down_proj"),
+        merger[0]._replace(form=scale),
+        *merger[1:],
+    ]
 
 
 def v3_table(taps: int) -> Table:
@@ -117,6 +137,26 @@ def describe_v2(folder: Folder) -> Description:
     return described(folder, ours, merger, V2_TABLE, prefix)
 
 
+def describe_v25(folder: Folder) -> Description:
+    """Qwen2.5-VL.   Raises ConfigError."""
+    config = V25 | vision_config(folder)
+    get = lambda key: number(config, key, folder.where)
+    prefix = prefix_of(folder, "patch_embed.proj.weight", PREFIXES)
+    fields = shape(folder, config, prefix, "hidden_size")
+    merger = Merger(get("out_hidden_size"), get("spatial_merge_size"), norm="rms")
+    side = get("window_size") // merger.block // get("patch_size") * merger.block  # whole blocks of patches
+    whole = tuple(n + 1 for n in config["fullatt_block_indexes"])
+    ours = ModelConfig(
+        **fields,
+        norm="rms",
+        mlp=Gated(),
+        mlp_width=get("intermediate_size"),
+        posembed=NoPositions(),
+        local=Local((side, side), whole),
+    )
+    return described(folder, ours, merger, v25_table(), prefix)
+
+
 def describe_v3(folder: Folder) -> Description:
     """Qwen3-VL.   Raises ConfigError."""
     config = V3 | vision_config(folder)
@@ -165,6 +205,16 @@ def propose_v2(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
     said |= {"model_type": "qwen2_vl_vision", "architectures": ["Qwen2VisionTransformerPretrainedModel"]}
     said |= {"embed_dim": c.width, "hidden_size": merger.size, "mlp_ratio": c.mlp_width // c.width}
     return Proposal(said, V2_TABLE, preprocessor=how)
+
+
+def propose_v25(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
+    """The tower of Qwen2.5-VL alone."""
+    merger, said, how = proposed(c, task, info)
+    local = c.local or Local(whole=())
+    said |= {"model_type": "qwen2_5_vl_vision", "architectures": ["Qwen2_5_VisionTransformerPretrainedModel"]}
+    said |= {"hidden_size": c.width, "out_hidden_size": merger.size, "intermediate_size": c.mlp_width}
+    said |= {"window_size": local.window[0] * c.patch[0], "fullatt_block_indexes": [n - 1 for n in local.whole]}
+    return Proposal(said, v25_table(), preprocessor=how)
 
 
 def propose_v3(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:

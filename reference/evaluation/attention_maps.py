@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from ..attention import attention_weights
 from ..encoder import hidden_states, take
 from ..layers import norm
+from ..local import layer_masks, mask_of
 from ..model import embed_patches, embedded, registers_of, rotary_angles
 from ..rows import Tokens
 
@@ -19,12 +20,13 @@ def image_attention(params: dict, image: Tokens) -> tuple[Float[np.ndarray, "L H
     grids = np.broadcast_to(image.grid, image.coords.shape)
     x = embedded(params, embed_patches(params, image.patches, image.coords, grids), registers)
     angles = rotary_angles(params, image.coords, grids, len(registers))
-    states = hidden_states(layers, x, None, angles)
+    mask = layer_masks(params["local"], image.coords, None)
+    states = hidden_states(layers, x, mask, angles)
     found = []
     for layer, x in enumerate(states[:-1]):
         block = take(layers["blocks"], layer)
         y = norm(block["attention_norm"], x)
-        found.append(attention_weights(block["attention"], y, y, None, angles))
+        found.append(attention_weights(block["attention"], y, y, mask_of(mask, layer), angles))
     return np.stack(found), pool_shares(params["pool"], norm(layers["norm"], states[-1]), len(image.coords))
 
 

@@ -28,6 +28,7 @@ KINDS = {
     "Idefics3VisionTransformer": "idefics3",
     "PixtralVisionModel": "pixtral",
     "Qwen2VisionTransformerPretrainedModel": "qwen2_vl",
+    "Qwen2_5_VisionTransformerPretrainedModel": "qwen2_5_vl",
     "Qwen3VLVisionModel": "qwen3_vl",
 }
 RUNS = {name: run for name, (_, run, _) in TRANSFORMERS.items()} | TOWER_RUNS

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import safetensors.numpy
 from make import DEPTH, HEADS, MLP, PATCH, PICTURES, SIDE, SQUARE, WIDTH, bytes_of, hf, picture, randomize, torch
+from transformers.vision_utils import get_vision_window_index
 
 FLOAT32 = torch.float32
 
@@ -99,6 +100,10 @@ QWEN = {
     "qwen2_vl": (
         hf.Qwen2VLForConditionalGeneration, hf.Qwen2VLConfig, dict(embed_dim=WIDTH, hidden_size=8, mlp_ratio=2),
     ),
+    "qwen2_5_vl": (
+        hf.Qwen2_5_VLForConditionalGeneration, hf.Qwen2_5_VLConfig,
+        WIDE | dict(depth=3, window_size=4 * PATCH, fullatt_block_indexes=[1]),
+    ),
     "qwen3_vl": (
         hf.Qwen3VLForConditionalGeneration, hf.Qwen3VLConfig,
         WIDE | dict(depth=4, num_position_embeddings=SIDE**2, deepstack_visual_indexes=[0, 2]),
@@ -134,6 +139,9 @@ def qwen(model, x):
     with exact():
         out = tower(torch.tensor(patches.astype(np.float64)), grid_thw=torch.tensor([[1, h, w]]))
     tokens = out.last_hidden_state.numpy()
+    if hasattr(tower, "window_size"):  # its tokens come window by window
+        order, _ = get_vision_window_index(torch.tensor([[1, h, w]]), 2, tower.window_size, PATCH)
+        tokens = tokens.reshape(len(order), 4, -1)[np.argsort(order.numpy())].reshape(tokens.shape)
     merged = np.stack([part.numpy() for part in (out.pooler_output, *(getattr(out, "deepstack_features", None) or ()))])
     return in_raster(tokens, (h, w)), merged[0].mean(0), merged
 

@@ -90,6 +90,18 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("__w.sum(2)", "__w[:, :, 0]"), SAYS,
     ),
     one(
+        "windows begin one patch early", "navit_eqx.local:same_window",
+        replace("__coords // __window", "(__coords + 1) // __window"), "tests/test_variants.py::test_agrees",
+    ),
+    one(
+        "whole blocks have windows and the others none", "navit_eqx.local:BlockMasks.of",
+        replace("jnp.where(__w, __a, __b)", "jnp.where(__w, __b, __a)"), "tests/test_variants.py::test_agrees",
+    ),
+    one(
+        "attention maps know no windows", "reference.evaluation.attention_maps:image_attention",
+        replace("mask_of(__mask, __layer)", "None"), "tests/test_local.py::test_attention_maps_know_windows",
+    ),
+    one(
         "files of another model stay beside the saved one", "navit_eqx.weights.pretrained:check_empty",
         replace("sorted(there - files)", "[]"),
         "tests/test_pretrained.py::test_a_folder_with_other_files_is_left_alone",

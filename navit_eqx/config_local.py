@@ -1,0 +1,37 @@
+"""Windows of an image in a model configuration, as a frozen dataclass."""
+
+from dataclasses import dataclass
+
+from .errors import check, check_in
+
+
+@dataclass(frozen=True)
+class Local:
+    """Attention within windows of an image, but for some blocks.   [Qwen2.5-VL, arXiv:2502.13923]"""
+
+    window: tuple[int, int] = (8, 8)
+    """Height and width of a window, in patches; windows begin at the top left, those at the other rims are smaller."""
+    whole: tuple[int, ...] = ()
+    """Blocks, from 1, that attend to the whole image."""
+
+    def __post_init__(self):
+        check_in("model.local", "[1, 1048576]", window=self.window)
+        check_in("model.local", "[1, 4096]", whole=self.whole)
+
+
+def check_local(local: Local | None, axes: int, registers: int, depth: int, attention: str) -> None:
+    """Raises ConfigError where a model of `axes` axes with these parts cannot have windows."""
+    if local is None:
+        return
+    check(
+        axes == 2 and not registers,
+        "model.local needs tokens with a place in an image: neither text nor clips, and model.registers=0",
+    )
+    check(
+        attention in ("Auto", "Dense"),
+        f"model.attention={attention} knows no windows of an image: with model.local, leave it at auto",
+    )
+    check(
+        max(local.whole, default=0) <= depth,
+        f"model.local.whole={local.whole} names blocks that a model of depth={depth} does not have",
+    )
