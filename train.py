@@ -55,7 +55,7 @@ from harness.run.attention import shape_for
 from harness.run.budget import is_timed, steps_of, steps_within
 from harness.run.cadence import LOG_SECONDS, SAVE_SECONDS, Cadence
 from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
-from harness.run.loading import check_left_out, open_sources, open_task, training_batches, training_rows
+from harness.run.loading import check_left_out, imbalance_of, open_sources, open_task, training_batches, training_rows
 from harness.run.program import program_of
 from harness.run.progress import VALIDATION, Progress, append
 from harness.run.resume import RunPosition, check_alone, exit_saved, flat, reconcile, resume_at
@@ -142,7 +142,8 @@ def train(config: Config, preset: str) -> None:
         write_config(folder, config, preset, history, shape.attention, info, manifests)
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
     selection = Selection(config.select, position.best)
-    progress = Progress(folder, config, images.manifest, start, position.progress)
+    balance = imbalance_of(config, task, planned)
+    progress = Progress(folder, config, images.manifest, start, position.progress, balance)
     unreadable = dict(position.unreadable)
     host: dict[str, Any] = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
     host["prefix"] = prefix_of(folder)

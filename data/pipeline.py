@@ -5,12 +5,17 @@ import multiprocessing
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import grain
+import numpy as np
 from absl import flags
+from jaxtyping import Int, Num
+
+from reference.dealing import deal
 
 from .segments import name_by
 from .sources.decode import limit_pillow
@@ -33,14 +38,25 @@ def rows_each(rows: Rows) -> int:
     return getattr(rows, "rows_each", 1)
 
 
+Costs = Callable[[int, int], Num[np.ndarray, " n"]]  # of n rows of the stream, from a first one on
+
+
 @dataclass
 class HostShard:
-    """The rows of one host: batch s is rows s·B … (s+1)·B of the stream, split into equal ranges over the hosts."""
+    """The rows of one host: batch s is rows s·B … (s+1)·B of the stream, split into equal ranges over the hosts.
+
+    With `costs`, the rows of a batch are dealt to the devices of all hosts by `reference.dealing.deal`: the order
+    within a batch depends on the number of devices, what it holds does not.
+    """
 
     rows: Rows
     batch: int
     host: int
     hosts: int
+    costs: Costs | None = None
+    devices: int = 1
+    dealt: tuple[int, Int[np.ndarray, " B"]] = field(default=(-1, np.arange(0)), repr=False)
+    """The last step that was dealt, and the order of its elements."""
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch * (self.batch // self.hosts)
@@ -48,15 +64,45 @@ class HostShard:
     def __getitem__(self, index: int) -> Any:
         share = self.batch // self.hosts
         step, place = divmod(int(index), share)
-        return self.rows[step * self.batch + self.host * share + place]
+        return self.rows[step * self.batch + int(self.order(step)[self.host * share + place])]
+
+    def order(self, step: int) -> Int[np.ndarray, " B"]:
+        """The order of the elements of a batch, device by device."""
+        if self.costs is None or self.devices == 1 or self.batch % self.devices:
+            return np.arange(self.batch)
+        last, order = self.dealt
+        if last != step:
+            order = deal(self.costs_at(step), self.devices)
+            self.dealt = step, order
+        return order
+
+    def costs_at(self, step: int) -> Num[np.ndarray, " B"]:
+        """Costs of the elements of a batch, which may be several rows each."""
+        assert self.costs is not None
+        each = rows_each(self.rows)
+        return self.costs(step * self.batch * each, self.batch * each).reshape(self.batch, each).sum(1)
+
+    def loads(self, step: int) -> Num[np.ndarray, " D"]:
+        """Costs of the devices at a step."""
+        return self.costs_at(step)[self.order(step)].reshape(self.devices, -1).sum(1)
 
 
 def batches(
-    rows: Rows, batch: int, *, start: int = 0, host: int = 0, hosts: int = 1, workers: int = 0, prefix: str = ""
+    rows: Rows,
+    batch: int,
+    *,
+    start: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+    costs: Costs | None = None,
+    devices: int = 1,
+    workers: int = 0,
+    prefix: str = "",
 ) -> grain.DatasetIterator[Any]:
     """Batches of `rows` from number `start` on; each leaf has a leading axis of batch / hosts.
 
     The stream is the same for any number of workers; its position is one integer. `close()` ends the workers.
+    With `costs`, each of `devices` devices gets rows of nearly equal cost.
     `prefix` begins the names of their shared memory: data/segments.py.
     Raises ValueError where `hosts` does not divide `batch`.
     """
@@ -65,7 +111,7 @@ def batches(
         parts = f" in groups of {each}" if each > 1 else ""
         raise ValueError(f"a batch of {batch} rows{parts} cannot be shared by {hosts} hosts: make it a multiple")
     batch //= each
-    share = HostShard(rows, batch, host, hosts)
+    share = HostShard(rows, batch, host, hosts, costs, devices)
     data = grain.MapDataset.source(share)[start * (batch // hosts) :].batch(batch // hosts)
     data = data.map(without_groups) if each > 1 else data
     stream = data.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD))

@@ -79,6 +79,13 @@ class PlannedRows:
     def __getitem__(self, index: int) -> Row:
         return self.draw(index)[0]
 
+    def costs(self, start: int, count: int) -> Int[np.ndarray, " n"]:
+        """Σ tokens² over the images of each of `count` rows: what rows of one length differ by."""
+        _, plan, first = self.epochs.locate(start)
+        found = (plan.kept[first : first + count].astype(np.int64) ** 2).sum(-1)
+        rest = count - len(found)
+        return np.concatenate([found, self.costs(start + len(found), rest)]) if rest else found
+
     def draw(self, index: int) -> tuple[Row, list[Drawn]]:
         """Row `index`, and what was sampled for its images, slot by slot."""
         epoch, plan, r = self.epochs.locate(int(index))

@@ -1,6 +1,10 @@
 """FLOPs of a configured model, by the formulas of `reference/evaluation/cost.py`, and peaks of known devices."""
 
+from typing import Any
+
 import jax
+import numpy as np
+from jaxtyping import Num
 
 from navit_eqx.config import ModelConfig
 from navit_eqx.layers import compute_dtype
@@ -42,7 +46,7 @@ def peak_flops(device_kind: str) -> float | None:
     return next((peak for name, peak in PEAKS.items() if device_kind.startswith(name)), None)
 
 
-def batch_cost(shape: ModelConfig, classes: int, images: float, tokens: float, pairs: float) -> float:
+def batch_cost(shape: ModelConfig, classes: int, images: float, tokens: float, pairs: Any) -> Any:
     """Forward FLOPs of images with `tokens` tokens and `pairs` = Σ tokens² in all: no padding.
 
     The cost of an image is quadratic in its tokens, a + b n + c n², so that of all is a · images + b · tokens + c ·
@@ -52,6 +56,13 @@ def batch_cost(shape: ModelConfig, classes: int, images: float, tokens: float, p
     c = (three - 2 * two + one) / 2
     b = two - one - 3 * c
     return (one - b - c) * images + b * tokens + c * pairs
+
+
+def imbalance(shape: ModelConfig, classes: int, tokens: float, pairs: Num[np.ndarray, " D"]) -> float:
+    """Largest over mean forward FLOPs of devices with `tokens` tokens each, padding included, and `pairs` = Σ tokens²
+    of their images: 1 is balanced."""
+    flops = batch_cost(shape, classes, 0, tokens, pairs)
+    return float(np.max(flops) / np.mean(flops))
 
 
 def rates(config: Config, images: float, tokens: float, pairs: float, seconds: float) -> dict[str, float]:

@@ -68,6 +68,7 @@ Reading order (★ = the core path, one sitting):
       tubelets.py   clips: tubelets of several shapes in one row
       boxes.py      areas of boxes, IoU and GIoU
       template.py   rows that are all cut into the same windows: no mask
+      dealing.py    which device computes which rows of a batch
       pairs.py      packing of images and texts that belong together
       tasks/        heads and losses: classes, label sets, distillation
       sampling/     resolution, patch size, drop rate, token selection, mixing

@@ -1,6 +1,6 @@
 """Sources, tasks, plans and packed rows of a configuration."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, starmap
@@ -13,7 +13,7 @@ from data.clips import PlannedClips
 from data.errors import DataError
 from data.evaluation_plan import fill_last_batch, of_two_lengths, packing_at, plan_evaluation
 from data.manifest import Manifest
-from data.pipeline import batches
+from data.pipeline import HostShard, batches, rows_each
 from data.plan import NOTHING, EpochPlans, Plan
 from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
@@ -34,6 +34,7 @@ from reference.resize import Interpolation
 from reference.rows import Row
 
 from ..config import Config
+from ..cost import imbalance
 from ..resolve import patch_sampling
 from .trained import trained_model
 
@@ -122,8 +123,19 @@ def rows_of(resolution: Resolution, training: bool) -> tuple[type[PlannedRows], 
 
 
 def training_batches(config: Config, task: DataTask, rows: PlannedRows, **where: Any) -> Any:
-    """A function that opens the stream of batches at `start`."""
-    return partial(batches, task.batches(rows), config.rows, **where)
+    """A function that opens the stream of batches at `start`; the rows of a batch are dealt to all devices by cost."""
+    return partial(batches, task.batches(rows), config.rows, costs=rows.costs, devices=jax.device_count(), **where)
+
+
+def imbalance_of(config: Config, task: DataTask, rows: PlannedRows) -> Callable[[int], float] | None:
+    """A function of the step: largest over mean cost of a device. None for one device."""
+    if (devices := jax.device_count()) == 1:
+        return None
+    elements = task.batches(rows)
+    each = config.rows // rows_each(elements)
+    shard = HostShard(elements, each, 0, 1, rows.costs, devices if each % devices == 0 else 1)
+    tokens = config.rows // devices * rows.row_tokens
+    return lambda step: imbalance(config.model, config.task.classes or 0, tokens, shard.loads(step))
 
 
 def evaluation_rows(

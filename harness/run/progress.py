@@ -24,7 +24,7 @@ SUMS = ("images", "tokens", "places", "refused")
 IN_FLIGHT = 4  # steps that run while further batches are read: a line comes soon after it is due
 NOTABLE = 0.05  # share of waiting or padding that is printed; metrics.jsonl has all
 VALIDATION = "validation.jsonl"  # scores of evaluations on the way
-WINDOW = ("images", "tokens", "places", "pairs", "learned", "loss_sum", "waited")
+WINDOW = ("images", "tokens", "places", "pairs", "learned", "loss_sum", "waited", "imbalance", "steps")
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
@@ -55,8 +55,17 @@ def is_sound(line: str) -> bool:
 class Progress:
     """Sums since the start of the run and since the last line; writes metrics.jsonl and refused.jsonl, prints lines."""
 
-    def __init__(self, folder: Path, config: Config, manifest: Manifest, start: int, before: dict[str, Any] | None):
-        self.folder, self.config, self.manifest = folder, config, manifest
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        manifest: Manifest,
+        start: int,
+        before: dict[str, Any] | None,
+        imbalance: Callable[[int], float] | None = None,
+    ):
+        """`imbalance`: largest over mean cost of a device at a step; None for one device."""
+        self.folder, self.config, self.manifest, self.imbalance = folder, config, manifest, imbalance
         before = before or {"seconds": 0.0, "line": 0.0, "sums": {}, "window": {}, "extras": {}, "in_a_row": 0}
         self.logger = open_logger(config, folder, start)
         self.sums: dict[str, int] = dict.fromkeys(SUMS, 0) | before["sums"]
@@ -130,6 +139,9 @@ class Progress:
                 self.sums[name] += int(getattr(m, name))
             for name in ("images", "tokens", "places", "pairs"):
                 self.window[name] += int(getattr(m, name))
+            self.window["steps"] += 1
+            if self.imbalance and is_main_process():
+                self.window["imbalance"] += self.imbalance(step - 1)
             if m.refused:
                 self.in_a_row += 1
                 self.refuse(step, m, image_ids)
@@ -179,6 +191,7 @@ class Progress:
             "tokens_per_second": window["tokens"] / seconds,
             **rates(self.config, window["images"], window["tokens"], window["pairs"], seconds),
             "padding": 1 - window["tokens"] / window["places"],
+            **({"imbalance": window["imbalance"] / window["steps"]} if self.imbalance else {}),
             "waiting": window["waited"] / seconds,
             "unreadable": unreadable,
             "refused": sums["refused"],

@@ -142,4 +142,28 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("usable(__config, __manifest)", "np.ones_like(usable(config, manifest))"),
         "tests/test_resolve.py::test_one_image_decides_nothing_for_the_others", survived=True,
     ),
+    one(
+        "devices take the rows in the order of the plan", "data.pipeline:HostShard.order",
+        replace("deal(self.costs_at(step), self.devices)", "np.arange(self.batch)"),
+        "tests/test_dealing.py::test_a_batch_holds_the_same_rows_for_any_number_of_devices",
+    ),
+    one(
+        "rows are dealt cheapest first", "reference.dealing:deal",
+        replace("np.argsort(-costs, kind='stable')", "np.argsort(costs, kind='stable')"),
+        "tests/test_dealing.py::test_devices_cost_nearly_the_same",
+    ),
+    one(
+        "rows are dealt by tokens, not by pairs", "data.rows:PlannedRows.costs", replace("__kept ** 2", "__kept"),
+        "tests/test_dealing.py::test_costs_are_those_of_the_planned_tokens",
+    ),
+    one(
+        "all hosts read the rows of the first", "data.pipeline:HostShard.__getitem__",
+        replace("self.host * share + place", "place"),
+        "tests/test_dealing.py::test_a_batch_holds_the_same_rows_for_any_number_of_devices",
+    ),
+    one(
+        "the imbalance is that of the next step", "harness.run.progress:Progress.collect",
+        replace("self.imbalance(step - 1)", "self.imbalance(step)"),
+        "tests/test_dealing.py::test_imbalance_stands_in_the_log",
+    ),
 )  # fmt: skip
