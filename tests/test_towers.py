@@ -66,6 +66,45 @@ def test_what_a_tower_cannot_be_read_without_is_named(change, words, tmp_path):
         navit.load(folder)
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda c: c.update(architecture="deepseek_vit_412m"), "is a classifier"),
+        (lambda c: c["model_args"].update(attn_drop_rate=0.1), "attn_drop_rate"),
+        (lambda c: c["model_args"].update(global_pool="avg"), "'avg' beside the weights of an aligner"),
+        (lambda c: c["pretrained_cfg"].update(crop_mode="center"), "'center' of 1.0"),
+        (lambda c: c["model_args"].update(num_heads=3), "heads=3"),
+    ],
+)
+def test_what_is_no_encoder_of_deepseek_is_named(change, words, tmp_path):
+    folder = shutil.copytree(FOLDER / "timm_deepseek_vit", tmp_path / "tower")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=words):
+        navit.load(folder)
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("qwen2_vl", lambda c: c["vision_config"].update(temporal_patch_size=4), "temporal_patch_size=4"),
+        ("qwen3_vl", lambda c: c["vision_config"].update(deepstack_visual_indexes=[0, 4]), r"\[0, 4\] are no blocks"),
+        ("qwen3_vl", lambda c: c["vision_config"].update(deepstack_visual_indexes=[1]), "deepstack_merger_list.1"),
+        ("qwen2_5_vl", lambda c: c["vision_config"].update(window_size=2), "window=0 must be in"),
+        ("qwen2_5_vl", lambda c: c["vision_config"].update(fullatt_block_indexes=[7]), "does not have"),
+        ("qwen2_vl", lambda c: c["vision_config"].update(spatial_merge_size=1), "merger.mlp.0"),
+    ],
+)
+def test_what_is_no_tower_of_qwen_is_named(name, change, words, tmp_path):
+    folder = shutil.copytree(FOLDER / name, tmp_path / "tower")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=words):
+        navit.load(folder)
+
+
 def test_mistral_3_rounds_to_blocks(tmp_path):
     """Its processor multiplies the patch by the merge size."""
     folder = whole("pixtral", tmp_path / "whole", "vision_tower.", "mistral3")

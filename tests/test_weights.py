@@ -57,7 +57,7 @@ def says_the_same(said: golden.Said, other: golden.Said, within: float) -> None:
 def by_reference(params: dict) -> golden.Said:
     """Tokens, outputs and merged tokens of images alone, by the definition of every part in NumPy."""
     task, backbone, merger = params["task"], params["backbone"], params["task"].get("merger")
-    images = [golden.tokens_of(grid) for grid in (golden.EVEN if merger else GRIDS)]
+    images = [golden.tokens_of(grid) for grid in golden.grids_of(task["config"])]
     states = [slow.image_hidden_states(backbone, x) for x in images]
     tokens = [layers.norm(backbone["encoder"]["norm"], found[-1]) for found in states]
     if not merger:
@@ -193,6 +193,8 @@ MISTAKES = {
     "no windows": ("qwen2_5_vl", put("backbone.local", None)),
     "windows in every block": ("qwen2_5_vl", put("backbone.local.whole", (False,) * 3)),
     "wider windows": ("qwen2_5_vl", put("backbone.local.window", (8, 8))),
+    "tokens of a block first": ("timm_deepseek_vit", put("task.merger.grow.w", lambda w: w[::-1])),
+    "epsilon of DeepSeek-ViT": ("timm_deepseek_vit", put(f"{NORM}.eps", 1e-5)),
     "norm before the mean": ("naflexvit", put("backbone.pool.norm.scale", lambda x: x[::-1])),
 }
 

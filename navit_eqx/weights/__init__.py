@@ -17,5 +17,6 @@ timm.py        family: `vit_*`, `deit_*`, `naflexvit_*` of timm
 big_vision.py  family: ViT, FlexiViT, SigLIP in `.npz`
 moonvit.py     family: MoonViT
 pixtral.py     family: Pixtral
+deepseek.py    family: DeepSeek-ViT, as in timm
 qwen.py        family: Qwen2-VL, Qwen2.5-VL, Qwen3-VL
 """

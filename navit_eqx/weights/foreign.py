@@ -12,7 +12,7 @@ from jax.tree_util import tree_leaves_with_path
 
 from ..errors import ConfigError, check
 from ..tasks.model import Model, abstract_model, is_shape
-from . import big_vision, clip, dino, moonvit, pixtral, qwen, timm, vit
+from . import big_vision, clip, deepseek, dino, moonvit, pixtral, qwen, timm, vit
 from .bridge import from_reference, unflatten
 from .family import Description, vision_config
 from .folder import Folder, open_folder, tensor_files
@@ -45,6 +45,7 @@ FAMILIES: dict[str, Callable[[Folder], Description]] = {
     "qwen3_vl": qwen.describe_v3,
     "qwen3_vl_moe": qwen.describe_v3,
     "qwen3_vl_vision": qwen.describe_v3,
+    "deepseek_vit": deepseek.describe,
     "timm": timm.describe,
     "npz": big_vision.describe,
 }  # by `model_type` of config.json; timm's has an `architecture` instead, and an .npz has none
@@ -72,6 +73,7 @@ def load_foreign(where: Path) -> Model:
 def described(folder: Folder) -> Description:
     """The family of a folder, by its configuration.   Raises ConfigError where it is not known."""
     kind: Any = "timm" if "architecture" in folder.config else folder.config.get("model_type")
+    kind = "deepseek_vit" if str(folder.config.get("architecture")).startswith(deepseek.START) else kind
     kind = "npz" if not folder.config else kind
     kind = vision_config(folder).get("model_type") if kind in AROUND else kind
     check(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from make import DEPTH, GRIDS, NAFLEX, PICTURES, TRANSFORMERS, bytes_of, hf, image, picture, said, timm, timm_run, torch
-from towers import GRIDS_OF, exact, qwen_bytes
+from towers import GRIDS_OF, deepseek, exact, qwen_bytes
 from towers import RUNS as TOWER_RUNS
 
 KINDS = {
@@ -42,11 +42,16 @@ def processor_of(folder):
     return getattr(module, f"{kind}Pil").from_pretrained(folder)
 
 
+def class_of(kind):
+    """A class of transformers by its name; one tower is not at its top."""
+    return getattr(hf, kind) if hasattr(hf, kind) else getattr(hf.models.qwen2_vl.modeling_qwen2_vl, kind)
+
+
 def from_hf(folder):
     """Model, run and processor of transformers."""
     kind = json.loads((folder / "config.json").read_text())["architectures"][0]
     with exact() if KINDS[kind] in TOWER_RUNS else nullcontext():
-        model, report = getattr(hf, kind).from_pretrained(folder, dtype=torch.float64, output_loading_info=True)
+        model, report = class_of(kind).from_pretrained(folder, dtype=torch.float64, output_loading_info=True)
     unused = ("mask_token", "pooler.dense")  # of masked training, and of a layer that is read by nothing here
     missing = [name for name in report["missing_keys"] if not any(part in name for part in unused)]
     assert not missing and not report["unexpected_keys"], report
@@ -57,6 +62,8 @@ def from_hf(folder):
 def from_timm(folder):
     """Model and run of timm."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    if type(model).__name__ == "DeepseekVitEncoder":
+        return model.double().eval(), deepseek, None
     return model.double().eval(), timm_run("Na" in type(model).__name__), None
 
 

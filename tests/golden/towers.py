@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import safetensors.numpy
-from make import DEPTH, HEADS, MLP, PATCH, PICTURES, SIDE, SQUARE, WIDTH, bytes_of, hf, picture, randomize, torch
+from make import DEPTH, HEADS, MLP, PATCH, PICTURES, SIDE, SQUARE, WIDTH, bytes_of, hf, picture, randomize, timm, torch
 from transformers.vision_utils import get_vision_window_index
 
 FLOAT32 = torch.float32
@@ -168,6 +168,26 @@ def save_qwen(name, out):
     return model, qwen, {f"bytes_{h}x{w}": qwen_bytes(qwen_processor(), picture((h, w))) for h, w in PICTURES}
 
 
+def deepseek(model, x):
+    """Tokens, the mean of the merged tokens, and the merged tokens."""
+    with exact():
+        tokens = model.forward_features(torch.tensor(x)[None])[0].flatten(0, 1).numpy()
+        merged = model(torch.tensor(x)[None])[0].numpy()
+    return tokens, merged.mean(0), merged[None]
+
+
+def save_deepseek(name, out):
+    """The encoder of timm, with its aligner."""
+    args = dict(img_size=8, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, mlp_ratio=1.5)
+    args |= dict(out_features=6)
+    with exact():
+        model = randomize(timm.create_model("deepseek_vit_412m_enc", **args))
+    model.pretrained_cfg = dict(model.pretrained_cfg, input_size=(3, 8, 8))
+    timm.models.save_for_hf(model, out, model_args=args, safe_serialization=True)
+    return model, deepseek, {}
+
+
 RUNS = {"pixtral": pixtral} | dict.fromkeys(QWEN, qwen)
 GRIDS_OF = dict.fromkeys(QWEN, EVEN)
 TOWERS = dict.fromkeys(QWEN, save_qwen) | {"moonvit": save_moonvit, "pixtral": save_pixtral}
+TOWERS |= {"timm_deepseek_vit": save_deepseek}

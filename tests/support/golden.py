@@ -59,6 +59,11 @@ def packed(grids: tuple) -> Row:
     return to_device(pack([tokens_of(grid) for grid in grids], range(len(grids)), T[grids], I))
 
 
+def grids_of(task: Any) -> tuple:
+    """Grids of the images of a task: whole blocks, where it merges 2 x 2 tokens."""
+    return EVEN if merger_of(task) and merger_of(task).block == 2 else GRIDS
+
+
 def merger_of(task: Any) -> Any:
     """The configuration of the merger of a task, or None."""
     return getattr(task, "merger", None)
@@ -84,7 +89,7 @@ def forward(model: Model, row: Row):
 def ours(model: Model) -> Said:
     """Tokens, output and merged tokens of a model for the packed row."""
     merger = merger_of(model.task.config)
-    grids = EVEN if merger else GRIDS
+    grids = grids_of(model.task.config)
     row = packed(grids)
     tokens, outputs, merged = forward(model, row)
     batched = Row(*(leaf[None] for leaf in row))
