@@ -347,22 +347,29 @@ TRAINED = [folder for folder in DONE if "experiments.trained" in (folder / "run.
 
 @pytest.mark.parametrize("folder", TRAINED, ids=lambda folder: folder.name)
 def test_trained_results_are_comparable(folder):
-    """At least three seeds of every arm, what is compared equal in tokens and FLOPs, verdicts that follow from the
-    trials."""
+    """At least three seeds of every arm, two of a search; what is compared equal in tokens and FLOPs, or in FLOPs for
+    a named budget; verdicts that follow from the trials."""
     result = json.loads((folder / "result.json").read_text())
     run = importlib.import_module(f"experiments.{folder.name}.run")
     arms = run.arms(result["steps"])
+    budget = getattr(run, "budget", lambda arm: 1)
     seeds = {arm: {t["seed"] for t in result["trials"] if t["arm"] == arm} for arm in arms}
-    assert all(s == set(range(max(3, result["seeds"]))) for s in seeds.values())
+    for arm, found in seeds.items():
+        assert found == set(range(max(3, result["seeds"]))) or (budget(arm) is None and found == {0, 1}), arm
     read = getattr(run, "read", list)(result["trials"])
     assert json.loads(json.dumps([judge(claim, read) for claim in run.CLAIMS])) == result["claims"]
     for first, second in (pair for claim in run.CLAIMS for pair in claim.pairs):
-        flops = np.array([t["flops"] for t in read if t["arm"] in first + second])
+        flops = np.array([t["flops"] / budget(t["arm"]) for t in read if t["arm"] in first + second])
         assert flops.min() > 0.98 * flops.max()
     tokens = np.array([t["tokens"] for t in result["trials"]])
-    assert tokens.min() > 0.98 * tokens.max() or len({arm.model.patch for arm in arms.values()}) > 1
+    assert (
+        tokens.min() > 0.98 * tokens.max()
+        or len({arm.model.patch for arm in arms.values()}) > 1
+        or hasattr(run, "budget")
+    )
     settings = result["resolutions"]
-    digests = {digest(arm, settings) for s in range(result["seeds"]) for arm in seeded(arms, s).values()}
+    by_seed = {s: seeded(arms, s) for s in range(result["seeds"])}
+    digests = {digest(by_seed[s][arm], settings) for arm in arms for s in seeds[arm]}
     assert digests == {t["digest"] for t in result["trials"]}
 
 

@@ -49,6 +49,11 @@ def arms(steps: int) -> dict[str, Config]:
     return found
 
 
+def budget(arm: str) -> int | None:
+    """Compute of an arm, in units of the smallest budget; None for an arm of the search."""
+    return None if arm.startswith("search") else int(arm.split()[-1].removesuffix("x"))
+
+
 def at_least(part: int) -> Claim:
     """NaViT at a part of the largest budget against ViT at all of it."""
     most = BUDGETS[-1]
@@ -103,8 +108,8 @@ def draw(result: Mapping, path: Path) -> None:
         found, bound = factors(result["trials"])
         mean, _, interval = estimate([*np.log(found)])
         low, middle, high = np.exp([mean - interval, mean, mean + interval])
-        more = " or more" if bound else ""
-        left.set_title(f"ViT's best for 1/{middle:.1f} of the compute{more} (95 %: {low:.1f} to {high:.1f}; paper: 4)")
+        less = " or less" if bound else ""
+        left.set_title(f"ViT's best for 1/{middle:.1f} of the compute{less} (95 %: {low:.1f} to {high:.1f}; paper: 4)")
         right.set_title("The same trainings by images seen")
 
 
