@@ -31,6 +31,7 @@ parquet_columns.py  columns of parquet files, checked
 records.py          decoded images in ArrayRecord files, written by `data/cache.py`
 measured.py         image sizes from headers, cached between runs
 decode.py           bytes → upright pixels
+jpeg.py             JPEG files by simplejpeg, where it is installed
 bands.py            images with any number of channels
 masks.py            images with a mask each, in every common layout
 mask_layouts.py     folders, COCO JSON and parquet files with masks

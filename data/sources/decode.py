@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import BadImage, check_in
 from .bands import bands_header, is_array, read_bands
+from .jpeg import rgb_of
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -139,11 +140,16 @@ def decode(data: bytes, shrink: int = 1, channels: int = 3) -> Num[np.ndarray, "
         return read_bands(data, channels)
     image = open_image(data)
     try:
-        if _shrinks(image, shrink):
-            image.draft(None, (image.width // shrink, image.height // shrink))
-        image.load()
+        by = shrink if _shrinks(image, shrink) else 1
+        pixels = None
+        if image.format == "JPEG" and image.mode in ("L", "RGB") and channels == 3:
+            pixels = rgb_of(data, (image.height, image.width), by)
+        if pixels is None:
+            if by > 1:
+                image.draft(None, (image.width // by, image.height // by))
+            image.load()
+            pixels = _converted(image, data, channels)
         transpose = UPRIGHT.get(_orientation(image.getexif))
-        pixels = _converted(image, data, channels)
         return pixels if transpose is None else np.ascontiguousarray(transpose(pixels))
     except BadImage:
         raise

@@ -138,4 +138,13 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("hash_of(name)", "hash(name) % 2**64"),
         "tests/test_sources.py::test_the_same_images_are_held_out_in_every_process", survived=True,
     ),
+    one(
+        "simplejpeg decodes at full size", "data.sources.decode:decode",
+        replace("rgb_of(__data, __size, __by)", "rgb_of(__data, __size, 1)"),
+        "tests/test_jpeg.py::test_it_is_asked_first_and_pillow_where_it_cannot",
+    ),
+    one(
+        "gray images are decoded in color", "data.sources.decode:decode",
+        replace("channels == 3", "channels"), "tests/test_jpeg.py::test_it_is_asked_first_and_pillow_where_it_cannot",
+    ),
 )  # fmt: skip
