@@ -28,6 +28,7 @@ from navit_eqx import save_model
 from navit_eqx.config import ModelConfig
 from navit_eqx.tasks.config import Distill
 from navit_eqx.training import checkpoints
+from navit_eqx.training.config import OptimConfig
 from train import info_of
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +37,7 @@ TINY = replace(
     BASE,
     model=ModelConfig((8, 8), width=8, depth=1, heads=1, mlp_width=8, posembed=BASE.model.posembed, dtype="float32"),
     data=replace(BASE.data, source=Digits(60, 10)),
+    optim=OptimConfig(),  # compiles sooner than Muon
     rows=8,
     steps=9,
 )

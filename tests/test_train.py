@@ -44,7 +44,7 @@ TASK = Classify(classes=2)
 INFO = navit.ModelInfo(("dark", "bright"), Preprocessing(Native(1.0), row_tokens=56, row_images=8))
 TINY = [
     "--model.width", "16", "--model.depth", "1", "--model.mlp-width", "16", "--model.unroll", "1",
-    "--rows", "2", "--log-every", "2",
+    "--rows", "2", "--log-every", "2", "--optim.rule", "adamw",
 ]  # fmt: skip
 
 
