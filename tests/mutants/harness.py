@@ -106,7 +106,7 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "a threshold is the confidence of an image", "harness.evaluation.studies.cascade:settings",
         replace("(both.threshold[above - 1] + both.threshold[above]) / 2", "both.threshold[above]"),
-        BUDGET + "thresholds_lie_between_confidences", survived=True,
+        BUDGET + "thresholds_lie_between_confidences",
     ),
     one(
         "an option does not overrule the choice", "predict:obeyed",
