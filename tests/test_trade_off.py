@@ -338,6 +338,7 @@ def printed(arguments: list[str], monkeypatch, capsys) -> tuple[list[dict], str]
     return [json.loads(line)["classes"] for line in said.out.splitlines()], said.err
 
 
+@pytest.mark.slow
 def test_what_is_chosen_is_what_predict_does(tmp_path, monkeypatch, capsys):
     """Probabilities of every image are those of the setting that the evaluation chose; and it can be told not to."""
     folder, source = tmp_path / "run", context().source
