@@ -8,6 +8,7 @@
     logits = navit.unpack(batch, out)          # one row per image, in order; navit.probabilities(model, logits)
     vectors = navit.features(model, images)    # pooled features; tokens=True for dense features
     state, step = navit.finetune(model, task, optimizer)
+    merged = navit.merged(model, images)       # what a language model reads, of towers that end with a merger
     masks = navit.segment(model, images)       # the class of every pixel, of a model trained for it
     classifier = navit.zero_shot(model, ["a dog", "a cat"])    # of a model trained on images and texts
 

@@ -14,7 +14,7 @@ import navit_eqx as navit
 from navit_eqx.errors import ConfigError
 from navit_eqx.images import pack
 from navit_eqx.pixels import ImageError
-from navit_eqx.preprocessing import Blocks, LongestEdge, Preprocessing
+from navit_eqx.preprocessing import Blocks, LongestEdge, Preprocessing, at_resolution
 from navit_eqx.rope import Rope
 from navit_eqx.weights.bridge import flatten, to_reference
 from reference import rope as slow_rope
@@ -144,6 +144,12 @@ def test_blocks_keep_the_area_between_its_limits(size, least, room):
         assert 16 * rows * columns >= least
     elif min(rows, columns) > 2:
         assert 16 * rows * columns <= rule.most
+
+
+def test_a_rule_at_another_resolution():
+    """As in `predict.py --resolution`: the longer side, or the side of a square of that area; blocks stay."""
+    assert at_resolution(LongestEdge(9, 2), 30.0) == LongestEdge(30, 2)
+    assert at_resolution(Blocks(1, 10, 3), 64.0) == Blocks(4096, 4096, 3)
 
 
 def test_a_refused_image_is_named():

@@ -77,6 +77,8 @@ def test_a_table_leads_back(name):
         (rules.CeilBudget(20), sampling.TokenBudget(20)),
         (rules.Fixed(8, 12), sampling.TokenBudget(24)),
         (rules.CenterCrop(8, 8, 10), sampling.TokenBudget(16)),
+        (rules.LongestEdge(16, 2), sampling.NeverEnlarged(sampling.TokenBudget(64))),
+        (rules.Blocks(16, 80), sampling.NeverEnlarged(sampling.TokenBudget(20))),
     ],
 )
 def test_a_size_rule_as_a_sampling(rule, law):
