@@ -14,7 +14,7 @@ def same_window(coords: Num[np.ndarray, "T 2"], window: Sequence[int]) -> Bool[n
     return (place[:, None] == place[None, :]).all(-1)
 
 
-def layer_masks(params: dict | None, coords: Num[np.ndarray, "T 2"], mask: Mask) -> Mask | list[Mask]:
+def layer_masks(params: dict | None, coords: Num[np.ndarray, "T A"], mask: Mask) -> Mask | list[Mask]:
     """The mask of each block: pairs in the same window, but in blocks that attend to the whole image.
 
     Without `params` the mask that is given, for all blocks.

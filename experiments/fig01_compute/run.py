@@ -1,4 +1,4 @@
-"""Accuracy for compute: packed images at their own aspect ratio, squares, a plain ViT.   [NaViT, fig. 1, app. A]
+"""Accuracy for compute: packed images at their own aspect ratio, squares, a plain ViT.   [NaViT, fig. 1]
 
 Every arm is searched with equal effort first, on other strips: `--only search --seeds 2`; what was found is `BEST`.
 """

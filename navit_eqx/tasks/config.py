@@ -121,7 +121,7 @@ class Merger:
     """ε of norms, added to the variance."""
     taps: tuple[int, ...] = ()
     """Blocks of the encoder, from 1, whose tokens are merged too, each by an MLP of its own after a norm of the whole
-    block of tokens.   [DeepStack, arXiv:2406.04334]"""
+    block of tokens (DeepStack, arXiv:2406.04334)."""
 
     def __post_init__(self):
         check_in("task.merger", "[1, 2147483647]", size=self.size, hidden=self.hidden)
