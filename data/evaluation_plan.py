@@ -11,9 +11,9 @@ from reference.sampling.dropping import kept_tokens
 from .plan import NOTHING, Plan, in_reach, plan_epoch, round_up
 from .sampling.dropping import Dropping
 from .sampling.kinds import Patch
+from .sampling.merge import Law
 from .sampling.packing import Packing, TwoLengths
 from .sampling.patch_size import PatchSizes
-from .sampling.resolution import Resolution
 
 LONG = 4096  # tokens of an image, at which rows of evaluation need not be as short as in training
 
@@ -22,7 +22,7 @@ def plan_evaluation(
     sizes: Int[np.ndarray, "N A"],
     *,
     patch_size: Patch | PatchSizes,
-    resolution: Resolution,
+    resolution: Law,
     packing: Packing,
     longest_side: int,
     dropping: Dropping = NOTHING,
@@ -42,7 +42,7 @@ def plan_evaluation(
 
 
 def longest_image(
-    resolution: Resolution,
+    resolution: Law,
     sizes: Int[np.ndarray, "N A"],
     patch: Patch,
     longest_side: int,
@@ -65,7 +65,7 @@ def most_tokens(row_tokens: int) -> int:
 
 def packing_at(
     packing: Packing,
-    resolution: Resolution,
+    resolution: Law,
     sizes: Int[np.ndarray, "N A"],
     patch: Patch,
     dropping: Dropping = NOTHING,

@@ -26,9 +26,9 @@ from .errors import DataError
 from .randomness import Purpose, generator
 from .sampling.dropping import Constant, Dropping
 from .sampling.kinds import Patch, PatchSize
+from .sampling.merge import Law, Merged
 from .sampling.packing import Packing, Template
 from .sampling.patch_size import OneSize, PatchSizes
-from .sampling.resolution import Resolution
 from .sources.source import Source
 
 NOTHING = Constant(0.0)  # no token dropped
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
     image_ids: Int[np.ndarray, "R I"]
     grids: Int[np.ndarray, "R I A"]
-    """Rows and columns of patches; of clips, the number of frames before them."""
+    """Rows and columns of patches; before them, the number of frames of clips, or of quads that are merged."""
     kept: Int[np.ndarray, "R I"]
     patch_sizes: Int[np.ndarray, "R I 2"]
     left_out: tuple[tuple[int, str], ...]
@@ -108,7 +108,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     patch_size: Patch | PatchSizes,
-    resolution: Resolution,
+    resolution: Law,
     dropping: Dropping,
     packing: Packing,
     shuffle: bool = True,
@@ -129,7 +129,7 @@ def plan_epoch(
     order = epoch_order(len(sizes), seed, epoch) if shuffle else np.arange(len(sizes), dtype=np.int32)
     images, before = order[part], images_seen(epoch, len(sizes), part.start, part.stop)
     sizes = sizes[images]
-    row_tokens, _ = packing.shape
+    (row_tokens, _), merges = packing.shape, isinstance(resolution, Merged)
 
     def rng(purpose: Purpose) -> np.random.Generator:
         return generator(purpose, seed, epoch, block)
@@ -149,9 +149,10 @@ def plan_epoch(
     draw = partial(
         sampling.sample, rng(Purpose.PATCH_SIZE), tokens=lambda patch: resolution.token_counts(grids_at(patch))
     )
-    if isinstance(packing.rule, Template) and (sampling.per == "step" or budget or sizes.shape[1] > 2):
+    if isinstance(packing.rule, Template) and (sampling.per == "step" or budget or sizes.shape[1] > 2 or merges):
         raise DataError(
-            "data.packing.rule=Template is for images of one row each, without a patch size per step: choose ExactFit"
+            "data.packing.rule=Template is for images of one row each, without a patch size per step and without "
+            "data.merge: choose ExactFit"
         )
     if sampling.per == "step":
         planned, rows = _in_steps(len(images), lambda k: draw(before[k : k + 1])[0], image_plan, packing, step_rows)
@@ -162,7 +163,7 @@ def plan_epoch(
         else:
             rows = _rows(np.arange(len(images)), planned, packing)
     out = np.flatnonzero(~planned.fits).tolist()
-    left_out = [(k, _why(planned, k, row_tokens, longest_side, budget, int(images[k]))) for k in out]
+    left_out = [(k, _why(planned, k, row_tokens, longest_side, budget, int(images[k]), merges)) for k in out]
     if not rows and blocks == 1:
         first = f"; the first: {left_out[0][1]}" if left_out else ""
         raise DataError(f"none of {len(images)} images fits a row{first}")
@@ -194,8 +195,8 @@ def block_of(count: int, block: int, blocks: int) -> slice:
 
 
 def grids_of(
-    resolution: Resolution, sizes: Int[np.ndarray, "n A"], seed: int, epoch: int, block: int, patch_size: PatchSize
-) -> Int[np.ndarray, "n A"]:
+    resolution: Law, sizes: Int[np.ndarray, "n A"], seed: int, epoch: int, block: int, patch_size: PatchSize
+) -> Int[np.ndarray, "n _"]:
     """Grids of the images of a block; the resolutions are the same for every patch size."""
     return resolution.grids(generator(Purpose.RESOLUTION, seed, epoch, block), sizes, patch_size)
 
@@ -310,15 +311,18 @@ def _grow_last(plan: Plan, row_tokens: int, longest_side: int) -> None:
     plan.kept[rows, last] = np.where(legal, more, kept)
 
 
-def _drop_less(plan: Plan, resolution: Resolution, row_tokens: int) -> None:
+def _drop_less(plan: Plan, resolution: Law, row_tokens: int) -> None:
     """Fill rows, in place, by dropping fewer tokens."""
     for r in np.flatnonzero(plan.kept.sum(-1) < row_tokens):
         plan.kept[r] = close_row(plan.kept[r], resolution.token_counts(plan.grids[r]), row_tokens)
 
 
-def _why(planned: ImagePlan, place: int, row_tokens: int, longest_side: int, budget: Budget | None, image: int) -> str:
+def _why(
+    planned: ImagePlan, place: int, row_tokens: int, longest_side: int, budget: Budget | None, image: int, merges: bool
+) -> str:
     grid, kept = planned.grids[place], planned.kept[place]
-    shape = f"{' x '.join(map(str, grid[-2:]))} patches{f', {grid[0]} frames' if len(grid) == 3 else ''}"
+    more = f", {grid[0]} {'merges' if merges else 'frames'}" if len(grid) == 3 else ""
+    shape = f"{' x '.join(map(str, grid[-2:]))} patches{more}"
     if kept > row_tokens:
         return (
             f"{shape} keep {kept} tokens, a row holds {row_tokens}: lower data.resolution, "

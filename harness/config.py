@@ -6,6 +6,7 @@ from typing import Literal
 from data.sampling.augment import Augment
 from data.sampling.balance import ByClass
 from data.sampling.dropping import Constant, Dropping
+from data.sampling.merge import Law, Merge, law_of
 from data.sampling.packing import Packing
 from data.sampling.patch_size import OneSize, PatchSizes
 from data.sampling.resolution import Resolution, Sides
@@ -60,6 +61,8 @@ class DataConfig:
     """Sampling of the resolution of training images."""
     patch_sizes: PatchSizes = OneSize()
     """Sampling of the patch size of training images; evaluation uses the patch size of the model."""
+    merge: Merge | None = None
+    """Merging of flat regions into larger patches, in training and evaluation; none: patches of an image are equal."""
     dropping: Dropping = Constant(0.0)
     """Sampling of the share of tokens dropped in training; evaluation drops none."""
     token_selection: TokenSelection = AtRandom()
@@ -90,6 +93,11 @@ class DataConfig:
         check_in("data", "[0, 1]", max_unreadable=self.max_unreadable)
         check_in("data", "[0, inf)", memory=self.memory)
         check_in("data", "[0, 1024]", workers=self.workers)
+
+    @property
+    def law(self) -> Law:
+        """How grids of patches are planned: resolution and merging."""
+        return law_of(self.resolution, self.merge)
 
     @property
     def reported_at(self) -> float:

@@ -19,10 +19,12 @@ from data.sampling.kinds import Patch
 from data.sampling.packing import Packing, Template, far_longer
 from data.sampling.patch_size import CoarseToFine, OneSize, PatchSizes
 from data.sampling.resolution import Areas, Clips, NeverEnlarged, Resolution, Sides, Square
+from data.sampling.token_selection import ByContrast
 from data.tasks import DataTask
 from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import Interpolation as ModelInterpolation
+from navit_eqx.tasks import TASKS
 from reference.resize import Interpolation
 from reference.sampling.dropping import kept_tokens
 from reference.sampling.patch_sizes import check_gains
@@ -110,6 +112,36 @@ def clips(config: Config, images: Images) -> tuple[Config, list[str]]:
         if not given:
             notes.append(f"data.resolution.{name} = {' '.join(map(str, value))}: that of the model")
     return with_data(config, resolution=replace(law, **known)), notes
+
+
+def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Raise ConfigError where merging does not go with the other options.
+
+    Rows without a merge keep what they were; so does a model that has vectors of levels.
+    """
+    merge, data = config.data.merge, config.data
+    if merge is None:
+        return config, []
+    check(not isinstance(data.resolution, Clips), "data.merge is of images, and the data are clips: --data.merge none")
+    check(
+        data.packing.fill != "resolution", "data.packing.fill=resolution: merged images are not enlarged; choose rate"
+    )
+    check(type(config.task).__name__ != "Distill", "task: merged images have no teacher; train with --task classify")
+    per_token = TASKS[type(config.task)].per_token
+    check(not per_token, f"task {type(config.task).__name__} asks every patch, and data.merge joins some: none")
+    by_content = isinstance(data.token_selection, ByContrast)
+    check(not by_content, "data.token_selection=ByContrast compares patches of one size: choose AtRandom or Spread")
+    per_step = patch_sampling(config).per == "step"
+    check(
+        not (per_step and merge.rule == "pi"),
+        "data.merge.rule=pi maps patches to one size, and data.patch_sizes draws one per step: --data.merge.rule area",
+    )
+    vectors = config.model.levels
+    check(
+        vectors is None or vectors.scales >= merge.scales,
+        f"data.merge.scales={merge.scales}, but model.levels has {vectors.scales if vectors else 0}: make them equal",
+    )
+    return config, []
 
 
 def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
@@ -215,6 +247,7 @@ def schedules(config: Config, images: Images) -> tuple[Config, list[str]]:
 RESOLVERS: tuple[Resolver, ...] = (
     channels,
     clips,
+    merging,
     resolution,
     patch_sizes,
     dropping,
@@ -331,7 +364,7 @@ def expected_tokens(
 
     Raises ConfigError where the options cannot be sampled.
     """
-    sizes, sampling, patches = enough(manifest), config.data.resolution, patches or patch_sampling(config)
+    sizes, sampling, patches = enough(manifest), config.data.law, patches or patch_sampling(config)
     count = len(sizes)
 
     def grids(patch) -> Int[np.ndarray, "n A"]:
@@ -366,7 +399,7 @@ def usable(config: Config, manifest: Manifest) -> Bool[np.ndarray, " n"]:
     """The images that have a position for every patch, at most MOST_TOKENS tokens, and are not far longer than the
     others; all of them if none is."""
     drawn, tokens = expected_tokens(config, manifest)
-    grids = config.data.resolution.grids(np.random.default_rng(config.seed), enough(manifest), drawn)
+    grids = config.data.law.grids(np.random.default_rng(config.seed), enough(manifest), drawn)
     fits = in_reach(grids, config.model.posembed.longest_side) & (tokens <= MOST_TOKENS)
     fits[fits] = ~far_longer(tokens[fits])
     return fits if fits.any() else np.ones_like(fits)
@@ -415,7 +448,7 @@ def images_per_step(config: Config, images: Images) -> float:
         return config.rows * config.data.packing.shape[1]
     lengths, row_tokens = expected_lengths(config, images.manifest), config.data.packing.shape[0]
     if images.task.budget:
-        grids_at = lambda patch: config.data.resolution.grids(
+        grids_at = lambda patch: config.data.law.grids(
             np.random.default_rng(config.seed), enough(images.manifest), patch
         )
         which = np.arange(0, len(images.manifest), stride(images.manifest))

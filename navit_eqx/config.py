@@ -189,6 +189,18 @@ class Flexi:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """A learned vector for each coarser size of patches within an image (`data.merge`), zero at first; without it the
+    model tells sizes apart by their pixels alone."""
+
+    scales: int = 3
+    """Sizes of patches: p, 2 p, 4 p and so on."""
+
+    def __post_init__(self):
+        check_in("model.levels", "[2, 8]", scales=self.scales)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Architecture and numerics of a NaViT."""
 
@@ -212,6 +224,8 @@ class ModelConfig:
     """Patches of several sizes; none: one size."""
     tubelets: Tubelets | None = None
     """Clips instead of images, as tubelets; none: images."""
+    levels: Levels | None = None
+    """Vectors for the sizes of patches within an image; none: no vectors."""
     mean: tuple[float, ...] = (0.5,)
     """Mean of pixels in [0, 1], subtracted before division by `std`: one number, or one per channel."""
     std: tuple[float, ...] = (0.5,)
@@ -275,6 +289,10 @@ class ModelConfig:
             f"{self.patch}",
         )
         check(
+            self.levels is None or len(self.patch) == 2,
+            f"model.levels are sizes of the patches of images, and model.patch is {self.patch}: leave them out",
+        )
+        check(
             len({self.channels * prod(patch) for patch in self.patches}) == len(self.patches),
             f"model.flexi.sizes: two of the patches {self.patches} have as many numbers, so the shape of a row does "
             "not identify the patch size: leave one out",
@@ -315,6 +333,11 @@ class ModelConfig:
         return len(self.patch) == 1
 
     @property
+    def axes(self) -> int:
+        """Coordinates of a place: the last ones of a token; before them stand shape and time of clips, or a level."""
+        return getattr(self.posembed, "axes", self.rope.axes if self.rope else 2)
+
+    @property
     def spatial_patch(self) -> tuple[int, ...]:
         """Height and width of a patch, without frames."""
         return self.patch[-2:]
@@ -345,6 +368,7 @@ class ModelConfig:
         """Arguments of the cost formulas: sizes, the name of the pool, FLOPs of the position embedding per token."""
         names = ("patch_dim", "width", "depth", "mlp_width", "registers")
         time = self.tubelets.size + len(self.tubelet_shapes) if self.tubelets else 0
+        time += self.levels.scales - 1 if self.levels else 0
         positions = int(2 * (self.posembed.products + time) * self.width)
         options = {"pool": type(self.pool).__name__, "positions": positions}
         if isinstance(self.mlp, Gated):

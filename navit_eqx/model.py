@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
+from .adaptive import LevelEmbedding, make_levels
 from .config import ModelConfig
 from .encoder import Encoder, sample_gates, skip_rates, token_gates
 from .kernels import attention_mask
@@ -32,6 +33,7 @@ class NaViT(eqx.Module):
     patch_embedding: Linear
     posembed: PosEmbed | None
     time: TimeEmbedding | None
+    levels: LevelEmbedding | None
     rope: Rope | None
     local: LayerMasks | None
     registers: Float[Array, "R D"] | None
@@ -51,6 +53,7 @@ class NaViT(eqx.Module):
         )
         self.posembed = make_posembed(config.posembed, config.width, key=posembed)
         self.time = make_time(config, key=jr.fold_in(posembed, 0))
+        self.levels = make_levels(config)
         self.rope = make_rope(config)
         self.local = make_local(config)
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
@@ -141,7 +144,10 @@ class NaViT(eqx.Module):
         patches = jnp.where(real, row.patches, 0)
         coords = jnp.where(real, row.coords, 0)
         x = self.embed_patches(patches, *self.in_space(coords, token_grids))
-        x = jnp.where(real, x if self.time is None else x + self.time(coords, token_grids).astype(x.dtype), 0)
+        x = x if self.time is None else x + self.time(coords, token_grids).astype(x.dtype)
+        if self.levels is not None and coords.shape[-1] > self.config.axes:
+            x = x + self.levels(coords).astype(x.dtype)
+        x = jnp.where(real, x, 0)
         angles = None if self.rope is None else self.rope(*self.in_space(coords, token_grids))
         if self.registers is None:
             return self.embedded(x), row.segment_ids, angles
@@ -156,8 +162,9 @@ class NaViT(eqx.Module):
     def in_space(
         self, coords: Num[Array, "*B T A"], grids: Num[Array, "*B T A"]
     ) -> tuple[Num[Array, "*B T _"], Num[Array, "*B T _"]]:
-        """Places and grids in the plane of an image: of clips, without shape and time."""
-        return (coords, grids) if self.time is None else (coords[..., 2:], grids[..., 2:])
+        """Places and grids in the plane of an image: without shape and time of clips, and without levels."""
+        axes = self.config.axes
+        return coords[..., -axes:], grids[..., -axes:]
 
     def embedded(self, x: Float[Array, "*B S D"]) -> Float[Array, "*B S D"]:
         """Tokens and registers, normalized where the model has a norm before its first block (CLIP's)."""

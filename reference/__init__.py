@@ -30,6 +30,7 @@ Vocabulary of `reference`, `navit_eqx`, `data`, batches, checkpoints and logs.
     params       nested dict    parameters; keys are field names of the Equinox modules
     residual                    what a block adds
     mask                        True where a query may attend to a key
+    levels                      rows columns: a block of 2^s x 2^s cells has level s
     rotary_angles               angles by which queries and keys are rotated (`apply_rotary`)
     drop rate, kept             share of tokens dropped in training, number of tokens kept
     token selection             which tokens are kept
@@ -66,6 +67,7 @@ Reading order (★ = the core path, one sitting):
       layer_decay.py  learning rates by layer, for fine-tuning
       text.py       text as an image with one axis
       tubelets.py   clips: tubelets of several shapes in one row
+      adaptive.py   patches of several sizes within one image
       boxes.py      areas of boxes, IoU and GIoU
       template.py   rows that are all cut into the same windows: no mask
       dealing.py    which device computes which rows of a batch

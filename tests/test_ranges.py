@@ -99,6 +99,8 @@ RANGES = {
     "Rope": {"theta": "[1, 1000000000]", "axes": "[1, 8]"},
     "Flexi": {"sizes": "[1, 4096]"},
     "Tubelets": dict.fromkeys(("shapes", "strides", "size"), "[1, 65536]"),
+    "Merge": {"rate": SHARE, "lowest": SHARE, "scales": "[2, 8]"},
+    "Levels": {"scales": "[2, 8]"},
     "Pallas": {"tile": "[16, 65536]"},
     "Splash": {"longest": FROM_0, "block": f"[128, {INT}]"},
     "Loop": {"windows": "[1, 64]"},

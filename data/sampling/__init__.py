@@ -3,6 +3,7 @@
 kinds.py            shared types
 resolution.py       size of each image
 patch_size.py       patch size of each image
+merge.py            patches of several sizes within an image
 dropping.py         share of tokens dropped
 token_selection.py  which tokens are kept
 augment.py          random changes of pixels
@@ -18,6 +19,9 @@ from .dropping import ByResolution as ByResolution
 from .dropping import Constant as Constant
 from .dropping import Dropping as Dropping
 from .dropping import Schedule as Schedule
+from .merge import Law as Law
+from .merge import Merge as Merge
+from .merge import Merged as Merged
 from .packing import BestFit as BestFit
 from .packing import DropSurplus as DropSurplus
 from .packing import ExactFit as ExactFit

@@ -282,16 +282,6 @@ class Clips:
 Resolution = OfFrames | Clips
 
 
-def of_frames(law: Resolution) -> OfFrames:
-    """The law of images, or of the frames of clips."""
-    return law.sampling if isinstance(law, Clips) else law
-
-
-def with_frames(law: Resolution, frames: OfFrames) -> Resolution:
-    """The law of clips with another one for their frames; of images, that one."""
-    return replace(law, sampling=frames) if isinstance(law, Clips) else frames
-
-
 def known_base(base: tuple[int, ...]) -> tuple[int, ...]:
     """A resolved shape of the kernel."""
     assert base, "data.resolution.base is empty: call `harness.resolve.resolve` first"

@@ -9,13 +9,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from jaxtyping import Int
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from navit_eqx.config import ModelConfig
 from navit_eqx.files import replacing
 from reference.masks import same_image
-from reference.patches import unpatchify
 from reference.rows import Row
 
 COLORS = matplotlib.color_sequences["tab10"]
@@ -38,17 +38,26 @@ def image_of(
     row: Row, slot: int, patch: tuple[int, ...], mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)
 ) -> np.ndarray:
     """One image of a row; dropped tokens are light gray. Mapped patches have the patch size of the model, and are
-    normalized by its `mean` and `std`."""
-    grid = row.grids[slot - 1]
-    here = row.segment_ids == slot
-    place = row.coords[here] @ np.array([grid[1], 1])
-    patches = np.full((grid.prod(), row.patches.shape[1]), DROPPED, np.uint8)
-    kept = row.patches[here]
+    normalized by its `mean` and `std`; those of merged blocks are enlarged."""
+    height, width = (row.grids[slot - 1, -2:] * patch).astype(int)
+    kept = row.patches[row.segment_ids == slot]
     if np.issubdtype(kept.dtype, np.floating):
         pixels = kept.reshape(len(kept), prod(patch), -1).astype(np.float32)
         kept = np.rint(255 * denormalized(pixels, mean, std)).reshape(kept.shape)
-    patches[place] = kept
-    return as_color(unpatchify(patches, grid, patch))
+    pixels = kept.reshape(len(kept), *patch, -1)
+    image = np.full((height, width, pixels.shape[-1]), DROPPED, np.uint8)
+    for block, (top, left, side) in zip(pixels, blocks(row, slot)):
+        enlarged = block.repeat(side, 0).repeat(side, 1)
+        y, x = top * patch[0], left * patch[1]
+        image[y : y + enlarged.shape[0], x : x + enlarged.shape[1]] = enlarged
+    return as_color(image)
+
+
+def blocks(row: Row, slot: int) -> Int[np.ndarray, "T 3"]:
+    """Top, left and side of the tokens of an image, in patches; the side is 1 where nothing is merged."""
+    coords = row.coords[row.segment_ids == slot].astype(float)
+    side = 2 ** coords[:, :-2].sum(-1, keepdims=True)
+    return np.rint(np.concatenate([coords[:, -2:] + 0.5 - side / 2, side], -1)).astype(int)
 
 
 def denormalized(pixels: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
@@ -72,7 +81,7 @@ def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path, **normali
 
     `normalized` are the mean and std of pixels, as in `image_of`.
     """
-    inches = [float(np.clip(0.3 * row.grids[:, 0].max(), 0.8, 2.0)) for row in rows]
+    inches = [float(np.clip(0.3 * row.grids[:, -2].max(), 0.8, 2.0)) for row in rows]
     figure = Figure(figsize=(12, 1.2 + sum(inches) + 0.45 * len(rows)), layout="constrained")
     heights = [h for t in inches for h in (t, 0.3)]
     axes = figure.subplots(2 * len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
@@ -95,11 +104,13 @@ def draw_rows(rows: Sequence[Row], patch: tuple[int, ...], path: Path, **normali
 def _draw_images(axis, row: Row, number: int, image_at: Callable[[Row, int], np.ndarray]) -> None:
     left = 0.0
     for slot in range(1, int(row.segment_ids.max(initial=0)) + 1):
-        height, width = row.grids[slot - 1]
+        height, width = row.grids[slot - 1, -2:]
         axis.imshow(image_at(row, slot), extent=(left, left + width, height, 0), aspect="equal")
         axis.add_patch(Rectangle((left, 0), width, height, fill=False, edgecolor=color(slot), linewidth=2.5))
+        for y, x, side in blocks(row, slot) if row.coords.shape[-1] == 3 else ():
+            axis.add_patch(Rectangle((left + x, y), side, side, fill=False, edgecolor=color(slot), linewidth=0.6))
         left += width + GAP
-    axis.set(xlim=(-GAP, max(left, 1)), ylim=(row.grids[:, 0].max() + GAP, -GAP))
+    axis.set(xlim=(-GAP, max(left, 1)), ylim=(row.grids[:, -2].max() + GAP, -GAP))
     axis.set_anchor("W")
     axis.set_title(f"row {number}", loc="left", fontsize=9)
     bare(axis)

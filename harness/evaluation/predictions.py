@@ -15,7 +15,7 @@ from data.manifest import Manifest
 from data.plan import NOTHING, Plan
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
-from data.sampling.resolution import Resolution
+from data.sampling.merge import Law
 from data.sources.digits import Digits
 from data.sources.source import Source
 from data.tasks import DataTask
@@ -83,7 +83,7 @@ def evaluate(
     config: Config,
     source: Source,
     task: DataTask,
-    resolution: Resolution,
+    resolution: Law,
     dropping: Dropping = NOTHING,
     output: Output = forward,
     patch: Patch | None = None,
@@ -233,12 +233,12 @@ class Context:
         """Name of the mean score, in words."""
         return self.task.metric.replace("_", " ")
 
-    def sampling_at(self, resolution: float) -> Resolution:
+    def sampling_at(self, resolution: float) -> Law:
         """The sampling of resolutions of the run, fixed at one resolution."""
-        return self.config.data.resolution.at(resolution)
+        return self.config.data.law.at(resolution)
 
     def predict(
-        self, resolution: Resolution, dropping: Dropping = NOTHING, output: Output = forward, patch: Patch | None = None
+        self, resolution: Law, dropping: Dropping = NOTHING, output: Output = forward, patch: Patch | None = None
     ) -> Predictions:
         """Cached predictions; `patch` None: the patch size of this context."""
         key = (resolution, dropping, output, patch or self.patch or self.config.model.patch)

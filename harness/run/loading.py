@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from data.adaptive import PlannedBlocks
 from data.clips import PlannedClips
 from data.errors import DataError
 from data.evaluation_plan import fill_last_batch, of_two_lengths, packing_at, plan_evaluation
@@ -19,7 +20,8 @@ from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
-from data.sampling.resolution import Clips, Resolution
+from data.sampling.merge import Law, Merged
+from data.sampling.resolution import Clips
 from data.sources.balanced import balanced
 from data.sources.memory import CachedInMemory
 from data.sources.source import Source, with_classes
@@ -86,13 +88,18 @@ def pixels_of(model: ModelConfig, mapped: bool) -> Pixels:
     return Pixels(model.patch, model.channels, model.mean, model.std, interpolation)
 
 
+def is_mapped(model: ModelConfig, law: Law) -> bool:
+    """Whether rows hold patches of several sizes, mapped to the kernel, whatever the size at which images are cut."""
+    return bool(model.tubelets) or isinstance(law, Merged) and law.merge.rule == "pi"
+
+
 def training_rows(config: Config, source: Source, task: DataTask, counts: Path | None = None) -> PlannedRows:
     """Rows of the whole run by index; the file `counts`, if any, stores the number of rows of each block."""
     patches = patch_sampling(config)
     sampling = {
         "seed": config.seed,
         "patch_size": patches,
-        "resolution": config.data.resolution,
+        "resolution": config.data.law,
         "dropping": config.data.dropping,
         "packing": config.data.packing,
         "longest_side": config.model.posembed.longest_side,
@@ -100,12 +107,12 @@ def training_rows(config: Config, source: Source, task: DataTask, counts: Path |
         "budget": task.budget,
     }
     plans = task.plans(EpochPlans(source, sampling), config.rows)
-    rows, more = rows_of(config.data.resolution, training=True)
+    rows, more = rows_of(config.data.law, training=True)
     return rows(
         source,
         Epochs(plans, plans.blocks, BlockCounts(counts, plans.key) if counts else None),
         config.total_steps * config.rows,
-        pixels_of(config.model, patches.per == "image" or bool(config.model.tubelets)),
+        pixels_of(config.model, patches.per == "image" or is_mapped(config.model, config.data.law)),
         config.data.packing.shape[0],
         config.seed,
         None if config.data.augment == Augment() else config.data.augment,
@@ -115,10 +122,12 @@ def training_rows(config: Config, source: Source, task: DataTask, counts: Path |
     )
 
 
-def rows_of(resolution: Resolution, training: bool) -> tuple[type[PlannedRows], dict[str, Any]]:
-    """The class of rows for images or clips, and its further arguments."""
-    if isinstance(resolution, Clips):
-        return PlannedClips, {"clips": resolution, "random_times": training}
+def rows_of(law: Law, training: bool) -> tuple[type[PlannedRows], dict[str, Any]]:
+    """The class of rows for images, merged or not, or clips, and its further arguments."""
+    if isinstance(law, Clips):
+        return PlannedClips, {"clips": law, "random_times": training}
+    if isinstance(law, Merged):
+        return PlannedBlocks, {"merge": law.merge}
     return PlannedRows, {}
 
 
@@ -141,7 +150,7 @@ def imbalance_of(config: Config, task: DataTask, rows: PlannedRows) -> Callable[
 def evaluation_rows(
     config: Config,
     source: Source,
-    resolution: Resolution,
+    law: Law,
     dropping: Dropping = NOTHING,
     patch: Patch | None = None,
     longest: int = 0,
@@ -153,19 +162,19 @@ def evaluation_rows(
     """
     sizes, side = source.manifest.sizes, config.model.posembed.longest_side
     patch = (patch or config.model.patch)[-2:]
-    packing = packing_at(config.data.packing, resolution, sizes, patch, dropping, longest_side=side, longest=longest)
+    packing = packing_at(config.data.packing, law, sizes, patch, dropping, longest_side=side, longest=longest)
     plan = plan_evaluation(
-        sizes, patch_size=patch, resolution=resolution, packing=packing, longest_side=side, dropping=dropping
+        sizes, patch_size=patch, resolution=law, packing=packing, longest_side=side, dropping=dropping
     )
     parts = of_two_lengths(plan, packing, config.data.packing.shape[0])
-    return chain.from_iterable(starmap(partial(_batches, config, source, resolution), parts)), plan
+    return chain.from_iterable(starmap(partial(_batches, config, source, law), parts)), plan
 
 
-def _batches(config: Config, source: Source, resolution: Resolution, row_tokens: int, plan: Plan) -> Iterator[Row]:
+def _batches(config: Config, source: Source, law: Law, row_tokens: int, plan: Plan) -> Iterator[Row]:
     """Batches of as many rows as are computed at once."""
     count = rows_at_once(row_tokens, jax.local_device_count())
-    padded, pixels = fill_last_batch(plan, count), pixels_of(config.model, mapped=bool(config.model.tubelets))
+    padded, pixels = fill_last_batch(plan, count), pixels_of(config.model, is_mapped(config.model, law))
     epochs = Epochs(lambda place: padded)
-    kind, more = rows_of(resolution, training=False)
+    kind, more = rows_of(law, training=False)
     rows = kind(source, epochs, len(padded.image_ids), pixels, row_tokens, config.seed, None, **more)
     return batches(rows, count)

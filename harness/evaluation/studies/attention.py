@@ -73,7 +73,8 @@ def looked_at(context: Context) -> list[Looked]:
     count = len(source.manifest)
     chosen = np.sort(np.random.default_rng(0).permutation(count)[:IMAGES])
     params = to_reference(context.model.backbone)
-    batches, _ = evaluation_rows(config, subset(source, chosen), context.sampling_at(config.data.reported_at))
+    law = config.data.resolution.at(config.data.reported_at)  # nothing merged: maps are grids of patches
+    batches, _ = evaluation_rows(config, subset(source, chosen), law)
     found = {}
     for batch in batches:
         for row, slot in np.argwhere(batch.grids[..., 0] > 0):

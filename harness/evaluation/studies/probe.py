@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from data.manifest import Manifest
-from data.sampling.resolution import Resolution
+from data.sampling.merge import Law
 from data.sources.source import Source, clip_of
 from navit_eqx.errors import check
 from navit_eqx.inference import pooled
@@ -87,7 +87,7 @@ def beside(trained: float) -> str:
     return f"; the model's own classifier, trained on all images: {trained:.3f}"
 
 
-def training_features(context: Context, train: Source, sampling: Resolution, shots: int, draw: int) -> Features:
+def training_features(context: Context, train: Source, sampling: Law, shots: int, draw: int) -> Features:
     """Features of `shots` random training images of each class."""
     rng = np.random.default_rng([context.config.seed, draw])
     indices = sample_shots(rng, labels_of(train.manifest), len(train.manifest.classes), shots)

@@ -65,8 +65,8 @@ def similarity(context: Context) -> Findings:
 
 
 def largest_resolution(context: Context):
-    """The sampling fixed at the largest resolution, as in the study `patches`."""
-    return context.sampling_at(context.resolutions[-1])
+    """The sampling fixed at the largest resolution, as in the study `patches`; nothing is merged."""
+    return context.config.data.resolution.at(context.resolutions[-1])
 
 
 def tokens_at(context: Context, source: Source, size: Patch) -> Iterator[tuple[int, Float[np.ndarray, "states y x D"]]]:

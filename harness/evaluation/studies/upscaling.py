@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from data.sampling.resolution import NeverEnlarged, OneSquare, Sides, Square, of_frames, with_frames
+from data.sampling.merge import of_frames, with_frames
+from data.sampling.resolution import NeverEnlarged, OneSquare, Sides, Square
 
 from ..predictions import Context
 from .findings import Findings, compare, draw_sides, largest

@@ -1,0 +1,56 @@
+"""Packed rows by index of images with patches of several sizes: read, resize, merge, drop and pack."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Num
+
+from reference.adaptive import cut_by_budget, merged, residual_scores
+from reference.patches import normalize
+from reference.rows import Tokens
+
+from .geometry import sample_quarter_turns, transposed
+from .randomness import Purpose, generator
+from .rows import Drawn, PlannedRows
+from .sampling.kinds import Patch
+from .sampling.merge import Merge
+
+
+@dataclass
+class PlannedBlocks(PlannedRows):
+    """Rows of images in blocks of several sizes; grids of the plan are (quads, rows, columns)."""
+
+    merge: Merge = Merge()
+
+    def nothing(self, patch: Int[np.ndarray, " 2"]) -> Tokens:
+        """An image of zero tokens, for a row without images."""
+        patches, _, _ = super().nothing(patch)
+        return Tokens(patches, np.zeros((0, 3), np.float32), np.zeros(3, np.float32))
+
+    def tokens(
+        self, epoch: int, image_id: int, grid: Int[np.ndarray, " A"], kept: int, patch: Patch
+    ) -> tuple[Tokens, Drawn]:
+        """The tokens of one image, independent of its row; they are merged first, then dropped.   Raises BadImage."""
+        rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
+        turns, (quads, *sides) = sample_quarter_turns(rng, self.augment), grid.tolist()
+        rows, columns = transposed((sides[0], sides[1]), turns)
+        picture, how = self.picture(rng, image_id, (rows * patch[0], columns * patch[1]), turns)
+        image = self.blocks(picture, patch, quads)
+        if kept < len(image.patches):
+            selected = self.token_selection.sample(rng, image.patches, kept)
+            image = image._replace(patches=image.patches[selected], coords=image.coords[selected])
+        return image, how
+
+    def blocks(self, picture: Num[np.ndarray, "h w C"], patch: Patch, quads: int) -> Tokens:
+        """All tokens of a picture, as rows store them: bytes, or float16 mapped to the kernel."""
+        levels = cut_by_budget(residual_scores(picture, patch, self.merge.scales), quads)
+        how = self.pixels.interpolation
+        if how is None:  # patches of rows have the size at which images are cut
+            patches, coords, grid = merged(picture, patch, levels, patch, self.merge.rule)
+            stored = (np.rint(patches) if picture.dtype == np.uint8 else patches).astype(picture.dtype)
+        else:
+            flat = normalize(picture.reshape(len(picture), -1), self.pixels.mean, self.pixels.std)
+            normalized = flat.reshape(picture.shape)
+            patches, coords, grid = merged(normalized, patch, levels, self.pixels.patch, self.merge.rule, how)
+            stored = patches.astype(np.float16)
+        return Tokens(stored, coords.astype(np.float32), grid.astype(np.float32))
