@@ -1,0 +1,60 @@
+"""Mistakes in patches of several sizes within one image."""
+
+from tests.mutants.kinds import one
+from tests.support.mutation import replace, returns
+
+PARTS, ROWS = "tests/test_adaptive.py::test_", "tests/test_merged_rows.py::test_"
+SIDES = PARTS + "both_sides_make_the_same_tokens"
+MUTANTS = (
+    one(
+        "levels: the center of a block is half a cell off", "reference.adaptive:merged",
+        replace("__f[__m] + 2**__s / 2 - 0.5", "__f[__m] + 2**__s / 2"), SIDES,
+    ),
+    one(
+        "levels: a block of 4 x 4 is reduced to the middle of its boxes", "reference.adaptive:by_area",
+        replace("__p.mean((2, 4))", "__p[:, :, (__p.shape[2] - 1) // 2:__p.shape[2] // 2 + 1].mean((2, 4))"), SIDES,
+    ),
+    one(
+        "levels: the parts of a block are tokens too", "reference.adaptive:merged",
+        replace("levels[tuple(__f.T)] == __s", "levels[tuple(__f.T)] >= __s"), SIDES,
+    ),
+    one(
+        "levels: a score at the threshold is below it", "reference.adaptive:cut_by_threshold",
+        replace("scores[__s] < thresholds[__s - 1]", "scores[__s] <= thresholds[__s - 1]"), PARTS + "thresholds",
+    ),
+    one(
+        "levels: a quad costs its score, not what it adds", "reference.adaptive:cut_by_budget",
+        replace("__c - block_sums(__f, (2, 2))", "__c"), PARTS + "a_budget_makes_tiles_of_the_promised_number",
+    ),
+    one(
+        "levels: a quad does not wait for its four parts", "navit_eqx.adaptive:cut_by_budget",
+        replace("np.maximum(__m, _last(__t[-1]))", "__m"), PARTS + "a_budget_makes_tiles_of_the_promised_number",
+    ),
+    one(
+        "levels: the error is that of sums", "reference.adaptive:residual_scores",
+        replace("block_sums((__b**2).sum(-1), patch) / 4**__s", "block_sums((__b**2).sum(-1), patch) / 2**__s"),
+        PARTS + "scores_are_those_of_each_block",
+    ),
+    one(
+        "levels: cells have a vector, the largest blocks none", "navit_eqx.adaptive:LevelEmbedding.__call__",
+        replace("jnp.arange(1, 1 + len(self.vectors), dtype=__d)", "jnp.arange(len(self.vectors), dtype=__d)"),
+        PARTS + "packed_is_alone",
+    ),
+    one(
+        "levels: positions see the level", "navit_eqx.model:NaViT.in_space",
+        returns("(coords[..., :axes], grids[..., :axes])"), PARTS + "packed_is_alone",
+    ),
+    one(
+        "levels: tokens are dropped before they are merged", "data.sampling.merge:Merged.token_counts",
+        returns("grids[..., 1:].prod(-1)"), ROWS + "tokens_are_counted_before_a_pixel_is_read",
+    ),
+    one(
+        "levels: evaluation draws rates at random", "data.sampling.merge:Merged.at",
+        returns("Merged(self.sampling.at(resolution), self.merge)"),
+        ROWS + "rates_are_drawn_in_their_range_and_evaluation_draws_none",
+    ),
+    one(
+        "levels: bytes of blocks are rounded down", "data.adaptive:PlannedBlocks.blocks",
+        replace("np.rint(__p)", "np.floor(__p)"), ROWS + "large_blocks_are_where_least_is_lost",
+    ),
+)  # fmt: skip
