@@ -82,6 +82,8 @@ class Options:
     """Resolution, in the unit of data.resolution; auto: the validation resolution of the run."""
     patch_size: int | None = None
     """Side of the patches in pixels; auto: the patch of the model. Larger patches give fewer tokens."""
+    merge_rate: float | None = None
+    """Share of the possible merges of flat patches into larger ones; auto: as in training. More give fewer tokens."""
     choice: Literal["stored", "none"] = "stored"
     """Reading of images for classes, boxes and masks, without --resolution and --patch-size: stored, as `evaluate.py
     --budget` chose; none, as in training."""
@@ -95,7 +97,7 @@ class Options:
     def __post_init__(self):
         check_in("", "[1, 2147483647]", top=self.top, patch_size=self.patch_size)
         check_in("", "(0, inf)", resolution=self.resolution)
-        check_in("", "[0, 1]", least=self.least)
+        check_in("", "[0, 1]", least=self.least, merge_rate=self.merge_rate)
 
 
 def main() -> None:
@@ -130,7 +132,7 @@ def main() -> None:
 
 def obeyed(model: navit.Model, options: Options) -> Choice | None:
     """The choice stored with the model, where nothing else was said; it is told in a line."""
-    if options.choice == "none" or options.resolution or options.patch_size:
+    if options.choice == "none" or reading_of(options) != Reading():
         return None
     choice = stored(Path(options.run), info_of(model).digest)
     if choice:
@@ -150,6 +152,9 @@ def classify(
         raise ConfigError('this model has no classes: name some, --texts "a dog" "a cat", or search, --search "a dog"')
     show = in_json if options.json else in_words
     check(not (model.config.tubelets and options.patch_size), "--patch-size: clips have the tubelets of the model")
+    check(
+        not (model.config.tubelets and options.merge_rate), "--merge-rate: patches of images are merged, not of clips"
+    )
     read = partial(predict_clips if model.config.tubelets else predict_images, model)
     predictions = in_turn(read, paths, choice, reasons) if choice else read(paths, reading_of(options), reasons)
     for index, p in enumerate(progress(predictions, len(paths))):
@@ -249,7 +254,7 @@ def files(names: Iterable[str]) -> Iterator[str]:
 
 def reading_of(options: Options) -> Reading:
     """How the options say that images are read."""
-    return Reading(options.resolution, options.patch_size)
+    return Reading(options.resolution, options.patch_size, options.merge_rate)
 
 
 def chosen(model: navit.Model, options: Options) -> dict[str, Any]:

@@ -67,7 +67,7 @@ from harness.terminal import clock
 from harness.working import working
 from navit_eqx import ModelInfo, save_model
 from navit_eqx.errors import check
-from navit_eqx.preprocessing import Preprocessing, size_rule
+from navit_eqx.preprocessing import Blocks, Preprocessing, size_rule
 from navit_eqx.serialize import encode
 from navit_eqx.training import hosts
 from navit_eqx.training.checkpoints import Checkpointer
@@ -382,8 +382,13 @@ def info_of(config: Config, images: Source) -> ModelInfo:
     """Classes and preprocessing for the saved model."""
     sampling = config.data.resolution.at(config.data.reported_at)
     row_tokens, row_images = config.data.packing.shape
+    merge = config.data.merge
     preprocessing = Preprocessing(
-        size_rule(encode(sampling)), channels=config.model.channels, row_tokens=row_tokens, row_images=row_images
+        size_rule(encode(sampling)),
+        channels=config.model.channels,
+        row_tokens=row_tokens,
+        row_images=row_images,
+        blocks=merge and Blocks(merge.rate, merge.scales, merge.rule),
     )
     classes = images.manifest.classes if TASKS[type(config.task).__name__].own_classes else ()
     return ModelInfo(classes, preprocessing, images.manifest.where)

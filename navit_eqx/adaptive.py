@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from . import config
 from .layers import expand
+from .preprocessing import Blocks
 from .resize import FLEXIVIT, Interpolation, pi_matrix
 
 Levels = Int[np.ndarray, "rows columns"]
@@ -116,6 +117,25 @@ def merged(
         coords.append((s, *(n + 2**s / 2 - 0.5 for n in (y, x))))
     grid = np.array([1 + levels.max(), *levels.shape], np.float32)
     return np.stack(patches), np.array(coords, np.float32), grid
+
+
+def cut(
+    pixels: Num[np.ndarray, "h w C"], patch: tuple[int, int], blocks: Blocks, quads: int
+) -> tuple[Num[np.ndarray, "T P"], Float[np.ndarray, "T 3"], Float[np.ndarray, " 3"]]:
+    """Patches, coords and grid of a resized image, as rows store them: bytes, or float16 mapped to the kernel.
+
+    Raises ValueError where the rule maps patches and the kernel is not known.
+    """
+    levels = cut_by_budget(residual_scores(pixels, patch, blocks.scales), quads)
+    if blocks.rule == "area":
+        patches, coords, grid = merged(pixels, patch, levels, patch, "area")
+        return (np.rint(patches) if pixels.dtype == np.uint8 else patches).astype(pixels.dtype), coords, grid
+    if (kernel := blocks.kernel) is None:
+        raise ValueError("blocks are mapped to the kernel of a model: pack by navit.pack(images, model)")
+    if pixels.dtype == np.uint8:
+        pixels = (pixels / 255 - np.array(kernel.mean)) / np.array(kernel.std)
+    patches, coords, grid = merged(pixels, patch, levels, kernel.patch, "pi", kernel.interpolation)
+    return patches.astype(np.float16), coords, grid
 
 
 class LevelEmbedding(eqx.Module):

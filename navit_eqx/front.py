@@ -9,6 +9,7 @@ probabilities = navit.unpack(batch, out)
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from . import inference
 from .errors import ConfigError, check
 from .info import ModelInfo
 from .pixels import Source
+from .preprocessing import Kernel
 from .rows import Row, to_device
 from .tasks.config import Task
 from .tasks.model import Model
@@ -69,8 +71,14 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
         info_of(model).preprocessing.channels == model.config.channels,
         f"info.preprocessing.channels={info_of(model).preprocessing.channels}, model.channels={model.config.channels}",
     )
+    how = options.get("preprocessing", info_of(model).preprocessing)
+    if how.blocks:
+        check(not type(model.task).per_token, f"{type(model.task).__name__} asks every patch: merge none (blocks=None)")
+        config = model.config
+        kernel = Kernel(pair(config.patch), config.mean, config.std, config.interpolation)
+        options = options | {"preprocessing": replace(how, blocks=replace(how.blocks, kernel=kernel))}
     defaults = {
-        "preprocessing": info_of(model).preprocessing,
+        "preprocessing": how,
         "patch": pair(model.config.patch),
         "longest_side": model.config.posembed.longest_side,
     }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Num, Shaped
 
+from .adaptive import cut
 from .pixels import Header, ImageError, Source, patchify, read_header, read_image, resize
 from .preprocessing import CenterCrop, Preprocessing, Size
 from .rows import Row
@@ -126,19 +127,26 @@ def rows_of(
     """A batch of `shape` (rows, tokens, slots) with the pixels of these images of one dtype, row by row."""
     rows, row_tokens, row_images = shape
     dtype = next((image.header.dtype for row in members for image in row if image.header), np.dtype(np.uint8))
-    batch = empty_rows(rows, row_tokens, row_images, prod(patch) * preprocessing.channels, 2, dtype)
+    if (blocks := preprocessing.blocks) is None:
+        batch = empty_rows(rows, row_tokens, row_images, prod(patch) * preprocessing.channels, 2, dtype)
+    else:
+        mapped = blocks.kernel if blocks.rule == "pi" else None
+        stored, dtype = (mapped.patch, np.float16) if mapped else (patch, dtype)
+        batch = empty_rows(rows, row_tokens, row_images, prod(stored) * preprocessing.channels, 3, dtype, np.float32)
     for r, images in enumerate(members):
         _fill(Row(*(leaf[r] for leaf in batch)), images, preprocessing, patch, report)
     return batch
 
 
-def empty_rows(rows: int, row_tokens: int, slots: int, patch_dim: int, axes: int, dtype: Any) -> Row:
+def empty_rows(
+    rows: int, row_tokens: int, slots: int, patch_dim: int, axes: int, dtype: Any, places: Any = np.int32
+) -> Row:
     """Rows of padding, as NumPy arrays to be filled."""
     empty: Any = dict(
         patches=np.zeros((rows, row_tokens, patch_dim), dtype),
-        coords=np.zeros((rows, row_tokens, axes), np.int32),
+        coords=np.zeros((rows, row_tokens, axes), places),
         segment_ids=np.zeros((rows, row_tokens), np.int32),
-        grids=np.zeros((rows, slots, axes), np.int32),
+        grids=np.zeros((rows, slots, axes), places),
         image_ids=np.full((rows, slots), -1, np.int32),
     )
     return Row(**empty)
@@ -210,9 +218,14 @@ def unpack_tokens(batch: Row, values: Shaped[np.ndarray | Array, "B T *n"]) -> l
     found = {}
     for r, slot in np.argwhere(image_ids >= 0):
         places = np.flatnonzero(segment_ids[r] == slot + 1)
-        raster = np.lexsort(coords[r, places].T[::-1])  # by row, then by column
+        raster = np.lexsort(first_cells(coords[r, places]).T[::-1])  # by row, then by column
         found[int(image_ids[r, slot])] = values[r, places[raster]]
     return [found[i] for i in sorted(found)]
+
+
+def first_cells(coords: Num[np.ndarray, "T A"]) -> Num[np.ndarray, "T _"]:
+    """The place of each token; of a block of several patches, (level, y, x), the place of its first patch."""
+    return coords[:, 1:] + 0.5 - 2.0 ** coords[:, :1] / 2 if coords.shape[1] == 3 else coords
 
 
 def pack_lengths(lengths: Sequence[int], row_tokens: int, row_images: int) -> list[list[int]]:
@@ -255,11 +268,13 @@ class Planned(NamedTuple):
     header: Header | None
     """None: the image cannot be used and has no tokens."""
     grid: Size
+    quads: int = 0
+    """Quads of patches that are merged."""
 
     @property
     def tokens(self) -> int:
-        """Number of patches."""
-        return prod(self.grid)
+        """Number of tokens; a quad that is merged saves 3."""
+        return prod(self.grid) - 3 * self.quads
 
 
 def plan(
@@ -279,7 +294,8 @@ def plan(
     name = f"image {index} ({os.fspath(source)})" if is_path else f"image {index}"
     try:
         header = read_header(source, preprocessing.channels, name)
-        planned = Planned(index, source, name, header, _grid_of(header, preprocessing, patch, name))
+        grid, blocks = _grid_of(header, preprocessing, patch, name), preprocessing.blocks
+        planned = Planned(index, source, name, header, grid, blocks.quads(grid) if blocks else 0)
         _check_fits(planned, lengths, longest_side)
         return planned
     except (ImageError, OSError) as error:
@@ -309,11 +325,13 @@ def _fill(
                 raise
             report(image.index, str(error))
             continue
-        start, end = end, end + prod(image.grid)
-        row.patches[start:end] = patchify(pixels, patch)
-        row.coords[start:end] = np.indices(image.grid).reshape(2, -1).T
+        start, end = end, end + image.tokens
+        if (blocks := preprocessing.blocks) is None:
+            found = patchify(pixels, patch), np.indices(image.grid).reshape(2, -1).T, image.grid
+        else:
+            found = cut(pixels, patch, blocks, image.quads)
+        row.patches[start:end], row.coords[start:end], row.grids[slot] = found
         row.segment_ids[start:end] = slot + 1
-        row.grids[slot] = image.grid
 
 
 def _resized(image: Planned, header: Header, preprocessing: Preprocessing, size: Size) -> Num[np.ndarray, "h w C"]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from .errors import check, check_in
 from .pixels import read_image as read_image
+from .resize import FLEXIVIT, Interpolation
 from .tower_sizes import Blocks as Blocks
 from .tower_sizes import LongestEdge as LongestEdge
 
@@ -285,6 +286,43 @@ SizeRule = Plain | NeverEnlarged | Square | Frames
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """What patches are mapped to."""
+
+    patch: Size
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    interpolation: Interpolation = FLEXIVIT
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Merge flat regions of an image into larger patches: `navit_eqx/adaptive.py`.
+
+    >>> Blocks(0.5).quads((8, 8))
+    10
+    """
+
+    rate: float = 0.5
+    """Share of the possible merges; 0 merges nothing."""
+    scales: int = 3
+    """Sizes of patches: p, 2 p, 4 p and so on."""
+    rule: Literal["pi", "area"] = "pi"
+    """pi: large patches are mapped to the kernel as FlexiViT does; area: means of boxes of pixels."""
+    kernel: Kernel | None = None
+    """The kernel of a model; `navit.pack` fills it in."""
+
+    def __post_init__(self):
+        check_in("info.preprocessing.blocks", "[0, 1]", rate=self.rate)
+        check_in("info.preprocessing.blocks", "[2, 8]", scales=self.scales)
+
+    def quads(self, grid: Size) -> int:
+        """Quads that are merged in an image of `grid` patches; each saves 3 tokens."""
+        most = sum((grid[0] >> s) * (grid[1] >> s) for s in range(1, self.scales))
+        return int(self.rate * most + SLACK)
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """Images of any size → the patches that a model reads.
 
@@ -307,6 +345,8 @@ class Preprocessing:
     decode_margin: float = 0.0
     """Smallest ratio of decoded to resized pixels per side, at which JPEG files are decoded at 1/2, 1/4 or 1/8 of their
     size. 0 decodes them at full size."""
+    blocks: Blocks | None = None
+    """Patches of several sizes within an image; None: of one size."""
 
     def __post_init__(self):
         check_in("info.preprocessing", "[1, 65536]", channels=self.channels)

@@ -26,6 +26,8 @@ from harness.evaluation.pictures import blocks, image_of
 from harness.resolve import merging
 from navit_eqx.config import Flexi, Levels
 from navit_eqx.errors import ConfigError
+from navit_eqx.images import pack, unpack_tokens
+from navit_eqx.preprocessing import Area, Blocks, Kernel, Preprocessing
 from navit_eqx.tasks.config import Segment
 from reference.adaptive import block_sums, most_quads
 from reference.patches import normalize, unpatchify
@@ -192,6 +194,24 @@ def test_large_blocks_are_where_least_is_lost():
     want = np.rint(block_sums(here, (side, side)) / side**2)
     got = row.patches[np.flatnonzero((row.segment_ids == 1) & (row.coords == [level, y, x]).all(-1))[0]]
     np.testing.assert_array_equal(got, want.ravel())
+
+
+@pytest.mark.parametrize("rule", ["pi", "area"])
+def test_the_front_door_packs_what_training_reads(rule):
+    """The same partitions, places and bytes; mapped patches by two formulas, rounded to float16."""
+    source, merge = images(), Merge(0.6, rule=rule)
+    law, rows = Merged(Sides(24, 24), merge), rows_of(merge)[0]
+    grids = law.grids(np.random.default_rng(0), source.manifest.sizes, PATCH)
+    how = Preprocessing(Area(24), row_tokens=64, blocks=Blocks(0.6, 3, rule, Kernel(PATCH)))
+    batch = pack(source.images, preprocessing=how, patch=PATCH)
+    for i, coords in enumerate(unpack_tokens(batch, batch.coords)):
+        want, _ = rows.tokens(0, i, grids[i], int(law.token_counts(grids)[i]), PATCH)
+        np.testing.assert_array_equal(coords, want.coords)
+        got = unpack_tokens(batch, batch.patches)[i]
+        assert got.dtype == want.patches.dtype
+        assert_close(got, want.patches, HALF if rule == "pi" else 0.0)
+    with pytest.raises(ValueError, match="kernel"):
+        pack(source.images, preprocessing=replace(how, blocks=Blocks()), patch=PATCH)
 
 
 def test_images_that_cannot_be_read_leave_their_place():

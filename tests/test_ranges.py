@@ -148,7 +148,7 @@ RANGES = {
 
 OPTIONS = {
     evaluate.Options: {"resolutions": POSITIVE, "patch_size": COUNT, "patch_sizes": COUNT, "within": "[0, 100]"},
-    predict.Options: {"top": COUNT, "least": SHARE, "resolution": POSITIVE, "patch_size": COUNT},
+    predict.Options: {"top": COUNT, "least": SHARE, "merge_rate": SHARE, "resolution": POSITIVE, "patch_size": COUNT},
 }
 
 

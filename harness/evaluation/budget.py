@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from navit_eqx.errors import ConfigError
-from navit_eqx.preprocessing import Preprocessing, at_resolution
+from navit_eqx.preprocessing import Blocks, Preprocessing, at_resolution
 from navit_eqx.serialize import decode, encode, read_json, seal, unseal
 
 from ..run.folder import write_json
@@ -87,12 +87,19 @@ class Reading:
     """In the unit of the sampling of the run; None: that of validation."""
     patch_size: int | None = None
     """Side of the patches in pixels; None: the patch of the model."""
+    merge: float | None = None
+    """Share of the possible merges of patches; None: as the model was trained."""
 
     def options(self, preprocessing: Preprocessing) -> dict[str, Any]:
         """The arguments of `navit.pack`."""
         how: dict[str, Any] = {}
         if self.resolution:
-            how["preprocessing"] = replace(preprocessing, size=at_resolution(preprocessing.size, self.resolution))
+            preprocessing = replace(preprocessing, size=at_resolution(preprocessing.size, self.resolution))
+        if self.merge is not None:
+            blocks = replace(preprocessing.blocks or Blocks(), rate=self.merge) if self.merge else None
+            preprocessing = replace(preprocessing, blocks=blocks)
+        if self.resolution or self.merge is not None:
+            how["preprocessing"] = preprocessing
         if self.patch_size:
             how["patch"] = (self.patch_size, self.patch_size)
         return how

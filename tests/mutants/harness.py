@@ -110,7 +110,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "an option does not overrule the choice", "predict:obeyed",
-        replace("options.choice == 'none' or options.resolution or options.patch_size", "options.choice == 'none'"),
+        replace("options.choice == 'none' or reading_of(options) != Reading()", "options.choice == 'none'"),
         BUDGET + "what_is_chosen_is_what_predict_does",
     ),
 )  # fmt: skip
