@@ -67,7 +67,7 @@ from harness.terminal import clock
 from harness.working import working
 from navit_eqx import ModelInfo, save_model
 from navit_eqx.errors import check
-from navit_eqx.preprocessing import Blocks, Preprocessing, size_rule
+from navit_eqx.preprocessing import Merge, Preprocessing, size_rule
 from navit_eqx.serialize import encode
 from navit_eqx.training import hosts
 from navit_eqx.training.checkpoints import Checkpointer
@@ -388,7 +388,7 @@ def info_of(config: Config, images: Source) -> ModelInfo:
         channels=config.model.channels,
         row_tokens=row_tokens,
         row_images=row_images,
-        blocks=merge and Blocks(merge.rate, merge.scales, merge.rule),
+        merge=merge and Merge(merge.rate, merge.scales, merge.rule),
     )
     classes = images.manifest.classes if TASKS[type(config.task).__name__].own_classes else ()
     return ModelInfo(classes, preprocessing, images.manifest.where)

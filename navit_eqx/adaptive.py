@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from . import config
 from .layers import expand
-from .preprocessing import Blocks
+from .preprocessing import Merge
 from .resize import FLEXIVIT, Interpolation, pi_matrix
 
 Levels = Int[np.ndarray, "rows columns"]
@@ -106,7 +106,7 @@ def merged(
         s = int(levels[y, x])
         free[y : y + 2**s, x : x + 2**s] = False
         height, width = patch[0] << s, patch[1] << s
-        block = image[y * patch[0] : y * patch[0] + height, x * patch[1] : x * patch[1] + width]
+        block = image[y * patch[0] : y * patch[0] + height, x * patch[1] : x * patch[1] + width].astype(float)
         if rule == "area":
             for _ in range(s):
                 block = pooled(block) / 4
@@ -120,17 +120,17 @@ def merged(
 
 
 def cut(
-    pixels: Num[np.ndarray, "h w C"], patch: tuple[int, int], blocks: Blocks, quads: int
+    pixels: Num[np.ndarray, "h w C"], patch: tuple[int, int], merge: Merge, quads: int
 ) -> tuple[Num[np.ndarray, "T P"], Float[np.ndarray, "T 3"], Float[np.ndarray, " 3"]]:
     """Patches, coords and grid of a resized image, as rows store them: bytes, or float16 mapped to the kernel.
 
     Raises ValueError where the rule maps patches and the kernel is not known.
     """
-    levels = cut_by_budget(residual_scores(pixels, patch, blocks.scales), quads)
-    if blocks.rule == "area":
+    levels = cut_by_budget(residual_scores(pixels, patch, merge.scales), quads)
+    if merge.rule == "area":
         patches, coords, grid = merged(pixels, patch, levels, patch, "area")
         return (np.rint(patches) if pixels.dtype == np.uint8 else patches).astype(pixels.dtype), coords, grid
-    if (kernel := blocks.kernel) is None:
+    if (kernel := merge.kernel) is None:
         raise ValueError("blocks are mapped to the kernel of a model: pack by navit.pack(images, model)")
     if pixels.dtype == np.uint8:
         pixels = (pixels / 255 - np.array(kernel.mean)) / np.array(kernel.std)

@@ -72,11 +72,14 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
         f"info.preprocessing.channels={info_of(model).preprocessing.channels}, model.channels={model.config.channels}",
     )
     how = options.get("preprocessing", info_of(model).preprocessing)
-    if how.blocks:
-        check(not type(model.task).per_token, f"{type(model.task).__name__} asks every patch: merge none (blocks=None)")
+    if how.merge:
+        check(
+            not type(model.task).per_token,
+            f"{type(model.task).__name__} asks every patch: pack with Preprocessing(merge=None)",
+        )
         config = model.config
         kernel = Kernel(pair(config.patch), config.mean, config.std, config.interpolation)
-        options = options | {"preprocessing": replace(how, blocks=replace(how.blocks, kernel=kernel))}
+        options = options | {"preprocessing": replace(how, merge=replace(how.merge, kernel=kernel))}
     defaults = {
         "preprocessing": how,
         "patch": pair(model.config.patch),

@@ -127,10 +127,10 @@ def rows_of(
     """A batch of `shape` (rows, tokens, slots) with the pixels of these images of one dtype, row by row."""
     rows, row_tokens, row_images = shape
     dtype = next((image.header.dtype for row in members for image in row if image.header), np.dtype(np.uint8))
-    if (blocks := preprocessing.blocks) is None:
+    if (merge := preprocessing.merge) is None:
         batch = empty_rows(rows, row_tokens, row_images, prod(patch) * preprocessing.channels, 2, dtype)
     else:
-        mapped = blocks.kernel if blocks.rule == "pi" else None
+        mapped = merge.kernel if merge.rule == "pi" else None
         stored, dtype = (mapped.patch, np.float16) if mapped else (patch, dtype)
         batch = empty_rows(rows, row_tokens, row_images, prod(stored) * preprocessing.channels, 3, dtype, np.float32)
     for r, images in enumerate(members):
@@ -294,8 +294,8 @@ def plan(
     name = f"image {index} ({os.fspath(source)})" if is_path else f"image {index}"
     try:
         header = read_header(source, preprocessing.channels, name)
-        grid, blocks = _grid_of(header, preprocessing, patch, name), preprocessing.blocks
-        planned = Planned(index, source, name, header, grid, blocks.quads(grid) if blocks else 0)
+        grid, merge = _grid_of(header, preprocessing, patch, name), preprocessing.merge
+        planned = Planned(index, source, name, header, grid, merge.quads(grid) if merge else 0)
         _check_fits(planned, lengths, longest_side)
         return planned
     except (ImageError, OSError) as error:
@@ -326,10 +326,10 @@ def _fill(
             report(image.index, str(error))
             continue
         start, end = end, end + image.tokens
-        if (blocks := preprocessing.blocks) is None:
+        if (merge := preprocessing.merge) is None:
             found = patchify(pixels, patch), np.indices(image.grid).reshape(2, -1).T, image.grid
         else:
-            found = cut(pixels, patch, blocks, image.quads)
+            found = cut(pixels, patch, merge, image.quads)
         row.patches[start:end], row.coords[start:end], row.grids[slot] = found
         row.segment_ids[start:end] = slot + 1
 

@@ -296,10 +296,10 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Merge:
     """Merge flat regions of an image into larger patches: `navit_eqx/adaptive.py`.
 
-    >>> Blocks(0.5).quads((8, 8))
+    >>> Merge(0.5).quads((8, 8))
     10
     """
 
@@ -313,8 +313,8 @@ class Blocks:
     """The kernel of a model; `navit.pack` fills it in."""
 
     def __post_init__(self):
-        check_in("info.preprocessing.blocks", "[0, 1]", rate=self.rate)
-        check_in("info.preprocessing.blocks", "[2, 8]", scales=self.scales)
+        check_in("info.preprocessing.merge", "[0, 1]", rate=self.rate)
+        check_in("info.preprocessing.merge", "[2, 8]", scales=self.scales)
 
     def quads(self, grid: Size) -> int:
         """Quads that are merged in an image of `grid` patches; each saves 3 tokens."""
@@ -345,7 +345,7 @@ class Preprocessing:
     decode_margin: float = 0.0
     """Smallest ratio of decoded to resized pixels per side, at which JPEG files are decoded at 1/2, 1/4 or 1/8 of their
     size. 0 decodes them at full size."""
-    blocks: Blocks | None = None
+    merge: Merge | None = None
     """Patches of several sizes within an image; None: of one size."""
 
     def __post_init__(self):

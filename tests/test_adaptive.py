@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -346,7 +347,8 @@ def test_vectors_of_levels_are_zero_at_first_and_learn():
 
 
 def test_levels_are_of_images():
-    for wrong in ({"patch": (1,)}, {"patch": (2, 8, 8), "tubelets": Tubelets()}):
+    wrongs: Any = ({"patch": (1,)}, {"patch": (2, 8, 8), "tubelets": Tubelets()})
+    for wrong in wrongs:
         with pytest.raises(ConfigError, match=r"model\.levels"):
             ModelConfig(**wrong, levels=Levels())
     with pytest.raises(ConfigError, match=r"model\.levels"):

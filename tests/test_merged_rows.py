@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +25,11 @@ from data.sources.source import Arrays
 from data.stream import Epochs
 from harness.evaluation.pictures import blocks, image_of
 from harness.resolve import merging
+from navit_eqx import preprocessing
 from navit_eqx.config import Flexi, Levels
 from navit_eqx.errors import ConfigError
 from navit_eqx.images import pack, unpack_tokens
-from navit_eqx.preprocessing import Area, Blocks, Kernel, Preprocessing
+from navit_eqx.preprocessing import Area, Kernel, Preprocessing
 from navit_eqx.tasks.config import Segment
 from reference.adaptive import block_sums, most_quads
 from reference.patches import normalize, unpatchify
@@ -79,7 +81,9 @@ def rows_of(merge: Merge | None, dropping=NOTHING, mapped=None, augment=None, **
 def test_tokens_are_counted_before_a_pixel_is_read(seed, rate, scales, drop):
     """kept = max(1, ⌊(n_y n_x − 3 k)(1 − d)⌋) with k = ⌊rate · most_quads⌋; merged first, then dropped."""
     sizes = np.random.default_rng(seed).integers(10, 90, (40, 2)).astype(np.int32)
-    how = dict(seed=seed % 999, epoch=0, patch_size=PATCH, dropping=Constant(drop), packing=PACKING, longest_side=99)
+    how: dict[str, Any] = dict(
+        seed=seed % 999, epoch=0, patch_size=PATCH, dropping=Constant(drop), packing=PACKING, longest_side=99
+    )
     plan = plan_epoch(sizes, resolution=Merged(SIZES, Merge(rate, scales=scales)), **how)
     plain = plan_epoch(sizes, resolution=SIZES, **how | {"packing": Packing(row_tokens=999, row_images=40)})
     used = plan.image_ids >= 0
@@ -103,7 +107,8 @@ def test_rates_are_drawn_in_their_range_and_evaluation_draws_none():
     assert 0.1 - 1 / most <= quads.min() < 0.2 and 0.8 < quads.max() <= 0.9
     law = Merged(Sides(16, 64), DRAWN).at(32)
     assert law == Merged(Sides(32, 32), Merge(0.9)) and law.spread == (32, 32)
-    np.testing.assert_array_equal(*(law.grids(np.random.default_rng(s), sizes, PATCH) for s in (0, 1)))
+    one, other = (law.grids(np.random.default_rng(s), sizes, PATCH) for s in (0, 1))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_an_evaluation_has_every_image_once():
@@ -112,7 +117,7 @@ def test_an_evaluation_has_every_image_once():
     plan = plan_evaluation(sizes, patch_size=PATCH, resolution=law, packing=packing, longest_side=99)
     holds_every_image_once(plan._replace(grids=plan.grids[..., 1:]), COUNT, packing)
     parts = [*of_two_lengths(plan, packing, T)]
-    assert [tokens for tokens, _ in parts] == [packing.row_tokens] and packing.row_tokens < 200
+    assert [tokens for tokens, _ in parts] == [packing.row_tokens] and packing.shape[0] < 200
 
 
 # rows ---------------------------------------------------------------------------------------------------
@@ -202,7 +207,7 @@ def test_the_front_door_packs_what_training_reads(rule):
     source, merge = images(), Merge(0.6, rule=rule)
     law, rows = Merged(Sides(24, 24), merge), rows_of(merge)[0]
     grids = law.grids(np.random.default_rng(0), source.manifest.sizes, PATCH)
-    how = Preprocessing(Area(24), row_tokens=64, blocks=Blocks(0.6, 3, rule, Kernel(PATCH)))
+    how = Preprocessing(Area(24), row_tokens=64, merge=preprocessing.Merge(0.6, 3, rule, Kernel(PATCH)))
     batch = pack(source.images, preprocessing=how, patch=PATCH)
     for i, coords in enumerate(unpack_tokens(batch, batch.coords)):
         want, _ = rows.tokens(0, i, grids[i], int(law.token_counts(grids)[i]), PATCH)
@@ -211,7 +216,7 @@ def test_the_front_door_packs_what_training_reads(rule):
         assert got.dtype == want.patches.dtype
         assert_close(got, want.patches, HALF if rule == "pi" else 0.0)
     with pytest.raises(ValueError, match="kernel"):
-        pack(source.images, preprocessing=replace(how, blocks=Blocks()), patch=PATCH)
+        pack(source.images, preprocessing=replace(how, merge=preprocessing.Merge()), patch=PATCH)
 
 
 def test_images_that_cannot_be_read_leave_their_place():
@@ -286,7 +291,8 @@ def test_what_does_not_go_with_merging_is_refused(words, data, more):
 
 def test_what_goes_with_merging():
     for data in ({"patch_sizes": PerImage()}, {"patch_sizes": PerStep(), "merge": Merge(rule="area")}):
-        config = config_of(flexi=Flexi((8, 16)), **{"merge": Merge(), "token_selection": Spread()} | data)
+        more: Any = {"merge": Merge(), "token_selection": Spread()} | data
+        config = config_of(flexi=Flexi((8, 16)), **more)
         assert merging(config, images_for(config)) == (config, [])
     config = config_of(merge=Merge(scales=4))
     config = replace(config, model=replace(config.model, levels=Levels(3)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from navit_eqx.errors import ConfigError
-from navit_eqx.preprocessing import Blocks, Preprocessing, at_resolution
+from navit_eqx.preprocessing import Merge, Preprocessing, at_resolution
 from navit_eqx.serialize import decode, encode, read_json, seal, unseal
 
 from ..run.folder import write_json
@@ -96,8 +96,8 @@ class Reading:
         if self.resolution:
             preprocessing = replace(preprocessing, size=at_resolution(preprocessing.size, self.resolution))
         if self.merge is not None:
-            blocks = replace(preprocessing.blocks or Blocks(), rate=self.merge) if self.merge else None
-            preprocessing = replace(preprocessing, blocks=blocks)
+            merge = replace(preprocessing.merge or Merge(), rate=self.merge) if self.merge else None
+            preprocessing = replace(preprocessing, merge=merge)
         if self.resolution or self.merge is not None:
             how["preprocessing"] = preprocessing
         if self.patch_size:
