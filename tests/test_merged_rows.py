@@ -85,7 +85,8 @@ def test_tokens_are_counted_before_a_pixel_is_read(seed, rate, scales, drop):
         seed=seed % 999, epoch=0, patch_size=PATCH, dropping=Constant(drop), packing=PACKING, longest_side=99
     )
     plan = plan_epoch(sizes, resolution=Merged(SIZES, Merge(rate, scales=scales)), **how)
-    plain = plan_epoch(sizes, resolution=SIZES, **how | {"packing": Packing(row_tokens=999, row_images=40)})
+    how["packing"] = Packing(row_tokens=999, row_images=40)
+    plain = plan_epoch(sizes, resolution=SIZES, **how)
     used = plan.image_ids >= 0
     quads, grids = plan.grids[used][:, 0], plan.grids[used][:, 1:]
     np.testing.assert_array_equal(quads, np.floor(rate * most_quads(grids, scales) + 1e-9))
