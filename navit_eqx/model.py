@@ -128,7 +128,7 @@ class NaViT(eqx.Module):
     def mask(self, row: Row, ids: Int[Array, "*B S"]) -> Bool[Array, "*B S S"] | SegmentMask | BlockMasks:
         """Which token attends to which, registers included: one mask for all blocks, or two where some have windows."""
         mask: Any = attention_mask(self.config.attention, ids, row.grids.shape[-2])
-        return mask if self.local is None else self.local(row.coords, mask)
+        return mask if self.local is None else self.local(row.coords[..., -self.config.axes :], mask)
 
     def embed_row(
         self, row: Row
