@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Num
 
-Mask = Bool[np.ndarray, "T T"] | None
+Mask = Bool[np.ndarray, "S S"] | None  # S = T where there are windows; registers, without places, may be among S
 
 
 def same_window(coords: Num[np.ndarray, "T 2"], window: Sequence[int]) -> Bool[np.ndarray, "T T"]:
