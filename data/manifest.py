@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from .boxes import Boxes
 from .errors import DataError, DataMissing
@@ -66,6 +66,17 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def select(self, rows: Int[np.ndarray, " n"] | Bool[np.ndarray, " N"]) -> "Manifest":
+        """These images, in this order, with all that is known of them."""
+        rows = np.arange(len(self))[rows]
+        return replace(
+            self,
+            names=self.names[rows],
+            sizes=self.sizes[rows],
+            labels=self.labels[rows],
+            boxes=None if self.boxes is None else self.boxes.select(rows),
+        )
 
     @property
     def has_clips(self) -> bool:

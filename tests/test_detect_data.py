@@ -289,3 +289,16 @@ def test_corners_and_middles():
     corners = np.concatenate([low, high], -1) * np.tile(size[::-1], 2)
     assert_close(corners_of(middles(corners, size), size), corners, FLOAT64)
     assert corners_of(np.array([0.5, 0.5, 3.0, 0.5]), (10, 20)).tolist() == [0, 2.5, 20, 7.5]
+
+
+@given(seeds, st.lists(st.integers(0, 4), min_size=1, max_size=7))
+def test_a_part_of_the_images_keeps_all_that_is_known_of_them(seed, chosen):
+    """Of images with boxes too: names, sizes, labels and boxes go together."""
+    whole = Squares(seed, 5).manifest
+    for rows in (np.array(chosen), np.isin(np.arange(5), chosen)):
+        part = whole.select(rows)
+        for here, there in enumerate(np.arange(5)[rows].tolist()):
+            assert part.name(here) == whole.name(there)
+            np.testing.assert_array_equal(part.sizes[here], whole.sizes[there])
+            np.testing.assert_array_equal(part.boxes.of(here).corners, whole.boxes.of(there).corners)
+        assert len(part) == len(part.boxes.ends) - 1 and part.classes == whole.classes

@@ -24,14 +24,7 @@ class Repeated:
     def __init__(self, source: Source, rows: Int[np.ndarray, " K"], note: str):
         manifest = source.manifest
         self.source, self.rows = source, rows
-        self.manifest = replace(
-            manifest,
-            names=manifest.names[rows],
-            sizes=manifest.sizes[rows],
-            labels=manifest.labels[rows],
-            boxes=None if manifest.boxes is None else manifest.boxes.select(rows),
-            notes=(*manifest.notes, note),
-        )
+        self.manifest = replace(manifest.select(rows), notes=(*manifest.notes, note))
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""

@@ -85,9 +85,7 @@ class MaskedImages:
             good, notes = good & np.isin(np.arange(len(good)), chosen), [*notes, note]
         self.places = self.places[good]
         self.manifest = replace(
-            manifest,
-            names=manifest.names[good],
-            sizes=manifest.sizes[good],
+            manifest.select(good),
             labels=np.array(fill_up([np.flatnonzero(row[:UNLABELED]).tolist() for row in present[good]]), np.int32),
             classes=classes,
             set_aside=(*manifest.set_aside, *aside),

@@ -87,8 +87,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_balance.py::test_a_repeated_image_is_an_image_of_the_plan",
     ),
     one(
-        "a repeated image has the boxes of the image at its place", "data.sources.balanced:Repeated.__init__",
-        replace("manifest.boxes.select(rows)", "manifest.boxes"),
+        "a repeated image has the boxes of the image at its place", "data.manifest:Manifest.select",
+        replace("self.boxes.select(rows)", "self.boxes"),
         "tests/test_balance.py::test_boxes_and_masks_follow_their_image",
     ),
     one(

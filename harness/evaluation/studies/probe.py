@@ -1,6 +1,6 @@
 """A linear probe of the frozen features from k images per class.   [ViT, §4.1; NaViT, fig. 1 left]"""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -50,9 +50,7 @@ class Subset:
 
 def subset(source: Source, indices: Int[np.ndarray, " N"]) -> Subset:
     """The images at `indices`, in this order."""
-    full = source.manifest
-    part = replace(full, names=full.names[indices], sizes=full.sizes[indices], labels=full.labels[indices])
-    return Subset(source, part, indices)
+    return Subset(source, source.manifest.select(indices), indices)
 
 
 def probe(context: Context) -> Findings:
