@@ -146,7 +146,7 @@ def merged(
     """The tokens of a partitioned image, all in the format of a kernel of shape `base`.
 
     A block of level s is a patch of 2^s · `patch` pixels, mapped to `base` by the adjoint of PI-resize (`pi`), or first
-    reduced to `patch` by means of 2^s x 2^s pixels (`area`).   [FlexiViT, PI-resize; APT, §3.2]
+    reduced to `patch` by means of 2^s x 2^s pixels (`area`).   [FlexiViT, PI-resize] [APT, §3.2]
     Choice: `pi`, so that an image in blocks of one level is that image in patches of that size.
     """
     parts, owner = [], owner_map(levels)

@@ -89,6 +89,7 @@ def test_off_square():
 # the driver ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_trial(monkeypatch):
     """Two steps: what was seen and spent, an accuracy for each resolution, and the same again."""
     monkeypatch.setattr("experiments.trial.compiled", filled_program)

@@ -173,6 +173,7 @@ def test_pairs_are_another_task_on_the_same_pictures():
     assert tuned(TINY, "x").data.source == Pairs(**vars(TINY.data.source))
 
 
+@pytest.mark.slow
 def test_a_trial_begins_where_it_is_told_and_learns_from_whom_it_is_told(tmp_path, monkeypatch):
     """At rate 0 the student is its start, with the kernel at its own size; the teacher's rows are counted."""
     monkeypatch.setattr("experiments.trial.compiled", filled_program)

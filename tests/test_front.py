@@ -126,6 +126,7 @@ def test_a_model_without_info_says_so(images):
         navit.pack(images, model)
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_with_a_head_of_its_own(place):
     assert finetune.main("runs/digits", steps=25) > 0.8
 

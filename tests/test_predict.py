@@ -122,7 +122,14 @@ def test_softmax_for_every_model_is_caught(root, tmp_path, monkeypatch, capsys):
     caught(says_by, sigmoid, tmp_path, context, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
+FAST = (Native, Sides)  # of the others each differs in the size rule alone: tests/test_preprocessing.py
+
+
+@pytest.mark.parametrize(
+    "law",
+    [pytest.param(law, marks=() if isinstance(law, FAST) else pytest.mark.slow) for law in LAWS],
+    ids=lambda law: type(law).__name__,
+)
 def test_predictions_are_those_of_evaluation(root, tmp_path, law):
     """The same images at the resolution of the run, at another one, and in other patches."""
     context = saved(tmp_path, config_for(root, law, model_for("softmax")), model_for("softmax"))

@@ -55,6 +55,7 @@ def is_model(model: Model, tensors: dict[str, np.ndarray]) -> None:
     assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
 
 
+@pytest.mark.slow
 def test_the_model_of_an_unfinished_run_is_that_of_its_last_save(unfinished, capsys):
     folder, models = unfinished
     with jax.numpy_dtype_promotion("standard"):
