@@ -31,12 +31,15 @@ from typing import Literal
 import jax
 
 from data.sources.source import Source, with_classes
+from data.tasks import DataTask
 from harness.config import Config, DataConfig
 from harness.evaluation.budget import Budget, Choice, Reading, store
+from harness.evaluation.label_map import SUITED, Mapped, answerable, read_map
 from harness.evaluation.loaded import config_of, is_run
 from harness.evaluation.predictions import Context, context_of
 from harness.evaluation.report import write_report
 from harness.evaluation.studies import chosen, publish_all, studies_of, suited
+from harness.evaluation.studies.calibration import link_of
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
 from harness.evaluation.studies.trade_off import AXES
@@ -63,9 +66,12 @@ class Options:
     """Resolutions, in the unit of data.resolution; empty: data.eval_resolutions of the run."""
     studies: tuple[str, ...] = ()
     """Studies besides those of every evaluation: aspect, upscaling, dropping, probe, cascade, patches, similarity,
-    corruptions, or all."""
+    crops, attributes, corruptions, or all."""
     compare: str = ""
     """Run or model folder on the same images, for the study `corruptions`; empty: none."""
+    label_map: str = ""
+    """CSV file with columns source and target: classes of the model that mean classes of the images; empty: equal
+    names."""
     patch_size: int | None = None
     """Side of the patches in pixels, except in the studies `patches` and `similarity`; auto: the patch of the model."""
     patch_sizes: tuple[int, ...] = ()
@@ -82,6 +88,9 @@ class Options:
         check_in("", "(0, inf)", resolutions=self.resolutions)
         check_in("", "[1, 2147483647]", patch_size=self.patch_size, patch_sizes=self.patch_sizes)
         check_in("", "[0, 100]", within=self.within)
+        check(
+            not (self.budget and self.label_map), "--budget chooses for the classes of the model: not with --label-map"
+        )
         if self.budget:
             Budget.parse(self.budget)
 
@@ -106,7 +115,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     if info_of(model).left_out:
         print(f"not read of {folder}: {info_of(model).left_out}")
     task = task_of(model)
-    always = studies_of(task, model.config)
+    always = ("sweep",) if options.label_map else studies_of(task, model.config)
     budget = Budget.parse(options.budget) if options.budget else None
     names = (
         chosen((*options.studies, "trade_off"), always if options.studies else ())
@@ -119,7 +128,9 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     config = replace(config, model=shape)
     with working("reading the images"):
         source = open_source(config, options.split)
-    source = with_classes(source, info_of(model).classes) if task.own_classes else source
+    if options.label_map:
+        source, task, names = mapped(Path(options.label_map), source, config, info_of(model).classes, names)
+    source = with_classes(source, info_of(model).classes) if task.own_classes and not options.label_map else source
     for note in source.manifest.notes:
         print(note)
     out = Path(options.out) if options.out else folder_for(folder, config, options, source.manifest.digest)
@@ -151,6 +162,18 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     print(f"resolution {row['resolution']:g}: {in_words(row, total)}\ntables and pictures: {out}/")
     check_share(row, total, config.data.max_unreadable)
     outcomes.check()
+
+
+def mapped(
+    path: Path, source: Source, config: Config, classes: tuple[str, ...], names: list[str]
+) -> tuple[Source, DataTask, list[str]]:
+    """Images that a label map can answer, the task with its answers, and the studies that look at scores alone."""
+    labels = read_map(path, classes, source.manifest.classes)
+    left_out = [name for name in names if name not in SUITED]
+    if left_out:
+        print(f"not with a label map: {', '.join(left_out)}")
+    task = Mapped(labels, link_of(config.task))
+    return answerable(source, labels), task, [name for name in names if name in SUITED]
 
 
 def on_same_images(folder: Path, source: Source) -> Context:

@@ -49,25 +49,32 @@ def trial(config: Config, settings: Sequence[AnySetting], keep: Path | None = No
     nothing that a result depends on. Raises FloatingPointError where the loss is not finite.
     """
     start = time.perf_counter()
-    train, val = source(config, "train"), source(config, "val")
+    val = source(config, "val")
+    model, config, task, spent = model_after(config, keep)
+    trained = time.perf_counter()
+    accuracy = {name(given): accuracy_of(model, config, val, task, setting(given)) for given in settings}
+    return {
+        "accuracy": accuracy,
+        **spent,
+        "train_seconds": trained - start,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def model_after(config: Config, keep: Path | None = None) -> tuple[Model, Config, DataTask, dict]:
+    """The model after all steps, saved in `keep` where that is given; its resolved configuration and its task; what was
+    seen and spent.   Raises FloatingPointError where the loss is not finite."""
+    train = source(config, "train")
     config, _ = shape_from(config)
     prepared, task = open_task(config, train.manifest)
     config, _ = resolve(replace(config, task=prepared.config), train.manifest, task)
     program = compiled(config.model, shared(config.task), config.optim, config.total_steps)
     program = program._replace(device_targets=prepared.device_targets)
     state, sums = learn(config, training_rows(config, train, task), task, program)
-    trained = time.perf_counter()
     model = program.model(state.eval_params).for_inference()
     if keep:
         save_model(keep, model, ModelInfo(train.manifest.classes, trained_on=train.manifest.where))
-    accuracy = {name(given): accuracy_of(model, config, val, task, setting(given)) for given in settings}
-    return {
-        "accuracy": accuracy,
-        **spent(sums),
-        "flops": training_flops(config, prepared.data.get("sizes")),
-        "train_seconds": trained - start,
-        "seconds": time.perf_counter() - start,
-    }
+    return model, config, task, {**spent(sums), "flops": training_flops(config, prepared.data.get("sizes"))}
 
 
 def learn(config: Config, rows: PlannedRows, task: DataTask, program: Program) -> tuple[State, Metrics]:

@@ -107,6 +107,7 @@ ALLOWED = {
     "navit_eqx.training": MODEL | {"optax", "orbax", "tensorstore"},
     "navit_eqx.training.matching": MODEL | {"optax", "scipy"},
     "harness": {"numpy", "jaxtyping", "jax", "equinox", "tyro", "packaging", "matplotlib"},
+    "harness.evaluation.studies.attributes": {"numpy", "jaxtyping", "sklearn"},
     "harness.evaluation.overlays": {"numpy", "jaxtyping", "PIL"},
 }
 

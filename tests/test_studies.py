@@ -206,6 +206,8 @@ DRAWN = {
     "similarity": [("layer", "cka"), ("layer", "same_place")],
     "attention": [("layer", "distance")],
     "corruptions": [("severity", "score")],
+    "crops": [],  # bars: tests/test_label_map.py
+    "attributes": [],  # marks over names: tests/test_attributes.py
     "mistakes": [],  # images and counts: see below
     "retrieval": [],  # of texts: tests/test_contrast.py
     "zeroshot": [],
@@ -340,9 +342,7 @@ def test_the_command(tmp_path, capsys):
     evaluate(saved_run(tmp_path, context()), config, options)
     said = capsys.readouterr().out
     assert "cheapest within 100 points of the best (sweep): resolution 0.5" in said
-    assert (
-        "more studies: --studies aspect upscaling dropping probe cascade patches similarity corruptions, or all" in said
-    )
+    assert "more studies: --studies aspect upscaling dropping probe cascade patches similarity crops" in said
     always = ("sweep", "mistakes", "calibration", "attention")
     files = {f"{name}.{kind}" for name in always for kind in ("csv", "json")} | {"findings.json", "report.html"}
     pictures = {"accuracy_tokens.png", "mistakes.png", "calibration.png", "attention_maps.png"}

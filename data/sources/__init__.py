@@ -25,6 +25,7 @@ video_files.py      frames of videos, by PyAV
 emoji.py            drawings of emoji with captions, novel concepts and false captions
 folder.py           a folder of images, one class per subfolder
 label_sets.py       a folder of images with a table of label sets
+attribute_tables.py attributes of images in CSV tables
 layout.py           splits, classes and files of a folder
 parquet.py          encoded images in parquet files
 parquet_columns.py  columns of parquet files, checked
@@ -38,6 +39,7 @@ mask_layouts.py     folders, COCO JSON and parquet files with masks
 mask_files.py       masks decoded, drawn from outlines, surveyed
 memory.py           decoded images cached in memory
 balanced.py         images of small classes, repeated
+cropped.py          the middle of images
 corrupted.py        images corrupted at native size
 """
 

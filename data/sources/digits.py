@@ -18,7 +18,7 @@ from ..errors import check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
 from .generated import Generated
-from .source import Source
+from .source import Attribute, Source
 
 CELL = 20  # pixels, side of the square in which a digit is drawn
 MOST = 8  # digits in a strip
@@ -71,6 +71,19 @@ class DigitStrips:
     def __reduce__(self):
         """Pickle the arguments alone; a worker samples the tables again (30 MB for 300,000 strips)."""
         return DigitStrips, self.made_of
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """Properties beside the label. The size of a strip tells its count and orientation, but neither the half in
+        which the lit digit stands nor the first digit."""
+        late = 2 * self.lit + 1 - self.digits
+        first = glyphs()[1][self.pool[self.chosen[:, 0]]]
+        return (
+            Attribute("count", tuple(map(str, range(1, MOST + 1))), self.digits - 1),
+            Attribute("orientation", ("row", "column"), np.where(self.digits > 1, 1 - self.horizontal, -1)),
+            Attribute("half", ("first", "second"), np.where(late == 0, -1, (late > 0).astype(int))),
+            Attribute("first digit", tuple("0123456789"), first),
+        )
 
     def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
         """Draw strip `index`."""

@@ -12,6 +12,7 @@ from jaxtyping import Num
 
 from ..errors import DataError, DataMissing
 from ..manifest import printable
+from .attribute_tables import beside
 from .decode import read_file
 from .layout import classes_in, held_out, splits_of, suffixes_for
 from .measured import cached_manifest, decoded_as, stamp
@@ -21,7 +22,8 @@ from .source import Source, existing
 @dataclass(frozen=True)
 class Folder:
     """A folder of images: ROOT/train/<class>/* and ROOT/val/<class>/* (or test/), or ROOT/<class>/*. Without a
-    validation split, a tenth of each class is held out. Names of splits are matched loosely: Training/, seg_train/."""
+    validation split, a tenth of each class is held out. Names of splits are matched loosely: Training/, seg_train/.
+    attributes.csv names attributes of images: `data/sources/attribute_tables.py`."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
@@ -66,6 +68,8 @@ class ImageFolder:
             channels=channels,
             notes=(*notes, *more, first_names(sorted(known))),
         )
+
+        self.attributes = beside(self.folder, root, self.manifest.names)
 
     def _bytes(self, name: str) -> bytes:
         return read_file(self.folder / name)

@@ -3,6 +3,8 @@
 ROOT/labels.csv          file,labels        a header, then one line per image
                          cat/a.jpg,cat;pet  path below ROOT, class names separated by ;, empty for no class
 ROOT/train/labels.csv, ROOT/val/labels.csv  one table per split
+
+Further columns are attributes of the images, for probes.
 """
 
 import csv
@@ -15,6 +17,7 @@ import numpy as np
 from jaxtyping import Int, Num
 
 from ..errors import DataError, DataMissing
+from .attribute_tables import table_attributes
 from .decode import read_file
 from .folder import first_names
 from .layout import held_out
@@ -66,6 +69,9 @@ class LabelledFiles:
             channels=channels,
             notes=tuple(notes),
         )
+
+        known = [os.fsdecode(name) for name in self.manifest.names.tolist()]
+        self.attributes = table_attributes(self.folder / table, known, ("file", "labels"))
 
     def _bytes(self, name: str) -> bytes:
         return read_file(self.folder / name)

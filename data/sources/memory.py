@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
-from .source import Source, clip_of, mask_of
+from .source import Source, attributes_of, clip_of, mask_of
 
 
 class CachedInMemory:
@@ -17,6 +17,7 @@ class CachedInMemory:
         self.source = source
         self.limit = limit
         self.manifest = source.manifest
+        self.attributes = attributes_of(source)
         self.kept: dict[tuple[int, int], Num[np.ndarray, "h w C"]] = {}
         self.rigid: set[int] = set()  # images that are always decoded at full size
         self.masks: dict[int, UInt8[np.ndarray, "h w"]] = {}

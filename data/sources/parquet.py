@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Num
 
 from ..errors import DataError, DataMissing
+from .attribute_tables import numbered as numbered_values
 from .folder import first_names
 from .label_sets import fill_up
 from .layout import held_out, part_of
 from .measured import cached_manifest, decoded_as, stamp
-from .parquet_columns import class_names, read_images, read_labels
-from .source import Source, existing
+from .parquet_columns import class_names, read_images, read_labels, read_texts
+from .source import Attribute, Source, existing
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,20 @@ class Parquet:
     """Column of the images: bytes, or a struct with a field `bytes`."""
     label: str = "label"
     """Column of the labels: class names, integers, or lists of these for label sets."""
+    attributes: tuple[str, ...] = ()
+    """Columns of texts with further properties of the images, for probes."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
-        return ParquetImages(existing(root), split, self.image, self.label, channels)
+        return ParquetImages(existing(root), split, self.image, self.label, channels, self.attributes)
 
 
 class ParquetImages:
     """Encoded images of parquet files, kept in memory; see `Parquet`."""
 
-    def __init__(self, root: Path, split: str, image: str, label: str, channels: int = 3):
+    def __init__(
+        self, root: Path, split: str, image: str, label: str, channels: int = 3, attributes: tuple[str, ...] = ()
+    ):
         shards = shards_of(root)
         self.column, self.files = image, files_of(root, shards, split)
         training = shards.get("train", self.files)
@@ -66,6 +71,13 @@ class ParquetImages:
         )
         place = {os.fsencode(name): i for i, name in enumerate(names)}
         self.places = np.array([place[name] for name in self.manifest.names.tolist()], np.int64)
+        self.attributes = tuple(self._attribute(column) for column in attributes)
+
+    def _attribute(self, column: str) -> Attribute:
+        """The values of a column of texts."""
+        values = [value for file in self.files for value in read_texts(file, column)]
+        names = [self.names[i] for i in self.places.tolist()]
+        return numbered_values(column, dict(zip(self.names, values)), names)
 
     @cached_property
     def encoded(self) -> list[bytes]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Num, UInt8
@@ -59,7 +59,7 @@ def clip_of(source: Source, index: int, times: Float[np.ndarray, " F"]) -> Num[n
 
 
 class Attribute(NamedTuple):
-    """A property of images whose values are named by texts, for zero-shot classification."""
+    """A property of images with named values, for probes; the names are texts for zero-shot classification."""
 
     name: str
     values: tuple[str, ...]
@@ -90,6 +90,12 @@ class Foils(NamedTuple):
     """Share of true captions that simple methods prefer, as the authors of the images measured it."""
 
 
+def attributes_of(source: Source) -> tuple[Attribute, ...]:
+    """The attributes that a source knows; none where it knows none."""
+    known: Any = getattr(source, "attributes", ())
+    return known
+
+
 def existing(root: str) -> Path:
     """The folder `root`.   Raises DataMissing where it is not a folder."""
     if not root:
@@ -105,6 +111,7 @@ class Renamed:
     def __init__(self, source: Source, classes: tuple[str, ...]):
         self.source = source
         self.manifest = source.manifest.renamed(classes)
+        self.attributes = attributes_of(source)
         place = {name: i for i, name in enumerate(classes)}
         self.table = np.full(256, UNLABELED, np.uint8)
         if self.manifest.masks:

@@ -12,6 +12,7 @@ found_boxes.py  boxes found in image files: lines, pictures, a COCO file
 report.py       a run in one file
 html.py         HTML in which text is escaped
 clip_predictions.py  outputs for clips of every kind
+label_map.py    answers in other classes than those of the model
 search.py       images found by a text
 found_masks.py  masks found in image files: lines, pictures, a COCO file
 overlays.py     masks and boxes on photographs, sheets of truth beside prediction

@@ -50,3 +50,8 @@ def error_consistency(one: Bool[np.ndarray, " N"], other: Bool[np.ndarray, " N"]
     p, q = one.mean(), other.mean()
     expected = p * q + (1 - p) * (1 - q)
     return float(((one == other).mean() - expected) / (1 - expected)) if expected < 1 else float("nan")
+
+
+def balanced_accuracy(predicted: Int[np.ndarray, " N"], labels: Int[np.ndarray, " N"]) -> float:
+    """Mean over the classes with images of the share of their images that are right: 1 / classes for a constant."""
+    return float(np.mean([(predicted[labels == c] == c).mean() for c in np.unique(labels)]))

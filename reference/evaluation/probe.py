@@ -39,7 +39,12 @@ def accuracy(
     probe: Probe, features: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, " R"]:
     """Share of images whose label has the highest xᵀw + b, for each l2 strength."""
-    return ((features @ probe.w + probe.b[:, None]).argmax(-1) == labels).mean(-1)
+    return (predictions(probe, features) == labels).mean(-1)
+
+
+def predictions(probe: Probe, features: Float[np.ndarray, "N D"]) -> Int[np.ndarray, "R N"]:
+    """The class with the highest xᵀw + b, for each l2 strength."""
+    return (features @ probe.w + probe.b[:, None]).argmax(-1)
 
 
 def sample_shots(

@@ -3,6 +3,8 @@
 from tests.mutants.kinds import one
 from tests.support.mutation import replace, returns
 
+ATTRIBUTES = "tests/test_attributes.py::test_"
+MAPS = "tests/test_label_map.py::test_"
 CORRUPT = "tests/test_corruptions.py::test_"
 LAWS = "reference.evaluation.corruptions:"
 MUTANTS = (
@@ -57,5 +59,52 @@ MUTANTS = (
     one(
         "corruptions: another model reads labels by number", "harness.evaluation.studies.corruptions:scores_of",
         replace("with_classes(source, __c)", "source"), CORRUPT + "another_model_is_read_with_its_own_classes",
+    ),
+    one(
+        "attributes: p of one side", "reference.evaluation.signed_rank:signed_rank",
+        replace("2 * min(__a, __b)", "1 * min(__a, __b)"), ATTRIBUTES + "wilcoxon_counts_all_signs",
+    ),
+    one(
+        "attributes: ranks of equal differences are in order", "reference.evaluation.signed_rank:signed_rank",
+        replace("__c - __n + 1", "__c"), ATTRIBUTES + "wilcoxon_counts_all_signs",
+    ),
+    one(
+        "attributes: rare values count less", "reference.evaluation.metrics:balanced_accuracy",
+        replace("(predicted[labels == c] == c).mean()", "(predicted == labels).mean()"),
+        ATTRIBUTES + "balanced_accuracy_is_that_of_scikit_learn",
+    ),
+    one(
+        "attributes: values go by number", "harness.evaluation.studies.attributes:numbered_alike",
+        returns("train.labels"), ATTRIBUTES + "values_go_by_name",
+    ),
+    one(
+        "attributes: the half is that of the first digit", "data.sources.digits:DigitStrips.attributes",
+        replace("2 * self.lit + 1 - self.digits", "self.digits - 1 - 2 * self.lit"),
+        ATTRIBUTES + "attributes_of_strips_are_seen_in_them",
+    ),
+    one(
+        "attributes: a table at the root names images from their folder", "data.sources.attribute_tables:beside",
+        replace("os.fspath(start / name)", "name"), ATTRIBUTES + "a_folder_has_a_table_of_attributes",
+    ),
+    one(
+        "label maps: targets with many members are preferred", "reference.evaluation.label_map:target_probabilities",
+        replace("TAKEN[how]", "np.sum"), MAPS + "large_targets_are_not_preferred",
+    ),
+    one(
+        "label maps: a target without members is the answer", "reference.evaluation.label_map:target_probabilities",
+        replace("-np.inf", "np.inf"), MAPS + "answers_are_targets",
+    ),
+    one(
+        "label maps: images that cannot be answered count as wrong", "harness.evaluation.label_map:answerable",
+        replace("np.flatnonzero(has[manifest.labels])", "np.arange(len(manifest))"),
+        MAPS + "images_that_cannot_be_answered_are_left_out_and_counted",
+    ),
+    one(
+        "crops: the first part instead of the middle", "data.sources.cropped:Cropped.image",
+        replace("(image.shape[1] - width) // 2", "0"), MAPS + "a_crop_is_the_middle",
+    ),
+    one(
+        "crops: the middle is shown with fewer tokens", "harness.evaluation.studies.crops:is_factor",
+        replace("isinstance(law, Native)", "False"), MAPS + "crops_have_about_as_many_tokens",
     ),
 )  # fmt: skip

@@ -16,6 +16,8 @@ retrieval.py    texts found by images and images by texts
 zeroshot.py     classes named by texts that were never classes in training
 detections.py   average precision by class and size of boxes, the worst images
 masks.py        IoU by class, the worst masks on their photographs
+crops.py        whole images or their middle, aspect kept or squashed
+attributes.py   linear probes of attributes, native aspect ratio and squares
 corruptions.py  accuracy on corrupted images, consistency of errors with a second model
 frames.py       accuracy and cost of clips over frames and resolution
 leaks.py        a label of motion without motion: controls
@@ -42,9 +44,11 @@ from ..predictions import Context
 from ..tables import table, write_csv
 from .aspect import aspect
 from .attention import attention
+from .attributes import attributes
 from .calibration import calibration
 from .cascade import cascade
 from .corruptions import corruptions
+from .crops import crops
 from .detections import detections
 from .dropping import dropping
 from .findings import Findings, Published, record
@@ -64,11 +68,11 @@ from .zeroshot import zeroshot
 Study = Callable[[Context], Findings]
 ALL = (
     *(sweep, mistakes, calibration, attention, aspect, upscaling, dropping, probe, cascade, patches, similarity),
-    corruptions,
+    *(crops, attributes, corruptions),
     *(retrieval, zeroshot, detections, masks, frames, leaks, trade_off),
 )
 OF_CLIPS = ("frames", "leaks")
-OF_IMAGES = ("attention", "patches", "similarity", "corruptions")  # on a grid of two axes
+OF_IMAGES = ("attention", "patches", "similarity", "crops", "corruptions")  # on a grid of two axes
 OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks", *OF_CLIPS)
 ON_REQUEST = ("trade_off",)  # with --budget
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}

@@ -3,7 +3,7 @@
 from functools import partial
 
 from data.sampling.merge import of_frames, with_frames
-from data.sampling.resolution import OneSquare, Sides, Square
+from data.sampling.resolution import OneSquare, Resolution, Sides, Square
 
 from ..predictions import Context
 from .findings import Findings, compare, draw_sides, largest
@@ -26,9 +26,14 @@ def aspect(context: Context) -> Findings:
 
 
 def compare_at(context: Context, resolution: float) -> dict:
-    """One row of the table, whether the model was trained on squares or not."""
+    """One row of the table."""
+    return compare(SIDES, *map(context.predict, both_laws(context, resolution)))
+
+
+def both_laws(context: Context, resolution: float) -> tuple[Resolution, Resolution]:
+    """Sampling at native aspect ratio, and in squares of about as many tokens, whichever the model was trained on."""
     sampling, clips = of_frames(context.config.data.resolution), partial(with_frames, context.sampling_at(resolution))
     if isinstance(sampling, Square | OneSquare):
         sampling = sampling.sampling if isinstance(sampling, Square) else Sides()
     native = sampling.at(resolution)
-    return compare(SIDES, context.predict(clips(native)), context.predict(clips(Square(native))))
+    return clips(native), clips(Square(native))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from navit_eqx.errors import check
+from navit_eqx.tasks.config import Task
 from reference.evaluation.calibration import (
     BINS,
     Link,
@@ -36,8 +37,13 @@ LINKS: dict[str, Link] = {"softmax": softmax, "sigmoid": sigmoid}
 
 def link(context: Context) -> Link:
     """The function from logits to probabilities of the task.   Raises ConfigError where the task has none."""
-    name = getattr(context.config.task, "link", "")
-    check(name in LINKS, f"this study needs class probabilities, and {context.config.task} has none")
+    return link_of(context.config.task)
+
+
+def link_of(task: Task) -> Link:
+    """The function from logits to probabilities of a task.   Raises ConfigError where it has none."""
+    name = getattr(task, "link", "")
+    check(name in LINKS, f"this needs class probabilities, and {task} has none")
     return LINKS[name]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from data.sources.source import Attribute, Foils, Source
+from data.sources.source import attributes_of as known_attributes
 from navit_eqx.errors import ConfigError
 from navit_eqx.tasks.model import Model
 from navit_eqx.zero_shot import class_vectors, embed_texts, image_vectors, reading_texts
@@ -45,10 +46,9 @@ def zeroshot(context: Context) -> Findings:
 
 def attributes_of(source: Source) -> tuple[Attribute, ...]:
     """The classes to name: those that the source knows, or the labels of a source of labeled images."""
-    known: Any = getattr(source, "attributes", ())
     manifest = source.manifest
-    if known or manifest.labels.ndim != 1:
-        return known
+    if manifest.labels.ndim != 1:
+        return known_attributes(source)
     return (Attribute("class", manifest.classes, manifest.labels),)
 
 
