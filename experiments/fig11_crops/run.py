@@ -16,7 +16,7 @@ from experiments.trained import Experiment, main
 from experiments.trial import model_after, source
 from harness.config import Config
 from harness.evaluation.pictures import sheet
-from harness.evaluation.predictions import Context
+from harness.evaluation.predictions import context_of
 from harness.evaluation.studies.crops import VIEWS, row_of
 
 BUDGETS = (1, 2, 4)
@@ -55,7 +55,7 @@ def trial(config: Config, settings: Sequence[str], keep: Path | None = None) -> 
     assert isinstance(val, DigitStrips)
     found = {}
     for split, mask in parts(val).items():
-        context = Context(model, config, Chosen(val, np.flatnonzero(mask).tolist()), task)
+        context = context_of(model, config, Chosen(val, np.flatnonzero(mask).tolist()), task)
         found |= {f"{split}: {view}": row_of(context, view)["score"] for view in VIEWS}
     return {"accuracy": found, **spent, "lost": lost(val), "seconds": time.perf_counter() - start}
 

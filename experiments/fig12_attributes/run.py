@@ -14,7 +14,7 @@ from experiments.trained import Experiment, main
 from experiments.trial import model_after, source
 from harness.config import Config
 from harness.evaluation.pictures import sheet
-from harness.evaluation.predictions import Context
+from harness.evaluation.predictions import context_of
 from harness.evaluation.studies.attributes import attributes
 from reference.evaluation.signed_rank import signed_rank
 
@@ -38,7 +38,7 @@ def trial(config: Config, settings: Sequence[str], keep: Path | None = None) -> 
     """Train, then probe the features of both views."""
     start = time.perf_counter()
     model, config, task, spent = model_after(config, keep)
-    rows = attributes(Context(model, config, source(config, "val"), task)).rows
+    rows = attributes(context_of(model, config, source(config, "val"), task)).rows
     found = {f"{r['attribute']}, {r['view']}": r["score"] for r in rows}
     found |= {f"{r['attribute']}, {ALONE}": r["size_alone"] for r in rows if r["view"] == NATIVE}
     found |= {f"{r['attribute']}, {BOUND}": r["chance"] + EXCESS for r in rows if r["view"] == NATIVE}

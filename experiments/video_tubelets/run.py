@@ -16,7 +16,7 @@ from experiments.trained import Experiment, main
 from experiments.trial import compiled, first_state, model_after, source, training_flops
 from harness.config import Config
 from harness.evaluation.pictures import sheet
-from harness.evaluation.predictions import Context
+from harness.evaluation.predictions import context_of
 from harness.resolve import resolve
 from harness.run.loading import open_task, training_batches, training_rows
 from harness.run.warm_start import shape_from
@@ -75,7 +75,7 @@ def trial(config: Config, settings: Sequence[str], keep: Path | None = None) -> 
     start = time.perf_counter()
     if config.model.tubelets is None:
         model, config, task, spent = model_after(config, keep)
-        context = Context(model, config, source(config, "val"), task)
+        context = context_of(model, config, source(config, "val"), task)
         found = {"digit of a still": context.predict(context.sampling_at(1.0)).score[0]}
         return {"accuracy": found, **spent, "seconds": time.perf_counter() - start}
     curve, tokens = learning_curve(config)
@@ -110,7 +110,7 @@ def learning_curve(config: Config) -> tuple[list[float], int]:
         state, metrics = program.step(state, program.device_batch(batch))
         tokens += int(metrics.tokens)
         if step in marks:
-            context = Context(program.model(state.eval_params).for_inference(), config, val, task)
+            context = context_of(program.model(state.eval_params).for_inference(), config, val, task)
             curve.append(context.predict(context.sampling_at(1.0)).score[0])
     stream.close()
     return curve, tokens
