@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from data.sampling.merge import of_frames, with_frames
-from data.sampling.resolution import OneSquare, Resolution, Sides, Square
+from data.sampling.merge import Law, of_frames, with_frames
+from data.sampling.resolution import OneSquare, Sides, Square
 
 from ..predictions import Context
 from .findings import Findings, compare, draw_sides, largest
@@ -30,7 +30,7 @@ def compare_at(context: Context, resolution: float) -> dict:
     return compare(SIDES, *map(context.predict, both_laws(context, resolution)))
 
 
-def both_laws(context: Context, resolution: float) -> tuple[Resolution, Resolution]:
+def both_laws(context: Context, resolution: float) -> tuple[Law, Law]:
     """Sampling at native aspect ratio, and in squares of about as many tokens, whichever the model was trained on."""
     sampling, clips = of_frames(context.config.data.resolution), partial(with_frames, context.sampling_at(resolution))
     if isinstance(sampling, Square | OneSquare):

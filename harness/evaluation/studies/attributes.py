@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from data.sampling.resolution import Resolution
+from data.sampling.merge import Law
 from data.sources.source import Attribute, Chosen, Source, attributes_of
 from navit_eqx.errors import check
 from navit_eqx.inference import pooled
@@ -73,7 +73,7 @@ def attributes(context: Context) -> Findings:
     )
 
 
-def features_of(context: Context, source: Source, law: Resolution) -> Predictions:
+def features_of(context: Context, source: Source, law: Law) -> Predictions:
     """Frozen features of training images."""
     return evaluate(context.model, context.config, source, context.task, law, output=pooled, patch=context.patch)
 
