@@ -16,7 +16,7 @@ from harness.evaluation.label_map import LabelMap, Mapped, answerable, read_map
 from harness.evaluation.studies.crops import VIEWS, is_factor, row_of
 from navit_eqx.errors import ConfigError
 from reference.evaluation.calibration import softmax
-from reference.evaluation.label_map import TAKEN, target_probabilities
+from reference.evaluation.label_map import How, target_probabilities
 from tests.support.laws import caught
 from tests.support.strategies import seeds
 from tests.support.studies import context, saved_run
@@ -49,7 +49,8 @@ def test_a_target_has_the_mean_of_its_members(seed, targets):
         np.testing.assert_allclose(found[:, t], want)
     np.testing.assert_allclose(target_probabilities(p, members[::-1])[:, ::-1], found)
     one = [np.array([t]) for t in range(5)]
-    for how in TAKEN:
+    ways: tuple[How, ...] = ("mean", "max", "sum")
+    for how in ways:
         np.testing.assert_array_equal(target_probabilities(p, one, how), p)
 
 
