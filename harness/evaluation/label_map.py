@@ -69,7 +69,8 @@ class Mapped(DataTask):
     studies = ("sweep",)
 
     def __init__(self, labels: LabelMap, link: Link, how: How = "mean"):
-        self.labels, self.link, self.how = labels, link, how
+        self.labels, self.link = labels, link
+        self.how: How = how
 
     def targets(self, drawn, manifest: Manifest, slots: int):
         """Never asked for: maps are for evaluation."""
