@@ -104,6 +104,32 @@ def test_partitions_are_nested(seed, grid, more):
         assert (finer <= coarser).all()
 
 
+@given(seed=seeds, grid=st.tuples(st.integers(4, 8), st.integers(4, 8)))
+@small
+def test_each_merge_adds_least_to_the_score(seed, grid):
+    """Of the quads that can be merged, by what their block has more than its four parts; for any scores."""
+    rng = np.random.default_rng(seed)
+    scores = [rng.random((grid[0] >> s, grid[1] >> s)) for s in range(SCALES)]
+    cells = lambda levels, s, y, x: levels[y << s : (y + 1) << s, x << s : (x + 1) << s]
+
+    def total(levels):
+        return sum(
+            scores[s][y, x] for s in range(SCALES) for y, x in np.ndindex(scores[s].shape)
+            if (cells(levels, s, y, x) == s).all()
+        )  # fmt: skip
+
+    def least(levels):
+        return min(
+            scores[s][y, x] - scores[s - 1][2 * y : 2 * y + 2, 2 * x : 2 * x + 2].sum()
+            for s in range(1, SCALES) for y, x in np.ndindex(scores[s].shape)
+            if (cells(levels, s, y, x) == s - 1).all()
+        )  # fmt: skip
+
+    found = [slow.cut_by_budget(scores, n) for n in range(int(slow.most_quads(np.array(grid), SCALES)) + 1)]
+    for before, after in zip(found, found[1:]):
+        assert_close(total(after) - total(before), least(before), FLOAT64)
+
+
 def cut_by_hand(scores, thresholds):
     """Coarsest first, block by block."""
     levels = np.full(scores[0].shape, -1)
