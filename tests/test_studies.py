@@ -17,11 +17,12 @@ from PIL import Image
 from data.plan import NOTHING
 from data.sampling.dropping import Constant
 from data.sampling.resolution import Native, Square
+from data.sources.source import Chosen
 from evaluate import Options, evaluate
 from harness.evaluation import studies
 from harness.evaluation.predictions import forward_flops, halves, on_common_images
 from harness.evaluation.studies.findings import cheapest_within, compare
-from harness.evaluation.studies.probe import Features, first_of_each, fit, subset
+from harness.evaluation.studies.probe import Features, first_of_each, fit
 from harness.evaluation.studies.sweep import tokens_at
 from harness.evaluation.tables import table
 from navit_eqx.errors import ConfigError
@@ -170,7 +171,7 @@ def test_shots_are_nested():
 
 def test_a_subset_holds_the_chosen_images():
     source = context().source
-    part = subset(source, np.array([5, 3]))
+    part = Chosen(source, np.array([5, 3]))
     np.testing.assert_array_equal(part.image(1), source.image(3))
     assert part.manifest.labels.tolist() == source.manifest.labels[[5, 3]].tolist()
     assert part.manifest.name(0) == source.manifest.name(5)

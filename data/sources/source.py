@@ -131,24 +131,24 @@ class Renamed:
 
 
 class Chosen:
-    """Some images of a source, in the order of `ids`."""
+    """The images of a source with the numbers `ids`, in this order; one may stand there several times."""
 
-    def __init__(self, source: Source, ids: Sequence[int]):
-        self.source, self.ids = source, [int(i) for i in ids]
-        parts = {name: getattr(source.manifest, name)[self.ids] for name in ("names", "sizes", "labels")}
-        self.manifest = replace(source.manifest, **parts)
+    def __init__(self, source: Source, ids: Sequence[int] | Int[np.ndarray, " n"], note: str = ""):
+        self.source, self.ids = source, np.asarray(ids, np.int64)
+        part = source.manifest.select(self.ids)
+        self.manifest = replace(part, notes=(*part.notes, note)) if note else part
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""
-        return self.source.image(self.ids[index], shrink)
+        return self.source.image(int(self.ids[index]), shrink)
 
     def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """Raises BadImage."""
-        return mask_of(self.source, self.ids[index])
+        return mask_of(self.source, int(self.ids[index]))
 
     def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
         """Raises BadImage."""
-        return clip_of(self.source, self.ids[index], times)
+        return clip_of(self.source, int(self.ids[index]), times)
 
 
 def with_classes(source: Source, classes: tuple[str, ...]) -> Source:

@@ -55,7 +55,7 @@ def trial(config: Config, settings: Sequence[str], keep: Path | None = None) -> 
     assert isinstance(val, DigitStrips)
     found = {}
     for split, mask in parts(val).items():
-        context = context_of(model, config, Chosen(val, np.flatnonzero(mask).tolist()), task)
+        context = context_of(model, config, Chosen(val, np.flatnonzero(mask)), task)
         found |= {f"{split}: {view}": row_of(context, view)["score"] for view in VIEWS}
     return {"accuracy": found, **spent, "lost": lost(val), "seconds": time.perf_counter() - start}
 

@@ -8,7 +8,6 @@ Images whose target has no source cannot be answered: they are left out of the d
 import csv
 import difflib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,6 +95,4 @@ def answerable(source: Source, labels: LabelMap) -> Source:
         f"label map: {int(has.sum())} of {len(has)} target classes have a source; {left} of {len(manifest)} images "
         "cannot be answered and are left out of the denominator"
     )
-    part = Chosen(source, kept.tolist())
-    part.manifest = replace(part.manifest, notes=(*manifest.notes, note))
-    return part
+    return Chosen(source, kept, note)

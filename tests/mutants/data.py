@@ -82,8 +82,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_balance.py::test_of_several_classes_the_rarest_decides",
     ),
     one(
-        "a repeated image has the label of the image at its place", "data.sources.balanced:Repeated.image",
-        replace("self.rows[index]", "min(index, len(self.source.manifest) - 1)"),
+        "a repeated image has the label of the image at its place", "data.sources.source:Chosen.image",
+        replace("self.ids[index]", "min(index, len(self.source.manifest) - 1)"),
         "tests/test_balance.py::test_a_repeated_image_is_an_image_of_the_plan",
     ),
     one(

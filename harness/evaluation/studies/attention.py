@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from data.manifest import printable
 from data.sampling.kinds import Patch
+from data.sources.source import Chosen
 from navit_eqx.errors import check
 from navit_eqx.weights.bridge import to_reference
 from reference.evaluation.attention_maps import attention_distance, attention_map, image_attention, tokens_read
@@ -20,7 +21,6 @@ from ..pictures import save
 from ..predictions import Context
 from .findings import Findings
 from .mistakes import displayable, short
-from .probe import subset
 
 IMAGES = 4  # computed by the reference, with all weights in memory
 MOST_TOKENS = 1024  # of an image, for the same reason
@@ -74,7 +74,7 @@ def looked_at(context: Context) -> list[Looked]:
     chosen = np.sort(np.random.default_rng(0).permutation(count)[:IMAGES])
     params = to_reference(context.model.backbone)
     law = config.data.resolution.at(config.data.reported_at)  # nothing merged: maps are grids of patches
-    batches, _ = evaluation_rows(config, subset(source, chosen), law)
+    batches, _ = evaluation_rows(config, Chosen(source, chosen), law)
     found = {}
     for batch in batches:
         for row, slot in np.argwhere(batch.grids[..., 0] > 0):

@@ -54,7 +54,7 @@ def attributes(context: Context) -> Findings:
     )
     count = len(train.manifest)
     chosen = np.sort(np.random.default_rng([context.config.seed, 0]).permutation(count)[:IMAGES])
-    few = Chosen(train, chosen.tolist())
+    few = Chosen(train, chosen)
     rows = []
     for view, law in zip(VIEWS, both_laws(context, context.config.data.reported_at)):
         seen = [features_of(context, few, law), context.predict(law, output=pooled)]

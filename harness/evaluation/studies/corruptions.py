@@ -39,7 +39,7 @@ def corruptions(context: Context) -> Findings:
     clean = [scores_of(each, source) for each in contexts]
     known = np.flatnonzero(~np.isnan(clean).any(0))
     check(len(known) > 0, "no image can be read by all models: choose a smaller data.val_resolution")
-    source, clean = Chosen(source, known.tolist()), [scores[known] for scores in clean]
+    source, clean = Chosen(source, known), [scores[known] for scores in clean]
     rows = []
     with working("evaluating corruptions", len(names), "corruptions") as advance:
         for name in names:
@@ -60,7 +60,7 @@ def part_of(source: Source) -> Source:
     sizes = source.manifest.sizes
     count = int(np.clip(PIXELS / sizes.prod(-1, dtype=float).mean(), *IMAGES))
     ids = np.random.default_rng(0).permutation(len(sizes))[:count]
-    return Chosen(source, np.sort(ids).tolist())
+    return Chosen(source, np.sort(ids))
 
 
 def scores_of(context: Context, source: Source) -> Float[np.ndarray, " N"]:

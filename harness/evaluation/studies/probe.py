@@ -1,16 +1,14 @@
 """A linear probe of the frozen features from k images per class.   [ViT, §4.1; NaViT, fig. 1 left]"""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 
-from data.manifest import Manifest
 from data.sampling.merge import Law
-from data.sources.source import Source, clip_of
+from data.sources.source import Chosen, Source
 from navit_eqx.errors import check
 from navit_eqx.inference import pooled
 from reference.evaluation.probe import accuracy, ridge, sample_shots
@@ -30,27 +28,6 @@ class Features(NamedTuple):
 
     values: Float[np.ndarray, "N D"]
     labels: Int[np.ndarray, " N"]
-
-
-@dataclass
-class Subset:
-    """A subset of the images of a source."""
-
-    source: Source
-    manifest: Manifest
-    indices: Int[np.ndarray, " N"]
-
-    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
-        return self.source.image(int(self.indices[index]), shrink)
-
-    def clip(self, index: int, times: Float[np.ndarray, " F"]) -> Num[np.ndarray, "F h w C"]:
-        """Raises BadImage."""
-        return clip_of(self.source, int(self.indices[index]), times)
-
-
-def subset(source: Source, indices: Int[np.ndarray, " N"]) -> Subset:
-    """The images at `indices`, in this order."""
-    return Subset(source, source.manifest.select(indices), indices)
 
 
 def probe(context: Context) -> Findings:
@@ -89,7 +66,7 @@ def training_features(context: Context, train: Source, sampling: Law, shots: int
     """Features of `shots` random training images of each class."""
     rng = np.random.default_rng([context.config.seed, draw])
     indices = sample_shots(rng, labels_of(train.manifest), len(train.manifest.classes), shots)
-    images = subset(train, indices)
+    images = Chosen(train, indices)
     found = evaluate(context.model, context.config, images, context.task, sampling, output=pooled)
     return Features(found.outputs.astype(float), labels_of(images.manifest)[found.image_ids])
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from data.sampling.kinds import Patch
-from data.sources.source import Source
+from data.sources.source import Chosen, Source
 from navit_eqx.errors import check
 from navit_eqx.inference import hidden_states, outputs
 from navit_eqx.rows import row_of
@@ -20,7 +20,6 @@ from ..pictures import COLORS, sheet
 from ..predictions import Context, model_for_patch
 from .findings import Findings
 from .patches import patch_text, sizes_of
-from .probe import subset
 
 IMAGES = 500  # largest number of images
 Tokens = dict[int, Float[np.ndarray, "states cells D"]]  # by image id
@@ -39,7 +38,7 @@ def similarity(context: Context) -> Findings:
     """How similar are the tokens of different patch sizes after each layer?"""
     own, sizes = context.config.model.patch, sizes_of(context)
     check({*sizes} != {own}, "there is only one patch size: set --patch-sizes to sizes other than that of the model")
-    source = subset(context.source, np.arange(min(IMAGES, len(context.source.manifest))))
+    source = Chosen(context.source, np.arange(min(IMAGES, len(context.source.manifest))))
     common = largest_resolution(context).grids(np.random.default_rng(0), source.manifest.sizes, max([own, *sizes]))
     tokens = {size: on_common_grid(context, source, size, common) for size in sorted({own, *sizes})}
     images = sorted(set.intersection(*({*of_images} for of_images in tokens.values())))
@@ -101,7 +100,7 @@ def layer_similarities(base: Tokens, other: Tokens, images: list[int]) -> Iterat
 
 def similarity_map(context: Context, source: Source, index: int, own: Patch, sizes: tuple[Patch, ...]) -> SimilarityMap:
     """The similarity map of one image after the last layer."""
-    one = subset(source, np.array([index]))
+    one = Chosen(source, [index])
     tokens = {size: next(tokens_at(context, one, size))[1][-1] for size in {own, *sizes}}
     height, width, _ = tokens[own].shape
     y, x = height // 2, width // 2
