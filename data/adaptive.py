@@ -9,9 +9,7 @@ from reference.adaptive import cut_by_budget, merged, residual_scores
 from reference.patches import normalize
 from reference.rows import Tokens
 
-from .geometry import sample_quarter_turns, transposed
-from .randomness import Purpose, generator
-from .rows import Drawn, PlannedRows
+from .rows import PlannedRows
 from .sampling.kinds import Patch
 from .sampling.merge import Merge
 
@@ -27,19 +25,16 @@ class PlannedBlocks(PlannedRows):
         patches, _, _ = super().nothing(patch)
         return Tokens(patches, np.zeros((0, 3), np.float32), np.zeros(3, np.float32))
 
-    def tokens(
-        self, epoch: int, image_id: int, grid: Int[np.ndarray, " A"], kept: int, patch: Patch
-    ) -> tuple[Tokens, Drawn]:
-        """The tokens of one image, independent of its row; they are merged first, then dropped.   Raises BadImage."""
-        rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
-        turns, (quads, *sides) = sample_quarter_turns(rng, self.augment), grid.tolist()
-        rows, columns = transposed((sides[0], sides[1]), turns)
-        picture, how = self.picture(rng, image_id, (rows * patch[0], columns * patch[1]), turns)
-        image = self.blocks(picture, patch, quads)
+    def cut(
+        self, rng: np.random.Generator, picture: Num[np.ndarray, "h w C"], grid: Int[np.ndarray, " A"], kept: int,
+        patch: Patch,
+    ) -> Tokens:  # fmt: skip
+        """The blocks of a picture, as rows store them; they are merged first, then dropped."""
+        image = self.blocks(picture, patch, int(grid[0]))
         if kept < len(image.patches):
             selected = self.token_selection.sample(rng, image.patches, kept)
             image = image._replace(patches=image.patches[selected], coords=image.coords[selected])
-        return image, how
+        return image
 
     def blocks(self, picture: Num[np.ndarray, "h w C"], patch: Patch, quads: int) -> Tokens:
         """All tokens of a picture, as rows store them: bytes, or float16 mapped to the kernel."""

@@ -129,13 +129,20 @@ class PlannedRows:
         """The tokens of one image, independent of its row.   Raises BadImage."""
         rng = generator(Purpose.IMAGE, self.seed, epoch, image_id)
         turns = sample_quarter_turns(rng, self.augment)
-        rows, columns = transposed((int(grid[0]), int(grid[1])), turns)
+        rows, columns = transposed((int(grid[-2]), int(grid[-1])), turns)
         picture, how = self.picture(rng, image_id, (rows * patch[0], columns * patch[1]), turns)
-        patches, coords, _ = patchify(picture, patch)
+        return self.cut(rng, picture, grid, kept, patch), how
+
+    def cut(
+        self, rng: np.random.Generator, picture: Num[np.ndarray, "h w C"], grid: Int[np.ndarray, " A"], kept: int,
+        patch: Patch,
+    ) -> Tokens:  # fmt: skip
+        """The tokens of a picture, as rows store them; some are dropped."""
+        patches, coords, sides = patchify(picture, patch)
         if kept < len(patches):
             selected = self.token_selection.sample(rng, patches, kept)
             patches, coords = patches[selected], coords[selected]
-        return Tokens(self.pixels.as_stored(patches, patch), coords, np.array([rows, columns], np.int32)), how
+        return Tokens(self.pixels.as_stored(patches, patch), coords, sides)
 
     def picture(
         self, rng: np.random.Generator, image_id: int, size: tuple[int, int], quarter_turns: int = 0

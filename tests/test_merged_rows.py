@@ -104,7 +104,7 @@ def test_tokens_are_counted_before_a_pixel_is_read(seed, rate, scales, drop):
 def test_rates_are_drawn_in_their_range_and_evaluation_draws_none():
     grids, rng = np.full((500, 2), 16), np.random.default_rng(0)
     most, sizes = int(most_quads(grids[0], 3)), grids * 4
-    quads = DRAWN.quads(rng, sizes, grids) / most
+    quads = DRAWN.quads(rng, grids) / most
     assert 0.1 - 1 / most <= quads.min() < 0.2 and 0.8 < quads.max() <= 0.9
     law = Merged(Sides(16, 64), DRAWN).at(32)
     assert law == Merged(Sides(32, 32), Merge(0.9)) and law.spread == (32, 32)

@@ -39,7 +39,7 @@ class Merge:
         check_ordered(lowest=self.lowest, rate=self.rate)
         check_in("[2, 8]", scales=self.scales)
 
-    def quads(self, rng: Rng, sizes: Int[np.ndarray, "N A"], grids: Int[np.ndarray, "N 2"]) -> Int[np.ndarray, " N"]:
+    def quads(self, rng: Rng, grids: Int[np.ndarray, "N 2"]) -> Int[np.ndarray, " N"]:
         """Quads merged in images with these grids of patches: ⌊rate · most_quads⌋."""
         lowest = self.rate if self.lowest is None else self.lowest
         rates = self.rate if lowest == self.rate else rng.uniform(lowest, self.rate, len(grids))
@@ -61,7 +61,7 @@ class Merged:
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N A"], patch_size: PatchSize) -> Int[np.ndarray, "N 3"]:
         """Quads merged, rows and columns of patches; rows and columns are those without merging."""
         inner = self.sampling.grids(rng, sizes[:, -2:], patch_size)
-        return np.concatenate([self.merge.quads(rng, sizes, inner)[:, None], inner], -1).astype(np.int32)
+        return np.concatenate([self.merge.quads(rng, inner)[:, None], inner], -1).astype(np.int32)
 
     def token_counts(self, grids: Int[np.ndarray, "*N 3"]) -> Int[np.ndarray, "*N"]:
         """Tokens of images with these grids: n_y n_x − 3 k."""

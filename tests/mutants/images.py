@@ -85,7 +85,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "a turned picture keeps its grid", "data.rows:PlannedRows.tokens",
-        replace("transposed((int(grid[0]), int(grid[1])), __turns)", "(int(grid[0]), int(grid[1]))"),
+        replace("transposed((int(grid[-2]), int(grid[-1])), __turns)", "(int(grid[-2]), int(grid[-1]))"),
         LABELS + "a_quarter_of_the_pictures_is_turned_each_way",
     ),
     one(
