@@ -36,6 +36,15 @@ def whole(name: str, folder, prefix: str, kind: str):
     return folder
 
 
+def refused(folder, change, words: str) -> None:
+    """A changed config.json is refused with these words."""
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=words):
+        navit.load(folder)
+
+
 @pytest.mark.parametrize("kind", ["llava", "mistral3"])
 def test_a_tower_is_taken_out_of_the_whole_model(kind, tmp_path):
     """By the start of its names; what is left out is said."""
@@ -59,11 +68,7 @@ def test_a_tower_is_taken_out_of_the_whole_model(kind, tmp_path):
 )
 def test_what_a_tower_cannot_be_read_without_is_named(change, words, tmp_path):
     folder = whole("pixtral", tmp_path / "whole", "vision_tower.", "llava")
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=words):
-        navit.load(folder)
+    refused(folder, change, words)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +83,7 @@ def test_what_a_tower_cannot_be_read_without_is_named(change, words, tmp_path):
 )
 def test_what_is_no_encoder_of_deepseek_is_named(change, words, tmp_path):
     folder = shutil.copytree(FOLDER / "timm_deepseek_vit", tmp_path / "tower")
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=words):
-        navit.load(folder)
+    refused(folder, change, words)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +99,7 @@ def test_what_is_no_encoder_of_deepseek_is_named(change, words, tmp_path):
 )
 def test_what_is_no_tower_of_qwen_is_named(name, change, words, tmp_path):
     folder = shutil.copytree(FOLDER / name, tmp_path / "tower")
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=words):
-        navit.load(folder)
+    refused(folder, change, words)
 
 
 def test_mistral_3_rounds_to_blocks(tmp_path):

@@ -7,7 +7,7 @@ from ..config import Table as PositionTable
 from ..info import ModelInfo
 from ..preprocessing import NeverEnlarged, TokenBudget
 from ..tasks.config import Embed, Task
-from .family import BLOCKS, Description, norm, prefix_of, preprocessing, sizes
+from .family import BLOCKS, Description, norm, prefix_of, preprocessing, sizes, vision_config
 from .folder import Folder, number, square_root
 from .names import CONV, HEADS, IN_PROJ, LINEAR, OUT, PROBE, Line, Table, positions, without_bias
 from .proposal import Proposal, hub_preprocessor, hub_sizes, pixels, table_side
@@ -69,8 +69,7 @@ NAFLEX_TABLE = [
 
 def vision(folder: Folder, defaults: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str]:
     """The configuration of the vision tower, the fields of ours that follow from it, and the prefix of its names."""
-    inner = folder.config.get("vision_config", folder.config)
-    config = defaults | (inner if isinstance(inner, dict) else {})
+    config = defaults | vision_config(folder)
     prefix = prefix_of(folder, POSITIONS, ("vision_model.", "vision_model.vision_model.", "model.vision_model.", ""))
     fields = sizes(config, folder, defaults) | {"mlp_width": number(config, "intermediate_size", folder.where)}
     return config, fields, prefix

@@ -78,6 +78,12 @@ def vision_config(folder: Folder) -> dict[str, Any]:
     return inner
 
 
+def bicubic_unless_said(folder: Folder) -> Folder:
+    """The folder with the filter of processors of transformers that are bicubic where their file names none."""
+    said = folder.preprocessor
+    return folder if said is None else folder._replace(preprocessor={"resample": 3} | said)
+
+
 def theta_of(config: dict[str, Any]) -> float:
     """The base of rotary frequencies, in the old key or the new one; 10,000 without either."""
     new = config.get("rope_parameters") or {}

@@ -14,7 +14,7 @@ from ..errors import ConfigError, check
 from ..info import ModelInfo
 from ..preprocessing import NeverEnlarged, Preprocessing, TokenBudget
 from ..tasks.config import Embed, Task
-from .family import BLOCKS, Description, norm, prefix_of, sizes
+from .family import BLOCKS, Description, norm, prefix_of, sizes, vision_config
 from .folder import Folder, number
 from .names import CONV, LINEAR, OUT, QKV, Arrays, Line, Table, positions
 from .proposal import Proposal, hub_sizes, per_channel, table_side
@@ -65,8 +65,7 @@ def table() -> Table:
 
 def describe(folder: Folder) -> Description:
     """The tower, without the merger of 2 x 2 tokens and the projector behind it.   Raises ConfigError."""
-    inner = folder.config.get("vision_config", folder.config)
-    config = DEFAULTS | (inner if isinstance(inner, dict) else {})
+    config = DEFAULTS | vision_config(folder)
     prefix = prefix_of(folder, "patch_embed.pos_emb.weight", PREFIXES)
     shape = folder.shapes[f"{prefix}patch_embed.pos_emb.weight"]
     check(len(shape) == 3 and shape[0] == shape[1], f"{folder.where}: positions of shape {shape} are no square table")

@@ -11,7 +11,16 @@ from ..errors import ConfigError, check
 from ..info import ModelInfo
 from ..preprocessing import LongestEdge, SizeRule
 from ..tasks.config import Embed, Task
-from .family import BLOCKS, Description, prefix_of, preprocessing, sizes, theta_of, vision_config
+from .family import (
+    BLOCKS,
+    Description,
+    bicubic_unless_said,
+    prefix_of,
+    preprocessing,
+    sizes,
+    theta_of,
+    vision_config,
+)
 from .folder import Folder, number
 from .names import CONV, HEADS_BARE, LINEAR, OUT_BARE, SCALE, Line, Table, without_bias
 from .proposal import Proposal, hub_sizes, pixels
@@ -20,7 +29,6 @@ DEFAULTS = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads":
 DEFAULTS |= {"patch_size": 16, "layer_norm_eps": 1e-5}
 PREFIXES = ("vision_tower.", "model.vision_tower.", "vision_encoder.", "")
 UNREAD = ("*language_model.*", "*multi_modal_projector.*", "lm_head.*")
-PROCESSOR = {"resample": 3}  # of its class, where the file says nothing
 
 
 def table() -> Table:
@@ -66,9 +74,7 @@ def describe(folder: Folder) -> Description:
         embedding_norm=True,
         final_norm=False,
     )
-    said = None if folder.preprocessor is None else PROCESSOR | folder.preprocessor
-    folder = folder._replace(preprocessor=said)
-    ours, how = preprocessing(folder, ours, size_rule(folder))
+    ours, how = preprocessing(bicubic_unless_said(folder), ours, size_rule(folder))
     prefix = prefix_of(folder, "patch_conv.weight", PREFIXES)
     return Description(ours, Embed(), ModelInfo((), how), table(), prefix, UNREAD)
 

@@ -13,7 +13,17 @@ from ..errors import ConfigError, check
 from ..info import ModelInfo
 from ..preprocessing import Blocks
 from ..tasks.config import Embed, Merger, Task
-from .family import BLOCKS, Description, activation, norm, prefix_of, preprocessing, theta_of, vision_config
+from .family import (
+    BLOCKS,
+    Description,
+    activation,
+    bicubic_unless_said,
+    norm,
+    prefix_of,
+    preprocessing,
+    theta_of,
+    vision_config,
+)
 from .folder import Folder, number, square_root
 from .names import LINEAR, NORM, OUT, QKV, Line, Table, conv_in_time, positions, without_bias
 from .proposal import Proposal, hub_sizes, pixels
@@ -29,7 +39,6 @@ EPS = 1e-6  # of all norms, in the code of the peers
 FRAMES = 2
 PREFIXES = ("visual.", "model.visual.", "")
 UNREAD = ("model.layers.*", "model.embed_tokens.*", "model.norm.*", "*language_model.*", "lm_head.*")
-PROCESSOR = {"resample": 3}  # of their class, where the file says nothing
 SIZE = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
 
 
@@ -109,8 +118,7 @@ def shape(folder: Folder, config: dict[str, Any], prefix: str, width: str) -> di
 
 def described(folder: Folder, ours: ModelConfig, merger: Merger, table: Table, prefix: str) -> Description:
     """The tower with its merger and preprocessing.   Raises ConfigError."""
-    said = None if folder.preprocessor is None else PROCESSOR | folder.preprocessor
-    ours, how = preprocessing(folder._replace(preprocessor=said), ours, size_rule(folder, merger.block))
+    ours, how = preprocessing(bicubic_unless_said(folder), ours, size_rule(folder, merger.block))
     return Description(ours, Embed(merger=merger), ModelInfo((), how), table, prefix, UNREAD)
 
 
