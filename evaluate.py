@@ -138,9 +138,8 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)
-    if options.compare:
-        context = replace(context, other=on_same_images(Path(options.compare), source))
-    context = replace(context, budget=budget)
+    other = on_same_images(Path(options.compare), source) if options.compare else None
+    context = replace(context, other=other, budget=budget)
     outcomes = publish_all(names, context, out, ("sweep", "trade_off") if budget else ("sweep",))
     found = outcomes.rows
     aside = None if out == folder else {options.split: dict(source.manifest.set_aside)}

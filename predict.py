@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def obeyed(model: navit.Model, options: Options) -> Choice | None:
-    """The choice stored with the model, where nothing else was said; it is told in a line."""
+    """The choice stored with the model, where nothing else was said; a line says so."""
     if options.choice == "none" or reading_of(options) != Reading():
         return None
     choice = stored(Path(options.run), info_of(model).digest)

@@ -115,10 +115,7 @@ def clips(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 
 def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Raise ConfigError where merging does not go with the other options.
-
-    Rows without a merge keep what they were; so does a model that has vectors of levels.
-    """
+    """Raise ConfigError where merging does not go with the other options."""
     merge, data = config.data.merge, config.data
     if merge is None:
         return config, []
@@ -136,11 +133,11 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
         not (per_step and merge.rule == "pi"),
         "data.merge.rule=pi maps patches to one size, and data.patch_sizes draws one per step: --data.merge.rule area",
     )
-    vectors = config.model.levels
-    check(
-        vectors is None or vectors.scales >= merge.scales,
-        f"data.merge.scales={merge.scales}, but model.levels has {vectors.scales if vectors else 0}: make them equal",
-    )
+    if vectors := config.model.levels:
+        check(
+            vectors.scales >= merge.scales,
+            f"data.merge.scales={merge.scales}, but model.levels has {vectors.scales}: make them equal",
+        )
     return config, []
 
 

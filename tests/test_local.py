@@ -72,8 +72,8 @@ def test_attention_maps_know_windows():
     """No weight beyond a window, in blocks that have some."""
     image = tokens_of(np.random.default_rng(0), (3, 4))
     weights, _ = image_attention(windows(whole=(False, True)), image)
-    apart = ~local.same_window(image.coords, WINDOW)
-    assert (weights[0][:, apart] == 0).all() and (weights[1][:, apart] > 0).all()
+    across = ~local.same_window(image.coords, WINDOW)
+    assert (weights[0][:, across] == 0).all() and (weights[1][:, across] > 0).all()
 
 
 def test_what_has_no_windows_is_refused():

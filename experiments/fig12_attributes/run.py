@@ -20,7 +20,7 @@ from reference.evaluation.signed_rank import signed_rank
 
 BUDGETS = (1, 2, 4)  # times the compute of the smallest: the checkpoints of the paper
 HIDDEN = ("half", "first digit")  # attributes that the size of a strip does not tell
-TOLD = ("count", "orientation")
+FROM_SIZE = ("count", "orientation")
 EXCESS = 0.05  # above chance, from which on the size of an image leaks an attribute
 MARGIN = 0.01
 NATIVE, SQUARE, ALONE, BOUND = "native", "square", "size alone", "chance and 5 points"
@@ -48,7 +48,8 @@ def trial(config: Config, settings: Sequence[str], keep: Path | None = None) -> 
 def read(trials: list[dict]) -> list[dict]:
     """An arm for each way to look at the images of a model."""
     return [
-        t | {"arm": f"{t['arm']}: {view}", "accuracy": {a: t["accuracy"][f"{a}, {view}"] for a in (*HIDDEN, *TOLD)}}
+        t
+        | {"arm": f"{t['arm']}: {view}", "accuracy": {a: t["accuracy"][f"{a}, {view}"] for a in (*HIDDEN, *FROM_SIZE)}}
         for t in trials
         for view in (NATIVE, SQUARE, ALONE, BOUND)
     ]
@@ -91,5 +92,5 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    settings = tuple(f"{a}, {view}" for a in (*HIDDEN, *TOLD) for view in (NATIVE, SQUARE, ALONE))
+    settings = tuple(f"{a}, {view}" for a in (*HIDDEN, *FROM_SIZE) for view in (NATIVE, SQUARE, ALONE))
     main(Experiment(Path(__file__).parent, arms, settings, CLAIMS, draw, read, trial))
