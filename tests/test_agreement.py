@@ -23,7 +23,7 @@ from tests.support import laws
 from tests.support.rounding import call, rounded
 from tests.support.strategies import CLASSES, CONFIG, I, T, backbone, rows, seeds, tokens_of
 from tests.support.strategies import model as make_model
-from tests.support.tasks import TASKS, fast_loss, mean_gradient, on_device, slow_loss, stacked, targets_of
+from tests.support.tasks import TASKS, every_task, fast_loss, mean_gradient, on_device, slow_loss, stacked, targets_of
 from tests.support.tolerances import (
     BFLOAT16,
     CANCELLED64,
@@ -37,7 +37,6 @@ from tests.support.tolerances import (
 FAST = backbone()
 PARAMS = to_reference(FAST)
 MODELS = {name: make_model(task=task) for name, task in TASKS.items()}
-every_task = pytest.mark.parametrize("name", TASKS)
 segments = st.lists(st.integers(0, I), min_size=T, max_size=T).map(lambda ids: np.array(ids, np.int32))
 
 

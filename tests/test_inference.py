@@ -161,7 +161,8 @@ def is_answered_in_order(stream) -> None:
         assert_close(got[i], navit.unpack(alone, navit.forward(model, alone))[0], FLOAT32)
 
 
-def test_a_stream_is_answered_in_order():
+def test_a_stream_is_answered_in_order(monkeypatch):
+    monkeypatch.setattr(images, "LONG", 576)
     is_answered_in_order(navit.stream)
     late = lambda *args, **options: sorted(navit.stream(*args, **options), key=lambda x: x[0])
     caught(is_answered_in_order, late)

@@ -18,7 +18,7 @@ from reference import tasks
 from reference.rows import Batch, Row, pack
 from tests.support import laws
 from tests.support.strategies import CONFIG, I, Packed, T, backbone, empty_row, model, rows, seeds, tokens_of
-from tests.support.tasks import TASKS, fast_loss, mean_gradient, on_device, slow_loss, stacked, targets_of
+from tests.support.tasks import TASKS, every_task, fast_loss, mean_gradient, on_device, slow_loss, stacked, targets_of
 from tests.support.tolerances import FLOAT64, assert_close
 
 FAST = {"backbone": backbone()} | {name: model(task=task) for name, task in TASKS.items()}
@@ -29,7 +29,6 @@ jitted = eqx.filter_jit(lambda model, row: model(row))
 parameter_gradient = eqx.filter_jit(eqx.filter_grad(lambda model, row: (model(row) ** 2).sum()))
 subject_tasks = pytest.mark.parametrize("name", OUTPUTS[1:])
 subjects = pytest.mark.parametrize("name", OUTPUTS)
-tasks_too = pytest.mark.parametrize("name", TASKS)
 
 
 def fast_forward(name: str, row: Row) -> np.ndarray:
@@ -154,14 +153,14 @@ def test_a_position_beyond_the_table_is_loud():
 # losses ---------------------------------------------------------------------------------------------
 
 
-@tasks_too
+@every_task
 @losses
 @given(packed=rows(), seed=seeds)
 def test_the_loss_of_a_row_is_the_sum_over_its_images(loss, name, packed, seed):
     laws.loss_is_the_sum_over_images(partial(loss, name), packed, targets_of(TASKS[name], packed.row, seed))
 
 
-@tasks_too
+@every_task
 @losses
 @given(packed=rows(least=2), seed=seeds)
 def test_the_loss_does_not_see_order(loss, name, packed, seed):
@@ -170,7 +169,7 @@ def test_the_loss_does_not_see_order(loss, name, packed, seed):
     laws.loss_does_not_see_order(partial(loss, name), packed, targets, order)
 
 
-@tasks_too
+@every_task
 @given(packed=st.tuples(rows(), rows(), rows()), seed=seeds)
 def test_the_loss_of_a_batch_is_the_sum_over_its_rows(name, packed, seed):
     batches = [Batch(p.row, targets_of(TASKS[name], p.row, seed + n)) for n, p in enumerate(packed)]

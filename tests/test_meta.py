@@ -350,6 +350,7 @@ def test_annotations_are_checked():
         eqx.filter_jit(fast_layers.matmul)(jnp.ones((2, 3), int), jnp.ones((3, 2)))
 
 
+@pytest.mark.slow
 def test_rows_strategy_reaches_the_corners():
     """Full rows, empty rows, single-token images, all slots used: the strategy produces each."""
     from hypothesis import find, settings

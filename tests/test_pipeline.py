@@ -172,7 +172,7 @@ def test_hosts_that_do_not_divide_the_batch_are_refused():
         batches(rows_of(), 4, hosts=3)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_workers_make_the_stream_of_none(workers):
     found = batches(rows_of(), 2, start=1, workers=workers)
     try:

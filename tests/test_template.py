@@ -158,18 +158,21 @@ def rows_in(windows: tuple[int, ...], used: list[list[int]]) -> jax.Array:
     return jnp.asarray(np.stack(ids), jnp.int32)
 
 
+@partial(jax.jit, static_argnums=0)
+def pulled(backend, q, k, v, ids, g):
+    """Attention where there are tokens, and its gradients."""
+    real = (ids > 0)[:, None, :, None]
+    attend = lambda *qkv: jnp.where(real, packed_attention(backend, *qkv, ids, SLOTS, 0.5), 0)
+    out, pull = jax.vjp(attend, q, k, v)
+    return out, pull(g)
+
+
 @given(seeds, st.lists(st.lists(st.integers(0, 1), min_size=SLOTS, max_size=SLOTS), min_size=2, max_size=2))
 def test_windows_are_the_dense_mask(seed, used):
     ids = rows_in(WINDOWS, used)
     q, k, v, g = (jnp.asarray(x) for x in np.random.default_rng(seed).normal(size=(4, 2, 2, T, 4)))
     real = (ids > 0)[:, None, :, None]
-
-    def both(backend):
-        attend = lambda *qkv: jnp.where(real, packed_attention(backend, *qkv, ids, SLOTS, 0.5), 0)
-        out, pull = jax.vjp(attend, q, k, v)
-        return out, pull(g)
-
-    (out, grads), (want, want_grads) = both(Windows(WINDOWS)), both(Dense())
+    (out, grads), (want, want_grads) = (pulled(backend, q, k, v, ids, g) for backend in (Windows(WINDOWS), Dense()))
     assert_close(out, want, FLOAT64)
     for got, expected in zip(grads, want_grads):
         assert_close(jnp.where(real, got, 0), jnp.where(real, expected, 0), GRADIENT64)

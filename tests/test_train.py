@@ -60,7 +60,7 @@ def command(*arguments, cwd=ROOT, code=0):
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -68,6 +68,25 @@ def command(*arguments, cwd=ROOT, code=0):
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout + done.stderr
+
+
+PROGRAMS = {"evaluate.py": evaluate.main, "predict.py": predict.main}
+
+
+@pytest.fixture(params=["here", pytest.param("in a process of its own", marks=pytest.mark.slow)])
+def reading(request, monkeypatch, capsys):
+    """Runs a program that reads a run; returns what it printed."""
+
+    def here(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            run(PROGRAMS[name])
+        except SystemExit as end:
+            assert not end.code
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    return here if request.param == "here" else command
 
 
 def photos(folder: Path, per_class: int) -> Path:
@@ -154,7 +173,7 @@ def test_loss_falls_in_one_program():
     assert step._cache_size() == 1
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_accumulation_changes_nothing(parts):
     """A batch in parts gives the loss and the gradient of the whole, though its rows hold different counts; no part is
     clipped by itself."""
@@ -234,7 +253,7 @@ def test_the_library_in_a_few_lines():
         assert_close(navit.features(model, [image])[0], vector, FLOAT64)
 
 
-def test_from_folder_to_prediction(tmp_path):
+def test_from_folder_to_prediction(tmp_path, reading):
     """train, evaluate and predict on a folder of photos with one broken file, as a user would."""
     photos(tmp_path / "photos", 20)
     broken = odd_files(tmp_path / "photos" / "red")
@@ -243,24 +262,24 @@ def test_from_folder_to_prediction(tmp_path):
         "--steps", "12", "--data.max-unreadable", "0.2", "--data.workers", "0",
     )  # fmt: skip
     assert "auto: data.resolution.hi = " in said and "validation accuracy" in said
-    run = tmp_path / "mine"
-    summary = json.loads((run / "summary.json").read_text())
+    mine = tmp_path / "mine"
+    summary = json.loads((mine / "summary.json").read_text())
     aside = summary["set_aside"]["train"] | summary["set_aside"]["val"]
     assert aside.keys() == broken.keys()
     for name, why in broken.items():
         assert re.match(why, aside[name]) and re.search(f"set aside {re.escape(name)}: {why}", said)
     assert summary["compiles"] == 1 and summary["sweep"] and 0 <= summary["val_accuracy"] <= 1
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (mine / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
     for picture in ("packed_rows", "attention_mask", "accuracy_tokens"):
-        shows_something(run / f"{picture}.png")
+        shows_something(mine / f"{picture}.png")
 
-    said = command("evaluate.py", run, "--resolutions", "48", "64", "--out", tmp_path / "sweep")
+    said = reading("evaluate.py", mine, "--resolutions", "48", "64", "--out", tmp_path / "sweep")
     assert "resolution" in said
     sweep = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert [entry["resolution"] for entry in sweep] == [48, 64]
 
-    said = command("predict.py", run, tmp_path / "photos/red/0.png", tmp_path / "photos/red/broken.png")
+    said = reading("predict.py", mine, tmp_path / "photos/red/0.png", tmp_path / "photos/red/broken.png")
     assert re.search(r"red/0.png: (?:(?:blue|green|red) [\d.]+%(?:, |$)){3}", said, re.M)
     assert re.search(r"set aside .*red/broken.png", said)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
 
 from navit_eqx import rows
 from navit_eqx import tasks as fast
@@ -28,6 +29,11 @@ TASKS = {
     "distill": Distill("a run", classes=CLASSES),
     "distill decisions": Distill("a run", Sigmoid(), classes=CLASSES),
 }
+# What its weighted and decided sisters hold as well: every one in the slow tests.
+CONTAINED = ("softmax, smoothed", "distill")
+every_task = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in CONTAINED else name for name in TASKS]
+)
 NOTHING = {"labels": -1, "partners": -1, "weights": 0, "label_sets": -1, "partner_sets": -1, "teacher_logits": 0}
 
 
