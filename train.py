@@ -360,7 +360,8 @@ def picture(first: Sequence[Row], config: Config, folder: Path) -> None:
     if config.model.tubelets:
         draw_tubelets(first[0], config.model, folder / "tubelets.png")
     else:
-        pictures.draw_rows(first, config.model.patch, folder / "packed_rows.png", **normalized)
+        patch = pictures.patch_of(first[0], config.model)
+        pictures.draw_rows(first, patch, folder / "packed_rows.png", **normalized)
     pictures.draw_mask(first[0], folder / "attention_mask.png")
 
 

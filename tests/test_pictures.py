@@ -1,5 +1,7 @@
 """Pictures of rows: they show the pixels, the slots and the mask that the model gets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,8 +9,15 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import train
+from data.sampling.patch_size import AtBudget, CoarseToFine, OneSize, PerImage, PerStep
+from data.sources.digits import Digits
+from data.tasks import TASKS
+from harness.digit_presets import digits_flexi
 from harness.evaluation import pictures
 from harness.evaluation.pictures import DROPPED, color, draw_mask, draw_rows, image_of
+from harness.resolve import resolve
+from harness.run.loading import training_rows
 from navit_eqx.images import pack
 from navit_eqx.preprocessing import Native, Preprocessing
 from reference.masks import same_image
@@ -100,3 +109,22 @@ def test_the_mask_is_that_of_attention(shown, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "same_image", lambda ids: np.tri(len(ids), dtype=bool))
     draw_mask(row, tmp_path / "mask.png")
     caught(is_the_mask, shown["pixels"][1], row)
+
+
+LAWS = (OneSize(), OneSize((6, 6)), PerImage(), PerStep(), CoarseToFine(PerStep()), AtBudget())
+
+
+@pytest.mark.parametrize("law", LAWS, ids=str)
+def test_rows_of_every_law_of_patch_sizes_are_drawn(law, shown, tmp_path):
+    """Each image as many pixels as its grid has patches of the step."""
+    base = digits_flexi()
+    config = replace(base, data=replace(base.data, source=Digits(60, 10), patch_sizes=law), rows=2)
+    source = config.data.source.open("", "train")
+    config, _ = resolve(config, source.manifest, TASKS["Classify"]())
+    rows = [training_rows(config, source, TASKS["Classify"]())[r] for r in range(2)]
+    train.picture(rows, config, tmp_path)
+    values = rows[0].patches.shape[-1] / config.model.channels
+    grids = [grid for row in rows for grid in row.grids if grid.prod()]
+    assert [image.shape[0] * image.shape[1] for image in shown["pixels"][: len(grids)]] == [
+        grid.prod() * values for grid in grids
+    ]

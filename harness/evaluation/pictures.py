@@ -34,6 +34,12 @@ def color(slot: int) -> Any:
     return COLORS[(slot - 1) % len(COLORS)]
 
 
+def patch_of(row: Row, model: ModelConfig) -> tuple[int, ...]:
+    """The patch size of the rows of a step: each size that a model has means another number of values a token."""
+    values = row.patches.shape[-1]
+    return next(patch for patch in model.patches if model.channels * prod(patch) == values)
+
+
 def image_of(
     row: Row, slot: int, patch: tuple[int, ...], mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)
 ) -> np.ndarray:

@@ -40,6 +40,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_libraries.py::test_a_study_that_fails_ends_no_other_and_is_raised_last",
     ),
     one(
+        "rows are drawn in the patch size of the model", "harness.evaluation.pictures:patch_of",
+        replace("model.channels * prod(patch) == values", "True"),
+        "tests/test_pictures.py::test_rows_of_every_law_of_patch_sizes_are_drawn",
+    ),
+    one(
+        "an image of masks is asked for its class", "harness.evaluation.studies.calibration:link",
+        replace("hasattr(context.task, 'truth')", "True"),
+        "tests/test_every_study.py::test_what_asks_every_patch_has_no_tokens_to_drop_and_no_classes_of_an_image",
+    ),
+    one(
         "studies take a resolution at which nothing fits", "harness.evaluation.studies:where_images_fit",
         replace("not row['images']", "False"),
         "tests/test_studies.py::test_a_resolution_at_which_nothing_fits_ends_no_other_study",

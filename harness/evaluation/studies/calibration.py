@@ -36,8 +36,14 @@ LINKS: dict[str, Link] = {"softmax": softmax, "sigmoid": sigmoid}
 
 
 def link(context: Context) -> Link:
-    """The function from logits to probabilities of the task.   Raises ConfigError where the task has none."""
+    """The function from logits to probabilities of the task.   Raises ConfigError where an image has none."""
+    check(hasattr(context.task, "truth"), f"this needs class probabilities of an image, and {kind(context)} has none")
     return link_of(context.config.task)
+
+
+def kind(context: Context) -> str:
+    """Name of the task."""
+    return f"the task {type(context.config.task).__name__}"
 
 
 def link_of(task: Task) -> Link:

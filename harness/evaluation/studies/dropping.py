@@ -4,6 +4,7 @@ from functools import partial
 
 from data.sampling.dropping import Constant
 from navit_eqx.errors import check
+from navit_eqx.tasks import TASKS
 
 from ..predictions import Context, measures
 from .findings import Findings, compare, draw_sides, largest
@@ -18,6 +19,7 @@ TITLE = "Two ways to use fewer tokens per image"
 
 def dropping(context: Context) -> Findings:
     """For fewer tokens, is it better to shrink the image or to drop tokens of the large one?"""
+    check(not TASKS[type(context.config.task)].per_token, "every patch is asked for its classes: none can be dropped")
     top = context.config.data.reported_at
     whole = context.predict(context.sampling_at(top))
     smaller = [

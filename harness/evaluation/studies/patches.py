@@ -37,17 +37,17 @@ def patches(context: Context) -> Findings:
         for k, ((size, r), row, several) in enumerate(zip(places, measured, together))
     ]
     best = max(rows, key=lambda row: row["score"])
-    several = (
-        f"; the mean over several sizes is at best {100 * ensemble_gain(rows):+.1f} points from one setting at no "
-        "higher cost"
-    )
+    several = ""
+    if together[0]:
+        gain = 100 * ensemble_gain(rows)
+        several = f"; the mean over several sizes is at best {gain:+.1f} points from one setting at no higher cost"
     return Findings(
         f"patches: {context.metric} and cost at each resolution in patches of each size",
         rows,
         f"best: {context.metric} {best['score']:.3f} at resolution {best['resolution']:g} in patches of "
         f"{best['patch_size']}; on the front of {context.metric} and cost lie patches of "
         f"{', '.join(str(patch_text(size)) for size in sizes if any(places[k][0] == size for k in front))}"
-        f"{several if together[0] else ''}",
+        f"{several}",
         "patches.png",
         partial(draw, rows),
     )
