@@ -59,7 +59,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "app. A", "ahead by compute, not by images seen", why="on digit strips ahead by both: right panel of `experiments/fig01_compute`; no claim was fixed"),
     Figure(NAVIT, "fig. 14", "distributions of drop rates", "fig14_sampling_laws", "Beta law"),
     Figure(NAVIT, "fig. 16", "absolute and fractional coordinates", "fig14_sampling_laws", "Coordinates"),
-    Figure(NAVIT, "fig. 17", "resizing beats dropping at inference; enlarging helps little", why="`evaluate.py RUN --studies dropping upscaling`; no claim over seeds"),
+    Figure(NAVIT, "fig. 17", "resizing beats dropping at inference; enlarging helps little", why="not run: `experiments/adaptive_tokens`, for the first half; `evaluate.py RUN --studies dropping upscaling`"),
     Figure(NAVIT, "fig. 18", "at equal time a larger model with fewer tokens wins", why="not run"),
     Figure(NAVIT, "fig. 19", "cascades lie on the front", why="`evaluate.py RUN --studies cascade`; no claim over seeds"),
     Figure(NAVIT, "fig. 20, 21", "crop or resize changes the gain out of distribution", why="not run: `experiments/fig11_crops`, on strips with the object at an end or in the middle"),
