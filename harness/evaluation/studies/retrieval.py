@@ -71,6 +71,7 @@ def draw(context: Context, path: Path) -> None:
         axis = figure.add_subplot(grid[row, 0])
         axis.imshow(displayable(picture, context.config.model))
         axis.set_axis_off()
+        axis.set_anchor("E")  # beside its row
     axis = figure.add_subplot(grid[:, 1])
     axis.imshow(scores, cmap="viridis", aspect="auto")
     for y, x in np.argwhere(right):
