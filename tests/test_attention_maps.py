@@ -1,24 +1,31 @@
 """Maps of attention: what is drawn is what the model computes, and where it is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from navit_eqx.config import Tubelets
 from navit_eqx.weights.bridge import to_reference
 from reference import attention
 from reference.evaluation.attention_maps import (
     attention_distance,
     attention_map,
+    clip_attention,
+    clip_map,
     image_attention,
     pool_shares,
     rollout,
     tokens_read,
 )
 from reference.model import image_hidden_states
+from reference.patches import patchify
 from reference.rows import Tokens
+from reference.tubelets import capped, cut, tubelets
 from tests.support.laws import caught
-from tests.support.strategies import backbone, seeds, tokens_of
+from tests.support.strategies import CONFIG, PATCH, backbone, seeds, tokens_of
 from tests.support.tolerances import FLOAT64, assert_close
 
 PARAMS = to_reference(backbone())
@@ -111,3 +118,56 @@ def test_attention_to_itself_reaches_nowhere():
 def test_equal_weights_read_every_token(tokens):
     assert_close(tokens_read(np.full((2, 3, tokens), 1 / tokens)), np.full(2, float(tokens)), FLOAT64)
     assert_close(tokens_read(np.eye(tokens)[None]), np.ones(1), FLOAT64)
+
+
+# clips --------------------------------------------------------------------------------------------------
+
+BASE, SHAPES = (2, 2, 3), ((2, 2, 3), (1, 4, 3), (4, 2, 6))
+spaces = st.tuples(st.integers(1, 6), st.integers(2, 7), st.integers(3, 8))
+
+
+def clip_of(seed: int, space: tuple[int, ...], shapes=SHAPES) -> tuple[Tokens, np.ndarray]:
+    """A clip in tubelets of these shapes, and a share for each."""
+    clip = tubelets(np.random.default_rng(seed).normal(size=(*space, 1)), BASE, shapes, shapes)
+    return clip, stochastic(seed, len(clip.coords))
+
+
+def spreads_shares(clip_map, seed: int, space: tuple[int, ...]) -> None:
+    """Where attention passes nothing on, the shares of the tubelets over each pixel, each over its own pixels."""
+    clip, shares = clip_of(seed, space)
+    count = len(shares)
+    found = clip_map(np.broadcast_to(np.eye(count), (2, 1, count, count)), shares, clip, BASE, SHAPES)
+    want, token = np.zeros(space), 0
+    for shape in SHAPES:
+        size = capped(shape, space)
+        for corner in cut(np.zeros((*space, 1)), size, shape)[1]:
+            inside = np.s_[tuple(slice(c, c + n) for c, n in zip(corner, size))]
+            want[inside] += shares[token] / np.prod(size)
+            token += 1
+    assert token == count
+    assert_close(found, want, FLOAT64)
+
+
+@given(seed=seeds, space=spaces)
+def test_a_map_of_a_clip_spreads_shares_over_pixels(seed, space):
+    spreads_shares(clip_map, seed, space)
+
+
+def test_tubelets_at_another_place_are_caught():
+    late = lambda weights, shares, clip, *rest: clip_map(weights, np.roll(shares, 1), clip, *rest)
+    caught(spreads_shares, late, 0, (4, 4, 6))
+
+
+def test_attention_of_a_still_clip_of_one_frame_is_that_of_the_image():
+    image = np.random.default_rng(0).normal(size=(6, 4, 3))
+    params = to_reference(
+        backbone(0, replace(CONFIG, patch=(1, *PATCH), tubelets=Tubelets(((1, *PATCH),), ((1, *PATCH),), 6)))
+    )
+    still = {
+        **params,
+        "time": {**params["time"], "table": 0 * params["time"]["table"], "shapes": 0 * params["time"]["shapes"]},
+    }
+    clip = tubelets(image[None], (1, *PATCH), [(1, *PATCH)], [(1, *PATCH)])
+    want = image_attention(still, patchify(image, PATCH))
+    for got, expected in zip(clip_attention(still, clip), want):
+        assert_close(got, expected, FLOAT64)

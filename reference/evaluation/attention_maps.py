@@ -3,8 +3,10 @@
 Tokens of one image are S = T + R: its T patches, then R registers, which have no place.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 
 from ..attention import attention_weights
 from ..encoder import hidden_states, take
@@ -12,6 +14,7 @@ from ..layers import norm
 from ..local import layer_masks, mask_of
 from ..model import embed_patches, embedded, registers_of, rotary_angles
 from ..rows import Tokens
+from ..tubelets import capped, in_space
 
 
 def image_attention(params: dict, image: Tokens) -> tuple[Float[np.ndarray, "L H S S"], Float[np.ndarray, " S"]]:
@@ -64,10 +67,37 @@ def attention_map(
     return found
 
 
+def clip_attention(params: dict, clip: Tokens) -> tuple[Float[np.ndarray, "L H S S"], Float[np.ndarray, " S"]]:
+    """The same for the tubelets of a clip."""
+    return image_attention(*in_space(params, clip, np.broadcast_to(clip.grid, clip.coords.shape)))
+
+
+def clip_map(
+    weights: Float[np.ndarray, "L H S S"],
+    shares: Float[np.ndarray, " S"],
+    clip: Tokens,
+    base: tuple[int, ...],
+    shapes: Sequence[tuple[int, ...]],
+) -> Float[np.ndarray, "f h w"]:
+    """The share of each pixel of each frame: that of a tubelet is spread evenly over its pixels, tubelets that overlap
+    add up.
+
+    The sum is 1 less what is read from registers and less what lies in dropped tubelets.   Choice.
+    """
+    space = np.rint(clip.grid[1:] * base).astype(int)
+    found = np.zeros(space)
+    for share, coords in zip(shares @ rollout(weights), clip.coords):
+        size = np.array(capped(shapes[int(coords[0])], space.tolist()))
+        f, y, x = np.rint((coords[1:] + 0.5) * base - size / 2).astype(int)
+        found[f : f + size[0], y : y + size[1], x : x + size[2]] += share / size.prod()
+    return found
+
+
 def attention_distance(
-    weights: Float[np.ndarray, "H S S"], coords: Int[np.ndarray, "T 2"], patch: tuple[int, ...]
+    weights: Float[np.ndarray, "H S S"], coords: Num[np.ndarray, "T A"], patch: tuple[int, ...]
 ) -> Float[np.ndarray, " H"]:
-    """Mean distance in pixels from a patch to the patches that it attends to, by head.   [ViT, app. D.7]
+    """Mean distance in pixels from a patch to the patches that it attends to, by head; in frames, of coords in time.
+    [ViT, app. D.7]
 
     Choice: registers are left out on both sides, and the weights of each patch for patches are scaled to a sum of 1.
     """

@@ -54,6 +54,14 @@ MUTANTS: tuple[Mutant, ...] = (
         MAPS + "a_map_shows_each_patch_at_its_place",
     ),
     one(
+        "a large tubelet counts more in a map", LOOKED + "clip_map", replace("share / size.prod()", "share"),
+        MAPS + "a_map_of_a_clip_spreads_shares_over_pixels",
+    ),
+    one(
+        "tubelets are drawn from their centers on", LOOKED + "clip_map", replace("size / 2", "size / 4"),
+        MAPS + "a_map_of_a_clip_spreads_shares_over_pixels",
+    ),
+    one(
         "distances are in patches", LOOKED + "attention_distance", replace("coords * __patch", "coords * 1.0"),
         MAPS + "distance_is_in_pixels_between_patches",
     ),

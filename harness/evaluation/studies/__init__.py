@@ -72,7 +72,7 @@ ALL = (
     *(retrieval, zeroshot, detections, masks, frames, leaks, trade_off),
 )
 OF_CLIPS = ("frames", "leaks")
-OF_IMAGES = ("attention", "patches", "similarity", "crops", "corruptions")  # on a grid of two axes
+OF_IMAGES = ("patches", "similarity", "crops", "corruptions")  # on a grid of two axes
 OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks", *OF_CLIPS)
 ON_REQUEST = ("trade_off",)  # with --budget
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
