@@ -87,8 +87,7 @@ def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
         dots(axis, {"trials": known}, shown, HIDDEN)
         axis.set(xlabel="balanced accuracy of linear probes, % (bars: 95 % interval)")
-        axis.set_title(f"Half and first digit; Wilcoxon p: native above square {p[0]:.3g}, NaViT above ViT {p[1]:.3g}",
-                       fontsize=10)  # fmt: skip
+        axis.set_title(f"Wilcoxon's p: native above square {p[0]:.3g}, NaViT above ViT {p[1]:.3g}", fontsize=10)
 
 
 if __name__ == "__main__":
