@@ -44,7 +44,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "fig. 2", "a packed row and its masks", "fig02_masks"),
     Figure(NAVIT, "fig. 3", "most images are not square", "fig03_aspect_ratios"),
     Figure(NAVIT, "fig. 4", "attention of longer rows costs less, the wider the model", "fig04_attention_overhead"),
-    Figure(NAVIT, "fig. 5", "variable resolution is as good as each fixed one, and better elsewhere", why="not run"),
+    Figure(NAVIT, "fig. 5", "variable resolution is as good as each fixed one, and better elsewhere", why="not run: `experiments/fig05_fixed_resolutions`"),
     Figure(NAVIT, "fig. 6", "one fine-tuning at all resolutions replaces one for each", why="not run"),
     Figure(NAVIT, "fig. 7", "draw the side, not the area; small images often", "fig07_resolutions"),
     Figure(NAVIT, "fig. 8, 15", "a drop rate that falls beats a fixed one, and a rising one is worse", "fig08_schedules"),
