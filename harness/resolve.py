@@ -124,8 +124,7 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
         data.packing.fill != "resolution", "data.packing.fill=resolution: merged images are not enlarged; choose rate"
     )
     check(type(config.task).__name__ != "Distill", "task: merged images have no teacher; train with --task classify")
-    per_token = TASKS[type(config.task)].per_token
-    check(not per_token, f"task {type(config.task).__name__} asks every patch, and data.merge joins some: none")
+    may_merge(config)
     by_content = isinstance(data.token_selection, ByContrast)
     check(not by_content, "data.token_selection=ByContrast compares patches of one size: choose AtRandom or Spread")
     per_step = patch_sampling(config).per == "step"
@@ -139,6 +138,12 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
             f"data.merge.scales={merge.scales}, but model.levels has {vectors.scales}: make them equal",
         )
     return config, []
+
+
+def may_merge(config: Config) -> None:
+    """Raises ConfigError where the task asks every patch for something."""
+    name, every = type(config.task).__name__, TASKS[type(config.task)].every_patch
+    check(not every, f"task {name} asks every patch, and data.merge joins some: --data.merge none")
 
 
 def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:

@@ -37,7 +37,7 @@ from reference.rows import Row
 
 from ..config import Config
 from ..cost import imbalance
-from ..resolve import patch_sampling
+from ..resolve import may_merge, patch_sampling
 from .trained import trained_model
 
 
@@ -158,8 +158,11 @@ def evaluation_rows(
     """Batches of every image once, by default with all tokens and the patch size of the model, and their plan.
 
     Rows are as long as in training; images that are longer have rows of their own, for the longest of them or of
-    `longest` tokens. Empty rows complete the last batch of each length.
+    `longest` tokens. Empty rows complete the last batch of each length.   Raises ConfigError where merged images are
+    asked for by a task that asks every patch.
     """
+    if isinstance(law, Merged):
+        may_merge(config)
     sizes, side = source.manifest.sizes, config.model.posembed.longest_side
     patch = (patch or config.model.patch)[-2:]
     packing = packing_at(config.data.packing, law, sizes, patch, dropping, longest_side=side, longest=longest)

@@ -73,6 +73,7 @@ class Detect(AbstractTask):
     detections: int = eqx.field(static=True)
     config: "config.Detect" = eqx.field(static=True)
     Targets = Targets
+    every_patch = True
 
     def __init__(self, config: "config.Detect", width: int, *, key: PRNGKeyArray):
         classes, boxes = jr.split(key)

@@ -41,6 +41,7 @@ class Segment(AbstractTask):
     config: "config.Segment" = eqx.field(static=True)
     Targets = Targets
     per_token = True
+    every_patch = True
 
     def __init__(self, config: "config.Segment", width: int, *, key: PRNGKeyArray):
         if len(config.patch) != 2:

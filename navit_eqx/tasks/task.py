@@ -33,6 +33,8 @@ class AbstractTask(eqx.Module):
     """A NamedTuple with the targets of a row."""
     per_token: ClassVar[bool] = False
     """Whether outputs belong to the tokens of a row, and not to its image slots."""
+    every_patch: ClassVar[bool] = False
+    """Whether each patch is asked for something, so that patches cannot be merged."""
     config: eqx.AbstractVar[Any]
     """The configuration it was constructed from."""
 

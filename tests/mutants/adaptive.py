@@ -7,6 +7,10 @@ PARTS, ROWS = "tests/test_adaptive.py::test_", "tests/test_merged_rows.py::test_
 SIDES = PARTS + "both_sides_make_the_same_tokens"
 MUTANTS = (
     one(
+        "levels: patches are merged under boxes", "harness.resolve:may_merge", replace("not __every", "True"),
+        ROWS + "an_evaluation_does_not_merge_what_is_asked_patch_by_patch",
+    ),
+    one(
         "levels: the center of a block is half a cell off", "reference.adaptive:merged",
         replace("__f[__m] + 2**__s / 2 - 0.5", "__f[__m] + 2**__s / 2"), SIDES,
     ),
