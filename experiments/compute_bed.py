@@ -43,3 +43,8 @@ def own_trial(config: Config, settings: tuple[AnySetting, ...], keep: Path | Non
     assert settings == (OWN,) and isinstance(config.data.val_resolution, float | int)
     found = trial(config, [float(config.data.val_resolution)], keep)
     return found | {"accuracy": {name(OWN): next(iter(found["accuracy"].values()))}}
+
+
+def budget(arm: str) -> int:
+    """Compute of an arm such as "vit, 4x" or "vit, 4x: square", in units of the smallest budget."""
+    return int(arm.partition("x")[0].split()[-1])

@@ -36,7 +36,7 @@ def test_every_word_of_a_row_finds_a_claim():
 def test_every_experiment_has_a_row():
     """One that was not run yet is named in a row that says so."""
     assert {figure.experiment for figure in figures.FIGURES} - {""} <= set(figures.experiments())
-    unused = set(figures.experiments()) - {figure.experiment for figure in figures.FIGURES}
+    unused = set(figures.experiments()) - {figure.experiment for figure in figures.FIGURES} - set(figures.BEYOND)
     waiting = " ".join(figure.why for figure in figures.FIGURES if figure.why.startswith("not run"))
     assert not [name for name in unused if f"experiments/{name}`" not in waiting], unused
 

@@ -9,6 +9,7 @@ import numpy as np
 from data.sources.digits import DigitStrips
 from data.sources.source import Chosen
 from experiments.claims import Claim
+from experiments.compute_bed import budget as budget
 from experiments.compute_bed import feed, vit
 from experiments.fig01_compute.run import BEST, LAWS, SIDES
 from experiments.pictures import statistics

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims import Claim, score
+from experiments.compute_bed import budget as budget
 from experiments.compute_bed import feed, vit
 from experiments.fig01_compute.run import BEST, LAWS, SIDES
 from experiments.pictures import dots
