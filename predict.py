@@ -179,8 +179,8 @@ def features(model: navit.Model, paths: list[str], options: Options, reasons: di
 
     make_folder(Path(options.features).parent)
     with replacing(Path(options.features)) as draft:
-        count = write_features(found(), model.config.width, draft)
-    print(f"features of {count} images, {model.config.width} numbers each: {options.features}", file=sys.stderr)
+        count = write_features(found(), model.config.out_width, draft)
+    print(f"features of {count} images, {model.config.out_width} numbers each: {options.features}", file=sys.stderr)
 
 
 def search(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:

@@ -12,6 +12,7 @@ Reading order:
     stream.py      rows of all epochs by index
     rows.py        packed rows by index: decode, augment, resize, patchify, drop, pack
     adaptive.py    the same with patches of several sizes within an image
+    hierarchy.py   the same for a hierarchy: tokens by blocks
     clips.py       the same for clips: read, cut into tubelets, drop, pack
     texts.py       captions as token ids
     augment.py     parts of random changes of a training image that keep its planned grid valid

@@ -6,12 +6,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from reference.sampling.dropping import kept_tokens
-
 from .plan import NOTHING, Plan, in_reach, plan_epoch, round_up
 from .sampling.dropping import Dropping
 from .sampling.kinds import Patch
-from .sampling.merge import Law
+from .sampling.merge import Law, kept_by
 from .sampling.packing import Packing, TwoLengths
 from .sampling.patch_size import PatchSizes
 
@@ -54,7 +52,7 @@ def longest_image(
     rng = np.random.default_rng(0)
     grids = resolution.grids(rng, sizes, patch)
     tokens = resolution.token_counts(grids)
-    kept = kept_tokens(tokens, dropping.rates(rng, tokens, np.arange(len(tokens))))
+    kept = kept_by(resolution, tokens, dropping.rates(rng, tokens, np.arange(len(tokens))))
     return int(kept[in_reach(grids, longest_side) & (kept <= most)].max(initial=0))
 
 

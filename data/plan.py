@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from reference.packing import close_row
-from reference.sampling.dropping import kept_tokens
 from reference.sampling.resolution import grow
 from reference.template import enlarged, template_rows
 
@@ -26,7 +25,7 @@ from .errors import DataError
 from .randomness import Purpose, generator
 from .sampling.dropping import Constant, Dropping
 from .sampling.kinds import Patch, PatchSize
-from .sampling.merge import Law, Merged
+from .sampling.merge import Law, Merged, block_tokens, kept_by
 from .sampling.packing import Packing, Template
 from .sampling.patch_size import OneSize, PatchSizes
 from .sources.source import Source
@@ -140,7 +139,7 @@ def plan_epoch(
     def image_plan(patch_sizes: Int[np.ndarray, "N 2"]) -> ImagePlan:
         grids = grids_at(patch_sizes)
         tokens = resolution.token_counts(grids)
-        kept = kept_tokens(tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before))
+        kept = kept_by(resolution, tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before))
         taken = budget.tokens(images, kept, grids_at, row_tokens) if budget else kept
         room = (taken <= row_tokens) | isinstance(packing.rule, Template)  # an image keeps what its window has
         return ImagePlan(patch_sizes, grids, kept, taken, room & in_reach(grids, longest_side))
@@ -154,6 +153,7 @@ def plan_epoch(
             "data.packing.rule=Template is for images of one row each, without a patch size per step and without "
             "data.merge: choose ExactFit"
         )
+    check_blocks(packing, block_tokens(resolution))
     if sampling.per == "step":
         planned, rows = _in_steps(len(images), lambda k: draw(before[k : k + 1])[0], image_plan, packing, step_rows)
     else:
@@ -173,6 +173,23 @@ def plan_epoch(
     if packing.fill != "none":
         _drop_less(plan, resolution, row_tokens)
     return plan
+
+
+def check_blocks(packing: Packing, block: int) -> None:
+    """Raises DataError where rows cannot hold images of whole blocks of so many tokens."""
+    if block == 1:
+        return
+    row_tokens, _ = packing.shape
+    if row_tokens % block:
+        raise DataError(
+            f"data.packing.row-tokens={row_tokens}: rows of a hierarchy hold blocks of {block} tokens; make it a "
+            f"multiple of {block}"
+        )
+    if isinstance(packing.rule, Template) or packing.fill != "none":
+        raise DataError(
+            "data.packing: windows of Template and `fill` cut blocks of a hierarchy; --data.packing.rule exactfit "
+            "--data.packing.fill none"
+        )
 
 
 def in_reach(grids: Int[np.ndarray, "N A"], longest_side: int) -> Bool[np.ndarray, " N"]:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from data.sampling.packing import Packing
 from data.sampling.patch_size import PerImage
-from data.sampling.resolution import Native, OneSquare, Square
+from data.sampling.resolution import Native, OneSquare, Square, WholeBlocks
 from data.sources.digits import Digits
-from navit_eqx.config import Factorised, Flexi, ModelConfig, Rope
+from navit_eqx.config import Factorised, Flexi, ModelConfig, Rope, Stages
 from navit_eqx.training.config import Cosine, Muon, OptimConfig
 
 from .config import Config, DataConfig
@@ -46,6 +46,16 @@ def digits() -> Config:
             eval_resolutions=(0.6, 0.9, 1.2, 1.5, 1.8, 2.1),
         ),
         rows=7,
+    )
+
+
+def digits_hierarchy() -> Config:
+    """Digit strips in two stages: one block over all tokens, then three wider ones over a quarter of them."""
+    base = digits()
+    return replace(
+        base,
+        model=replace(base.model, depth=4, stages=Stages((1, 3), (64, 96)), unroll=3),
+        data=replace(base.data, resolution=WholeBlocks(SCALES)),
     )
 
 

@@ -16,7 +16,7 @@ from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 from .config import Config, DataConfig
 from .contrast_presets import CONTRAST
 from .detect_presets import DETECT
-from .digit_presets import digits, digits_flexi, digits_square, digits_vit, large_digits
+from .digit_presets import digits, digits_flexi, digits_hierarchy, digits_square, digits_vit, large_digits
 from .process import has_accelerator
 from .segment_presets import SEGMENT
 from .video_presets import VIDEO
@@ -162,6 +162,7 @@ PRESETS = {
     "digits-large": large_digits,
     "digits-square": digits_square,
     "digits-vit": digits_vit,
+    "digits-hierarchy": digits_hierarchy,
     "folder": folder,
     "caltech101": caltech101,
     "caltech101-flexi": caltech101_flexi,

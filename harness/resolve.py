@@ -16,9 +16,10 @@ from data.manifest import Manifest
 from data.plan import in_reach, round_up
 from data.sampling.dropping import ByResolution, Dropping, Schedule
 from data.sampling.kinds import Patch
+from data.sampling.merge import kept_by
 from data.sampling.packing import Packing, Template, far_longer
 from data.sampling.patch_size import CoarseToFine, OneSize, PatchSizes
-from data.sampling.resolution import Areas, Clips, NeverEnlarged, Resolution, Sides, Square
+from data.sampling.resolution import Areas, Clips, NeverEnlarged, Resolution, Sides, Square, WholeBlocks
 from data.sampling.token_selection import ByContrast
 from data.tasks import DataTask
 from navit_eqx.config import ModelConfig
@@ -26,7 +27,6 @@ from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import Interpolation as ModelInterpolation
 from navit_eqx.tasks import TASKS
 from reference.resize import Interpolation
-from reference.sampling.dropping import kept_tokens
 from reference.sampling.patch_sizes import check_gains
 from reference.template import windows_of
 
@@ -36,6 +36,7 @@ EPOCHS = 60  # passes over the images by default
 EPOCHS_IN_TIME = 200  # passes at most, where minutes are given
 FEWEST_IMAGES = 50_000  # images of a run by default, at least
 MOST_TOKENS = 1 << 14  # longer images do not set the row length
+IN_STAGES = ("Classify", "MultiLabel")  # tasks of hierarchical models
 ENOUGH = 1 << 20  # images of a larger set from which statistics are computed
 
 
@@ -146,6 +147,33 @@ def may_merge(config: Config) -> None:
     check(not every, f"task {name} asks every patch, and data.merge joins some: --data.merge none")
 
 
+def stages(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Resolve grids of whole blocks from the stages of the model.   Raises ConfigError where other options do not go
+    with stages."""
+    found, data = config.model.stages, config.data
+    law = data.resolution
+    if found is None:
+        check(not isinstance(law, WholeBlocks), "data.resolution=WholeBlocks is for a hierarchy: set model.stages")
+        return config, []
+    check(data.merge is None, "data.merge joins patches, and model.stages merge tokens of one size: --data.merge none")
+    name = type(config.task).__name__
+    check(name in IN_STAGES, f"model.stages are for the tasks {' and '.join(IN_STAGES)}, not for {name}")
+    check(patch_sampling(config).per != "step", "model.stages: data.patch_sizes draws one per step; draw one per image")
+    check(config.optim.layers is None, "optim.layers decays rates over the blocks of one stage: none with model.stages")
+    last_n = getattr(config.optim.frozen, "last_n", 0)
+    check(not last_n, "optim.frozen.last_n counts the blocks of one stage: 0 with model.stages")
+    if isinstance(law, WholeBlocks):
+        check(
+            law.merges == found.merges,
+            f"data.resolution.merges={law.merges}, and model.stages have {found.merges} merges: make them equal",
+        )
+        return config, []
+    check(not isinstance(law, Clips), "model.stages are of images, and data.resolution samples clips")
+    block = 2**found.merges
+    note = f"data.resolution = WholeBlocks: grids are multiples of {block} x {block} patches, for model.stages"
+    return with_data(config, resolution=WholeBlocks(law, found.merges)), [note]
+
+
 def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
     """Resolve patch sizes from the model; warns of sizes that amplify noise."""
     sampling = patch_sampling(config)
@@ -250,6 +278,7 @@ RESOLVERS: tuple[Resolver, ...] = (
     channels,
     clips,
     merging,
+    stages,
     resolution,
     patch_sizes,
     dropping,
@@ -314,7 +343,7 @@ def sides_from(
     sampling: Resolution, manifest: Manifest, patch: Patch, key: str = "data.resolution"
 ) -> tuple[Resolution, list[str]]:
     """The sampling with resolved sides, and a note on each."""
-    if isinstance(sampling, Square | NeverEnlarged | Clips):
+    if isinstance(sampling, Square | NeverEnlarged | Clips | WholeBlocks):
         inner, notes = sides_from(sampling.sampling, manifest, patch, f"{key}.sampling")
         return replace(sampling, sampling=inner), notes
     if not isinstance(sampling, Sides | Areas):
@@ -392,7 +421,7 @@ def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"
         sampling = replace(sampling, images=float(len(tokens)))
     rng = np.random.default_rng([config.seed, 1])
     try:
-        return kept_tokens(tokens, sampling.rates(rng, tokens, rng.permutation(len(tokens))))
+        return kept_by(config.data.law, tokens, sampling.rates(rng, tokens, rng.permutation(len(tokens))))
     except ValueError as error:
         raise ConfigError(f"data.dropping = {sampling}: {error}") from None
 

@@ -16,7 +16,8 @@ Modules take one row (`T D`) or any batch of rows (`*B T D`): dense layers run a
 a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and vocabulary: `reference/__init__.py`.
 
     front.py          the six names above; finetuning.py, a train step for custom loops
-    config.py         model configuration as frozen dataclasses; config_positions.py and config_local.py, its parts
+    config.py         model configuration as frozen dataclasses; config_positions.py, config_local.py, its parts
+    config_stages.py  the part of stages
     info.py           classes and preprocessing of a saved model
     preprocessing.py  image size → grid of patches: size rules; tower_sizes.py, those of native-resolution towers
     text.py           canonical text, bytes as token ids
@@ -34,6 +35,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     pooling.py        one vector per image
     posembed.py       added position embeddings; rope.py and rotary_forms.py, rotary ones
     merging.py        blocks of tokens merged to one, for language models
+    hierarchy.py      stages with fewer tokens from one to the next
     boxes.py          areas of boxes, IoU and GIoU
     tables.py         position tables of imported towers
     tubelets.py       clips as tubelets: cut on the host, time and shape on the device

@@ -17,6 +17,8 @@ from .config_positions import Rope as Rope
 from .config_positions import Sinusoidal as Sinusoidal
 from .config_positions import Table as Table
 from .config_positions import check_posembed as check_posembed
+from .config_stages import Stages as Stages
+from .config_stages import check_stages as check_stages
 from .errors import check, check_in
 from .resize import FLEXIVIT, Interpolation
 
@@ -234,6 +236,8 @@ class ModelConfig:
     """Rotary positions, instead of or in addition to `posembed`."""
     local: Local | None = None
     """Attention within windows of an image in most blocks; none: to the whole image."""
+    stages: Stages | None = None
+    """A hierarchy of stages, with fewer tokens from stage to stage; none: as many tokens in all blocks."""
     registers: int = 0
     """Learned tokens appended to every image."""
     pool: Pool = Map()
@@ -315,6 +319,7 @@ class ModelConfig:
             "registers are not: choose another backend, or model.registers=0",
         )
         check_local(self.local, len(self.patch), self.registers, self.depth, type(self.attention).__name__)
+        check_stages(self.stages, self.width, self.heads, self.depth, self.not_in_stages)
         size = self.width // self.heads
         check(
             self.rope is None or size % (2 * self.rope.axes) == 0,
@@ -326,6 +331,22 @@ class ModelConfig:
     def patch_dim(self) -> int:
         """Length of a flattened patch, P."""
         return self.channels * prod(self.patch)
+
+    @property
+    def not_in_stages(self) -> dict[str, bool]:
+        """Options that do not go with stages, and whether they are in use."""
+        one = [name for name in ("local", "tubelets", "levels") if getattr(self, name) is not None]
+        attention = f"model.attention={type(self.attention).__name__}"
+        return {f"model.{name}": True for name in one} | {
+            "model.registers": self.registers > 0,
+            "patches of other than two axes": len(self.patch) != 2,
+            attention: not isinstance(self.attention, Auto | Dense | Loop),
+        }
+
+    @property
+    def out_width(self) -> int:
+        """Channels of encoded tokens and of pooled vectors: the width of the last stage."""
+        return self.width if self.stages is None else self.stages.widths_of(self.width)[-1]
 
     @property
     def reads_text(self) -> bool:
@@ -375,6 +396,8 @@ class ModelConfig:
             options["mlp_width"] = 3 * self.mlp_width // 2  # three matrices instead of two
         if self.reads_text:
             options["patch_dim"] = 0  # ids select rows of a table
+        if self.stages is not None:
+            options["stages"] = self.stages.sizes(self.width, options.get("mlp_width", self.mlp_width))
         return {name: getattr(self, name) for name in names} | options
 
 

@@ -27,7 +27,7 @@ Step = Callable[[FinetuneState, Batch], tuple[FinetuneState, Float[Array, ""]]]
 def start(model: Model, task: Any, optimizer: Any, seed: int = 0) -> tuple[FinetuneState, Step]:
     """The initial state, and `step(state, batch) -> (state, mean loss)`; see `navit_eqx.finetune`."""
     if type(task) in TASKS:
-        task = make_task(task, model.config.width, key=jr.key(seed))
+        task = make_task(task, model.config.out_width, key=jr.key(seed))
     model = eqx.tree_at(lambda m: m.task, model, task)
 
     @eqx.filter_jit

@@ -19,6 +19,7 @@ from jaxtyping import Num
 from . import images as packing
 from . import inference
 from .errors import ConfigError, check
+from .hierarchy import last_level
 from .info import ModelInfo
 from .pixels import Source
 from .preprocessing import Kernel
@@ -145,7 +146,7 @@ def features(
         vectors = navit.features(model, ["a.jpg", "b.jpg"])
     """
     found = list(stream(model, images, inference.tokens if tokens else inference.pooled, **options))
-    return found if tokens else np.stack(found) if found else np.zeros((0, model.config.width), np.float32)
+    return found if tokens else np.stack(found) if found else np.zeros((0, model.config.out_width), np.float32)
 
 
 def merged(model: Model, images: Sequence[Source], **options: Any) -> list[np.ndarray]:
@@ -182,7 +183,8 @@ def stream(
 
         logits = [*navit.stream(model, ["a.jpg", "b.jpg"])]
     """
-    by_image = packing.unpack_tokens if output is inference.tokens else unpack
+    encoded = lambda batch, values: packing.unpack_tokens(last_level(batch, model.config), values)
+    by_image = encoded if output is inference.tokens else unpack
     found: dict[int, np.ndarray] = {}
     following = 0
     batches = packing.batches(images, **packing_options(model, options), report=report)

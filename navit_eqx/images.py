@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Num, Shaped
 
 from .adaptive import cut
+from .hierarchy import block_order
 from .pixels import Header, ImageError, Source, patchify, read_header, read_image, resize
-from .preprocessing import CenterCrop, Preprocessing, Size
+from .preprocessing import CenterCrop, Preprocessing, Size, WholeBlocks
 from .rows import Row
 
 TOKEN_STEP = 32  # row lengths that are chosen here are multiples of this
@@ -328,6 +329,9 @@ def _fill(
         start, end = end, end + image.tokens
         if (merge := preprocessing.merge) is None:
             found = patchify(pixels, patch), np.indices(image.grid).reshape(2, -1).T, image.grid
+            if isinstance(preprocessing.size, WholeBlocks):
+                order = block_order(image.grid, preprocessing.size.merges)
+                found = found[0][order], found[1][order], image.grid
         else:
             found = cut(pixels, patch, merge, image.quads)
         row.patches[start:end], row.coords[start:end], row.grids[slot] = found

@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 from .adaptive import LevelEmbedding, make_levels
 from .config import ModelConfig
 from .encoder import Encoder, sample_gates, skip_rates, token_gates
+from .errors import check
+from .hierarchy import Hierarchy, last_level, make_encoder, stage_configs
 from .kernels import attention_mask
 from .layers import AbstractNorm, Linear, compute_dtype, make_norm, normalize
 from .local import BlockMasks, LayerMasks, make_local
@@ -38,7 +40,7 @@ class NaViT(eqx.Module):
     local: LayerMasks | None
     registers: Float[Array, "R D"] | None
     embedding_norm: AbstractNorm | None
-    encoder: Encoder
+    encoder: Encoder | Hierarchy
     pool: AbstractPool
     mean: tuple[float, ...] = eqx.field(static=True)
     std: tuple[float, ...] = eqx.field(static=True)
@@ -59,8 +61,8 @@ class NaViT(eqx.Module):
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
         norm = make_norm(config.norm, config.width, config.biases, config.eps)
         self.embedding_norm = norm if config.embedding_norm else None
-        self.encoder = Encoder(config, key=encoder)
-        self.pool = make_pool(config, key=pooling)
+        self.encoder = make_encoder(config, key=encoder)
+        self.pool = make_pool(stage_configs(config)[-1] if config.stages else config, key=pooling)
         self.mean = config.mean
         self.std = config.std
         self.config = config
@@ -104,10 +106,11 @@ class NaViT(eqx.Module):
     def __call__(self, row: Row, gates: Float[Array, "L *B I"] | None = None) -> Float[Array, "*B I D"]:
         """One vector per image slot; zeros for an empty slot. `gates` are the factors of stochastic depth."""
         x, registers = self.encode(row, gates)
-        return self.pool(x, slot_tokens(row.segment_ids, row.grids.shape[-2]), registers)
+        ids = last_level(row, self.config).segment_ids
+        return self.pool(x, slot_tokens(ids, row.grids.shape[-2]), registers)
 
     def tokens(self, row: Row) -> Float[Array, "*B T D"]:
-        """The encoded tokens of a row, without registers."""
+        """The encoded tokens of a row, without registers; of a hierarchy those of the last level (`last_level`)."""
         return self.encode(row)[0]
 
     def encode(
@@ -116,12 +119,20 @@ class NaViT(eqx.Module):
         """The encoded tokens of a row, and the encoded registers of each slot."""
         x, ids, angles = self.embed_row(row)
         slots, length = row.grids.shape[-2], row.coords.shape[-2]
+        if isinstance(self.encoder, Hierarchy):
+            x = self.encoder(x, row, self.context, gates)
+            return x, jnp.zeros((*x.shape[:-2], slots, 0, x.shape[-1]), x.dtype)
         x = self.encoder(x, self.mask(row, ids), angles, None if gates is None else token_gates(gates, ids))
         registers = x[..., length:, :].reshape(*x.shape[:-2], slots, (x.shape[-2] - length) // slots, x.shape[-1])
         return x[..., :length, :], registers
 
     def hidden_states(self, row: Row) -> Float[Array, "states *B T D"]:
         """Tokens of a row before the first block and after each block, without registers.   [FlexiViT, fig. 6]"""
+        check(
+            not isinstance(self.encoder, Hierarchy),
+            "model.stages: hidden states of a hierarchy have several lengths; read the encoded tokens instead",
+        )
+        assert isinstance(self.encoder, Encoder)
         x, ids, angles = self.embed_row(row)
         return self.encoder.hidden_states(x, self.mask(row, ids), angles)[..., : row.coords.shape[-2], :]
 
@@ -129,6 +140,13 @@ class NaViT(eqx.Module):
         """Which token attends to which, registers included: one mask for all blocks, or two where some have windows."""
         mask: Any = attention_mask(self.config.attention, ids, row.grids.shape[-2])
         return mask if self.local is None else self.local(row.coords[..., -self.config.axes :], mask)
+
+    def context(self, row: Row) -> tuple[Any, Float[Array, "*B T half"] | None]:
+        """The attention mask and the rotary angles of a row without registers, at any level of a hierarchy."""
+        slot = jnp.maximum(row.segment_ids, 1) - 1
+        coords = jnp.where(row.segment_ids[..., None] > 0, row.coords, 0)
+        grids = jnp.take_along_axis(row.grids, slot[..., None], axis=-2)
+        return self.mask(row, row.segment_ids), None if self.rope is None else self.rope(coords, grids)
 
     def embed_row(
         self, row: Row

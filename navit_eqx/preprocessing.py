@@ -129,6 +129,32 @@ class Square:
 
 
 @dataclass(frozen=True)
+class WholeBlocks:
+    """Like `rule`, each side rounded down to blocks of 2^m patches, at least one: for a model with m merges, whose rows
+    store tokens by blocks (`navit_eqx/hierarchy.py`)."""
+
+    rule: "SizeRule" = Area()
+    merges: int = 1
+
+    def __post_init__(self):
+        check_in("info.preprocessing.size", "[1, 2]", merges=self.merges)
+
+    def grid(self, size: Size, patch: Size) -> Size:
+        """Rows and columns of patches.
+
+        >>> WholeBlocks(Area(96), 1).grid((100, 900), (16, 16))
+        (2, 18)
+        """
+        block = 2**self.merges
+        rows, columns = (max(block, n // block * block) for n in self.rule.grid(size, patch))
+        return rows, columns
+
+    def budget(self, patch: Size) -> int | None:
+        most = self.rule.budget(patch)
+        return most and max(4**self.merges, most)
+
+
+@dataclass(frozen=True)
 class OneSquare:
     """Resize every image to one square, without keeping the aspect ratio, rounded down to patches."""
 
@@ -282,7 +308,7 @@ class Frames:
 
 
 Plain = Area | Native | TokenBudget | CeilBudget | OneSquare | Fixed | CenterCrop | LongestEdge | Blocks
-SizeRule = Plain | NeverEnlarged | Square | Frames
+SizeRule = Plain | NeverEnlarged | Square | Frames | WholeBlocks
 
 
 @dataclass(frozen=True)
@@ -380,6 +406,8 @@ def size_rule(sampling: dict[str, Any]) -> SizeRule:
             return NeverEnlarged(size_rule(inner))
         case {"kind": "Square", "sampling": inner}:
             return Square(size_rule(inner))
+        case {"kind": "WholeBlocks", "sampling": inner, "merges": merges}:
+            return WholeBlocks(size_rule(inner), merges)
         case {"kind": "Clips", "sampling": inner, "frames": [frames], "stride": stride}:
             return Frames(size_rule(inner), frames, stride)
     raise ValueError(f"{sampling} does not give one resolution: encode sampling.at(resolution)")
@@ -392,7 +420,7 @@ def at_resolution(rule: SizeRule, resolution: float) -> SizeRule:
     Square(rule=Area(side=128))
     """
     match rule:
-        case NeverEnlarged() | Square() | Frames():
+        case NeverEnlarged() | Square() | Frames() | WholeBlocks():
             return replace(rule, rule=at_resolution(rule.rule, resolution))
         case Native():
             return Native(resolution)

@@ -25,6 +25,7 @@ from navit_eqx.config import (
     NoPositions,
     Pool,
     Sinusoidal,
+    Stages,
     Token,
     variant,
 )
@@ -194,7 +195,9 @@ def test_the_formula_is_the_program_for_every_position(kind):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"unroll": 3}, {"remat": True}, {"heads": 6}, {"channels": 5}, {"patch": (8, 24)}, {"mlp": Gated()}]
+    "changes",
+    [{"unroll": 3}, {"remat": True}, {"heads": 6}, {"channels": 5}, {"patch": (8, 24)}, {"mlp": Gated()}]
+    + [{"stages": Stages((1, 2), widths, pool)} for widths, pool in (((), "mean"), ((96, 160), "max"), ((), "concat"))],
 )
 def test_the_formula_is_the_program_however_it_runs(changes):
     costs_what_its_program_does(dataclasses.replace(SHAPE, **changes))

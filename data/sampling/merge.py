@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from reference.adaptive import most_quads
+from reference.sampling.dropping import kept_tokens
 
 from ..errors import check_in, check_ordered
 from .kinds import PatchSize, Rng
-from .resolution import Clips, OfFrames, Resolution
+from .resolution import Clips, OfFrames, Resolution, WholeBlocks
 
 Rule = Literal["pi", "area"]
 
@@ -81,9 +82,11 @@ Law = Resolution | Merged
 
 
 def law_of(resolution: Resolution, merge: Merge | None) -> Law:
-    """Resolution and merging together.   Raises ValueError for clips."""
+    """Resolution and merging together.   Raises ValueError for clips and for blocks of a hierarchy."""
     if merge is None:
         return resolution
+    if isinstance(resolution, WholeBlocks):
+        raise ValueError("data.merge joins patches, and model.stages merge tokens of equal patches: --data.merge none")
     if isinstance(resolution, Clips):
         raise ValueError("data.merge is of images, and data.resolution samples clips: --data.merge none")
     return Merged(resolution, merge)
@@ -91,9 +94,20 @@ def law_of(resolution: Resolution, merge: Merge | None) -> Law:
 
 def of_frames(law: Law) -> OfFrames:
     """The law of images, or of the frames of clips."""
-    return law.sampling if isinstance(law, Clips | Merged) else law
+    return law.sampling if isinstance(law, Clips | Merged | WholeBlocks) else law
 
 
 def with_frames(law: Law, frames: OfFrames) -> Law:
     """The law of clips, or with merging, with another one for their frames; of images, that one."""
-    return replace(law, sampling=frames) if isinstance(law, Clips | Merged) else frames
+    return replace(law, sampling=frames) if isinstance(law, Clips | Merged | WholeBlocks) else frames
+
+
+def kept_by(law: Law, tokens: Int[np.ndarray, " N"], rates: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Tokens kept at these drop rates: whole blocks for a hierarchy.   Raises ValueError for rates outside [0, 1]."""
+    block = block_tokens(law)
+    return block * kept_tokens(tokens // block, rates)
+
+
+def block_tokens(law: Law) -> int:
+    """Tokens that are dropped and kept together: 4^m with m merges, else 1."""
+    return 4**law.merges if isinstance(law, WholeBlocks) else 1

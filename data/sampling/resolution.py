@@ -13,7 +13,14 @@ from jaxtyping import Float, Int
 
 from reference.sampling.distributions import sample_truncated_normal
 from reference.sampling.frames import frame_counts
-from reference.sampling.resolution import fit_tokens, linear_in_area, linear_in_side, never_enlarged, target_grid
+from reference.sampling.resolution import (
+    fit_tokens,
+    linear_in_area,
+    linear_in_side,
+    never_enlarged,
+    target_grid,
+    whole_blocks,
+)
 from reference.tubelets import token_counts
 
 from ..errors import check_in, check_ordered
@@ -279,7 +286,31 @@ class Clips:
         return self.sampling.spread
 
 
-Resolution = OfFrames | Clips
+@dataclass(frozen=True)
+class WholeBlocks(OfImages):
+    """Grids of whole blocks of 2^m x 2^m patches, for a model with m merges (`model.stages`): each side that `sampling`
+    gives is rounded down to blocks, at least one. Tokens are dropped by whole blocks."""
+
+    sampling: OfFrames = Sides()
+    """Sampling of resolutions before sides are rounded."""
+    merges: int = 1
+    """Merges m of the model."""
+
+    def __post_init__(self):
+        check_in("[1, 2]", merges=self.merges)
+
+    def grids(self, rng: Rng, sizes: Int[np.ndarray, "N 2"], patch_size: PatchSize) -> Int[np.ndarray, "N 2"]:
+        return whole_blocks(self.sampling.grids(rng, sizes, patch_size), self.merges)
+
+    def at(self, resolution: float) -> "WholeBlocks":
+        return replace(self, sampling=self.sampling.at(resolution))
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        return self.sampling.spread
+
+
+Resolution = OfFrames | Clips | WholeBlocks
 
 
 def known_base(base: tuple[int, ...]) -> tuple[int, ...]:

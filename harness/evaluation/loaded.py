@@ -15,7 +15,7 @@ from navit_eqx.serialize import read_json
 from ..config import Config, DataConfig
 from ..run.folder import read_config
 
-WRAPPERS = rules.NeverEnlarged | rules.Square | rules.Frames
+WRAPPERS = rules.NeverEnlarged | rules.Square | rules.Frames | rules.WholeBlocks
 
 
 def is_run(folder: Path) -> bool:
@@ -57,6 +57,8 @@ def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
             return sampling.NeverEnlarged(inner)
         case rules.Frames():
             return sampling.Clips(inner, (rule.frames,), rule.stride)
+        case rules.WholeBlocks():
+            return sampling.WholeBlocks(inner, rule.merges)
         case rules.Square():
             return sampling.Square(inner)
         case rules.TokenBudget() | rules.CeilBudget():

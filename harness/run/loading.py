@@ -13,6 +13,7 @@ from data.adaptive import PlannedBlocks
 from data.clips import PlannedClips
 from data.errors import DataError
 from data.evaluation_plan import fill_last_batch, of_two_lengths, packing_at, plan_evaluation
+from data.hierarchy import PlannedQuads
 from data.manifest import Manifest
 from data.pipeline import HostShard, batches, rows_each
 from data.plan import NOTHING, EpochPlans, Plan
@@ -21,7 +22,7 @@ from data.sampling.augment import Augment
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
 from data.sampling.merge import Law, Merged
-from data.sampling.resolution import Clips
+from data.sampling.resolution import Clips, WholeBlocks
 from data.sources.balanced import balanced
 from data.sources.memory import CachedInMemory
 from data.sources.source import Source, with_classes
@@ -128,6 +129,8 @@ def rows_of(law: Law, training: bool) -> tuple[type[PlannedRows], dict[str, Any]
         return PlannedClips, {"clips": law, "random_times": training}
     if isinstance(law, Merged):
         return PlannedBlocks, {"merge": law.merge}
+    if isinstance(law, WholeBlocks):
+        return PlannedQuads, {"merges": law.merges}
     return PlannedRows, {}
 
 

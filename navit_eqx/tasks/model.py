@@ -30,7 +30,7 @@ class Model(eqx.Module):
     def __init__(self, config: ModelConfig, task: Any, info: ModelInfo | None = None, *, key: PRNGKeyArray):
         backbone, head = jr.split(key)
         self.backbone = NaViT(config, key=backbone)
-        self.task = make_task(task, config.width, key=head)
+        self.task = make_task(task, config.out_width, key=head)
         self.info = info
 
     @property

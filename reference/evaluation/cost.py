@@ -2,7 +2,7 @@
 resizing of a kernel to other patches are left out.
 
 Options of a model: `registers`, learned tokens of each image; `pool`, by its name in the configuration; `positions`,
-FLOPs of a token's position (`position_flops`).
+FLOPs of a token's position (`position_flops`); `stages` of a hierarchy, which take the place of width, depth and MLP.
 """
 
 from collections.abc import Sequence
@@ -105,6 +105,33 @@ def pool_flops(*, width: int, mlp_width: int, classes: int, pool: str = "Map") -
     return pool_cost(pool, width=width, mlp_width=mlp_width).image + 2 * width * classes
 
 
+Stage = tuple[int, int, int, int]
+"""Width, blocks and MLP width of a stage of a hierarchy, and the channels of a quad that the linear map before it
+reads: 0 where there is no map."""
+
+
+def staged_flops(
+    tokens: float,
+    slots: int,
+    *,
+    patch_dim: int,
+    stages: Sequence[Stage],
+    classes: int,
+    pool: str = "Map",
+    positions: int = 0,
+) -> float:
+    """Forward FLOPs of n tokens in stages, each with a quarter of the tokens of the one before; all pairs of tokens of
+    a level, a pool over those of the last level per slot. Means and maxima of quads are left out."""
+    total = tokens * (2 * patch_dim * stages[0][0] + positions)
+    for level, (width, depth, mlp_width, inputs) in enumerate(stages):
+        n = tokens / 4**level
+        total += n * (2 * inputs * width + block_flops(width=width, depth=depth, mlp_width=mlp_width))
+        total += n**2 * pair_flops(width=width, depth=depth)
+    last = {"width": stages[-1][0], "mlp_width": stages[-1][2]}
+    cost, n = pool_cost(pool, **last), tokens / 4 ** (len(stages) - 1)
+    return total + n * (cost.token + slots * cost.pair) + slots * pool_flops(classes=classes, pool=pool, **last)
+
+
 def image_flops(
     tokens: float,
     *,
@@ -116,10 +143,11 @@ def image_flops(
     registers: int = 0,
     pool: str = "Map",
     positions: int = 0,
+    stages: Sequence[Stage] = (),
 ) -> float:
     """Forward FLOPs that one image of n tokens and r registers needs: linear in n and r, pairs (n + r)², pool."""
     sizes = {"patch_dim": patch_dim, "width": width, "depth": depth, "mlp_width": mlp_width, "classes": classes}
-    return dense_flops(tokens, 1, **sizes, registers=registers, pool=pool, positions=positions)
+    return dense_flops(tokens, 1, **sizes, registers=registers, pool=pool, positions=positions, stages=stages)
 
 
 def dense_flops(
@@ -134,8 +162,12 @@ def dense_flops(
     registers: int = 0,
     pool: str = "Map",
     positions: int = 0,
+    stages: Sequence[Stage] = (),
 ) -> float:
     """Forward FLOPs of n tokens and I slots of r registers: all pairs of both, a pool over n tokens per slot."""
+    if stages:
+        options = {"classes": classes, "pool": pool, "positions": positions}
+        return staged_flops(tokens, slots, patch_dim=patch_dim, stages=stages, **options)
     one = {"width": width, "mlp_width": mlp_width}
     per_token = token_flops(patch_dim=patch_dim, depth=depth, pool=pool, positions=positions, **one)
     return (
@@ -159,6 +191,7 @@ def row_flops(
     registers: int = 0,
     pool: str = "Map",
     positions: int = 0,
+    stages: Sequence[Stage] = (),
 ) -> tuple[float, float]:
     """(needed, spent) forward FLOPs of a packed row with a dense mask.
 
@@ -166,7 +199,7 @@ def row_flops(
     slots were pooled over all T tokens. The difference is padding and pairs of tokens of different images.
     """
     sizes = {"patch_dim": patch_dim, "width": width, "depth": depth, "mlp_width": mlp_width, "classes": classes}
-    options = {"registers": registers, "pool": pool, "positions": positions}
+    options = {"registers": registers, "pool": pool, "positions": positions, "stages": stages}
     needed = sum(image_flops(n, **sizes, **options) for n in lengths)
     spent = dense_flops(row_tokens, row_images, **sizes, **options)
     return needed, spent

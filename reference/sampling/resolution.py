@@ -71,6 +71,15 @@ def never_enlarged(
     return np.minimum(grids, np.maximum(1, sizes // np.asarray(patch_size))).astype(np.int32)
 
 
+def whole_blocks(grids: Int[np.ndarray, "N A"], merges: int) -> Int[np.ndarray, "N A"]:
+    """Grids of whole blocks of 2^m patches a side: max(2^m, 2^m ⌊grid_a / 2^m⌋).
+
+    For `target_grid` it is the grid at patches 2^m times as large, each cut into 2^m x 2^m.   Choice: floor, as there.
+    """
+    block = 2**merges
+    return np.maximum(block, grids // block * block).astype(np.int32)
+
+
 def grow(
     grids: Int[np.ndarray, "N A"], kept: Int[np.ndarray, " N"], free: Int[np.ndarray, " N"]
 ) -> tuple[Int[np.ndarray, "N A"], Int[np.ndarray, " N"]]:

@@ -73,13 +73,16 @@ ALL = (
 )
 OF_CLIPS = ("frames", "leaks")
 OF_IMAGES = ("patches", "similarity", "crops", "corruptions")  # on a grid of two axes
+OF_ONE_LENGTH = ("attention", "similarity")  # of models whose blocks all have the same tokens
 OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks", *OF_CLIPS)
 ON_REQUEST = ("trade_off",)  # with --budget
 STUDIES: dict[str, Study] = {study.__name__: study for study in ALL}
 
 
 def studies_of(task: DataTask, model: ModelConfig) -> tuple[str, ...]:
-    """Names of the studies of every evaluation: those of the task; of a model of clips, those of clips too."""
+    """Names of the studies of every evaluation: those of the task that suit the model; of clips, those of clips too."""
+    if model.stages is not None:
+        return tuple(name for name in task.studies if name not in OF_ONE_LENGTH)
     if model.tubelets is None:
         return task.studies
     return (*(name for name in task.studies if name not in OF_IMAGES), *OF_CLIPS)
@@ -104,6 +107,8 @@ def publish(name: str, context: Context, folder: Path) -> Findings:
     """Run a study; print its table and summary, write `name.csv`, `name.json` and its picture into `folder`."""
     if name in OF_IMAGES and context.config.model.tubelets:
         raise ConfigError("this study is of images, and the model reads clips")
+    if name in OF_ONE_LENGTH and context.config.model.stages:
+        raise ConfigError("this study compares blocks token by token, and stages of the model differ in tokens")
     with working(name):
         findings = STUDIES[name](context)
     rows = [named(row, context.task.metric) for row in findings.rows]
