@@ -22,6 +22,7 @@ from experiments.contrast_glyphs import run as contrast_glyphs
 from experiments.fig03_aspect_ratios.run import off_square
 from experiments.fig04_attention_overhead.run import shares
 from experiments.fig14_sampling_laws.run import PAPER, small_rates
+from experiments.hierarchy import run as hierarchy
 from experiments.kept import digest, kept, others, seeded
 from experiments.settings import Setting, name, with_kernel
 from experiments.table2_packing.run import TABLE2, packed
@@ -80,6 +81,15 @@ def test_towers_of_images_and_texts_spend_equal_flops():
         assert abs(config.total_steps * contrast_glyphs.step_flops(config) / budget - 1) < 0.01
     assert {*contrast_glyphs.SHARED, contrast_glyphs.NAVIT, contrast_glyphs.VIT} < {*arms}
     assert contrast_glyphs.arms(2)[contrast_glyphs.VIT].data.source == GlyphCaptions(256, 64)
+
+
+def test_a_hierarchy_and_flat_models_spend_equal_flops():
+    """Within 1 %, in rows that hold the same images."""
+    arms = hierarchy.arms(300)
+    budget = training_flops(arms["coarse"])
+    assert all(abs(training_flops(config) / budget - 1) < 0.01 for config in arms.values())
+    used = {arm for claim in hierarchy.CLAIMS for pair in claim.pairs for side in pair for arm in side}
+    assert used == {*arms} and hierarchy.ROWS[hierarchy.FINE] == 4 * hierarchy.ROWS[hierarchy.COARSE]
 
 
 def test_off_square():
