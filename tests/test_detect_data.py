@@ -24,7 +24,7 @@ from data.stream import Epochs
 from data.tasks import TASKS
 from data.tasks.detect import BoxBudget, Detect, blind, shown
 from harness.detect_presets import detect_digits
-from harness.resolve import TokenLengths
+from harness.lengths import TokenLengths
 from tests.support.laws import caught
 from tests.support.strategies import seeds
 from tests.support.tolerances import FLOAT64, assert_close

@@ -15,6 +15,7 @@ from data.tasks.classify import Classify as ClassifyImages
 from harness import resolve
 from harness.evaluation.predictions import Context, measures
 from harness.evaluation.studies.patches import ensemble_gain, ensembles
+from harness.lengths import Images, patch_sampling
 from harness.presets import digits_flexi
 from harness.run.warm_start import shape_from, warm_start
 from navit_eqx import load_model, save_model
@@ -153,14 +154,14 @@ def test_a_kernel_need_not_be_square(monkeypatch):
 
 def test_the_law_takes_its_sizes_from_the_model():
     config = digits_flexi()
-    assert resolve.patch_sampling(config) == PerImage(config.model.flexi.sizes)
+    assert patch_sampling(config) == PerImage(config.model.flexi.sizes)
     several = replace(config.data, patch_sizes=CoarseToFine(PerStep((8, 16))))
-    assert resolve.patch_sampling(replace(config, data=several)) == several.patch_sizes
-    assert resolve.patch_sampling(replace(config, data=replace(config.data, patch_sizes=OneSize()))) == OneSize((8, 8))
+    assert patch_sampling(replace(config, data=several)) == several.patch_sizes
+    assert patch_sampling(replace(config, data=replace(config.data, patch_sizes=OneSize()))) == OneSize((8, 8))
     with pytest.raises(ConfigError, match="set model.flexi"):
-        resolve.patch_sampling(replace(config, model=replace(config.model, flexi=None)))
+        patch_sampling(replace(config, model=replace(config.model, flexi=None)))
     with pytest.raises(ConfigError, match="set model.flexi.sizes"):
-        resolve.patch_sampling(replace(config, model=replace(config.model, flexi=Flexi())))
+        patch_sampling(replace(config, model=replace(config.model, flexi=Flexi())))
     with pytest.raises(ConfigError, match="sizes=.* must be"):
         Flexi((8, 8))
 
@@ -180,8 +181,8 @@ def test_noisy_sizes_are_warned_of():
 NOISY = PerStep((8, 17))
 
 
-def images_of(config) -> resolve.Images:
-    return resolve.Images(config.data.source.open("", "val").manifest, ClassifyImages())
+def images_of(config) -> Images:
+    return Images(config.data.source.open("", "val").manifest, ClassifyImages())
 
 
 @pytest.mark.parametrize("law", [PerStep(), CoarseToFine(PerStep()), AtBudget(40)], ids=lambda law: law.per)

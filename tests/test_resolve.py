@@ -16,8 +16,9 @@ from data.sampling.resolution import Areas, Native, NeverEnlarged, OneSquare, Si
 from data.tasks import TASKS
 from harness import resolve
 from harness.config import Config
+from harness.lengths import Images, expected_lengths, expected_tokens, images_per_step, usable
 from harness.presets import photographs
-from harness.resolve import RESOLVERS, Images
+from harness.resolve import RESOLVERS
 from navit_eqx.config import Flexi, Fourier, NoPositions
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import encode
@@ -193,8 +194,8 @@ def test_rows_hold_the_longest_image_and_four_of_the_mean(sizes):
     config = config_of()
     for resolver in RESOLVERS[: RESOLVERS.index(resolve.packing) + 1]:
         config = resolver(config, images)[0]
-    lengths = resolve.expected_lengths(config, images.manifest)
-    lengths = lengths[resolve.usable(config, images.manifest)]  # the others have sides without positions
+    lengths = expected_lengths(config, images.manifest)
+    lengths = lengths[usable(config, images.manifest)]  # the others have sides without positions
     row_tokens, row_images = config.data.packing.shape
     assert row_tokens >= max(lengths.max(), int(4 * lengths.mean()))
     assert row_images == max(4, int(np.ceil(2.5 * row_tokens / lengths.mean())))
@@ -203,7 +204,7 @@ def test_rows_hold_the_longest_image_and_four_of_the_mean(sizes):
 def test_lengths_are_those_of_the_shortest_and_longest_image():
     config = config_of(resolution=Sides(32, 72), dropping=ByResolution(0.3, 0.7))
     found = resolve.dropping(config, images_for(config))[0].data.dropping
-    tokens = resolve.expected_tokens(config, MANIFEST)[1]
+    tokens = expected_tokens(config, MANIFEST)[1]
     assert (found.shortest, found.longest) == (tokens.min(), tokens.max())
 
 
@@ -214,8 +215,8 @@ def test_steps_are_as_many_passes_as_the_note_says():
         images = images_for(config, manifest_of(photo_sizes(count) // 5))
         after, (note,) = resolve.steps(config, images)
         assert note == f"steps = {after.steps}: {passes} passes over {count} images"
-        seen = after.steps * resolve.images_per_step(config, images)
-        assert passes * count <= seen < passes * count + resolve.images_per_step(config, images)
+        seen = after.steps * images_per_step(config, images)
+        assert passes * count <= seen < passes * count + images_per_step(config, images)
 
 
 def test_schedules_run_over_the_images_of_the_run():

@@ -12,7 +12,7 @@ from experiments.pictures import curves, dots
 from experiments.trained import Experiment, main
 from harness.config import Config
 from harness.evaluation.pictures import sheet
-from harness.resolve import expected_lengths
+from harness.lengths import expected_lengths
 
 FIXED = "fixed"
 SETTINGS = {"falls fast": (0.5, -0.1), "falls slowly": (2 / 3, -0.2), "rises": (0.5, 0.1)}

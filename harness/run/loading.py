@@ -38,7 +38,8 @@ from reference.rows import Row
 
 from ..config import Config
 from ..cost import imbalance
-from ..resolve import may_merge, patch_sampling
+from ..lengths import patch_sampling
+from ..resolve import may_merge
 from .trained import trained_model
 
 

@@ -138,7 +138,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_resolve.py::test_one_image_decides_nothing_for_the_others", survived=True,
     ),
     one(
-        "the teacher has rows for images that are left out", "harness.resolve:TokenLengths.__init__",
+        "the teacher has rows for images that are left out", "harness.lengths:TokenLengths.__init__",
         replace("usable(__config, __manifest)", "np.ones_like(usable(config, manifest))"),
         "tests/test_resolve.py::test_one_image_decides_nothing_for_the_others", survived=True,
     ),
