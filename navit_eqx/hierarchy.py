@@ -81,6 +81,11 @@ class Hierarchy(eqx.Module):
         self.rest = None if last else Hierarchy(others, pool, key=rest)
         self.depth = sum(config.depth for config in configs)
 
+    @property
+    def norm(self) -> AbstractNorm | None:
+        """The norm after the last block."""
+        return self.stage.norm if self.rest is None else self.rest.norm
+
     def __call__(
         self, x: Float[Array, "*B T D"], row: Row, context: Context, gates: Float[Array, "L *B I"] | None = None
     ) -> Float[Array, "*B t E"]:
