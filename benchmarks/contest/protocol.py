@@ -1,10 +1,11 @@
 """Protocol of contestants: processes that exchange lines of JSON; standard library alone.
 
-After warm-up a contestant writes `{"compile_seconds": …}`, or `{"absent": reason}`. For each line of input it runs two
-rounds and writes the times of the second, until the input ends.
+After warm-up a contestant writes `{"compile_seconds": …}`, or `{"absent": reason}`. For each line of input it runs a
+round that is not timed and writes the times of a second one, until the input ends.
 """
 
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -17,11 +18,13 @@ class Ready(NamedTuple):
     """A contestant that has compiled and run once."""
 
     once: Callable[[], Any]
-    """Run one round: all steps of the list; blocks until they are finished."""
+    """Run one round: all steps of the list; blocks until they are finished. A dict that it returns is written too."""
     about: dict[str, Any]
     """Facts that are the same for all rounds."""
     peak: Callable[[], int | None] = lambda: memory("VmHWM")
     """Peak memory of the device since the start, in bytes."""
+    untimed: Callable[[], Any] | None = None
+    """Run before each round; none: a whole round."""
 
 
 def serve(prepare: Callable[[str, dict[str, Any], Path], Ready]) -> None:
@@ -37,11 +40,12 @@ def serve(prepare: Callable[[str, dict[str, Any], Path], Ready]) -> None:
         raise SystemExit(1) from error
     write({**ready.about, "python_bytes": start})
     for _ in sys.stdin:
-        ready.once()  # not timed: other contestants have evicted caches
+        (ready.untimed or ready.once)()  # other contestants have evicted caches, and workers have read ahead
         cpu, wall = time.process_time(), time.perf_counter()
-        ready.once()
+        counted = ready.once()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        write({"cpu_seconds": cpu, "wall_seconds": wall, "peak_bytes": ready.peak()})
+        amounts = counted if isinstance(counted, dict) else {}
+        write({**amounts, "cpu_seconds": cpu, "wall_seconds": wall, "peak_bytes": ready.peak()})
 
 
 def warm(once: Callable[[], Any], rounds: int = 1) -> float:
@@ -52,13 +56,19 @@ def warm(once: Callable[[], Any], rounds: int = 1) -> float:
     return time.perf_counter() - start
 
 
-def memory(field: str) -> int | None:
-    """Memory of this process by Linux, in bytes; VmHWM is the peak."""
+def memory(field: str, process: str = "self") -> int | None:
+    """Memory of a process by Linux, in bytes; VmHWM is the peak."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)
+
+
+def peak_of_all() -> int | None:
+    """Sum of the peaks of this process and its workers, in bytes; pages that they share count for each."""
+    peaks = [memory("VmHWM"), *(memory("VmHWM", str(child.pid)) for child in multiprocessing.active_children())]
+    return None if peaks[0] is None else sum(peak or 0 for peak in peaks)
 
 
 def pin(count: int) -> None:

@@ -10,8 +10,6 @@ checked against the reference. A peer that cannot run is reported as absent, wit
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
@@ -19,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contest import stream
+from benchmarks.contest.process import Process, thread_limits
 from benchmarks.contest.protocol import pin
 from benchmarks.contest.rows import steady
 from benchmarks.contest.stream import CASES, CLASSES, PATCH
 from benchmarks.contest.verdict import OURS, bars, draw, summary
 from benchmarks.measure import arguments, report
 from harness.cost import image_cost
-from harness.process import ALLOCATOR
 from navit_eqx.config import variant
 
-ROOT = Path(__file__).parent.parent.parent
 PRESETS = {"ti16": variant("Ti/16"), "s16": variant("S/16"), "b16": variant("B/16")}
 PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flat")
 GPU_PEERS = ("timm-longest", "timm-buckets", "vit-pytorch", "vit-pytorch-nested", "monai", "flex", "varlen")
@@ -108,56 +105,16 @@ def lay_out(preset: str, name: str, args: Any, folder: Path) -> dict[str, Any]:
     return task
 
 
-class Contestant:
+class Contestant(Process):
     """A running process after warm-up, or the reason why it is absent."""
 
     def __init__(self, name: str, args: Any, folder: Path):
-        self.name, self.rounds, self.absent = name, [], ""
         ours = name in OURS
-        python = sys.executable if ours else args.peers
-        if not python:
-            self.absent = "--peers is not set"
-            return
         worker = Path(__file__).with_name("worker_jax.py" if ours else "worker_torch.py")
-        threads = {f"{kind}_NUM_THREADS": str(args.threads) for kind in ("OMP", "MKL", "OPENBLAS")}
         shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several processes on one device
         device = shared if args.gpu else {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        env = os.environ | ALLOCATOR | ONE_ARENA | threads | device | {"PYTHONPATH": str(ROOT)}
-        self.log = folder / f"{name}.log"
-        try:
-            with self.log.open("w") as log:
-                self.process = subprocess.Popen(
-                    [python, str(worker), name, str(folder)],
-                    **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env},
-                    stderr=log,
-                )
-        except OSError as error:
-            self.absent = str(error)
-            return
-        self.about = self.answer()
-        self.absent = self.about.get("absent", "")
-
-    def answer(self) -> dict[str, Any]:
-        """The next line of its output; a process that ended is absent."""
-        line = self.process.stdout.readline()
-        if line:
-            return json.loads(line)
-        lines = self.log.read_text().strip().splitlines() or ["nothing"]
-        return {"absent": f"ended with code {self.process.wait()}, last output: {lines[-1]}"}
-
-    def round(self) -> None:
-        if not self.absent:
-            self.process.stdin.write("round\n")
-            self.process.stdin.flush()
-            answer = self.answer()
-            self.absent = answer.get("absent", "")
-            self.rounds += [] if self.absent else [answer]
-
-    def end(self) -> None:
-        if hasattr(self, "process"):
-            self.process.stdin.close()
-            self.process.wait()
-            self.process.stdout.close()
+        env = ONE_ARENA | thread_limits(args.threads) | device
+        super().__init__(name, sys.executable if ours else args.peers, worker, folder, env)
 
 
 if __name__ == "__main__":
