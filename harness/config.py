@@ -56,7 +56,7 @@ class DataConfig:
     ) = Folder()
     """Kind of the source of images."""
     root: str = ""
-    """Folder of the images."""
+    """Folder of the images; the URL of one for tar and parquet shards."""
     resolution: Resolution = Sides()
     """Sampling of the resolution of training images."""
     patch_sizes: PatchSizes = OneSize()

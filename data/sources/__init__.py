@@ -29,6 +29,8 @@ attribute_tables.py attributes of images in CSV tables
 layout.py           splits, classes and files of a folder
 parquet.py          encoded images in parquet files
 parquet_columns.py  columns of parquet files, checked
+row_groups.py       images of parquet files in memory, or by row group
+remote.py           files behind a URL, by fsspec
 records.py          decoded images in ArrayRecord files, written by `data/cache.py`
 measured.py         image sizes from headers, cached between runs
 decode.py           bytes → upright pixels

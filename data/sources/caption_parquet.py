@@ -1,8 +1,7 @@
 """Captions in parquet files, in the layout of image-text sets on the Hugging Face hub."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,35 +11,37 @@ from ..errors import DataError
 from .caption_tables import column_of
 from .measured import stamp
 from .pairs import CAPTION_COLUMNS, Pairs, same_images, unique_names
-from .parquet_columns import column_names, read_captions, read_images, read_paths, read_texts
+from .parquet_columns import column_names, read_captions, read_paths, read_texts
+from .remote import Location
+from .row_groups import encoded_images
 from .source import Attribute
 
 
 class Encoded:
-    """Encoded images in columns of parquet files, kept in memory; read on first use in each process."""
+    """Encoded images in columns of parquet files, kept in memory, or read by row group from a URL; in each process."""
 
-    def __init__(self, files: list[Path], column: str):
+    def __init__(self, files: Sequence[Location], column: str):
         self.files, self.column = files, column
         self.rows = np.arange(len(self.images))
 
     @cached_property
-    def images(self) -> list[bytes]:
+    def images(self) -> Sequence[bytes]:
         """The encoded images of all rows."""
-        return [image for file in self.files for image in read_images(file, self.column)]
+        return encoded_images(self.files, self.column)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "images"}
 
     def read(self, index: int) -> bytes:
         """Empty where the row has no image."""
-        return self.images[self.rows[index]]
+        return self.images[int(self.rows[index])]
 
     def length(self, index: int) -> int:
         """Bytes of an image; 0 where the row has none."""
         return len(self.read(index))
 
 
-def parquet_pairs(files: list[Path], image: str, caption: str) -> Pairs:
+def parquet_pairs(files: Sequence[Location], image: str, caption: str) -> Pairs:
     """Images of parquet files with their captions; rows with the same image are one image.   Raises DataError."""
     columns = column_names(files[0])
     image = image or next(iter(column_names(files[0], encoded=True)), "image")
@@ -72,7 +73,11 @@ def parquet_pairs(files: list[Path], image: str, caption: str) -> Pairs:
 
 
 def attribute_columns(
-    known: list[Path], files: list[Path], columns: tuple[str, ...], reader: Encoded, places: Int[np.ndarray, " N"]
+    known: Sequence[Location],
+    files: Sequence[Location],
+    columns: tuple[str, ...],
+    reader: Encoded,
+    places: Int[np.ndarray, " N"],
 ) -> tuple[Attribute, ...]:
     """The values of columns as classes with prompts, over all splits in sorted order.   Raises DataError."""
     found = []
@@ -83,7 +88,7 @@ def attribute_columns(
     return tuple(found)
 
 
-def attribute(column: str, everywhere: Iterable[Any], own: Iterable[Any], where: Path) -> Attribute:
+def attribute(column: str, everywhere: Iterable[Any], own: Iterable[Any], where: Location) -> Attribute:
     """The values of a column as classes with prompts: those of all splits, sorted, and those of the images.
 
     Raises DataError where it has no text.
@@ -96,7 +101,9 @@ def attribute(column: str, everywhere: Iterable[Any], own: Iterable[Any], where:
     return Attribute(column, tuple(map(prompt, values)), np.array(labels, np.int64))
 
 
-def column_of_images(files: list[Path], column: str, reader: Encoded, places: Int[np.ndarray, " N"]) -> list[Any]:
+def column_of_images(
+    files: Sequence[Location], column: str, reader: Encoded, places: Int[np.ndarray, " N"]
+) -> list[Any]:
     """The value of each image in a column of texts or lists of texts."""
     values = [value for file in files for value in read_captions(file, column)]
     return [values[row] for row in reader.rows[places].tolist()]

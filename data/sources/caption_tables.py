@@ -15,6 +15,7 @@ from ..manifest import printable
 from .layout import files_below, is_image_name, part_of
 from .measured import stamp
 from .pairs import CAPTION_COLUMNS, IMAGE_COLUMNS, Files, Pairs
+from .remote import Location
 
 DELIMITERS = ",\t;|"
 MAX_TEXT = 1 << 20  # bytes of a text file
@@ -199,7 +200,7 @@ def columns_of(path: Path, columns: list[str], image: str, caption: str) -> tupl
     )
 
 
-def column_of(path: Path, columns: list[str], name: str, known: Sequence[str], option: str) -> str:
+def column_of(path: Location, columns: list[str], name: str, known: Sequence[str], option: str) -> str:
     """The column called `name`, or the first known one.   Raises DataError."""
     found = next((c for c in ([name] if name else known) if c in columns), None)
     if found is None:

@@ -4,6 +4,7 @@ The captions of a manifest are its classes, and those of an image are its label 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from jaxtyping import Int, Num
 
 from ..errors import DataError
 from ..manifest import printable
-from .caption_layouts import Layout, part_for, recognized
+from .caption_layouts import Layout, Located, part_for, recognized
 from .caption_parquet import Encoded, attribute, attribute_columns, parquet_pairs
 from .caption_tables import table_pairs, table_values, text_pairs
 from .label_sets import first_seen
 from .layout import held_out, suffixes_for
 from .measured import cached_manifest, decoded_as
 from .pairs import Pairs, numbered, united, without_bad
-from .source import Attribute, Source, existing
+from .remote import Location, located
+from .source import Attribute, Source
 from .tar_shards import tar_pairs
 
 
@@ -42,7 +44,7 @@ class Captions:
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
-        return CaptionedImages(existing(root), split, self, channels)
+        return CaptionedImages(located(root), split, self, channels)
 
 
 class CaptionedImages:
@@ -50,7 +52,7 @@ class CaptionedImages:
 
     attributes: tuple[Attribute, ...] = ()
 
-    def __init__(self, root: Path, split: str, options: Captions, channels: int = 3):
+    def __init__(self, root: Location, split: str, options: Captions, channels: int = 3):
         suffixes = suffixes_for(channels)
         layout, parts = recognized(root, options.layout, options.table, suffixes)
         part, divided, notes = part_for(parts, split, root)
@@ -91,7 +93,9 @@ class CaptionedImages:
         return decoded_as(self.manifest, index, self.reader.read(int(self.places[index])), shrink)
 
 
-def pairs_of(layout: Layout, root: Path, part: str, files: list[Path], options: Captions, suffixes: set[str]) -> Pairs:
+def pairs_of(
+    layout: Layout, root: Location, part: str, files: Sequence[Location], options: Captions, suffixes: set[str]
+) -> Pairs:
     """The pairs of the files of one part.   Raises DataError."""
     if layout == "parquet":
         return parquet_pairs(files, options.image, options.caption)
@@ -100,9 +104,16 @@ def pairs_of(layout: Layout, root: Path, part: str, files: list[Path], options: 
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
         raise DataError(f"{root} has several tables for one part, {names}: name one, --data.source.table FILE")
+    table = on_disk(files[0])
     if layout == "text":
-        return text_pairs(files[0], suffixes)
-    return table_pairs(files[0], folder_of(files[0], root), part, suffixes, options.image, options.caption)
+        return text_pairs(table, suffixes)
+    return table_pairs(table, folder_of(table, on_disk(root)), part, suffixes, options.image, options.caption)
+
+
+def on_disk(path: Location) -> Path:
+    """A table or folder, which no URL leads to: `caption_layouts` finds shards alone there."""
+    assert isinstance(path, Path)
+    return path
 
 
 def folder_of(table: Path, root: Path) -> Path:
@@ -112,8 +123,8 @@ def folder_of(table: Path, root: Path) -> Path:
 
 def attributes_of(
     layout: Layout,
-    root: Path,
-    parts: dict[str, list[Path]],
+    root: Location,
+    parts: Located,
     part: str,
     options: Captions,
     suffixes: set[str],
@@ -131,8 +142,8 @@ def attributes_of(
         )
 
     def values(name: str, column: str) -> dict[str, Any]:
-        table = parts[name][0]
-        return table_values(table, folder_of(table, root), name, suffixes, options.image, column)
+        table = on_disk(parts[name][0])
+        return table_values(table, folder_of(table, on_disk(root)), name, suffixes, options.image, column)
 
     found = []
     for column in options.attributes:

@@ -15,11 +15,12 @@ from jaxtyping import Num
 from ..errors import BadImage
 from ..manifest import Manifest, as_names, printable
 from .decode import FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SCANS, MAX_SIDE, decode, read_size, read_type
+from .remote import Location
 
 LIMITS = [PIL.__version__, FORMATS, MAX_BYTES, MAX_PIXELS, MAX_SIDE, MAX_SCANS]  # a measured size depends on these
 
 
-def stamp(path: Path) -> tuple[int, int] | None:
+def stamp(path: Location) -> tuple[int, int] | None:
     """Size and modification time; None where there is no file, as for a broken link."""
     try:
         return (stat := path.stat()).st_size, stat.st_mtime_ns

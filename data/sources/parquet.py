@@ -1,10 +1,9 @@
 """Encoded images in parquet files."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,10 @@ from .folder import first_names
 from .label_sets import fill_up
 from .layout import held_out, part_of
 from .measured import cached_manifest, decoded_as, stamp
-from .parquet_columns import class_names, read_images, read_labels, read_texts
-from .source import Attribute, Source, existing
+from .parquet_columns import class_names, read_labels, read_texts
+from .remote import Location, located
+from .row_groups import encoded_images
+from .source import Attribute, Source
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Parquet:
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
-        return ParquetImages(existing(root), split, self.image, self.label, channels, self.attributes)
+        return ParquetImages(located(root), split, self.image, self.label, channels, self.attributes)
 
 
 class ParquetImages:
-    """Encoded images of parquet files, kept in memory; see `Parquet`."""
+    """Encoded images of parquet files, kept in memory, or read by row group from a URL; see `Parquet`."""
 
     def __init__(
-        self, root: Path, split: str, image: str, label: str, channels: int = 3, attributes: tuple[str, ...] = ()
+        self, root: Location, split: str, image: str, label: str, channels: int = 3, attributes: tuple[str, ...] = ()
     ):
         shards = shards_of(root)
         self.column, self.files = image, files_of(root, shards, split)
@@ -65,7 +66,7 @@ class ParquetImages:
             labels,
             classes,
             f"{root} ({split})",
-            lambda: (self.encoded[i] for i in kept),
+            lambda: (self.encoded[i] for i in kept.tolist()),
             channels=channels,
             notes=tuple(notes),
         )
@@ -80,22 +81,22 @@ class ParquetImages:
         return numbered_values(column, dict(zip(self.names, values)), names)
 
     @cached_property
-    def encoded(self) -> list[bytes]:
+    def encoded(self) -> Sequence[bytes]:
         """The encoded images of all files, read on first use."""
-        return list(chain.from_iterable(read_images(f, self.column) for f in self.files))
+        return encoded_images(self.files, self.column)
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k != "encoded"}
 
     def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
         """Raises BadImage."""
-        return decoded_as(self.manifest, index, self.encoded[self.places[index]], shrink)
+        return decoded_as(self.manifest, index, self.encoded[int(self.places[index])], shrink)
 
 
-def shards_of(root: Path) -> dict[str, list[Path]]:
+def shards_of(root: Location) -> dict[str, list[Location]]:
     """Files of the splits train, val and test, from ROOT or else ROOT/data/.   Raises DataMissing."""
     for folder in (root, root / "data"):
-        found: dict[str, list[Path]] = {}
+        found: dict[str, list[Location]] = {}
         for file in sorted(folder.glob("*.parquet")):
             if part := part_of(file.stem):
                 found.setdefault(part, []).append(file)
@@ -104,7 +105,7 @@ def shards_of(root: Path) -> dict[str, list[Path]]:
     raise DataMissing(f"no train*.parquet in {root}, nor in its data/: name the files so, or set data.root")
 
 
-def files_of(root: Path, shards: dict[str, list[Path]], split: str) -> list[Path]:
+def files_of(root: Location, shards: dict[str, list[Location]], split: str) -> list[Location]:
     """The files of a split.   Raises DataMissing."""
     order = {"train": ("train",), "test": ("test",), "val": ("val", "test", "train"), "all": ("val", "test", "train")}
     part = next((part for part in order[split] if part in shards), None)
@@ -126,7 +127,7 @@ class LabelColumn(NamedTuple):
     """Whether an image has a set of labels."""
 
 
-def label_column(file: Path, column: str) -> LabelColumn:
+def label_column(file: Location, column: str) -> LabelColumn:
     """The labels of a file; integers index the names stored in the same file.   Raises DataError."""
     stored = class_names(file, column)
 
@@ -145,7 +146,7 @@ def label_column(file: Path, column: str) -> LabelColumn:
     return LabelColumn(stored, [tuple(map(name, labels)) for labels in sets], are_names, is_set)
 
 
-def check_alike(columns: dict[Path, LabelColumn]) -> None:
+def check_alike(columns: dict[Location, LabelColumn]) -> None:
     """Raises DataError where labels are numbers without names in one file, and names in another."""
     numbers = [file for file, each in columns.items() if each.are_names is False]
     names = [file for file, each in columns.items() if each.are_names]

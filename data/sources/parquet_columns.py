@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from .remote import Location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,9 +17,26 @@ if TYPE_CHECKING:
 MAX_CLASSES = 1_000_000  # limit of integer labels: a wrong column must not make billions of classes
 
 
-def read_images(file: Path, column: str) -> list[bytes]:
+def read_images(file: Location, column: str) -> list[bytes]:
     """Encoded images; b"" where a record has none."""
-    values = _read(file, column)
+    return _encoded(file, column, _read(file, column))
+
+
+def row_group_counts(file: Location) -> list[int]:
+    """Number of rows of each row group."""
+    with _opened(file) as table:
+        return [table.metadata.row_group(g).num_rows for g in range(table.num_row_groups)]
+
+
+def read_row_group(file: Location, column: str, group: int) -> list[bytes]:
+    """Encoded images of a row group; b"" where a record has none."""
+    with _opened(file) as table:
+        if column not in (names := table.schema_arrow.names):
+            raise DataError(f"{file} has no column {column!r}; it has {', '.join(names)}: set data.source")
+        return _encoded(file, column, table.read_row_group(group, [column])[column])
+
+
+def _encoded(file: Location, column: str, values: "pa.ChunkedArray") -> list[bytes]:
     if not _holds_bytes(values.type):
         raise DataError(
             f"{file}: column {column!r} holds {values.type}, not bytes or a struct with bytes: set data.source.image"
@@ -26,7 +44,7 @@ def read_images(file: Path, column: str) -> list[bytes]:
     return [(v["bytes"] if isinstance(v, dict) else v) or b"" for v in values.to_pylist()]
 
 
-def read_labels(file: Path, column: str) -> list[int] | list[str] | list[list[int]] | list[list[str]]:
+def read_labels(file: Location, column: str) -> list[int] | list[str] | list[list[int]] | list[list[str]]:
     """Class names, or integers from 0 on, or lists of them; all of one kind."""
     values = _values(file, column, _read(file, column))
     kinds = set()
@@ -46,7 +64,7 @@ def read_labels(file: Path, column: str) -> list[int] | list[str] | list[list[in
     return values
 
 
-def read_captions(file: Path, column: str) -> list[Any]:
+def read_captions(file: Location, column: str) -> list[Any]:
     """None, a text, or a list of texts per record."""
     values = _read(file, column)
     kind = values.type
@@ -57,7 +75,7 @@ def read_captions(file: Path, column: str) -> list[Any]:
     return _values(file, column, values)
 
 
-def read_texts(file: Path, column: str) -> list[str]:
+def read_texts(file: Location, column: str) -> list[str]:
     """One text per record; empty where there is none."""
     values = _read(file, column)
     if not _is_text(values.type):
@@ -65,7 +83,7 @@ def read_texts(file: Path, column: str) -> list[str]:
     return [value or "" for value in _values(file, column, values)]
 
 
-def read_paths(file: Path, column: str, count: int) -> list[str]:
+def read_paths(file: Location, column: str, count: int) -> list[str]:
     """The field `path` of a struct of images; empty where there is none."""
     import pyarrow.types as is_a
 
@@ -78,13 +96,13 @@ def read_paths(file: Path, column: str, count: int) -> list[str]:
     return [path if isinstance(path, str) else "" for path in paths]
 
 
-def column_names(file: Path, encoded: bool = False) -> list[str]:
+def column_names(file: Location, encoded: bool = False) -> list[str]:
     """Names of the columns, or of those that hold bytes."""
     with _opened(file) as table:
         return [field.name for field in table.schema_arrow if not encoded or _holds_bytes(field.type)]
 
 
-def class_names(file: Path, label: str) -> tuple[str, ...]:
+def class_names(file: Location, label: str) -> tuple[str, ...]:
     """Class names stored by the `datasets` library, if any."""
     with _opened(file) as table:
         stored = (table.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
@@ -95,7 +113,7 @@ def class_names(file: Path, label: str) -> tuple[str, ...]:
     return tuple(names) if isinstance(names, list) and all(isinstance(n, str) for n in names) else ()
 
 
-def nested_names(file: Path, column: str) -> tuple[str, ...]:
+def nested_names(file: Location, column: str) -> tuple[str, ...]:
     """Class names that the `datasets` library stored somewhere below a column, if any."""
     with _opened(file) as table:
         stored = (table.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
@@ -113,7 +131,7 @@ def _names_below(feature: Any) -> tuple[str, ...]:
     return next((found for part in inside if (found := _names_below(part))), ())
 
 
-def read_objects(file: Path, column: str) -> list[dict[str, list[Any]]]:
+def read_objects(file: Location, column: str) -> list[dict[str, list[Any]]]:
     """Records of a struct of lists, or of a list of structs, as dicts of lists; empty where there is none."""
     found = []
     for i, value in enumerate(_values(file, column, _read(file, column))):
@@ -127,14 +145,14 @@ def read_objects(file: Path, column: str) -> list[dict[str, list[Any]]]:
     return found
 
 
-def _read(file: Path, column: str) -> "pa.ChunkedArray":
+def _read(file: Location, column: str) -> "pa.ChunkedArray":
     with _opened(file) as table:
         if column not in (names := table.schema_arrow.names):
             raise DataError(f"{file} has no column {column!r}; it has {', '.join(names)}: set data.source")
         return table.read([column])[column]
 
 
-def _values(file: Path, column: str, values: "pa.ChunkedArray") -> list[Any]:
+def _values(file: Location, column: str, values: "pa.ChunkedArray") -> list[Any]:
     try:
         return values.to_pylist()
     except (UnicodeDecodeError, ValueError) as error:
@@ -162,13 +180,19 @@ def _holds_bytes(kind: "pa.DataType") -> bool:
     return is_a.is_binary(kind) or is_a.is_large_binary(kind) or is_a.is_binary_view(kind)
 
 
+def _stream(file: Location) -> Any:
+    import pyarrow as pa
+
+    return pa.OSFile(os.fsencode(file)) if isinstance(file, Path) else pa.PythonFile(file.open("rb"), mode="r")
+
+
 @contextmanager
-def _opened(file: Path) -> Iterator["pq.ParquetFile"]:
+def _opened(file: Location) -> Iterator["pq.ParquetFile"]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pa.OSFile(os.fsencode(file)) as stream, pq.ParquetFile(stream) as table:
+        with _stream(file) as stream, pq.ParquetFile(stream) as table:
             yield table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         why = str(error).splitlines()[0]

@@ -100,6 +100,11 @@ def existing(root: str) -> Path:
     """The folder `root`.   Raises DataMissing where it is not a folder."""
     if not root:
         raise DataMissing("data.root is not set: give the folder of the images, --data.root DIR")
+    if "://" in root:
+        raise DataMissing(
+            f"data.root={root} is a URL, and this source reads files on disk: tar and parquet shards behind a URL are "
+            "read by --data.source captions and parquet"
+        )
     if not Path(root).is_dir():
         raise DataMissing(f"data.root={root} is not a folder: give the folder of the images, --data.root DIR")
     return Path(root)

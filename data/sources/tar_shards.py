@@ -2,15 +2,15 @@
 
     00017.jpg  00017.txt  00017.json    an image, its captions one a line, or in fields of the JSON
 
-Shards are not unpacked: an index holds the place of every image, and images are read at random. The index of a shard is
-made once, from headers and texts, and cached with a checksum under its path, size and time.
+Shards are not unpacked, nor fetched as a whole: an index holds the place of every image, and images are read at random.
+The index of a shard is made once, from headers and texts, and cached with a checksum under its path, size and time.
 """
 
 import hashlib
 import json
 import os
 import tarfile
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from .decode import MAX_BYTES
 from .layout import is_image_name
 from .measured import cache_folder, stamp
 from .pairs import CAPTION_COLUMNS, Pairs, unique_names
+from .remote import Location, read_range
 
 BLOCK = 512
 TEXTS = (".txt", ".text", ".caption")
@@ -42,7 +43,7 @@ class Sample(NamedTuple):
 class Members(NamedTuple):
     """Images in tar files."""
 
-    shards: list[Path]
+    shards: Sequence[Location]
     shard: Int[np.ndarray, " N"]
     offsets: Int[np.ndarray, " N"]
     sizes: Int[np.ndarray, " N"]
@@ -53,9 +54,7 @@ class Members(NamedTuple):
         if size > MAX_BYTES:
             raise BadImage(f"{size} bytes exceed the limit of {MAX_BYTES}: scale it down")
         try:
-            with shard.open("rb") as file:
-                file.seek(int(self.offsets[index]))
-                data = file.read(size)
+            data = read_range(shard, int(self.offsets[index]), size)
         except OSError as error:
             raise BadImage(f"{shard} cannot be read: {error.strerror}") from error
         if len(data) < size:
@@ -67,7 +66,7 @@ class Members(NamedTuple):
         return int(self.sizes[index])
 
 
-def tar_pairs(shards: list[Path], suffixes: set[str], caption: str) -> Pairs:
+def tar_pairs(shards: Sequence[Location], suffixes: set[str], caption: str) -> Pairs:
     """Images of tar files with their captions.   Raises DataError where a file is damaged."""
     samples = [(number, sample) for number, shard in enumerate(shards) for sample in index(shard, suffixes, caption)]
     good = [(number, sample) for number, sample in samples if not sample.problem]
@@ -82,7 +81,7 @@ def tar_pairs(shards: list[Path], suffixes: set[str], caption: str) -> Pairs:
     )
 
 
-def index(shard: Path, suffixes: set[str], caption: str) -> list[Sample]:
+def index(shard: Location, suffixes: set[str], caption: str) -> list[Sample]:
     """The samples of a shard, from the cache if the same file was indexed before.   Raises DataError."""
     key = [str(shard.resolve()), stamp(shard), sorted(suffixes), caption, TEXTS, CAPTION_COLUMNS]
     file = cache_folder() / f"tar-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
@@ -103,7 +102,7 @@ def index(shard: Path, suffixes: set[str], caption: str) -> list[Sample]:
     return samples
 
 
-def scan(shard: Path, suffixes: set[str], caption: str) -> list[Sample]:
+def scan(shard: Location, suffixes: set[str], caption: str) -> list[Sample]:
     """The samples of a shard in its order.   Raises DataError where the shard is damaged, cut short or compressed."""
     groups: dict[str, list[tarfile.TarInfo]] = {}
     place = 0
