@@ -155,7 +155,8 @@ def test_the_picture(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script", [("contest/run.py", "--cases", "mixed", "equal"), ("accelerator.py",), ("linear.py",)]
+    "script",
+    [("contest/run.py", "--cases", "mixed", "equal"), ("accelerator.py",), ("linear.py",), ("xla_limits.py",)],
 )
 def test_a_quick_run(script):
     name, *options = script

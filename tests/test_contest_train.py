@@ -1,18 +1,24 @@
 """The contest from files to weights: one law of resolution for all, the same files, times that are those of a goal."""
 
+import json
+import subprocess
+import sys
 from math import log
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from benchmarks.contest.budgets import TokenBudgets
 from benchmarks.contest.feed_jax import configuration
 from benchmarks.contest.feeding import BUDGETS, MODEL, RECIPES, STEP_TOKENS, batch_size, mean_budget, of_paths, weights
 from benchmarks.contest_train import check_equal, check_tokens, line_of, ratios, reached
 
+ROOT = Path(__file__).parent.parent
 SIZES = st.lists(st.tuples(st.integers(8, 300), st.integers(8, 300)), min_size=1, max_size=30)
 
 
@@ -84,3 +90,34 @@ def test_the_time_of_a_goal_is_that_of_the_first_evaluation_that_reached_it():
     curve = [{"seconds": 10.0 * i, "images": i, "accuracy": a} for i, a in enumerate((0.1, 0.45, 0.4, 0.5))]
     assert reached(curve, 0.45) == {"seconds": 10.0, "images": 1}
     assert reached(curve, 0.6) == {"seconds": None, "images": None}
+
+
+# all of it ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A few images of two classes in train/ and val/."""
+    rng = np.random.default_rng(0)
+    for i in range(48):
+        path = tmp_path / ("val" if i % 6 == 0 else "train") / "ab"[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (int(rng.integers(40, 90)), int(rng.integers(40, 90)), 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "script",
+    [("contest_train", "--workers", "0"), ("contest_train", "--until", "0.01"), ("decoders", "--workers", "0", "1")],
+)
+def test_a_quick_run(photographs, script):
+    name, *options = script
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--root", str(photographs), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(text) for text in done.stdout.splitlines()]
+    assert {line["absent"] for line in lines if "absent" in line} <= {"--peers is not set"}
+    known = {line["name"]: line for line in lines if "absent" not in line}
+    assert f"{name}_until" in known if "--until" in options else name in known

@@ -34,7 +34,8 @@ def test_every_word_of_a_row_finds_a_claim():
 
 
 def test_every_experiment_has_a_row():
-    """One that was not run yet is named in a row that says so."""
+    """One that was not run yet is named in a row that says so; one of our own in the list of experiments."""
+    assert all(f"({name}/README.md)" in (figures.HERE / "README.md").read_text() for name in figures.BEYOND)
     assert {figure.experiment for figure in figures.FIGURES} - {""} <= set(figures.experiments())
     unused = set(figures.experiments()) - {figure.experiment for figure in figures.FIGURES} - set(figures.BEYOND)
     waiting = " ".join(figure.why for figure in figures.FIGURES if figure.why.startswith("not run"))
