@@ -100,6 +100,7 @@ ALLOWED = {
     "reference.tasks.detect": {"numpy", "jaxtyping", "scipy"},
     "data": {"numpy", "jaxtyping", "grain", "array_record", "absl", "PIL", "pyarrow", "sklearn"},
     "data.sources.jpeg": {"numpy", "jaxtyping", "simplejpeg"},
+    "data.sources.remote": {"fsspec"},
     "data.sources.video_files": {"numpy", "jaxtyping", "av"},
     "navit_eqx": MODEL,
     "navit_eqx.export": MODEL | {"jax2onnx"},
