@@ -88,7 +88,7 @@ FIGURES: tuple[Figure, ...] = (
 )  # fmt: skip
 
 
-BEYOND = ("adaptive_tokens", "template_rows")
+BEYOND = ("adaptive_tokens", "hierarchy", "template_rows")
 """Experiments on what neither paper has."""
 
 
