@@ -169,10 +169,21 @@ def stages(config: Config, images: Images) -> tuple[Config, list[str]]:
             f"data.resolution.merges={law.merges}, and model.stages have {found.merges} merges: make them equal",
         )
         return config, []
-    check(not isinstance(law, Clips), "model.stages are of images, and data.resolution samples clips")
+    if isinstance(law, Clips):
+        raise ConfigError("model.stages are of images, and data.resolution samples clips")
     block = 2**found.merges
     note = f"data.resolution = WholeBlocks: grids are multiples of {block} x {block} patches, for model.stages"
     return with_data(config, resolution=WholeBlocks(law, found.merges)), [note]
+
+
+def fuzzy(config: Config, images: Images) -> tuple[Config, list[str]]:
+    """Raise ConfigError where moved coordinates do not go with the other options."""
+    if config.model.fuzzy is None:
+        return config, []
+    check(config.data.merge is None, "model.fuzzy moves coordinates of patches of one size: --data.merge none")
+    name = type(config.task).__name__
+    check(not TASKS[type(config.task)].every_patch, f"task {name} reads the place of every patch: --model.fuzzy none")
+    return config, []
 
 
 def patch_sizes(config: Config, images: Images) -> tuple[Config, list[str]]:
@@ -280,6 +291,7 @@ RESOLVERS: tuple[Resolver, ...] = (
     clips,
     merging,
     stages,
+    fuzzy,
     resolution,
     patch_sizes,
     dropping,

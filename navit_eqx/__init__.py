@@ -34,6 +34,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     encoder.py        pre-norm blocks and stochastic depth
     pooling.py        one vector per image
     posembed.py       added position embeddings; rope.py and rotary_forms.py, rotary ones
+    fuzzy.py          coordinates moved at random in training
     merging.py        blocks of tokens merged to one, for language models
     hierarchy.py      stages with fewer tokens from one to the next
     boxes.py          areas of boxes, IoU and GIoU

@@ -10,12 +10,14 @@ from .config_positions import UNLIMITED as UNLIMITED
 from .config_positions import Coordinate as Coordinate
 from .config_positions import Factorised as Factorised
 from .config_positions import Fourier as Fourier
+from .config_positions import Fuzzy as Fuzzy
 from .config_positions import Joint as Joint
 from .config_positions import NoPositions as NoPositions
 from .config_positions import PosEmbed as PosEmbed
 from .config_positions import Rope as Rope
 from .config_positions import Sinusoidal as Sinusoidal
 from .config_positions import Table as Table
+from .config_positions import check_fuzzy as check_fuzzy
 from .config_positions import check_posembed as check_posembed
 from .config_stages import Stages as Stages
 from .config_stages import check_stages as check_stages
@@ -234,6 +236,8 @@ class ModelConfig:
     """Standard deviation of pixels, by which they are divided: one number, or one per channel."""
     rope: Rope | None = None
     """Rotary positions, instead of or in addition to `posembed`."""
+    fuzzy: Fuzzy | None = None
+    """Random moves of coordinates in training; none: exact coordinates."""
     local: Local | None = None
     """Attention within windows of an image in most blocks; none: to the whole image."""
     stages: Stages | None = None
@@ -319,6 +323,12 @@ class ModelConfig:
             "registers are not: choose another backend, or model.registers=0",
         )
         check_local(self.local, len(self.patch), self.registers, self.depth, type(self.attention).__name__)
+        whole = {
+            "model.local": bool(self.local),
+            "model.levels": bool(self.levels),
+            "clips or text": len(self.patch) != 2,
+        }
+        check_fuzzy(self.fuzzy, self.posembed, whole)
         check_stages(self.stages, self.width, self.heads, self.depth, self.not_in_stages)
         size = self.width // self.heads
         check(

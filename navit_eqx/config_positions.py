@@ -182,6 +182,38 @@ def check_posembed(posembed: PosEmbed, width: int) -> None:
 
 
 @dataclass(frozen=True)
+class Fuzzy:
+    """Coordinates of tokens are moved at random in training; in evaluation they are exact.   [ViTAR, DINOv3]"""
+
+    jitter: float = 0.5
+    """Largest noise of each token along each axis, in patches."""
+    shift: float = 0.0
+    """Largest shift of all tokens of an image along each axis, in halves of its side; not with learned tables."""
+    rescale: float = 1.0
+    """Largest factor by which an image is enlarged or reduced about its center, log-uniform; not with learned
+    tables."""
+
+    def __post_init__(self):
+        check_in("model.fuzzy", "[0, 0.5]", jitter=self.jitter)
+        check_in("model.fuzzy", "[0, 1]", shift=self.shift)
+        check_in("model.fuzzy", "[1, 16]", rescale=self.rescale)
+
+
+def check_fuzzy(fuzzy: Fuzzy | None, posembed: PosEmbed, others: dict[str, bool]) -> None:
+    """Raises ConfigError where coordinates between patches do not go with other options that are in use."""
+    if fuzzy is None:
+        return
+    used = [name for name, is_used in others.items() if is_used]
+    check(not used, f"model.fuzzy moves coordinates, which does not go with {', '.join(used)}: choose one of them")
+    check(not isinstance(posembed, Table), "model.fuzzy: tables of imported towers are read at whole patches")
+    ends = isinstance(posembed, Factorised | Joint)
+    check(
+        not ends or fuzzy.shift == 0 and fuzzy.rescale == 1,
+        "model.fuzzy.shift and rescale leave a learned table: 0 and 1, or positions without one",
+    )
+
+
+@dataclass(frozen=True)
 class Rope:
     """Rotary positions: patch coordinates rotate queries and keys; each axis rotates its share of a head."""
 

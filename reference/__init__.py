@@ -63,6 +63,7 @@ Reading order (★ = the core path, one sitting):
       gated.py      gated MLP; activations.py, quick-GELU and SiLU
       local.py      attention within windows of an image
       merging.py    blocks of tokens merged to one, for language models
+      fuzzy.py      coordinates moved at random in training
       hierarchy.py  stages with fewer tokens from one to the next
       init.py       initial parameters
       layer_decay.py  learning rates by layer, for fine-tuning

@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..config import ModelConfig
+from ..fuzzy import fuzzy_row
 from ..info import ModelInfo
 from ..model import NaViT
 from ..rows import Batch, Row
@@ -44,6 +45,8 @@ class Model(eqx.Module):
 
     def loss(self, batch: Batch, key: PRNGKeyArray) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
         """(sum of the loss, count, sums of other metrics) over the images of a batch."""
+        if self.config.fuzzy is not None:
+            batch = batch._replace(row=fuzzy_row(batch.row, self.config.fuzzy, key))
         return self.task.loss(self.backbone, batch, key)
 
     def after_update(self) -> "Model":
