@@ -19,7 +19,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     config.py         model configuration as frozen dataclasses; config_positions.py, config_local.py, its parts
     config_stages.py  the part of stages
     info.py           classes and preprocessing of a saved model
-    preprocessing.py  image size → grid of patches: size rules; tower_sizes.py, those of native-resolution towers
+    preprocessing.py  how images become patches; size_rules.py and tower_sizes.py, image size → grid of patches
     text.py           canonical text, bytes as token ids
     sentencepiece.py  pieces of words as token ids
     zero_shot.py      embeddings of texts, and classifiers made from texts

@@ -16,7 +16,7 @@ from PIL import Image
 
 from data.sampling.resolution import Areas, Native, NeverEnlarged, OneSquare, Sides, Square, TokenBudget
 from data.sources.decode import decode, read_size
-from navit_eqx import image_files, pixels, preprocessing
+from navit_eqx import image_files, pixels, preprocessing, size_rules
 from navit_eqx.errors import ConfigError
 from navit_eqx.pixels import ImageError, read_header, read_image
 from navit_eqx.preprocessing import Area, Fixed, Preprocessing, size_rule
@@ -81,7 +81,7 @@ def test_rules_are_their_laws_at_ties():
 
 @pytest.mark.parametrize("name, wrong", [("SLACK", 0.0), ("SLACK", 0.5), ("_whole", lambda x: max(1, round(x)))])
 def test_another_rounding_is_caught(monkeypatch, name, wrong):
-    monkeypatch.setattr(preprocessing, name, wrong)
+    monkeypatch.setattr(size_rules, name, wrong)
     with pytest.raises(AssertionError):
         for tie in at_ties():
             has_the_grid_of(*tie)

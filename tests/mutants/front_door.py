@@ -20,7 +20,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_images.py::test_rows_are_filled_best",
     ),
     one(
-        "sizes are rounded to the nearest patch", "navit_eqx.preprocessing:_whole",
+        "sizes are rounded to the nearest patch", "navit_eqx.size_rules:_whole",
         replace("max(1, __patches)", "max(1, round(__patches))"), "tests/test_preprocessing.py::test_a_rule_is_its_law",
     ),
     one(

@@ -36,7 +36,7 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("activation(a) * b", "a * b"), "tests/test_variants.py::test_agrees",
     ),
     one(
-        "half of what is cut is rounded the other way", "navit_eqx.preprocessing:CenterCrop.corner",
+        "half of what is cut is rounded the other way", "navit_eqx.size_rules:CenterCrop.corner",
         replace("__n // 2", "-(-__n // 2)"), "tests/test_weights_used.py::test_center_crops",
     ),
     one(
