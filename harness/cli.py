@@ -1,6 +1,7 @@
 """Command lines from dataclasses, by tyro. Options of type `X | None` take `auto`, which means None."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import io
@@ -129,5 +130,8 @@ def _split(arg: str) -> list[str]:
 
 
 def _put(value: Any, path: list[str], new: Any) -> Any:
+    """Not checked: the fields of a new class may follow, and what is made of all arguments is checked."""
     name, *inner = path
-    return dataclasses.replace(value, **{name: _put(getattr(value, name), inner, new) if inner else new})
+    changed = copy.copy(value)
+    object.__setattr__(changed, name, _put(getattr(value, name), inner, new) if inner else new)
+    return changed

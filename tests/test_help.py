@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import operator
 import textwrap
 import typing
 
@@ -10,7 +11,12 @@ import pytest
 
 import evaluate
 import predict
+import train
+from harness.cli import choose_classes, unions
 from harness.config import Config
+from harness.presets import PRESETS
+from navit_eqx.config import Stages
+from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import alternatives
 
 
@@ -63,3 +69,21 @@ def test_a_field_without_a_sentence_is_found():
         """In steps."""
 
     assert faults(Odd) == ["silent", "short"]
+
+
+@pytest.mark.parametrize("preset", ["folder", "digits", "video-digits"])
+def test_a_class_can_be_chosen_before_its_fields_are_given(preset):
+    """Its defaults need not fit the other options of a preset, as long as what is given in the end does."""
+    default = PRESETS[preset]()
+    for path, classes in unions(default).items():
+        for name, kind in classes.items():
+            chosen, rest = choose_classes(default, [f"--{path}", name, "--rest", "1"])
+            assert rest == ["--rest", "1"]
+            assert type(operator.attrgetter(path)(chosen)) is (type(None) if kind is None else kind)
+
+
+def test_stages_are_chosen_and_then_given(monkeypatch, capsys):
+    words = ["folder", "--data.root", "DIR", "--model.stages", "stages"]
+    assert train.command_line([*words, "--model.stages.depths", "2", "3"])[1].model.stages == Stages((2, 3))
+    with pytest.raises(ConfigError, match="must add up to model.depth=5"):
+        train.command_line(words)
