@@ -27,6 +27,7 @@ COUNT = f"[1, {INT}]"
 FROM_0 = f"[0, {INT}]"
 SEED = f"[0, {2**32 - 1}]"
 ANY, POSITIVE, NOT_NEGATIVE, SHARE, DECAY = "(-inf, inf)", "(0, inf)", "[0, inf)", "[0, 1]", "[0, 1)"
+
 GENERATED = {"train_images": COUNT, "val_images": COUNT, "seed": SEED}
 
 # The range of each number, whatever else is set.
@@ -57,6 +58,7 @@ RANGES = {
     "TokenBudget": {"tokens": COUNT},
     "Clips": {"frames": COUNT, "base": COUNT, "stride": POSITIVE, **dict.fromkeys(("shapes", "strides"), "[1, 65536]")},
     "OneSquare": {"side": POSITIVE},
+    "WholeBlocks": {"merges": "[1, 2]"},
     "OneSize": {"size": COUNT},
     "PerImage": {"sizes": COUNT, "weights": POSITIVE},
     "PerStep": {"sizes": COUNT, "weights": POSITIVE},
@@ -97,7 +99,9 @@ RANGES = {
     "Table": {"size": "[1, 65536]"},
     "Local": {"window": "[1, 1048576]", "whole": "[1, 4096]"},
     "Rope": {"theta": "[1, 1000000000]", "axes": "[1, 8]"},
+    "Fuzzy": {"jitter": "[0, 0.5]", "shift": SHARE, "rescale": "[1, 16]"},
     "Flexi": {"sizes": "[1, 4096]"},
+    "Stages": {"depths": "[1, 4096]", "widths": "[1, 1048576]"},
     "Tubelets": dict.fromkeys(("shapes", "strides", "size"), "[1, 65536]"),
     "Merge": {"rate": SHARE, "lowest": SHARE, "scales": "[2, 8]"},
     "Levels": {"scales": "[2, 8]"},
