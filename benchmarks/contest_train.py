@@ -29,7 +29,7 @@ Line = dict[str, Any]
 OURS = ("ours", "ours-memory")
 NAMES = (*OURS, "timm", "vit-pytorch")
 THREADS = 2
-UNTIMED = 800  # images before each round: more than loaders have read ahead
+UNTIMED = 800  # images before each round, and for each worker: more than loaders have read ahead
 TOKENS, LOSS = 0.1, 0.5  # largest relative difference of tokens per image; of the first loss, from chance
 
 
@@ -71,7 +71,9 @@ def contest(args: Any, folder: Path) -> None:
     """A line for each contestant and number of workers, and the ratios to ours."""
     pairs = [(name, workers) for workers in args.workers for name in args.contestants]
     running = {
-        (n, w): start(n, args, folder / f"{n}-{w}", task_of(args, w, images=args.images, untimed=args.untimed))
+        (n, w): start(
+            n, args, folder / f"{n}-{w}", task_of(args, w, images=args.images, untimed=args.untimed * (1 + w))
+        )
         for n, w in pairs
     }
     try:
