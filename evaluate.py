@@ -65,8 +65,8 @@ class Options:
     resolutions: tuple[float, ...] = ()
     """Resolutions, in the unit of data.resolution; empty: data.eval_resolutions of the run."""
     studies: tuple[str, ...] = ()
-    """Studies besides those of every evaluation: aspect, upscaling, dropping, probe, cascade, patches, similarity,
-    crops, attributes, corruptions, or all."""
+    """Studies besides those of every evaluation: aspect, upscaling, dropping, merge, probe, cascade, patches,
+    similarity, crops, attributes, corruptions, or all."""
     compare: str = ""
     """Run or model folder on the same images, for the study `corruptions`; empty: none."""
     label_map: str = ""
@@ -76,11 +76,14 @@ class Options:
     """Side of the patches in pixels, except in the studies `patches` and `similarity`; auto: the patch of the model."""
     patch_sizes: tuple[int, ...] = ()
     """Patch sizes of the studies `patches` and `similarity`, in pixels; empty: the sizes of the model."""
+    merge_rates: tuple[float, ...] = ()
+    """Shares of the possible merges for the study `merge` and, as an axis, --budget; empty: 0.25, 0.5 and 0.75 for the
+    study, and for --budget the rate of a run with merging, and 0."""
     within: float = 0.5
     """Largest loss against the best accuracy, in percentage points, for the cheapest setting printed at the end."""
     budget: str = ""
-    """What an image may cost in the mean, such as 5ms or 2GFLOP: chooses resolution, patch size and cascade, and stores
-    the choice with the model, for predict.py."""
+    """What an image may cost in the mean, such as 5ms or 2GFLOP: chooses resolution, patch size, merging and
+    cascade, and stores the choice with the model, for predict.py."""
     out: str = ""
     """Folder for the results; empty takes the run folder."""
 
@@ -88,6 +91,7 @@ class Options:
         check_in("", "(0, inf)", resolutions=self.resolutions)
         check_in("", "[1, 2147483647]", patch_size=self.patch_size, patch_sizes=self.patch_sizes)
         check_in("", "[0, 100]", within=self.within)
+        check_in("", "[0, 1]", merge_rates=self.merge_rates)
         check(
             not (self.budget and self.label_map), "--budget chooses for the classes of the model: not with --label-map"
         )
@@ -139,7 +143,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)
     other = on_same_images(Path(options.compare), source) if options.compare else None
-    context = replace(context, other=other, budget=budget)
+    context = replace(context, other=other, budget=budget, merge_rates=options.merge_rates)
     outcomes = publish_all(names, context, out, ("sweep", "trade_off") if budget else ("sweep",))
     found = outcomes.rows
     aside = None if out == folder else {options.split: dict(source.manifest.set_aside)}

@@ -85,8 +85,8 @@ class Options:
     merge_rate: float | None = None
     """Share of the possible merges of flat patches into larger ones; auto: as in training. More give fewer tokens."""
     choice: Literal["stored", "none"] = "stored"
-    """Reading of images for classes, boxes and masks, without --resolution and --patch-size: stored, as `evaluate.py
-    --budget` chose; none, as in training."""
+    """Reading of images for classes, boxes and masks, without --resolution, --patch-size and --merge-rate: stored, as
+    `evaluate.py --budget` chose; none, as in training."""
     least: float = SURE
     """Least score of the boxes that are shown, for a model that finds boxes."""
     out: str = "found"
@@ -117,7 +117,7 @@ def main() -> None:
         features(model, paths, options, reasons)
     else:
         choice = obeyed(model, options)
-        of_pixels = replace(options, **vars(choice.first)) if choice else options
+        of_pixels = with_reading(options, choice.first) if choice else options
         if isinstance(model.task.config, Detect):
             detect(model, paths, of_pixels, reasons)
         elif isinstance(model.task.config, Segment):
@@ -255,6 +255,11 @@ def files(names: Iterable[str]) -> Iterator[str]:
 def reading_of(options: Options) -> Reading:
     """How the options say that images are read."""
     return Reading(options.resolution, options.patch_size, options.merge_rate)
+
+
+def with_reading(options: Options, how: Reading) -> Options:
+    """The options that say it."""
+    return replace(options, resolution=how.resolution, patch_size=how.patch_size, merge_rate=how.merge)
 
 
 def chosen(model: navit.Model, options: Options) -> dict[str, Any]:

@@ -200,6 +200,7 @@ DRAWN = {
     "aspect": [("kept_mean_tokens", "kept_score"), ("squashed_mean_tokens", "squashed_score")],
     "upscaling": [("enlarged_mean_tokens", "enlarged_score"), ("own_mean_tokens", "own_score")],
     "dropping": [("resize_mean_tokens", "resize_score"), ("drop_mean_tokens", "drop_score")],
+    "merge": [(f"{side}_mean_tokens", f"{side}_score") for side in ("merge", "resize", "drop", "whole")],
     "calibration": [("mean_tokens", "ece"), ("mean_tokens", "ece_scaled"), ("mean_tokens", "ece_perfect")],
     "probe": [("shots", "score")],
     "cascade": [("mean_gflops", "score")],
@@ -343,7 +344,7 @@ def test_the_command(tmp_path, capsys):
     evaluate(saved_run(tmp_path, context()), config, options)
     said = capsys.readouterr().out
     assert "cheapest within 100 points of the best (sweep): resolution 0.5" in said
-    assert "more studies: --studies aspect upscaling dropping probe cascade patches similarity crops" in said
+    assert "more studies: --studies aspect upscaling dropping merge probe cascade patches similarity crops" in said
     always = ("sweep", "mistakes", "calibration", "attention")
     files = {f"{name}.{kind}" for name in always for kind in ("csv", "json")} | {"findings.json", "report.html"}
     pictures = {"accuracy_tokens.png", "mistakes.png", "calibration.png", "attention_maps.png"}

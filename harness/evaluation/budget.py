@@ -106,7 +106,9 @@ class Reading:
 
     def words(self) -> str:
         """For people."""
-        return f"resolution {self.resolution:g}" + (f" in patches of {self.patch_size}" if self.patch_size else "")
+        patches = f" in patches of {self.patch_size}" if self.patch_size else ""
+        merge = "" if self.merge is None else f", merged at rate {self.merge:g}" if self.merge else ", nothing merged"
+        return f"resolution {self.resolution:g}{patches}{merge}"
 
 
 @dataclass(frozen=True)

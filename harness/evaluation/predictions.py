@@ -15,7 +15,7 @@ from data.manifest import Manifest
 from data.plan import NOTHING, Plan
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
-from data.sampling.merge import Law
+from data.sampling.merge import Law, Merge, law_of
 from data.sources.digits import Digits
 from data.sources.source import Source
 from data.tasks import DataTask
@@ -226,6 +226,8 @@ class Context:
     """Another model on the same images, for studies that compare models."""
     budget: Budget | None = None
     """What an image may cost, for the study `trade_off`."""
+    merge_rates: tuple[float, ...] = ()
+    """Rates of merging of the studies `merge` and `trade_off`; empty: theirs."""
     cache: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -233,9 +235,13 @@ class Context:
         """Name of the mean score, in words."""
         return self.task.metric.replace("_", " ")
 
-    def sampling_at(self, resolution: float) -> Law:
-        """The sampling of resolutions of the run, fixed at one resolution."""
-        return self.config.data.law.at(resolution)
+    def sampling_at(self, resolution: float, merge_rate: float | None = None) -> Law:
+        """The sampling of resolutions of the run, fixed at one resolution; merging as in the run, or at a rate."""
+        data = self.config.data
+        if merge_rate is None:
+            return data.law.at(resolution)
+        merge = replace(data.merge or Merge(), lowest=None, rate=merge_rate) if merge_rate else None
+        return law_of(data.resolution, merge).at(resolution)
 
     def predict(
         self, resolution: Law, dropping: Dropping = NOTHING, output: Output = forward, patch: Patch | None = None

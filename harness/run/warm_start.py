@@ -53,6 +53,11 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
         model = replace(model, patch=(config.model.patch[0], *saved.patch), tubelets=config.model.tubelets)
         how = config.model.tubelets.inflation
         notes += [f"model.patch = {model.patch}: the kernel of {saved.patch} in time, {how}; time adds nothing yet"]
+    if config.model.levels and not saved.levels and not parent:
+        model = replace(model, levels=config.model.levels)
+        notes += [
+            f"model.levels = {model.levels.scales} sizes: a vector for each above the first, zero; outputs are the same"
+        ]
     return replace(config, model=model), notes
 
 
@@ -101,6 +106,15 @@ def resume_from(config: Config, abstract_state: Any) -> tuple[Any, RunPosition] 
     return state, RunPosition(progress=saved["progress"])
 
 
+def zero_at_first(saved: dict, initial: dict) -> dict:
+    """Parameters of time and of levels of blocks where the saved model has none: zeros, which change no output."""
+    return {
+        part: {name: 0 * value if isinstance(value, np.ndarray) else value for name, value in initial[part].items()}
+        for part in ("time", "levels")
+        if saved[part] is None and initial[part] is not None
+    }
+
+
 def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     """`model` with the saved parameters; the kernel is PI-resized where the patch size differs.
 
@@ -113,11 +127,7 @@ def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     saved = trained_model(config.start)
     saved = eqx.tree_at(lambda m: m.backbone.patch_embedding.w, saved, resized_kernel(saved, config.model))
     params, initial = to_reference(saved), to_reference(model)
-    if params["backbone"]["time"] is None and initial["backbone"]["time"] is not None:
-        params["backbone"]["time"] = {
-            name: 0 * value if isinstance(value, np.ndarray) else value
-            for name, value in initial["backbone"]["time"].items()
-        }
+    params["backbone"] |= zero_at_first(params["backbone"], initial["backbone"])
     same_classes = saved.info is not None and saved.info.classes == classes
     if not same_classes or not initial["task"].keys() <= params["task"].keys():
         params["task"] = initial["task"]

@@ -4,6 +4,7 @@ from tests.mutants.kinds import one
 from tests.support.mutation import replace, returns
 
 PARTS, ROWS = "tests/test_adaptive.py::test_", "tests/test_merged_rows.py::test_"
+STUDY = "tests/test_merge_study.py::test_"
 SIDES = PARTS + "both_sides_make_the_same_tokens"
 MUTANTS = (
     one(
@@ -61,5 +62,20 @@ MUTANTS = (
     one(
         "levels: bytes of blocks are rounded down", "data.adaptive:PlannedBlocks.blocks",
         replace("np.rint(__p)", "np.floor(__p)"), ROWS + "large_blocks_are_where_least_is_lost",
+    ),
+    one(
+        "merging: the smaller image it is compared with is merged too", "harness.evaluation.studies.merge:compare_at",
+        replace("context.sampling_at(smaller, 0.0)", "context.sampling_at(smaller)"),
+        STUDY + "the_study_compares_at_equal_tokens",
+    ),
+    one(
+        "merging: a reading forgets its rate", "harness.evaluation.studies.trade_off:predictions_by",
+        replace("context.sampling_at(__r, reading.merge)", "context.sampling_at(__r)"),
+        STUDY + "a_reading_merges_at_its_rate",
+    ),
+    one(
+        "merging: options forget the rate that was chosen", "predict:with_reading",
+        replace("how.merge", "options.merge_rate"),
+        STUDY + "options_say_the_reading_that_was_chosen",
     ),
 )  # fmt: skip

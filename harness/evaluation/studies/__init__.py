@@ -5,10 +5,11 @@ mistakes.py     accuracy by class, confusion, mistakes of the highest confidence
 aspect.py       aspect ratio kept or squashed to a square, at equal tokens
 upscaling.py    small images enlarged to the resolution or kept at native size
 dropping.py     smaller images or dropped tokens, at equal tokens
+merge.py        merged patches, smaller images or dropped tokens, at equal tokens
 calibration.py  confidence against accuracy at each resolution, before and after temperature scaling
 probe.py        linear probe of frozen features from k labeled images per class
 cascade.py      a cheap prediction for all images, a second one where confidence is low
-trade_off.py    the best resolution, patch size and cascade within a budget
+trade_off.py    the best resolution, patch size, rate of merging and cascade within a budget
 patches.py      accuracy and cost at each resolution and patch size, and of ensembles
 similarity.py   similarity of tokens across patch sizes, layer by layer
 attention.py    maps of attention, and how far it reaches, layer by layer
@@ -55,6 +56,7 @@ from .findings import Findings, Published, record
 from .frames import frames
 from .leaks import leaks
 from .masks import masks
+from .merge import merge
 from .mistakes import mistakes
 from .patches import patches
 from .probe import probe
@@ -67,12 +69,12 @@ from .zeroshot import zeroshot
 
 Study = Callable[[Context], Findings]
 ALL = (
-    *(sweep, mistakes, calibration, attention, aspect, upscaling, dropping, probe, cascade, patches, similarity),
+    *(sweep, mistakes, calibration, attention, aspect, upscaling, dropping, merge, probe, cascade, patches, similarity),
     *(crops, attributes, corruptions),
     *(retrieval, zeroshot, detections, masks, frames, leaks, trade_off),
 )
 OF_CLIPS = ("frames", "leaks")
-OF_IMAGES = ("patches", "similarity", "crops", "corruptions")  # on a grid of two axes
+OF_IMAGES = ("patches", "similarity", "crops", "corruptions", "merge")  # on a grid of two axes
 OF_ONE_LENGTH = ("attention", "similarity")  # of models whose blocks all have the same tokens
 OF_ONE_TASK = ("retrieval", "zeroshot", "detections", "masks", *OF_CLIPS)
 ON_REQUEST = ("trade_off",)  # with --budget

@@ -1,4 +1,4 @@
-"""The best way to read images within a budget: resolution, patch size, and a second prediction where one is needed.
+"""The best way to read images within a budget: resolution, patch size, merging, and a second prediction where needed.
 
 The axes are a list: what else the cost of an image depends on is a field of `Reading` and a line in AXES.
 """
@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from data.errors import DataError
 from data.sampling.kinds import square
+from data.sampling.merge import Merge
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.inference import Runner, forward
 from reference.evaluation.cascade import pareto_front
@@ -27,6 +28,7 @@ from ..predictions import Context, Predictions, halves, measures, model_for_patc
 from .calibration import LINKS, confidences, link
 from .cascade import Candidate, Setting, one_each, settings
 from .findings import Findings, difference
+from .merge import check_mergeable
 
 ROUNDS = 7  # timed repetitions of each batch, interleaved: what disturbs one reading disturbs all
 
@@ -46,7 +48,26 @@ def sides(context: Context) -> tuple[int | None, ...]:
     return (None, *(p[0] for p in config.patches[1:])) if config.tubelets is None else (None,)
 
 
-AXES = (Axis("resolution", lambda context: context.resolutions), Axis("patch_size", sides))
+def rates(context: Context) -> tuple[float | None, ...]:
+    """Rates of merging that `--merge-rates` names; with `data.merge` its own and 0; None: nothing was ever merged.
+
+    Raises ConfigError where nothing can be merged, or predictions by the stored choice would merge in another way.
+    """
+    used, info = context.config.data.merge, context.model.info
+    trained = info.preprocessing.merge if info else None
+    if context.merge_rates:
+        check_mergeable(context)
+    elif used is None and trained is None:
+        return (None,)
+    known, mine = trained or Merge(), used or Merge()
+    check(
+        (known.scales, known.rule) == (mine.scales, mine.rule),
+        f"--budget stores a rate of merging alone: --data.merge.scales {known.scales} --data.merge.rule {known.rule}",
+    )
+    return context.merge_rates or ((used.rate, 0.0) if used else (0.0,))
+
+
+AXES = (Axis("resolution", lambda context: context.resolutions), Axis("patch_size", sides), Axis("merge", rates))
 
 
 def readings_of(context: Context) -> list[Reading]:
@@ -55,7 +76,7 @@ def readings_of(context: Context) -> list[Reading]:
 
 
 def trade_off(context: Context) -> Findings:
-    """Which resolution, patch size and cascade are best within a budget?
+    """Which resolution, patch size, rate of merging and cascade are best within a budget?
 
     Settings are chosen on one half of the images and measured on the other. Raises ConfigError where the budget is too
     small for every setting.
@@ -119,7 +140,7 @@ def candidates_of(context: Context, budget: Budget) -> tuple[list[Candidate], li
 
 def predictions_by(context: Context, reading: Reading) -> Predictions | None:
     """Predictions by a reading; None where it leaves out too many images."""
-    sampling = context.sampling_at(reading.resolution or context.config.data.reported_at)
+    sampling = context.sampling_at(reading.resolution or context.config.data.reported_at, reading.merge)
     try:
         seen = context.predict(sampling, patch=square(reading.patch_size) if reading.patch_size else None)
     except DataError:
