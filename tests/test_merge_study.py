@@ -25,7 +25,7 @@ from harness.evaluation.studies.merge import mean_tokens, resolution_for
 from harness.evaluation.studies.trade_off import predictions_by, rates, readings_of, trade_off
 from harness.presets import digits
 from navit_eqx import preprocessing
-from navit_eqx.config import Factorised, ModelConfig
+from navit_eqx.config import Factorised, ModelConfig, Stages
 from navit_eqx.errors import ConfigError
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.config import Classify, Embed, Segment
@@ -97,6 +97,9 @@ def test_other_tasks_are_refused_by_name():
     for words, task in {"Segment asks every patch": Segment(classes=2), "Embed has none": Embed()}.items():
         with pytest.raises(ConfigError, match=words):
             studies.merge(replace(context(), config=replace(context().config, task=task), task=TASKS["Embed"]()))
+    stages = replace(context().config, model=replace(SHAPE, stages=Stages((1, 1)), depth=2))
+    with pytest.raises(ConfigError, match="stages"):
+        studies.merge(replace(context(), config=stages))
     with pytest.raises(ConfigError, match="above 0"):
         studies.merge(replace(context(), merge_rates=(0.0,)))
     with pytest.raises(ConfigError, match="add a larger one"):

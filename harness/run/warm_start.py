@@ -53,10 +53,10 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
         model = replace(model, patch=(config.model.patch[0], *saved.patch), tubelets=config.model.tubelets)
         how = config.model.tubelets.inflation
         notes += [f"model.patch = {model.patch}: the kernel of {saved.patch} in time, {how}; time adds nothing yet"]
-    if config.model.levels and not saved.levels and not parent:
-        model = replace(model, levels=config.model.levels)
+    if (levels := config.model.levels) and not saved.levels and not parent:
+        model = replace(model, levels=levels)
         notes += [
-            f"model.levels = {model.levels.scales} sizes: a vector for each above the first, zero; outputs are the same"
+            f"model.levels = {levels.scales} sizes: a vector for each above the first, zero; outputs are the same"
         ]
     return replace(config, model=model), notes
 

@@ -69,6 +69,10 @@ MUTANTS = (
         STUDY + "the_study_compares_at_equal_tokens",
     ),
     one(
+        "levels: vectors that are added start anywhere", "harness.run.warm_start:zero_at_first",
+        replace("0 * __v", "__v"), "tests/test_retrofit.py::test_vectors_that_are_added_change_nothing_at_first",
+    ),
+    one(
         "merging: a reading forgets its rate", "harness.evaluation.studies.trade_off:predictions_by",
         replace("context.sampling_at(__r, reading.merge)", "context.sampling_at(__r)"),
         STUDY + "a_reading_merges_at_its_rate",

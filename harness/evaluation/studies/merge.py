@@ -9,8 +9,8 @@ from data.plan import NOTHING
 from data.sampling.dropping import Constant
 from data.sampling.merge import Law
 from navit_eqx.errors import check
-from navit_eqx.tasks import TASKS
 
+from ...resolve import may_merge
 from ..pictures import accuracy_axis, accuracy_curve, sheet
 from ..predictions import Context, measures, on_common_images
 from .findings import Findings, curve, difference, largest
@@ -51,12 +51,13 @@ def merge(context: Context) -> Findings:
 
 
 def check_mergeable(context: Context) -> None:
-    """Raises ConfigError where the model reads clips, or the task asks every patch or has no score."""
-    task = type(context.config.task).__name__
-    check(context.config.model.tubelets is None, "patches of images are merged, and the model reads clips")
-    per_token = TASKS[type(context.config.task)].per_token
-    check(not per_token, f"{task} asks every patch, and merging joins some")
-    check(hasattr(context.task, "truth"), f"merging is judged by classes of images, and {task} has none")
+    """Raises ConfigError where the model reads clips or has stages, the task asks every patch, or there is no class."""
+    config = context.config
+    check(config.model.tubelets is None, "patches of images are merged, and the model reads clips")
+    check(config.model.stages is None, "merged patches are unequal, and model.stages merge tokens of equal ones")
+    may_merge(config)
+    classes = hasattr(context.task, "truth")
+    check(classes, f"merging is judged by classes of images, and {type(config.task).__name__} has none")
 
 
 def mean_tokens(context: Context, law: Law) -> float:
