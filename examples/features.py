@@ -92,8 +92,8 @@ def main(folder: str, paths: list[str], out: str) -> int:
     model = navit.load(folder)
     found = chunks(model, usable(model, files(paths)))
     write = write_npz if out.endswith(".npz") else write_parquet
-    count = write(found, model.config.width, Path(out))
-    print(f"{count} images, {model.config.width} numbers each: {out}")
+    count = write(found, model.config.out_width, Path(out))
+    print(f"{count} images, {model.config.out_width} numbers each: {out}")
     return count
 
 

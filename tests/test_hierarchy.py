@@ -15,6 +15,8 @@ from navit_eqx import hierarchy as fast
 from navit_eqx.config import Factorised, Mean, Rope, Stages
 from navit_eqx.errors import ConfigError
 from navit_eqx.rows import to_device
+from navit_eqx.tasks.config import Segment
+from navit_eqx.tasks.model import abstract_model
 from navit_eqx.weights.bridge import to_reference
 from reference import hierarchy as slow
 from reference.patches import raster
@@ -210,3 +212,8 @@ def test_gates_of_stochastic_depth_go_to_their_stages():
 def test_options_that_do_not_go_with_stages_are_refused(change, said):
     with pytest.raises(ConfigError, match=said):
         replace(CONFIGS["mean"], **change)
+
+
+def test_a_task_that_asks_every_patch_is_refused():
+    with pytest.raises(ConfigError, match="Segment asks every patch"):
+        abstract_model(CONFIGS["mean"], Segment(patch=(2, 2), classes=3))

@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..config import ModelConfig
+from ..errors import check
 from ..fuzzy import fuzzy_row
 from ..info import ModelInfo
 from ..model import NaViT
@@ -32,6 +33,10 @@ class Model(eqx.Module):
         backbone, head = jr.split(key)
         self.backbone = NaViT(config, key=backbone)
         self.task = make_task(task, config.out_width, key=head)
+        check(
+            config.stages is None or not self.task.every_patch,
+            f"task {type(self.task).__name__} asks every patch, and model.stages merge their tokens: leave out stages",
+        )
         self.info = info
 
     @property
