@@ -193,7 +193,7 @@ def test_gates_of_stochastic_depth_go_to_their_stages():
     images = [slow.in_blocks(tokens_of(rng, grid), 2) for grid in ((4, 4), (4, 8))]
     gates = rng.uniform(0, 2, size=(3, I))
     row = pack(images, range(2), ROW, I)
-    got = np.asarray(eqx.filter_jit(MODELS[name])(to_device(row), gates))
+    got = np.asarray(eqx.filter_jit(MODELS[name])(to_device(row), jnp.asarray(gates)))
     assert_close(got, slow.forward(PARAMS[name], row, gates), FLOAT64)
     for slot, image in enumerate(images):
         assert_close(got[slot], slow.forward_image(PARAMS[name], image, gates[:, slot : slot + 1]), FLOAT64)
