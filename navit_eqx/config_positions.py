@@ -185,8 +185,8 @@ def check_posembed(posembed: PosEmbed, width: int) -> None:
 class Fuzzy:
     """Coordinates of tokens are moved at random in training; in evaluation they are exact.   [ViTAR, DINOv3]"""
 
-    jitter: float = 0.5
-    """Largest noise of each token along each axis, in patches."""
+    jitter: float = 0.49
+    """Largest noise of each token along each axis, in patches; with ½ rounding would read beyond the end of a table."""
     shift: float = 0.0
     """Largest shift of all tokens of an image along each axis, in halves of its side; not with learned tables."""
     rescale: float = 1.0
@@ -194,7 +194,7 @@ class Fuzzy:
     tables."""
 
     def __post_init__(self):
-        check_in("model.fuzzy", "[0, 0.5]", jitter=self.jitter)
+        check_in("model.fuzzy", "[0, 0.49]", jitter=self.jitter)
         check_in("model.fuzzy", "[0, 1]", shift=self.shift)
         check_in("model.fuzzy", "[1, 16]", rescale=self.rescale)
 

@@ -25,7 +25,7 @@ from tests.support.tasks import on_device, targets_of
 from tests.support.tolerances import EXACT, assert_close
 from tests.test_resolve import config_of, images_for
 
-STRONG = Fuzzy(0.5, 0.3, 2.0)
+STRONG = Fuzzy(0.49, 0.3, 2.0)
 WAVES = replace(CONFIG, posembed=Sinusoidal(6))
 moved = jax.jit(lambda row, key: fast.fuzzy_row(row, STRONG, key).coords)
 
@@ -82,10 +82,19 @@ def test_both_sides_move_alike(seed):
 def test_noise_is_as_wide_as_said_and_stays_within_the_image():
     row = to_device(pack([tokens_of(np.random.default_rng(0), (4, 6))], [3], T, I))
     drawn = jax.vmap(lambda key: fast.sample_moves(key, jnp.full(T, 3), row.coords, STRONG))(jr.split(jr.key(0), 200))
-    for values, width in zip(drawn[:2], (0.5, 0.3), strict=True):
+    for values, width in zip(drawn[:2], (0.49, 0.3), strict=True):
         assert 0.95 * width < np.abs(values).max() <= width and abs(float(values.mean())) < 0.05 * width
     assert 1.9 < drawn[2].max() <= 2 and 0.5 <= drawn[2].min() < 0.53
     assert (np.ptp(np.asarray(drawn[1]), axis=1) == 0).all() and np.ptp(np.asarray(drawn[0]), axis=1).min() > 0
+
+
+def test_the_farthest_move_stays_within_a_table():
+    """In float32, for every side and every length of a table; half a patch would not, and NaN would end a step."""
+    n, size = np.meshgrid(np.arange(1, 257, dtype=np.float32), np.arange(1, 129, dtype=np.float32))
+    last = lambda jitter: (n - 1 + np.float32(jitter) + np.float32(0.5)) * (size / n) - np.float32(0.5)
+    assert (last(Fuzzy().jitter) <= size - 0.5).all() and (last(0.5) > size - 0.5).any()
+    with pytest.raises(ConfigError, match="jitter"):
+        Fuzzy(0.5)
 
 
 @pytest.mark.parametrize("stages", [None, Stages((1, 1))])

@@ -99,7 +99,7 @@ RANGES = {
     "Table": {"size": "[1, 65536]"},
     "Local": {"window": "[1, 1048576]", "whole": "[1, 4096]"},
     "Rope": {"theta": "[1, 1000000000]", "axes": "[1, 8]"},
-    "Fuzzy": {"jitter": "[0, 0.5]", "shift": SHARE, "rescale": "[1, 16]"},
+    "Fuzzy": {"jitter": "[0, 0.49]", "shift": SHARE, "rescale": "[1, 16]"},
     "Flexi": {"sizes": "[1, 4096]"},
     "Stages": {"depths": "[1, 4096]", "widths": "[1, 1048576]"},
     "Tubelets": dict.fromkeys(("shapes", "strides", "size"), "[1, 65536]"),
