@@ -110,5 +110,5 @@ def check_obeyed(default: Config, config: Config) -> None:
 
 def fixed_by_start(default: Any, model: Any) -> list[str]:
     """Fields of a model configuration that a start decides, and that differ from the default."""
-    free = (*FREE, "flexi", *(("patch",) if model.flexi else ()))
+    free = (*FREE, "flexi", "levels", *(("patch",) if model.flexi else ()))
     return [name for name in vars(model) if name not in free and getattr(model, name) != getattr(default, name)]

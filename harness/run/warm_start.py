@@ -21,7 +21,7 @@ from .folder import read_config
 from .resume import RunPosition
 from .trained import shape_of, trained_model
 
-FREE = ("dtype", "attention", "remat", "unroll", "stochastic_depth")  # options of the new run
+FREE = ("dtype", "attention", "remat", "unroll", "stochastic_depth", "fuzzy")  # options of the new run
 
 
 def run_and_step(start: str) -> tuple[Path, int] | None:
@@ -53,7 +53,12 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
         model = replace(model, patch=(config.model.patch[0], *saved.patch), tubelets=config.model.tubelets)
         how = config.model.tubelets.inflation
         notes += [f"model.patch = {model.patch}: the kernel of {saved.patch} in time, {how}; time adds nothing yet"]
-    if (levels := config.model.levels) and not saved.levels and not parent:
+    levels = config.model.levels
+    check(
+        not (levels and saved.levels) or levels == saved.levels,
+        f"model.levels={levels}, but the model in {config.start} has {saved.levels}: leave out one of them",
+    )
+    if levels and not saved.levels and not parent:
         model = replace(model, levels=levels)
         notes += [
             f"model.levels = {levels.scales} sizes: a vector for each above the first, zero; outputs are the same"
