@@ -151,7 +151,8 @@ RANGES = {
 }
 
 OPTIONS = {
-    evaluate.Options: {"resolutions": POSITIVE, "patch_size": COUNT, "patch_sizes": COUNT, "within": "[0, 100]"},
+    evaluate.Options: {"resolutions": POSITIVE, "patch_size": COUNT, "patch_sizes": COUNT, "within": "[0, 100]"}
+    | {"merge_rates": SHARE},
     predict.Options: {"top": COUNT, "least": SHARE, "merge_rate": SHARE, "resolution": POSITIVE, "patch_size": COUNT},
 }
 
