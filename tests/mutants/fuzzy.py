@@ -13,7 +13,7 @@ MUTANTS = (
     one(
         "fuzzy: all tokens of an image have the same noise", "navit_eqx.fuzzy:sample_moves",
         replace("symmetric(jr.fold_in(noise, cell), 2)", "symmetric(noise, 2)"),
-        LAWS + "packing_order_and_dropping_do_not_change_moves",
+        LAWS + "noise_is_as_wide_as_said_and_stays_within_the_image",
     ),
     one(
         "fuzzy: noise moves to one side only", "navit_eqx.fuzzy:symmetric",
