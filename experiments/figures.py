@@ -55,7 +55,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "fig. 12", "probes of attributes are better with native aspect", "fig12_attributes", "Native|ViT"),
     Figure(NAVIT, "fig. 13", "segmentation: aspect kept beats squares", why="not run: `experiments/fig13_segmentation`"),
     Figure(NAVIT, "table 1", "detection: better than ViT with the same head", why="not run: `experiments/table1_detection`"),
-    Figure(NAVIT, "§3.6", "video with tubelets of several shapes", why="not run: `experiments/video_tubelets`"),
+    Figure(NAVIT, "§3.6", "video with tubelets of several shapes", "video_tubelets"),
     Figure(NAVIT, "app. A", "ahead by compute, not by images seen", why="on digit strips ahead by both: right panel of `experiments/fig01_compute`; no claim was fixed"),
     Figure(NAVIT, "fig. 14", "distributions of drop rates", "fig14_sampling_laws", "Beta law"),
     Figure(NAVIT, "fig. 16", "absolute and fractional coordinates", "fig14_sampling_laws", "Coordinates"),

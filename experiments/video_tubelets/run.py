@@ -78,24 +78,24 @@ def trial(config: Config, settings: Sequence[str], keep: Path | None = None) -> 
         context = context_of(model, config, source(config, "val"), task)
         found = {"digit of a still": context.predict(context.sampling_at(1.0)).score[0]}
         return {"accuracy": found, **spent, "seconds": time.perf_counter() - start}
-    curve, tokens = learning_curve(config)
+    curve, spent = learning_curve(config)
     places = config.total_steps * config.rows * config.data.packing.shape[0]
     reached = [k + 1 for k, value in enumerate(curve) if value >= GOAL]
     return {
         "accuracy": {
             ACCURACY: curve[-1],
             REACHED: reached[0] / len(curve) if reached else 2.0,  # never: twice the steps
-            FILLED: tokens / places,
+            FILLED: spent["tokens"] / places,
         },
         "curve": curve,
         "flops": training_flops(config),
-        "images": 0,
+        **spent,
         "seconds": time.perf_counter() - start,
     }
 
 
-def learning_curve(config: Config) -> tuple[list[float], int]:
-    """Accuracy at MARKS marks of the training, and the tokens of all steps."""
+def learning_curve(config: Config) -> tuple[list[float], dict[str, int]]:
+    """Accuracy at MARKS marks of the training, and the clips (`images`) and tokens of all steps."""
     train, val = source(config, "train"), source(config, "val")
     config, _ = shape_from(config)
     prepared, task = open_task(config, train.manifest)
@@ -105,15 +105,16 @@ def learning_curve(config: Config) -> tuple[list[float], int]:
     rows = training_rows(config, train, task)
     state, stream = first_state(config, train.manifest.classes, program), training_batches(config, task, rows)()
     marks = {round(config.total_steps * (k + 1) / MARKS) for k in range(MARKS)}
-    curve, tokens = [], 0
+    curve, spent = [], {"images": 0, "tokens": 0}
     for step, batch in zip(range(1, config.total_steps + 1), stream):
         state, metrics = program.step(state, program.device_batch(batch))
-        tokens += int(metrics.tokens)
+        spent["images"] += int(metrics.images)
+        spent["tokens"] += int(metrics.tokens)
         if step in marks:
             context = context_of(program.model(state.eval_params).for_inference(), config, val, task)
             curve.append(context.predict(context.sampling_at(1.0)).score[0])
     stream.close()
-    return curve, tokens
+    return curve, spent
 
 
 LEVELS = {
