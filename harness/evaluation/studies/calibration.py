@@ -37,13 +37,9 @@ LINKS: dict[str, Link] = {"softmax": softmax, "sigmoid": sigmoid}
 
 def link(context: Context) -> Link:
     """The function from logits to probabilities of the task.   Raises ConfigError where an image has none."""
-    check(hasattr(context.task, "truth"), f"this needs class probabilities of an image, and {kind(context)} has none")
+    name = type(context.config.task).__name__
+    check(hasattr(context.task, "truth"), f"this needs class probabilities of an image, and the task {name} has none")
     return link_of(context.config.task)
-
-
-def kind(context: Context) -> str:
-    """Name of the task."""
-    return f"the task {type(context.config.task).__name__}"
 
 
 def link_of(task: Task) -> Link:
