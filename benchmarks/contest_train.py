@@ -85,9 +85,9 @@ def contest(args: Any, folder: Path) -> None:
         for process in running.values():
             process.end()
     lines = {pair: line_of(process) for pair, process in running.items()}
-    check_tokens([line for line in lines.values() if "absent" not in line], args.quick)
     for (name, workers), line in lines.items():
         report(name="contest_train", contestant=name, workers=workers, **line)
+    check_tokens([line for line in lines.values() if "absent" not in line], args.quick)
     for line in ratios(running):
         report(name="contest_train_ratio", **line)
 
@@ -106,7 +106,8 @@ def check_tokens(lines: Sequence[Line], quick: bool) -> None:
     """Raises AssertionError where contestants gave images different numbers of tokens on average."""
     means = [line["tokens_per_image"] for line in lines]
     limit = 1.0 if quick else TOKENS  # a few batches of timm have any mean
-    assert max(means, default=1) <= (1 + limit) * min(means, default=1), f"tokens per image: {means}"
+    more = "no ratio is made of unequal work; more --images or --repeats bring the means of drawn budgets together"
+    assert max(means, default=1) <= (1 + limit) * min(means, default=1), f"tokens per image {means}: {more}"
 
 
 def line_of(process: Process) -> Line:

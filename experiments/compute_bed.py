@@ -28,8 +28,12 @@ def feed(law: Native | Square, lr: float, at: float, steps: int, strips: int = 0
 
 
 def vit(side: int, lr: float, steps: int, strips: int = 0) -> Config:
+    """The same run on squares of one size."""
+    return one_a_row(feed(Native(), lr, 1.0, steps, strips), side)
+
+
+def one_a_row(packed: Config, side: int) -> Config:
     """The same run on squares of one size, one a row, as many as the compute of a packed step pays for."""
-    packed = feed(Native(), lr, 1.0, steps, strips)
     tokens = (side // packed.model.patch[0]) ** 2
     data = replace(
         packed.data, resolution=OneSquare(side), packing=Packing(row_tokens=tokens, row_images=1), val_resolution=side

@@ -29,16 +29,20 @@ class Figure(NamedTuple):
     place: str
     shows: str
     experiment: str = ""
-    """Folder whose claims decide."""
+    """Folders whose claims decide, separated by |."""
     says: str = ""
     """Of its claims, those that hold one of these words, separated by |; empty takes all."""
     why: str = ""
     """Without an experiment: the command that shows it here, or why it is open or out of scale."""
     out_of_scale: bool = False
 
+    @property
+    def experiments(self) -> list[str]:
+        return self.experiment.split("|") if self.experiment else []
+
 
 FIGURES: tuple[Figure, ...] = (
-    Figure(NAVIT, "fig. 1, left", "NaViT reaches the accuracy of ViT for a quarter of the compute", "fig01_compute", "NaViT is better|1/2 of|1/4 of"),
+    Figure(NAVIT, "fig. 1, left", "NaViT reaches the accuracy of ViT for a quarter of the compute", "fig01_compute|fig01_photographs", "NaViT is better|1/2 of|1/4 of"),
     Figure(NAVIT, "fig. 1, middle", "the order stays after fine-tuning", why="not run; `--start RUN` fine-tunes"),
     Figure(NAVIT, "fig. 1, right", "one model: accuracy rises smoothly with the cost of inference", why="`train.py digits` rises from .876 at 18 tokens to .949 at 111, one seed, no claim; on large digits, where more pixels reveal nothing, it falls: `experiments/fig17_inference`"),
     Figure(NAVIT, "fig. 2", "a packed row and its masks", "fig02_masks"),
@@ -99,11 +103,17 @@ def experiments() -> list[str]:
 
 def verdicts(figure: Figure) -> list[str]:
     """Verdicts of the claims of a figure."""
-    if not figure.experiment or not (HERE / figure.experiment / "result.json").exists():
+    return [verdict for name in figure.experiments for verdict in verdicts_of(name, figure.says)]
+
+
+def verdicts_of(name: str, says: str = "") -> list[str]:
+    """Those of the claims of one experiment that hold one of the words; none where it has no result."""
+    if not (HERE / name / "result.json").exists():
         return []
-    words = figure.says.split("|")
-    claims = load(HERE / figure.experiment)["claims"]
-    return [claim["verdict"] for claim in claims if any(word.lower() in claim["says"].lower() for word in words)]
+    claims = load(HERE / name)["claims"]
+    return [
+        claim["verdict"] for claim in claims if any(word in claim["says"].lower() for word in says.lower().split("|"))
+    ]
 
 
 def status(found: Sequence[str], out_of_scale: bool = False) -> str:
@@ -125,8 +135,8 @@ def link(name: str, found: Sequence[str]) -> str:
 def row(figure: Figure) -> str:
     """A line of the table."""
     found = verdicts(figure)
-    where = link(figure.experiment, found) if found else figure.why
-    return f"| {figure.paper} {figure.place} | {figure.shows} | **{status(found, figure.out_of_scale)}** | {where} |"
+    where = [link(name, of) for name in figure.experiments if (of := verdicts_of(name, figure.says))]
+    return f"| {figure.paper} {figure.place} | {figure.shows} | **{status(found, figure.out_of_scale)}** | {', '.join(where) or figure.why} |"
 
 
 def page() -> str:
@@ -145,6 +155,6 @@ def page() -> str:
         "| --- | --- | --- | --- |",
         *map(row, FIGURES),
         "",
-        f"Beyond both papers: {', '.join(link(name, verdicts(Figure('', '', '', name))) for name in BEYOND)}.",
+        f"Beyond both papers: {', '.join(link(name, verdicts_of(name)) for name in BEYOND)}.",
         "",
     ])  # fmt: skip
