@@ -5,7 +5,6 @@ effort first, judged on a tenth of the training images: `--only search --seeds 2
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def arms(steps: int) -> dict[str, Config]:
     return found
 
 
-def trial(config: Config, settings: Sequence[AnySetting], keep: Path | None = None) -> dict:
+def trial(config: Config, settings: tuple[AnySetting, ...], keep: Path | None = None) -> dict:
     """A trial on the photographs of this machine: the folder that holds them is no part of what a result depends on."""
     root = Path(os.environ["NAVIT_DATASETS"]) / config.data.root
     return own_trial(replace(config, data=replace(config.data, root=str(root))), settings, keep)
