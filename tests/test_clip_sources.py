@@ -225,6 +225,55 @@ def test_splits_and_classes_of_kinetics(tmp_path):
         ClipFolder().open(str(tmp_path / "train" / "zumba"), "train")
 
 
+TABLE = "label,youtube_id,time_start,time_end,split"
+
+
+def kinetics(root: Path) -> Path:
+    """Clips in folders that say nothing, and tables that say all."""
+    for clip in ("a_000001_000011", "a_000011_000021", "b_000000_000010", "c_000000_000010"):
+        few(root / "videos" / f"{clip}.gif")
+    lines = ["air drumming,a,1,11,train", "zumba,a,11,21,train", "zumba,gone,0,10,train"]
+    (root / "annotations").mkdir()
+    (root / "annotations" / "train.csv").write_text("\n".join([TABLE, *lines]))
+    (root / "annotations" / "validate.csv").write_text(f"{TABLE}\nzumba,b,0.0,10.0,validate\n")
+    return root
+
+
+def test_the_tables_of_kinetics(tmp_path):
+    """Labels and splits are those of the lines, wherever a clip lies; lines without a file are counted."""
+    train, val = (ClipFolder().open(str(kinetics(tmp_path) if s == "train" else tmp_path), s) for s in ("train", "val"))
+    assert train.manifest.classes == val.manifest.classes == ("air drumming", "zumba")
+    assert names_of(tmp_path, "train") == ["videos/a_000001_000011.gif", "videos/a_000011_000021.gif"]
+    assert names_of(tmp_path, "val") == ["videos/b_000000_000010.gif"]
+    assert train.manifest.labels.tolist() == [0, 1] and val.manifest.labels.tolist() == [1]
+    assert any(note.startswith("train.csv: 2 of 3 lines have a clip") for note in train.manifest.notes)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("zumba,b,zero,10,train", "line 5: .* needs a label, youtube_id, time_start"),
+        ("zumba,b,0,10,sometimes", "line 5: .* a split"),
+        (",b,0,10,train", "line 5: .* needs a label"),
+        ("zumba,a,1,11,train", "a_000001_000011.gif is 'zumba' in train, and 'air drumming' in train"),
+        ("air drumming,b,0,10,train", "b_000000_000010.gif is 'zumba' in val, and 'air drumming' in train"),
+    ],
+)
+def test_tables_of_kinetics_that_cannot_be_right(tmp_path, line, message):
+    table = kinetics(tmp_path) / "annotations" / "train.csv"
+    table.write_text(f"{table.read_text()}\n{line}\n")
+    with pytest.raises(DataError, match=message):
+        ClipFolder().open(str(tmp_path), "train")
+
+
+def test_a_table_of_kinetics_without_clips(tmp_path):
+    table = kinetics(tmp_path) / "annotations" / "train.csv"
+    table.write_text(f"{TABLE}\nzumba,d,0,10,train\n")
+    (table.parent / "validate.csv").unlink()
+    with pytest.raises(DataMissing, match="no clip has the name of a line of train.csv"):
+        ClipFolder().open(str(tmp_path), "train")
+
+
 def test_clips_of_a_game(datasets):
     """Real animations, RGBA by an artefact of the format."""
     source = ClipFolder().open(str(datasets / "doom" / "clips"), "val")

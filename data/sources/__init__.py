@@ -20,6 +20,7 @@ glyph_scenes.py     scenes of glyphs with a mask
 glyphs.py           shapes drawn on a canvas
 moving_digits.py    embedded clips of digits that move on a torus
 clip_folder.py      a folder of clips, one class per subfolder
+clip_lists.py       lists that come with collections of clips: UCF, Kinetics
 clip_files.py       frames of folders, animations and NumPy files
 video_files.py      frames of videos, by PyAV
 emoji.py            drawings of emoji with captions, novel concepts and false captions

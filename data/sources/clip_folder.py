@@ -1,16 +1,16 @@
 """A folder of clips, one class per subfolder: files of every kind, or folders of frames.
 
 Clips that were cut from one recording are in the same split: UCF's groups (v_Run_g07_c02.avi), Kinetics' parts of a
-video (ID_000010_000020.mp4). A table index.csv with the columns path and frames says how many frames a clip has; one
-with fewer is set aside by name.
+video (ID_000010_000020.mp4). Kinetics' annotation tables are read where they lie beside the clips. A table index.csv
+with the columns path and frames says how many frames a clip has; one with fewer is set aside by name.
 """
 
-import csv
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -18,20 +18,20 @@ from jaxtyping import Float, UInt8
 from ..errors import BadImage, DataError, DataMissing, check_in
 from ..manifest import Manifest, as_names, printable
 from .clip_files import STILLS, clip_size, is_clip_name, read_clip
+from .clip_lists import INDEX, Clips, annotated, annotation_tables, by_list, frames_listed, listed_in
 from .folder import first_names, folder_of
 from .layout import files_below, folders_in, held_out, is_image_name, part_of
 from .measured import cached_sizes, stamp
 from .source import Source, existing
 
 GROUP = re.compile(r"(_c\d+|_\d{6}_\d{6})$")  # the part of a name that tells clips of one recording apart
-INDEX = "index.csv"
 
 
 @dataclass(frozen=True)
 class ClipFolder:
-    """A folder of clips: ROOT/train/<class>/* and ROOT/val/<class>/*, or ROOT/<class>/* with UCF's lists or a tenth of
-    the recordings of each class held out. A clip is a video (extra `video`), an animated GIF, WebP or PNG, a NumPy
-    file, or a folder of frames."""
+    """A folder of clips: ROOT/train/<class>/* and ROOT/val/<class>/*; or ROOT/<class>/* with UCF's lists, or a tenth of
+    the recordings of each class held out; or clips anywhere and the tables of Kinetics (train.csv). A clip is a video
+    (extra `video`), an animated GIF, WebP or PNG, a NumPy file, or a folder of frames."""
 
     fold: int = 1
     """Number of UCF's lists (trainlist01.txt, testlist01.txt), where there are such lists."""
@@ -48,19 +48,9 @@ class FolderOfClips:
     """One class per folder; see `ClipFolder`."""
 
     def __init__(self, root: Path, split: str, channels: int, fold: int):
-        splits = clip_splits(root)
-        self.root, self.channels = folder_of(root, splits, split), channels
-        known = clips_in(splits.get("train", self.root))
-        clips, notes = (known if self.root == splits.get("train", self.root) else clips_in(self.root)), []
-        if unknown := sorted(clips.keys() - known.keys()):
-            raise DataError(
-                f"{self.root}: class {unknown[0]!r} has no folder among the training classes: add or remove it"
-            )
-        if split != "all" and not splits.keys() - {"train"}:
-            listed = listed_in(root, split, fold)
-            clips, note = by_list(clips, listed) if listed is not None else by_recording(clips, split)
-            notes.append(note)
-        classes = sorted(known)
+        tables = annotation_tables(root)
+        self.root, clips, classes, notes = by_tables(root, tables, split) if tables else by_folders(root, split, fold)
+        self.channels = channels
         pairs = [(name, label) for label, each in enumerate(classes) for name in clips.get(each, [])]
         if not pairs:
             raise DataMissing(f"no clip to {split} on in {self.root}: put clips into it as CLASS/NAME.mp4, .gif, …")
@@ -90,6 +80,49 @@ class FolderOfClips:
     def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w C"]:
         """The frame in the middle.   Raises BadImage."""
         return self.clip(index, np.array([0.5]))[0]
+
+
+class Listed(NamedTuple):
+    """The clips of a split."""
+
+    root: Path
+    clips: Clips
+    classes: list[str]
+    """Those of training, in order."""
+    notes: list[str]
+
+
+def by_folders(root: Path, split: str, fold: int) -> Listed:
+    """The clips in folders of classes, with UCF's lists or a tenth of the recordings held out where there are no
+    folders of splits."""
+    splits = clip_splits(root)
+    folder = folder_of(root, splits, split)
+    known = clips_in(splits.get("train", folder))
+    clips = known if folder == splits.get("train", folder) else clips_in(folder)
+    check_known(folder, clips, known, "folder")
+    if split == "all" or splits.keys() - {"train"}:
+        return Listed(folder, clips, sorted(known), [])
+    listed = listed_in(root, split, fold)
+    clips, note = by_list(clips, listed) if listed is not None else by_recording(clips, split)
+    return Listed(folder, clips, sorted(known), [note])
+
+
+def by_tables(root: Path, tables: list[Path], split: str) -> Listed:
+    """The clips in Kinetics' tables; a tenth of the recordings is held out where these name a single split."""
+    splits, notes = annotated(root, tables)
+    part = folder_of(root, {name: root / name for name in splits}, split).name
+    known = splits.get("train", splits[part])
+    check_known(root, splits[part], known, "line")
+    if split == "all" or splits.keys() - {"train"}:
+        return Listed(root, splits[part], sorted(known), notes)
+    clips, note = by_recording(splits[part], split)
+    return Listed(root, clips, sorted(known), [*notes, note])
+
+
+def check_known(where: Path, clips: Clips, known: Clips, what: str) -> None:
+    """Raises DataError on a class that training does not have."""
+    if unknown := sorted(clips.keys() - known.keys()):
+        raise DataError(f"{where}: class {unknown[0]!r} has no {what} among the training classes: add or remove it")
 
 
 def clip_splits(root: Path) -> dict[str, Path]:
@@ -126,48 +159,6 @@ def by_recording(clips: dict[str, list[str]], split: str) -> tuple[dict[str, lis
     kept = {c: [n for n in names if (recording_of(n) in out) == (split != "train")] for c, names in clips.items()}
     total, taken = sum(map(len, clips.values())), sum(recording_of(n) in out for names in clips.values() for n in names)
     return kept, f"no validation split: {taken} of {total} clips are held out, about a tenth of the recordings"
-
-
-def listed_in(root: Path, split: str, fold: int) -> set[str] | None:
-    """Names of UCF's list of a split, by class and file; None where there is no list."""
-    name = f"{'train' if split == 'train' else 'test'}list{fold:02}.txt"
-    file = next((path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_file()), None)
-    if file is None:
-        return None
-    lines = filter(str.strip, file.read_text(encoding="utf-8").splitlines())
-    return {re.sub(r" \d+$", "", line.strip()) for line in lines}  # lists of training end with the label
-
-
-def by_list(clips: dict[str, list[str]], listed: set[str]) -> tuple[dict[str, list[str]], str]:
-    """The clips of a list, and a note."""
-    kept = {name: [clip for clip in inside if clip in listed] for name, inside in clips.items()}
-    return kept, f"{sum(map(len, kept.values()))} clips of {len(listed)} in the list of the split"
-
-
-def frames_listed(root: Path, folder: Path, names: tuple[str, ...]) -> list[int]:
-    """The number of frames of each clip in index.csv of `root` or above it; 0 where it is not listed.
-
-    Raises DataError where the table has a number that is none.
-    """
-    file = next((place / INDEX for place in (folder, root, root.parent) if (place / INDEX).is_file()), None)
-    if file is None:
-        return [0] * len(names)
-    with file.open(newline="", encoding="utf-8", errors="replace") as opened:
-        table = csv.DictReader(opened)
-        if not {"path", "frames"} <= {*(table.fieldnames or ())}:
-            return [0] * len(names)
-        try:
-            known = {line["path"]: int(line["frames"]) for line in table}
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{file}: column frames holds {error}: write whole numbers") from None
-    inside = (os.path.relpath(folder / name, file.parent) for name in names)
-    ends = {tail(path, 3): count for path, count in known.items()}
-    return [known.get(path, ends.get(tail(path, 3), 0)) for path in inside]
-
-
-def tail(path: str, parts: int) -> str:
-    """The last parts of a path."""
-    return "/".join(path.split("/")[-parts:])
 
 
 def measure(folder: Path, names: tuple[str, ...], channels: int, expected: list[int]) -> tuple[np.ndarray, list[str]]:

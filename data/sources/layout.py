@@ -15,7 +15,11 @@ SUFFIXES: set[str] = set(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga".split()
 )
 BANDS = {".npy", ".npz"}
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "validate", "dev"),
+    "test": ("test", "testing"),
+}
 JUNK = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 OUTPUTS = (  # files of a run, a saved model, a cache and an evaluation of this project
     {"config.json", "metrics.jsonl"},

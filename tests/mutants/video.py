@@ -91,6 +91,14 @@ MUTANTS = (
         returns("os.path.splitext(os.path.basename(name))[0]"), FILES + "recordings_are_never_split",
     ),
     one(
+        "clips: Kinetics' labels are those of folders", "data.sources.clip_lists:annotation_tables",
+        returns("[]"), FILES + "the_tables_of_kinetics",
+    ),
+    one(
+        "clips: the first line of Kinetics' tables wins", "data.sources.clip_lists:annotated",
+        replace("(__a, __b) != (__c, __d)", "False"), FILES + "tables_of_kinetics_that_cannot_be_right",
+    ),
+    one(
         "clips: the table of frames is not read", "data.sources.clip_folder:measure",
         replace("__e[__i] and __s[0] < __e[__i]", "False"), FILES + "a_table_of_frames_tells_what_was_cut_short",
     ),

@@ -1,0 +1,125 @@
+"""Lists that come with collections of clips: UCF's splits, the annotation tables of Kinetics, numbers of frames."""
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import DataError, DataMissing
+from .clip_files import is_clip_name
+from .layout import files_below, part_of
+
+INDEX = "index.csv"
+COLUMNS = {"label", "youtube_id", "time_start", "time_end"}  # of Kinetics' tables; `split` may be missing
+
+Clips = dict[str, list[str]]
+"""The clips of each class, by their path below a folder."""
+
+
+# UCF ----------------------------------------------------------------------------------------------
+
+
+def listed_in(root: Path, split: str, fold: int) -> set[str] | None:
+    """Names of UCF's list of a split, by class and file; None where there is no list."""
+    name = f"{'train' if split == 'train' else 'test'}list{fold:02}.txt"
+    file = next((path for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_file()), None)
+    if file is None:
+        return None
+    lines = filter(str.strip, file.read_text(encoding="utf-8").splitlines())
+    return {re.sub(r" \d+$", "", line.strip()) for line in lines}  # lists of training end with the label
+
+
+def by_list(clips: Clips, listed: set[str]) -> tuple[Clips, str]:
+    """The clips of a list, and a note."""
+    kept = {name: [clip for clip in inside if clip in listed] for name, inside in clips.items()}
+    return kept, f"{sum(map(len, kept.values()))} clips of {len(listed)} in the list of the split"
+
+
+# Kinetics -----------------------------------------------------------------------------------------
+
+
+def annotation_tables(root: Path) -> list[Path]:
+    """Tables of Kinetics in `root` or a folder of it, known by their columns."""
+    found = (path for path in sorted([*root.glob("*.csv"), *root.glob("*/*.csv")]) if path.is_file())
+    return [path for path in found if COLUMNS <= {*next(rows_of(path), ())}]
+
+
+def annotated(root: Path, tables: list[Path]) -> tuple[dict[str, Clips], list[str]]:
+    """The clips of each split by the lines of tables, and a note for each table.
+
+    A line names the file ID_START_END, anywhere below `root`, whatever its folder is called; lines of clips that
+    nobody could download are counted.   Raises DataError on a line without times or of no split, or on a clip of two
+    labels; DataMissing where no line has a file.
+    """
+    clips = sorted(filter(is_clip_name, files_below(root)), reverse=True)  # of two with a name the first counts
+    files = {os.path.splitext(os.path.basename(name))[0]: name for name in clips}
+    found: dict[str, Clips] = {}
+    placed: dict[str, tuple[str, str, Path]] = {}
+    notes = []
+    for table in tables:
+        lines = [*map(lambda row: placed_line(table, *row), enumerate(rows_of(table), 2))]
+        here = [(split, label, files[clip]) for split, label, clip in lines if clip in files]
+        notes.append(f"{table.name}: {len(here)} of {len(lines)} lines have a clip below {root}")
+        for split, label, name in here:
+            split_before, label_before, where = placed.setdefault(name, (split, label, table))
+            if (split, label) != (split_before, label_before):
+                raise DataError(
+                    f"{table}: {name} is {label!r} in {split}, and {label_before!r} in {split_before} in {where.name}: "
+                    "keep one of the lines"
+                )
+        for split, label, name in dict.fromkeys(here):
+            if placed[name][2] == table:
+                found.setdefault(split, {}).setdefault(label, []).append(name)
+    if not placed:
+        raise DataMissing(f"{root}: no clip has the name of a line of {tables[0].name}: ID_000010_000020.mp4, …")
+    return found, notes
+
+
+def rows_of(table: Path) -> Iterator[dict[str, str]]:
+    """Lines of a table by column, without empty cells."""
+    with table.open(newline="", encoding="utf-8", errors="replace") as file:
+        for row in csv.DictReader(file):
+            yield {name: cell for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()}
+
+
+def placed_line(table: Path, number: int, row: dict[str, str]) -> tuple[str, str, str]:
+    """Split, label and name of the clip of a line.   Raises DataError."""
+    split = part_of(row.get("split", table.stem))
+    try:
+        name = f"{row['youtube_id']}_{int(float(row['time_start'])):06}_{int(float(row['time_end'])):06}"
+        return {"test": "test", "train": "train", "val": "val"}[split], row["label"].strip(), name
+    except (KeyError, ValueError, OverflowError):
+        raise DataError(
+            f"{table}: line {number}: {row}: needs a label, youtube_id, time_start and time_end in seconds, and a "
+            "split (train, validate, test) there or in the name of the table"
+        ) from None
+
+
+# numbers of frames --------------------------------------------------------------------------------
+
+
+def frames_listed(root: Path, folder: Path, names: tuple[str, ...]) -> list[int]:
+    """The number of frames of each clip in index.csv of `root` or above it; 0 where it is not listed.
+
+    Raises DataError where the table has a number that is none.
+    """
+    file = next((place / INDEX for place in (folder, root, root.parent) if (place / INDEX).is_file()), None)
+    if file is None:
+        return [0] * len(names)
+    with file.open(newline="", encoding="utf-8", errors="replace") as opened:
+        table = csv.DictReader(opened)
+        if not {"path", "frames"} <= {*(table.fieldnames or ())}:
+            return [0] * len(names)
+        try:
+            known = {line["path"]: int(line["frames"]) for line in table}
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{file}: column frames holds {error}: write whole numbers") from None
+    inside = (os.path.relpath(folder / name, file.parent) for name in names)
+    ends = {tail(path, 3): count for path, count in known.items()}
+    return [known.get(path, ends.get(tail(path, 3), 0)) for path in inside]
+
+
+def tail(path: str, parts: int) -> str:
+    """The last parts of a path."""
+    return "/".join(path.split("/")[-parts:])
