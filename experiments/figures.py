@@ -64,7 +64,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "fig. 14", "distributions of drop rates", "fig14_sampling_laws", "Beta law"),
     Figure(NAVIT, "fig. 16", "absolute and fractional coordinates", "fig14_sampling_laws", "Coordinates"),
     Figure(NAVIT, "fig. 17", "resizing beats dropping at inference; enlarging helps little", "fig17_inference", "smaller image|Enlarging"),
-    Figure(NAVIT, "fig. 18", "at equal time a larger model with fewer tokens wins", why="not run"),
+    Figure(NAVIT, "fig. 18", "at equal time a larger model with fewer tokens wins", why="not run: `experiments/fig18_width_and_tokens`"),
     Figure(NAVIT, "fig. 19", "cascades lie on the front", "fig17_inference", "Two predictions"),
     Figure(NAVIT, "fig. 20, 21", "crop or resize changes the gain out of distribution", why="not run: `experiments/fig11_crops`, on strips with the object at an end or in the middle"),
     Figure(NAVIT, "fig. 22", "corruptions: one fine-tuning for all resolutions is as robust", why="`evaluate.py RUN --studies corruptions`; no claim over seeds"),
