@@ -47,7 +47,7 @@ from harness.evaluation.studies import named, publish_all, studies_of
 from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
 from harness.habits import TRAINING, answer_folder, answer_habits, check_obeyed
-from harness.presets import PRESETS, fine_tuned
+from harness.presets import PRESETS, fine_tuned, timed
 from harness.process import Interrupted, StopSignal, enable_compilation_cache
 from harness.resolve import resolve
 from harness.run.ahead import look_ahead, resolutions_of
@@ -319,7 +319,7 @@ def command_line(arguments: list[str]) -> tuple[str, Config]:
         print(f"error: no preset {preset!r}{hint} Presets: {', '.join(PRESETS)}", file=sys.stderr)
         sys.exit(2)
     make = PRESETS[preset]
-    default = fine_tuned(make(), rest)
+    default = timed(fine_tuned(make(), rest), rest)
     config = parse(Config, default=default, args=rest, prog=f"train.py {preset}", description=make.__doc__)
     check_obeyed(default, config)
     return preset, config

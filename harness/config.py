@@ -152,8 +152,8 @@ class Config:
     steps: int | None = None
     """Training steps; auto: chosen from the number of images, or from `minutes`."""
     minutes: float | None = None
-    """Minutes of training where `steps` is auto: a step is timed first, and as many steps follow as fit, at most 200
-    passes over the images; auto: no limit."""
+    """Minutes of training where `steps` is auto, as it is where `--minutes` is given: a step is timed first, and as
+    many steps follow as fit, at most 200 passes over the images; auto: no limit."""
     start: str = ""
     """Run or model folder to start from: its shape and parameters; the head is initialized where the classes differ.
     RUN@STEP continues parameters, optimizer and step of a save of that run. Empty: start from scratch."""

@@ -10,6 +10,7 @@ from data.sampling.patch_size import PerImage
 from data.sampling.resolution import OneSquare, Sides
 from data.sources.parquet import Parquet
 from navit_eqx.config import Factorised, Flexi, Mean, ModelConfig, Rope, variant
+from navit_eqx.errors import ConfigError
 from navit_eqx.tasks.config import Classify, Sigmoid, Softmax
 from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 
@@ -178,6 +179,21 @@ PRESETS = {
 
 
 FINE_TUNING = 0.1  # Choice: docs/finetuning.md
+
+
+def timed(config: Config, arguments: Sequence[str]) -> Config:
+    """The default of a command that says how long: minutes alone decide on the steps, and steps alone on the length.
+
+    Raises ConfigError where both are given.
+    """
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    given = {word: after for word, after in zip(words, [*words[1:], ""]) if word in ("--steps", "--minutes")}
+    numbers = [word for word, after in given.items() if after.lower() != "auto"]
+    if len(numbers) == 2:
+        raise ConfigError(f"--steps {given['--steps']} and --minutes {given['--minutes']}: leave out one of them")
+    if numbers == ["--minutes"]:
+        return replace(config, steps=None)
+    return replace(config, minutes=None) if numbers == ["--steps"] else config
 
 
 def fine_tuned(config: Config, arguments: Sequence[str]) -> Config:

@@ -17,6 +17,7 @@ from harness.run.folder import write_config
 from harness.run.resume import reconcile
 from navit_eqx.errors import ConfigError
 from tests.support.runs import TINY
+from train import command_line
 
 
 @given(most=st.integers(1, 10**6), minutes=st.floats(1e-3, 1e4), seconds=st.floats(1e-4, 1e3))
@@ -30,6 +31,22 @@ def test_as_many_steps_as_fit(most, minutes, seconds):
 @pytest.mark.parametrize("steps, minutes, timed", [(None, 8.0, True), (7, 8.0, False), (None, None, False)])
 def test_given_steps_come_first(steps, minutes, timed):
     assert is_timed(replace(TINY, steps=steps, minutes=minutes)) == timed
+
+
+@pytest.mark.parametrize("preset", ["digits", "folder", "detect-doom", "segment-nuclei"])
+@pytest.mark.parametrize(
+    "words, steps, minutes",
+    [("--minutes 3", None, 3.0), ("--minutes=3 --steps=auto", None, 3.0), ("--steps 7", 7, None)],
+)
+def test_what_is_given_decides_on_the_length(preset, words, steps, minutes):
+    """Whatever the preset says of steps and minutes."""
+    config = command_line([preset, *words.split()])[1]
+    assert (config.steps, config.minutes) == (steps, minutes) and is_timed(config) == (minutes is not None)
+
+
+def test_steps_and_minutes_are_one_too_many():
+    with pytest.raises(ConfigError, match="--steps 7 and --minutes 3: leave out one of them"):
+        command_line(["digits", "--steps", "7", "--minutes=3"])
 
 
 def test_a_run_that_continues_keeps_its_steps(tmp_path):
@@ -69,7 +86,7 @@ def test_a_device_without_its_plugin_is_no_accelerator(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_run_of_some_seconds(tmp_path):
     """The command as a user types it: the time is said first, the steps follow from it and stand in the run folder."""
-    words = "--steps auto --minutes 0.05 --rows 2 --model.width 16 --model.depth 1 --model.unroll 1 --name brief"
+    words = "--minutes 0.05 --rows 2 --model.width 16 --model.depth 1 --model.unroll 1 --name brief"
     command = [sys.executable, "train.py", "digits", *words.split(), "--out", str(tmp_path)]
     root, alone = Path(__file__).parent.parent, {"JAX_NUM_CPU_DEVICES": "1"}
     done = subprocess.run(command, cwd=root, env=os.environ | alone, capture_output=True, text=True, timeout=300)

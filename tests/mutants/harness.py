@@ -30,6 +30,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_budget.py::test_as_many_steps_as_fit",
     ),
     one(
+        "minutes change no preset that names its steps", "harness.presets:timed", replace("__numbers == ['--minutes']", "False"),
+        "tests/test_budget.py::test_what_is_given_decides_on_the_length",
+    ),
+    one(
         "a run that continues is timed anew", "harness.run.budget:steps_of",
         replace("before.steps if __same else None", "None"),
         "tests/test_budget.py::test_a_run_that_continues_keeps_its_steps",
