@@ -148,7 +148,7 @@ def train(config: Config, preset: str) -> None:
     host: dict[str, Any] = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
     host["prefix"] = prefix_of(folder)
     stream = Stream(training_batches(config, task, planned, **host), start)
-    trace = Trace(folder / "trace", start, config.trace)
+    trace = Trace(folder / "trace", start, config.trace, config.total_steps)
     any_host = hosts.AnyHost(mesh)
 
     def validated(step: int) -> Any:

@@ -169,7 +169,8 @@ class Config:
     logger: TensorBoard | Wandb | None = None
     """Logger besides metrics.jsonl; none turns it off."""
     trace: int = 0
-    """Steps to record with the profiler of JAX, after the first 20, in RUN/trace/: for Perfetto or TensorBoard."""
+    """Steps to record with the profiler of JAX, after the first 20 or at the end of a shorter run, in RUN/trace/: for
+    Perfetto or TensorBoard."""
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates at the end only."""
     select: Last | Best = Last()

@@ -9,10 +9,12 @@ BEFORE = 20  # steps of this process that are not traced: compilation, first bat
 
 
 class Trace:
-    """Records `steps` steps after the first BEFORE ones of this process; 0 records none."""
+    """Records `steps` steps after the first BEFORE ones of this process, or the last ones where fewer follow; 0 records
+    none. The first step, which compiles, is never recorded."""
 
-    def __init__(self, folder: Path, start: int, steps: int):
-        self.folder, self.first, self.last = folder, start + BEFORE, start + BEFORE + steps
+    def __init__(self, folder: Path, start: int, steps: int, end: int):
+        self.folder, self.first = folder, max(start + 1, min(start + BEFORE, end - steps))
+        self.last = self.first + steps
         self.running = False
 
     def after(self, step: int, result: Any) -> None:
