@@ -30,7 +30,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_budget.py::test_as_many_steps_as_fit",
     ),
     one(
-        "minutes change no preset that names its steps", "harness.presets:timed", replace("__numbers == ['--minutes']", "False"),
+        "minutes change no preset that names its steps", "harness.presets:timed",
+        replace("__numbers == ['--minutes']", "False"),
         "tests/test_budget.py::test_what_is_given_decides_on_the_length",
     ),
     one(
