@@ -1,10 +1,14 @@
 """Answers to options of other programs, and to a folder where a preset is expected."""
 
+import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.plan import NOTHING
+from data.sampling.packing import Template
+from data.sampling.patch_size import OneSize
 from data.sources.digits import Digits
 from navit_eqx.errors import ConfigError
 
@@ -106,6 +110,25 @@ def check_obeyed(default: Config, config: Config) -> None:
                 f"{', '.join(changed)} was given, but --start takes the shape of the model in {config.start}: leave "
                 "out one of them"
             )
+    for given, why in idle(config):
+        if operator.attrgetter(given)(config) != operator.attrgetter(given)(default):
+            raise ConfigError(f"{given} was given, and changes nothing: {why}")
+
+
+def idle(config: Config) -> Iterator[tuple[str, str]]:
+    """Options that change nothing beside the others, and what would make them count."""
+    data, flexi = config.data, config.model.flexi
+    if data.dropping == NOTHING and not isinstance(data.packing.rule, Template):
+        yield "data.token_selection", "it selects the tokens that are kept, and all are: --data.dropping beta"
+        if data.packing.fill == "rate":
+            yield "data.packing.fill", "rows are filled by dropping less, and nothing is dropped: --data.dropping beta"
+    if data.merge is None and not config.start:
+        yield "model.levels", "patches of several sizes are those of --data.merge merge"
+    if flexi and flexi.sizes and data.patch_sizes == OneSize() and not config.start:
+        yield (
+            "model.flexi",
+            "all images have the patch of the model: --data.patch-sizes perimage draws one of the sizes",
+        )
 
 
 def fixed_by_start(default: Any, model: Any) -> list[str]:

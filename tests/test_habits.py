@@ -10,8 +10,8 @@ import evaluate
 import train
 from harness.config import Config
 from harness.exit_codes import code_of
-from harness.habits import EVALUATION, TRAINING, answer
-from harness.presets import FINE_TUNING, folder
+from harness.habits import EVALUATION, TRAINING, answer, idle
+from harness.presets import FINE_TUNING, PRESETS, folder
 from harness.run.folder import acquire_run_dir
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import alternatives
@@ -112,3 +112,31 @@ def test_a_finished_run_says_so_and_how_to_train_it_on(tmp_path, capsys):
     folder, held = acquire_run_dir(str(tmp_path), "", "clothing")  # the name of a preset is not asked for
     held.close()
     assert folder.name == "clothing-2" and "clothing is finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "alone, counts",
+    [
+        ("--data.token-selection spread", "--data.dropping constant --data.dropping.rate 0.5"),
+        ("--data.token-selection bycontrast", "--data.packing.rule template"),
+        ("--data.packing.fill rate", "--data.dropping beta"),
+        ("--model.levels levels", "--data.merge merge"),
+        ("--model.flexi flexi --model.flexi.sizes 6 10", "--data.patch-sizes perimage"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(alone, counts):
+    """An option that needs another one."""
+    option = alone.split()[0].removeprefix("--").replace("-", "_")
+    with pytest.raises(ConfigError, match=f"{option} was given, and changes nothing: "):
+        train.command_line(["digits", *alone.split()])
+    train.command_line(["digits", *alone.split(), *counts.split()])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_has_an_idle_option(preset):
+    """Unless the command takes away what makes it count."""
+    assert {given for given, _ in idle(PRESETS[preset]())} <= {
+        "data.token_selection",
+        "model.levels",
+    }  # at their defaults
+    train.command_line([preset, "--data.dropping", "constant", "--data.dropping.rate", "0"])

@@ -35,6 +35,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_budget.py::test_what_is_given_decides_on_the_length",
     ),
     one(
+        "options that change nothing are taken", "harness.habits:idle",
+        replace("data.dropping == NOTHING", "False"),
+        "tests/test_habits.py::test_what_would_change_nothing_is_refused",
+    ),
+    one(
         "a run that continues is timed anew", "harness.run.budget:steps_of",
         replace("before.steps if __same else None", "None"),
         "tests/test_budget.py::test_a_run_that_continues_keeps_its_steps",
