@@ -28,7 +28,7 @@ from data.sources.moving_digits import MovingDigits
 from data.sources.parquet import Parquet
 from data.sources.records import Cached
 from navit_eqx.config import ModelConfig
-from navit_eqx.errors import check, check_in
+from navit_eqx.errors import ConfigError, check, check_in
 from navit_eqx.tasks.config import Classify, Task
 from navit_eqx.training.config import FSDP, DataParallel, OptimConfig
 
@@ -93,6 +93,10 @@ class DataConfig:
         check_in("data", "[0, 1]", max_unreadable=self.max_unreadable)
         check_in("data", "[0, inf)", memory=self.memory)
         check_in("data", "[0, 1024]", workers=self.workers)
+        try:
+            law_of(self.resolution, self.merge)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     @property
     def law(self) -> Law:

@@ -121,7 +121,6 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
     merge, data = config.data.merge, config.data
     if merge is None:
         return config, []
-    check(not isinstance(data.resolution, Clips), "data.merge is of images, and the data are clips: --data.merge none")
     check(
         data.packing.fill != "resolution", "data.packing.fill=resolution: merged images are not enlarged; choose rate"
     )
@@ -156,7 +155,6 @@ def stages(config: Config, images: Images) -> tuple[Config, list[str]]:
     if found is None:
         check(not isinstance(law, WholeBlocks), "data.resolution=WholeBlocks is for a hierarchy: set model.stages")
         return config, []
-    check(data.merge is None, "data.merge joins patches, and model.stages merge tokens of one size: --data.merge none")
     name = type(config.task).__name__
     check(name in IN_STAGES, f"model.stages are for the tasks {' and '.join(IN_STAGES)}, not for {name}")
     check(patch_sampling(config).per != "step", "model.stages: data.patch_sizes draws one per step; draw one per image")

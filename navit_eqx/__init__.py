@@ -16,8 +16,8 @@ Modules take one row (`T D`) or any batch of rows (`*B T D`): dense layers run a
 a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and vocabulary: `reference/__init__.py`.
 
     front.py          the six names above; finetuning.py, a train step for custom loops
-    config.py         model configuration as frozen dataclasses; config_positions.py, config_local.py, its parts
-    config_stages.py  the part of stages
+    config.py         model configuration as frozen dataclasses; config_attention.py, config_positions.py,
+    config_local.py   and config_stages.py, its parts; config_exclusive.py, options that exclude each other
     info.py           classes and preprocessing of a saved model
     preprocessing.py  how images become patches; size_rules.py and tower_sizes.py, image size → grid of patches
     text.py           canonical text, bytes as token ids

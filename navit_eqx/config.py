@@ -4,6 +4,15 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
+from .config_attention import Auto as Auto
+from .config_attention import Backend as Backend
+from .config_attention import CuDNN as CuDNN
+from .config_attention import Dense as Dense
+from .config_attention import Loop as Loop
+from .config_attention import Pallas as Pallas
+from .config_attention import Splash as Splash
+from .config_attention import Windows as Windows
+from .config_exclusive import check_exclusive
 from .config_local import Local as Local
 from .config_local import check_local as check_local
 from .config_positions import UNLIMITED as UNLIMITED
@@ -69,78 +78,6 @@ class Gated:
 
 
 MlpKind = Plain | Gated
-
-
-@dataclass(frozen=True)
-class Auto:
-    """The fastest backend that passes its check, timed on the device when training starts; dense in short rows on a
-    CPU."""
-
-
-@dataclass(frozen=True)
-class Dense:
-    """Attention over all pairs of tokens of a row, with a dense mask: for short rows."""
-
-
-@dataclass(frozen=True)
-class Pallas:
-    """Pallas kernels for GPUs that skip tiles without common images (`kernels/tiles.py`)."""
-
-    tile: int = 64
-    """Tokens per tile, a power of two, at least 16."""
-
-    def __post_init__(self):
-        check_in("model.attention", "[16, 65536]", tile=self.tile)
-        check(self.tile & (self.tile - 1) == 0, f"model.attention.tile={self.tile} must be a power of two")
-
-
-@dataclass(frozen=True)
-class CuDNN:
-    """cuDNN's fused attention on packed rows: bfloat16 on Hopper or newer, no registers."""
-
-
-@dataclass(frozen=True)
-class Splash:
-    """Splash attention, JAX's TPU kernel."""
-
-    longest: int = 0
-    """Largest distance of two tokens of an image in its row, registers included: blocks further apart are skipped, and
-    a longer image gives NaN. 0 skips none."""
-    block: int = 128
-    """Tokens per block, a multiple of 128."""
-
-    def __post_init__(self):
-        check_in("model.attention", "[0, 2147483647]", longest=self.longest)
-        check_in("model.attention", "[128, 2147483647]", block=self.block)
-        check(self.block % 128 == 0, f"model.attention.block={self.block} must be a multiple of 128")
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Attention image by image, in the smallest window that holds the image: for CPUs."""
-
-    windows: int = 12
-    """Number of window sizes; each adds a loop to compile."""
-
-    def __post_init__(self):
-        check_in("model.attention", "[1, 64]", windows=self.windows)
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Dense attention in each window of rows that `data.packing.rule=Template` cuts, without a mask; NaN in other rows.
-
-    Training with that rule chooses it; evaluation uses another one.
-    """
-
-    sizes: tuple[int, ...] = ()
-    """Tokens of each window, in the order of the row."""
-
-    def __post_init__(self):
-        check_in("model.attention", "[1, 2147483647]", sizes=self.sizes)
-
-
-Backend = Auto | Dense | Loop | Windows | Pallas | CuDNN | Splash
 
 
 @dataclass(frozen=True)
@@ -292,14 +229,10 @@ class ModelConfig:
             f"model.patch={self.patch} must be a height and a width in pixels, such as 16 16, or 1 for text",
         )
         check(
-            self.tubelets is None or len(self.patch) == 3 and self.flexi is None,
-            f"model.tubelets need a patch of frames, height and width, such as 2 16 16, and no model.flexi: patch is "
-            f"{self.patch}",
+            self.tubelets is None or len(self.patch) == 3,
+            f"model.tubelets need a patch of frames, height and width, such as 2 16 16: patch is {self.patch}",
         )
-        check(
-            self.levels is None or len(self.patch) == 2,
-            f"model.levels are sizes of the patches of images, and model.patch is {self.patch}: leave them out",
-        )
+        check_exclusive(self)
         check(
             len({self.channels * prod(patch) for patch in self.patches}) == len(self.patches),
             f"model.flexi.sizes: two of the patches {self.patches} have as many numbers, so the shape of a row does "
@@ -317,19 +250,9 @@ class ModelConfig:
             not isinstance(self.pool, Token) or self.registers >= 1,
             "model.pool=Token reads the first register: set model.registers to at least 1",
         )
-        check(
-            not (isinstance(self.attention, CuDNN | Windows) and self.registers),
-            f"model.attention={type(self.attention).__name__} needs the tokens of an image to be contiguous, and "
-            "registers are not: choose another backend, or model.registers=0",
-        )
-        check_local(self.local, len(self.patch), self.registers, self.depth, type(self.attention).__name__)
-        whole = {
-            "model.local": bool(self.local),
-            "model.levels": bool(self.levels),
-            "clips or text": len(self.patch) != 2,
-        }
-        check_fuzzy(self.fuzzy, self.posembed, whole)
-        check_stages(self.stages, self.width, self.heads, self.depth, self.not_in_stages)
+        check_local(self.local, self.depth)
+        check_fuzzy(self.fuzzy, self.posembed)
+        check_stages(self.stages, self.width, self.heads, self.depth)
         size = self.width // self.heads
         check(
             self.rope is None or size % (2 * self.rope.axes) == 0,
@@ -341,17 +264,6 @@ class ModelConfig:
     def patch_dim(self) -> int:
         """Length of a flattened patch, P."""
         return self.channels * prod(self.patch)
-
-    @property
-    def not_in_stages(self) -> dict[str, bool]:
-        """Options that do not go with stages, and whether they are in use."""
-        one = [name for name in ("local", "tubelets", "levels") if getattr(self, name) is not None]
-        attention = f"model.attention={type(self.attention).__name__}"
-        return {f"model.{name}": True for name in one} | {
-            "model.registers": self.registers > 0,
-            "patches of other than two axes": len(self.patch) != 2,
-            attention: not isinstance(self.attention, Auto | Dense | Loop),
-        }
 
     @property
     def out_width(self) -> int:

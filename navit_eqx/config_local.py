@@ -19,18 +19,10 @@ class Local:
         check_in("model.local", "[1, 4096]", whole=self.whole)
 
 
-def check_local(local: Local | None, axes: int, registers: int, depth: int, attention: str) -> None:
-    """Raises ConfigError where a model of `axes` axes with these parts cannot have windows."""
+def check_local(local: Local | None, depth: int) -> None:
+    """Raises ConfigError where the model does not have the blocks that are named."""
     if local is None:
         return
-    check(
-        axes == 2 and not registers,
-        "model.local needs tokens with a place in an image: neither text nor clips, and model.registers=0",
-    )
-    check(
-        attention in ("Auto", "Dense"),
-        f"model.attention={attention} knows no windows of an image: with model.local, leave it at auto",
-    )
     check(
         max(local.whole, default=0) <= depth,
         f"model.local.whole={local.whole} names blocks that a model of depth={depth} does not have",

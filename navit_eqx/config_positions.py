@@ -199,12 +199,10 @@ class Fuzzy:
         check_in("model.fuzzy", "[1, 16]", rescale=self.rescale)
 
 
-def check_fuzzy(fuzzy: Fuzzy | None, posembed: PosEmbed, others: dict[str, bool]) -> None:
-    """Raises ConfigError where coordinates between patches do not go with other options that are in use."""
+def check_fuzzy(fuzzy: Fuzzy | None, posembed: PosEmbed) -> None:
+    """Raises ConfigError where positions cannot be read between patches."""
     if fuzzy is None:
         return
-    used = [name for name, is_used in others.items() if is_used]
-    check(not used, f"model.fuzzy moves coordinates, which does not go with {', '.join(used)}: choose one of them")
     check(not isinstance(posembed, Table), "model.fuzzy: tables of imported towers are read at whole patches")
     ends = isinstance(posembed, Factorised | Joint)
     check(

@@ -1,4 +1,4 @@
-"""The stages of a hierarchical model, as a frozen dataclass, and what does not go with them."""
+"""The stages of a hierarchical model, as a frozen dataclass."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -57,8 +57,8 @@ def mapped_channels(pool: str, before: int, after: int) -> int:
     return 4 * before if pool == "concat" else before * (before != after)
 
 
-def check_stages(stages: Stages | None, width: int, heads: int, depth: int, others: dict[str, bool]) -> None:
-    """Raises ConfigError where stages do not fit the model, or another option that is in use does not go with them."""
+def check_stages(stages: Stages | None, width: int, heads: int, depth: int) -> None:
+    """Raises ConfigError where stages do not fit the model."""
     if stages is None:
         return
     check(sum(stages.depths) == depth, f"model.stages.depths={stages.depths} must add up to model.depth={depth}")
@@ -68,5 +68,3 @@ def check_stages(stages: Stages | None, width: int, heads: int, depth: int, othe
         all(w * heads % width == 0 for w in widths),
         f"model.stages.widths={widths} must be whole numbers of heads of {width // heads} channels",
     )
-    used = [name for name, is_used in others.items() if is_used]
-    check(not used, f"model.stages merge tokens, which does not go with {', '.join(used)}: choose one of them")

@@ -1,5 +1,6 @@
 """Attributes of images and their probes: names, tables, exact tests, and what the size of an image gives away."""
 
+import re
 import sys
 from dataclasses import replace
 from itertools import product
@@ -17,10 +18,11 @@ from data.errors import DataError
 from data.sources.attribute_tables import table_attributes
 from data.sources.digits import DigitStrips
 from data.sources.folder import Folder
-from data.sources.label_sets import LabelSets
+from data.sources.label_sets import LabelSets, read_table
 from data.sources.memory import CachedInMemory
 from data.sources.parquet import Parquet
 from data.sources.source import Arrays, Attribute, attributes_of, with_classes
+from harness.evaluation.label_map import read_map
 from harness.evaluation.studies import attributes
 from harness.evaluation.studies.attributes import by_logistic, by_ridge, compared, differences, numbered_alike
 from navit_eqx.errors import ConfigError
@@ -161,6 +163,25 @@ def test_a_damaged_table_is_named(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         table_attributes(tmp_path / "t.csv", ["a.png"])
+
+
+@pytest.mark.parametrize(
+    "read, columns",
+    [
+        (lambda path: table_attributes(path, ["a.png"]), "file"),
+        (lambda path: read_table(path, ";"), "file,labels"),
+        (lambda path: read_map(path, ["cat"], ["pet"]), "source,target"),
+    ],
+)
+def test_every_damaged_table_is_refused_in_the_same_words(tmp_path, read, columns):
+    path, head = tmp_path / "t.csv", columns.encode()
+    named = f"{re.escape(str(path))} has no columns? {columns.replace(',', ' and ')} in its first line"
+    damages = {b"": named, b"name\na\n": named, head + b'\n"a': "is not a table in UTF-8, unexpected end",
+               head + b"\n\xff": "is not a table in UTF-8, .* save it again"}  # fmt: skip
+    for content, message in damages.items():
+        path.write_bytes(content)
+        with pytest.raises((DataError, ConfigError), match=message):
+            read(path)
 
 
 # the study ------------------------------------------------------------------------------------------

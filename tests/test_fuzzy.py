@@ -119,8 +119,8 @@ def test_training_sees_moves_and_evaluation_none(stages):
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"local": Local()}, "model.local"),
-        ({"levels": Levels()}, "model.levels"),
+        ({"local": Local()}, "model.fuzzy moves .* model.local"),
+        ({"levels": Levels()}, "model.fuzzy moves .* model.levels"),
         ({"posembed": Table(6)}, "imported towers"),
         ({"posembed": Factorised(6)}, "leave a learned table"),
     ],

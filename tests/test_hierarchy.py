@@ -203,10 +203,10 @@ def test_gates_of_stochastic_depth_go_to_their_stages():
     "change, said",
     [
         ({"depth": 4}, "must add up to model.depth=4"),
-        ({"registers": 1}, "model.registers"),
+        ({"registers": 1}, "model.stages merge .* model.registers"),
         ({"stages": Stages((1, 2), (24, 48))}, "must begin with model.width=16"),
         ({"stages": Stages((1, 2), (16, 20))}, "whole numbers of heads"),
-        ({"patch": (2, 2, 2)}, "patches of other than two axes"),
+        ({"patch": (2, 2, 2)}, "model.stages merge .* clips"),
     ],
 )
 def test_options_that_do_not_go_with_stages_are_refused(change, said):

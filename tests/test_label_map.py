@@ -86,7 +86,7 @@ def test_a_table_names_members(tmp_path):
     [
         ("source,target\ntabbi,cat\n", r"line 2: source 'tabbi' is no class of the model, did you mean 'tabby'\?"),
         ("source,target\ntabby,cats\n", r"line 2: target 'cats' is no class of the images, did you mean 'cat'\?"),
-        ("source,target\ntabby\n", "target None is no class of the images"),
+        ("source,target\ntabby\n", "target .. is no class of the images"),
         ("from,to\ntabby,cat\n", "no columns source and target"),
         (None, "cannot be read, No such file"),
     ],

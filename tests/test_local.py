@@ -78,11 +78,11 @@ def test_attention_maps_know_windows():
 
 def test_what_has_no_windows_is_refused():
     for fields, words in (
-        (dict(registers=1), "model.registers=0"),
-        (dict(patch=(2, 2, 2), tubelets=Tubelets()), "nor clips"),
-        (dict(attention=Loop()), "model.attention=Loop knows no windows"),
+        (dict(registers=1), "model.local needs .* model.registers"),
+        (dict(patch=(2, 2, 2), tubelets=Tubelets()), "model.local needs .* clips"),
+        (dict(attention=Loop()), "model.local needs .* model.attention=Loop"),
         (dict(depth=1), "depth=1 does not have"),
     ):
         with pytest.raises(ConfigError, match=words):
             replace(CONFIG, **{"local": Local(WINDOW, (2,)), **fields})
-    assert "knows no windows" in (refusal(Loop(), replace(CONFIG, local=Local(WINDOW)), T, 3) or "")
+    assert "model.attention=Loop: choose" in (refusal(Loop(), replace(CONFIG, local=Local(WINDOW)), T, 3) or "")

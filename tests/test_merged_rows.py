@@ -19,7 +19,7 @@ from data.sampling.dropping import Beta, Constant
 from data.sampling.merge import Merge, Merged, law_of
 from data.sampling.packing import Packing, Template
 from data.sampling.patch_size import PerImage, PerStep
-from data.sampling.resolution import Clips, Native, Sides, TokenBudget
+from data.sampling.resolution import Clips, Native, Sides, TokenBudget, WholeBlocks
 from data.sampling.token_selection import ByContrast, Spread
 from data.sources.digits import Digits
 from data.sources.source import Arrays
@@ -279,7 +279,6 @@ def test_a_picture_shows_blocks_in_their_place():
 @pytest.mark.parametrize(
     ("words", "data", "more"),
     [
-        ("data are clips", {"resolution": Clips(Native())}, {}),
         ("not enlarged", {"packing": Packing(fill="resolution")}, {}),
         ("asks every patch", {}, {"task": Segment(classes=1)}),
         ("asks every patch", {}, {"task": Detect(classes=1)}),
@@ -309,8 +308,9 @@ def test_what_goes_with_merging():
     config = replace(config, model=replace(config.model, levels=Levels(3)))
     with pytest.raises(ConfigError, match=r"model\.levels has 3"):
         merging(config, images_for(config))
-    with pytest.raises(ValueError, match="clips"):
-        law_of(Clips(Native()), Merge())
+    for law in (Clips(Native()), WholeBlocks(Native())):
+        with pytest.raises(ConfigError, match="data.merge .*: --data.merge none"):
+            config_of(resolution=law, merge=Merge())
     with pytest.raises(DataError, match="Template"):
         plan_epoch(
             np.full((9, 2), 40), seed=0, epoch=0, patch_size=PATCH, resolution=Merged(SIZES, Merge()), longest_side=99,

@@ -27,6 +27,7 @@ emoji.py            drawings of emoji with captions, novel concepts and false ca
 folder.py           a folder of images, one class per subfolder
 label_sets.py       a folder of images with a table of label sets
 attribute_tables.py attributes of images in CSV tables
+csv_tables.py       tables with named columns, checked
 layout.py           splits, classes and files of a folder
 parquet.py          encoded images in parquet files
 parquet_columns.py  columns of parquet files, checked

@@ -7,7 +7,6 @@ ROOT/train/labels.csv, ROOT/val/labels.csv  one table per split
 Further columns are attributes of the images, for probes.
 """
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from jaxtyping import Int, Num
 
 from ..errors import DataError, DataMissing
 from .attribute_tables import table_attributes
+from .csv_tables import by_file
 from .decode import read_file
 from .folder import first_names
 from .layout import held_out
@@ -92,24 +92,12 @@ def folder_of(root: Path, split: str, table: str) -> Path:
 
 def read_table(path: Path, separator: str) -> dict[str, list[str]]:
     """Class names by file.   Raises DataError with the number of the line."""
-    found: dict[str, list[str]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file)
-            if lines.fieldnames is None or not {"file", "labels"} <= {*lines.fieldnames}:
-                raise DataError(f"{path} has no columns file and labels in its first line: add it")
-            for line in lines:
-                name = line["file"]
-                if not name or name in found:
-                    raise DataError(
-                        f"{path}, line {lines.line_num}: file {name!r} is empty or listed twice: fix the line"
-                    )
-                found[name] = [c.strip() for c in (line["labels"] or "").split(separator) if c.strip()]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a table in UTF-8, {error}: save it again") from None
-    if not found:
+    _, rows = by_file(path, "labels")
+    if not rows:
         raise DataError(f"{path} names no image: add a line for each")
-    return found
+    return {
+        name: [label.strip() for label in row["labels"].split(separator) if label.strip()] for name, row in rows.items()
+    }
 
 
 def fill_up(sets: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -5,7 +5,6 @@ several sources, a source several targets. The answer is the target with the hig
 Images whose target has no source cannot be answered: they are left out of the denominator and counted.
 """
 
-import csv
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from data.errors import DataError
 from data.manifest import Manifest
+from data.sources.csv_tables import csv_lines
 from data.sources.source import Chosen, Source
 from data.tasks import DataTask
 from navit_eqx.errors import ConfigError, check
@@ -35,28 +36,25 @@ def read_map(path: Path, sources: Sequence[str], targets: Sequence[str]) -> Labe
     """Read a table.   Raises ConfigError on unknown names, with the nearest known one, and on a damaged table."""
     pairs: dict[tuple[str, str], None] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file, strict=True)
-            if not {"source", "target"} <= {*(lines.fieldnames or ())}:
-                raise ConfigError(f"{path} has no columns source and target in its first line: add it")
-            for line in lines:
-                known(path, lines.line_num, "source", line["source"], sources, "class of the model")
-                known(path, lines.line_num, "target", line["target"], targets, "class of the images")
-                pairs[line["source"], line["target"]] = None
+        _, lines = csv_lines(path, "source", "target")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read, {error.strerror}: give a CSV file, --label-map FILE") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is not a table in UTF-8, {error}: save it again") from None
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    for number, line in lines:
+        known(path, number, "source", line["source"], sources, "class of the model")
+        known(path, number, "target", line["target"], targets, "class of the images")
+        pairs[line["source"], line["target"]] = None
     place = {name: i for i, name in enumerate(sources)}
     members = tuple(np.array([place[s] for s, t in pairs if t == target], np.int64) for target in targets)
     return LabelMap(tuple(targets), members)
 
 
-def known(path: Path, line: int, column: str, name: str | None, names: Sequence[str], what: str) -> None:
+def known(path: Path, line: int, column: str, name: str, names: Sequence[str], what: str) -> None:
     """Raises ConfigError where a name is not among these."""
     if name in names:
         return
-    near = difflib.get_close_matches(name or "", names, n=1)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f", did you mean {near[0]!r}?" if near else f"; first of {len(names)}: {names[0]!r}"
     raise ConfigError(f"{path}, line {line}: {column} {name!r} is no {what}{hint}")
 

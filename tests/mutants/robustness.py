@@ -87,6 +87,11 @@ MUTANTS = (
         replace("os.fspath(start / name)", "name"), ATTRIBUTES + "a_folder_has_a_table_of_attributes",
     ),
     one(
+        "tables: a quote that never ends swallows what follows", "data.sources.csv_tables:csv_lines",
+        replace("csv.DictReader(file, strict=True)", "csv.DictReader(file)"),
+        ATTRIBUTES + "every_damaged_table_is_refused_in_the_same_words",
+    ),
+    one(
         "label maps: targets with many members are preferred", "reference.evaluation.label_map:target_probabilities",
         replace("TAKEN[how]", "np.sum"), MAPS + "large_targets_are_not_preferred",
     ),
