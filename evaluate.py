@@ -44,6 +44,8 @@ from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
 from harness.evaluation.studies.trade_off import AXES
 from harness.habits import EVALUATION, answer_habits
+from harness.lengths import Images
+from harness.resolve import content
 from harness.run.folder import read_config, read_saved
 from harness.run.loading import open_source, task_of
 from harness.run.trained import trained_model
@@ -135,7 +137,8 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     if options.label_map:
         source, task, names = mapped(Path(options.label_map), source, config, info_of(model).classes, names)
     source = with_classes(source, info_of(model).classes) if task.own_classes and not options.label_map else source
-    for note in source.manifest.notes:
+    config, found = content(config, Images(source.manifest, task))
+    for note in (*source.manifest.notes, *found):
         print(note)
     out = Path(options.out) if options.out else folder_for(folder, config, options, source.manifest.digest)
     make_folder(out)

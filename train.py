@@ -41,6 +41,7 @@ from harness.config import Config
 from harness.evaluation import pictures
 from harness.evaluation.clip_pictures import draw_tubelets
 from harness.evaluation.learning_curve import draw_learning_curve
+from harness.evaluation.loaded import merging_of
 from harness.evaluation.predictions import Context, context_of
 from harness.evaluation.report import write_report
 from harness.evaluation.studies import named, publish_all, studies_of
@@ -67,7 +68,7 @@ from harness.terminal import clock
 from harness.working import working
 from navit_eqx import ModelInfo, save_model
 from navit_eqx.errors import check
-from navit_eqx.preprocessing import Merge, Preprocessing, size_rule
+from navit_eqx.preprocessing import Preprocessing, size_rule
 from navit_eqx.serialize import encode
 from navit_eqx.training import hosts
 from navit_eqx.training.checkpoints import Checkpointer
@@ -383,13 +384,12 @@ def info_of(config: Config, images: Source) -> ModelInfo:
     """Classes and preprocessing for the saved model."""
     sampling = config.data.resolution.at(config.data.reported_at)
     row_tokens, row_images = config.data.packing.shape
-    merge = config.data.merge
     preprocessing = Preprocessing(
         size_rule(encode(sampling)),
         channels=config.model.channels,
         row_tokens=row_tokens,
         row_images=row_images,
-        merge=merge and Merge(merge.rate, merge.scales, merge.rule),
+        merge=merging_of(config.data.merge),
     )
     classes = images.manifest.classes if TASKS[type(config.task).__name__].own_classes else ()
     return ModelInfo(classes, preprocessing, images.manifest.where)

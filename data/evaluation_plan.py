@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .plan import NOTHING, Plan, in_reach, plan_epoch, round_up
-from .sampling.dropping import Dropping
+from .sampling.dropping import Complexity, Dropping, rates_of
 from .sampling.kinds import Patch
 from .sampling.merge import Law, kept_by
 from .sampling.packing import Packing, TwoLengths
@@ -24,6 +24,7 @@ def plan_evaluation(
     packing: Packing,
     longest_side: int,
     dropping: Dropping = NOTHING,
+    complexity: Complexity = None,
 ) -> Plan:
     """Every image once, unshuffled, by default with all tokens."""
     return plan_epoch(
@@ -36,6 +37,7 @@ def plan_evaluation(
         packing=packing,
         shuffle=False,
         longest_side=longest_side,
+        complexity=complexity,
     )
 
 
@@ -52,7 +54,7 @@ def longest_image(
     rng = np.random.default_rng(0)
     grids = resolution.grids(rng, sizes, patch)
     tokens = resolution.token_counts(grids)
-    kept = kept_by(resolution, tokens, dropping.rates(rng, tokens, np.arange(len(tokens))))
+    kept = kept_by(resolution, tokens, rates_of(dropping, rng, tokens, np.arange(len(tokens))))
     return int(kept[in_reach(grids, longest_side) & (kept <= most)].max(initial=0))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from .boxes import Boxes
 from .errors import DataError, DataMissing
@@ -37,6 +37,10 @@ class Manifest:
     """Boxes of the images, where the source has them; `labels` are then the classes that occur in each image."""
     masks: bool = False
     """Whether the source has the class of every pixel; `labels` are then the classes that occur in each image."""
+    complexity: Float[np.ndarray, " N"] | None = None
+    """How much of each image large patches lose, where a law asks for it: data/complexity.py."""
+    stamp: str = ""
+    """Digest of what the files are told apart by, such as sizes and times; empty where nothing is known of files."""
 
     def __post_init__(self):
         count = len(self.names)
@@ -60,6 +64,8 @@ class Manifest:
             )
         if self.boxes is not None and len(self.boxes.ends) != count + 1:
             raise DataError(f"{self.where}: {count} names, boxes of {len(self.boxes.ends) - 1} images")
+        if self.complexity is not None and self.complexity.shape != (count,):
+            raise DataError(f"{self.where}: {count} names, complexity of {len(self.complexity)} images")
         if self.sizes.min() < 1:
             i = int(self.sizes.min(-1).argmin())
             raise DataError(f"{self.where}: {self.name(i)} has size {tuple(self.sizes[i])}")
@@ -76,6 +82,7 @@ class Manifest:
             sizes=self.sizes[rows],
             labels=self.labels[rows],
             boxes=None if self.boxes is None else self.boxes.select(rows),
+            complexity=None if self.complexity is None else self.complexity[rows],
         )
 
     @property
@@ -89,9 +96,10 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of names, sizes, labels, classes and boxes."""
+        """Hash of names, sizes, labels, classes, boxes and complexity."""
         digest = hashlib.sha256(repr(self.classes).encode())
-        for array in (self.names, self.sizes, self.labels, *(self.boxes.tables if self.boxes else ())):
+        more = [] if self.complexity is None else [self.complexity]
+        for array in (self.names, self.sizes, self.labels, *(self.boxes.tables if self.boxes else ()), *more):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 

@@ -23,9 +23,9 @@ from reference.template import enlarged, template_rows
 
 from .errors import DataError
 from .randomness import Purpose, generator
-from .sampling.dropping import Constant, Dropping
+from .sampling.dropping import Complexity, Constant, Dropping, rates_of
 from .sampling.kinds import Patch, PatchSize
-from .sampling.merge import Law, Merged, block_tokens, kept_by
+from .sampling.merge import Law, Merged, block_tokens, kept_by, of_images
 from .sampling.packing import Packing, Template
 from .sampling.patch_size import OneSize, PatchSizes
 from .sources.source import Source
@@ -114,6 +114,7 @@ def plan_epoch(
     longest_side: int,
     step_rows: int = 1,
     budget: Budget | None = None,
+    complexity: Complexity = None,
     block: int = 0,
     blocks: int = 1,
 ) -> Plan:
@@ -121,13 +122,14 @@ def plan_epoch(
 
     `longest_side` is the largest grid side with a position. With one patch size per step, rows come in groups of
     `step_rows` with equal patch size; empty rows complete the last group. With `budget`, images may take more of a row
-    than their tokens.
+    than their tokens. `complexity` is that of each image, for laws that follow it.
     Raises DataError where no image fits; with several blocks, such a plan has no rows.
     """
     part = block_of(len(sizes), block, blocks)
     order = epoch_order(len(sizes), seed, epoch) if shuffle else np.arange(len(sizes), dtype=np.int32)
     images, before = order[part], images_seen(epoch, len(sizes), part.start, part.stop)
-    sizes = sizes[images]
+    sizes, complexity = sizes[images], None if complexity is None else complexity[images]
+    resolution = of_images(resolution, complexity)
     (row_tokens, _), merges = packing.shape, isinstance(resolution, Merged)
 
     def rng(purpose: Purpose) -> np.random.Generator:
@@ -139,7 +141,7 @@ def plan_epoch(
     def image_plan(patch_sizes: Int[np.ndarray, "N 2"]) -> ImagePlan:
         grids = grids_at(patch_sizes)
         tokens = resolution.token_counts(grids)
-        kept = kept_by(resolution, tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before))
+        kept = kept_by(resolution, tokens, rates_of(dropping, rng(Purpose.DROPPING), tokens, before, complexity))
         taken = budget.tokens(images, kept, grids_at, row_tokens) if budget else kept
         room = (taken <= row_tokens) | isinstance(packing.rule, Template)  # an image keeps what its window has
         return ImagePlan(patch_sizes, grids, kept, taken, room & in_reach(grids, longest_side))
@@ -368,7 +370,8 @@ class EpochPlans:
 
     def __call__(self, place: int) -> Plan:
         epoch, block = divmod(place, self.blocks)
-        return plan_epoch(self.source.manifest.sizes, epoch=epoch, block=block, blocks=self.blocks, **self.sampling)
+        known, part = self.source.manifest, {"epoch": epoch, "block": block, "blocks": self.blocks}
+        return plan_epoch(known.sizes, complexity=known.complexity, **part, **self.sampling)
 
     def images(self, place: int) -> Int[np.ndarray, " n"]:
         """The images of a block, shuffled."""

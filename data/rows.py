@@ -183,12 +183,19 @@ class PlannedRows:
 
     def region(self, image_id: int, box: Box, size: tuple[int, int]) -> Num[np.ndarray, "h w C"]:
         """A box of an image resized to `size`, decoded no larger than needed.   Raises BadImage."""
-        shrink = self.decoding.shrink(box, size)
-        image = self.source.image(image_id, shrink)
-        if image.shape[:2] != tuple(self.source.manifest.sizes[image_id]):
-            left, top, right, bottom = box
-            box = left / shrink, top / shrink, right / shrink, bottom / shrink
-        return resize(image, size, box)
+        return read_region(self.source, self.decoding, image_id, box, size)
+
+
+def read_region(
+    source: Source, decoding: Decoding, image_id: int, box: Box, size: tuple[int, int]
+) -> Num[np.ndarray, "h w C"]:
+    """A box of an image of a source resized to `size`, decoded no larger than needed.   Raises BadImage."""
+    shrink = decoding.shrink(box, size)
+    image = source.image(image_id, shrink)
+    if image.shape[:2] != tuple(source.manifest.sizes[image_id]):
+        left, top, right, bottom = box
+        box = left / shrink, top / shrink, right / shrink, bottom / shrink
+    return resize(image, size, box)
 
 
 def in_place(row: Row, starts: Sequence[int]) -> Row:

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Int
 
 from data.manifest import Manifest
 from data.plan import in_reach
-from data.sampling.dropping import Schedule
+from data.sampling.dropping import Complexity, Schedule, rates_of
 from data.sampling.kinds import Patch
-from data.sampling.merge import kept_by
+from data.sampling.merge import Law, kept_by, of_images
 from data.sampling.packing import Template, far_longer
 from data.sampling.patch_size import CoarseToFine, OneSize, PatchSizes
 from data.tasks import DataTask
@@ -66,6 +66,16 @@ def enough(manifest: Manifest) -> Int[np.ndarray, "n A"]:
     return manifest.sizes[:: stride(manifest)]
 
 
+def complexity_of(manifest: Manifest) -> Complexity:
+    """Complexity of the same images, where it was measured."""
+    return None if manifest.complexity is None else manifest.complexity[:: stride(manifest)]
+
+
+def law_for(config: Config, manifest: Manifest) -> Law:
+    """How grids of the same images are planned."""
+    return of_images(config.data.law, complexity_of(manifest))
+
+
 def stride(manifest: Manifest) -> int:
     """Distance between the images by which choices are made."""
     return -(-len(manifest) // ENOUGH)
@@ -78,7 +88,7 @@ def expected_tokens(
 
     Raises ConfigError where the options cannot be sampled.
     """
-    sizes, sampling, patches = enough(manifest), config.data.law, patches or patch_sampling(config)
+    sizes, sampling, patches = enough(manifest), law_for(config, manifest), patches or patch_sampling(config)
     count = len(sizes)
 
     def grids(patch) -> Int[np.ndarray, "n A"]:
@@ -104,7 +114,8 @@ def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"
         sampling = replace(sampling, images=float(len(tokens)))
     rng = np.random.default_rng([config.seed, 1])
     try:
-        return kept_by(config.data.law, tokens, sampling.rates(rng, tokens, rng.permutation(len(tokens))))
+        rates = rates_of(sampling, rng, tokens, rng.permutation(len(tokens)), complexity_of(manifest))
+        return kept_by(config.data.law, tokens, rates)
     except ValueError as error:
         raise ConfigError(f"data.dropping = {sampling}: {error}") from None
 
@@ -113,7 +124,7 @@ def usable(config: Config, manifest: Manifest) -> Bool[np.ndarray, " n"]:
     """The images that have a position for every patch, at most MOST_TOKENS tokens, and are not far longer than the
     others; all of them if none is."""
     drawn, tokens = expected_tokens(config, manifest)
-    grids = config.data.law.grids(np.random.default_rng(config.seed), enough(manifest), drawn)
+    grids = law_for(config, manifest).grids(np.random.default_rng(config.seed), enough(manifest), drawn)
     fits = in_reach(grids, config.model.posembed.longest_side) & (tokens <= MOST_TOKENS)
     fits[fits] = ~far_longer(tokens[fits])
     return fits if fits.any() else np.ones_like(fits)
@@ -137,9 +148,8 @@ def images_per_step(config: Config, images: Images) -> float:
         return config.rows * config.data.packing.shape[1]
     lengths, row_tokens = expected_lengths(config, images.manifest), config.data.packing.shape[0]
     if images.task.budget:
-        grids_at = lambda patch: config.data.law.grids(
-            np.random.default_rng(config.seed), enough(images.manifest), patch
-        )
+        law = law_for(config, images.manifest)
+        grids_at = lambda patch: law.grids(np.random.default_rng(config.seed), enough(images.manifest), patch)
         which = np.arange(0, len(images.manifest), stride(images.manifest))
         lengths = np.minimum(images.task.budget.tokens(which, lengths, grids_at, row_tokens), row_tokens)
     return config.rows * row_tokens / mean_length(config, images.manifest, lengths)

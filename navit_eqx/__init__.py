@@ -41,6 +41,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     tables.py         position tables of imported towers
     tubelets.py       clips as tubelets: cut on the host, time and shape on the device
     adaptive.py       patches of several sizes within an image: cut on the host, level on the device
+    complexity.py     how much of an image large patches lose, by which their number may be planned
     resize.py         PI-resize
     export.py         one packed row as StableHLO or ONNX; plain.py, in plain operations
     serving.py        a queue of images in rows of one shape

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from math import prod
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Num, Shaped
 
 from .adaptive import cut
+from .complexity import complexity, complexity_size
 from .hierarchy import block_order
 from .pixels import Header, ImageError, Source, patchify, read_header, read_image, resize
-from .preprocessing import CenterCrop, Preprocessing, Size, WholeBlocks
+from .preprocessing import CenterCrop, Merge, MergeByContent, Native, Preprocessing, Size, WholeBlocks
 from .rows import Row
 
 TOKEN_STEP = 32  # row lengths that are chosen here are multiples of this
@@ -76,7 +78,7 @@ def pack(
 
     Raises ImageError, naming the image, where one cannot be read, has more tokens than a row or a side beyond
     `longest_side`, or where uint8 and float images are mixed; ValueError where `rows` are too few. No pixel is decoded
-    before all images fit.
+    before all images fit, but for merging that follows their content.
 
     >>> from navit_eqx.preprocessing import Area
     >>> photos = [np.zeros((48, 32, 3), np.uint8), np.zeros((20, 90, 3), np.uint8)]
@@ -287,7 +289,8 @@ def plan(
     longest_side: int | None,
     report: Callable[[int, str], None] | None,
 ) -> Planned:
-    """The grid of an image, from its header alone; an image that cannot be used is reported.
+    """The grid of an image, from its header alone, or its pixels where the merging follows its content; an image that
+    cannot be used is reported.
 
     Raises ImageError or OSError where it cannot be used and `report` is None.
     """
@@ -295,8 +298,9 @@ def plan(
     name = f"image {index} ({os.fspath(source)})" if is_path else f"image {index}"
     try:
         header = read_header(source, preprocessing.channels, name)
-        grid, merge = _grid_of(header, preprocessing, patch, name), preprocessing.merge
-        planned = Planned(index, source, name, header, grid, merge.quads(grid) if merge else 0)
+        planned = Planned(index, source, name, header, _grid_of(header, preprocessing, patch, name))
+        if merge := preprocessing.merge:
+            planned = planned._replace(quads=_quads(planned, header, preprocessing, merge))
         _check_fits(planned, lengths, longest_side)
         return planned
     except (ImageError, OSError) as error:
@@ -336,6 +340,14 @@ def _fill(
             found = cut(pixels, patch, merge, image.quads)
         row.patches[start:end], row.coords[start:end], row.grids[slot] = found
         row.segment_ids[start:end] = slot + 1
+
+
+def _quads(image: Planned, header: Header, preprocessing: Preprocessing, merge: Merge) -> int:
+    """Quads that are merged in an image; it is read where their number follows its complexity."""
+    if not isinstance(merge, MergeByContent):
+        return merge.quads(image.grid)
+    small = replace(preprocessing, size=Native(1.0), filter="bilinear", decode_margin=2.0)
+    return merge.quads(image.grid, complexity(_resized(image, header, small, complexity_size(header.size))))
 
 
 def _resized(image: Planned, header: Header, preprocessing: Preprocessing, size: Size) -> Num[np.ndarray, "h w C"]:

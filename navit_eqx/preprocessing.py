@@ -6,6 +6,7 @@ The size rules, `Area` and others, are in `size_rules.py`.
 from dataclasses import dataclass
 from typing import Literal
 
+from .complexity import rank, rate_by_complexity
 from .errors import check_in
 from .pixels import read_image as read_image
 from .resize import FLEXIVIT, Interpolation
@@ -64,10 +65,38 @@ class Merge:
         check_in("info.preprocessing.merge", "[0, 1]", rate=self.rate)
         check_in("info.preprocessing.merge", "[2, 8]", scales=self.scales)
 
-    def quads(self, grid: Size) -> int:
+    def quads(self, grid: Size, complexity: float | None = None) -> int:
         """Quads that are merged in an image of `grid` patches; each saves 3 tokens."""
         most = sum((grid[0] >> s) * (grid[1] >> s) for s in range(1, self.scales))
-        return int(self.rate * most + SLACK)
+        return int(self.rate_of(complexity) * most + SLACK)
+
+    def rate_of(self, complexity: float | None) -> float:
+        """The rate of an image."""
+        return self.rate
+
+
+@dataclass(frozen=True)
+class MergeByContent(Merge):
+    """Merge more in plain images and less in complex ones: `navit_eqx/complexity.py`.
+
+    >>> [MergeByContent(0.5, spread=0.3, quantiles=(4.0, 8.0)).rate_of(c) for c in (1.0, 6.0, 9.0)]
+    [0.8, 0.5, 0.2]
+    """
+
+    spread: float = 0.4
+    """Largest distance of a rate from `rate`, that of the plainest and the most complex image."""
+    quantiles: tuple[float, ...] = (0.0,)
+    """Complexity in the middle of equal shares of the training images."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_in("info.preprocessing.merge", "[0, 1]", spread=self.spread)
+        check_in("info.preprocessing.merge", "[0, inf)", quantiles=self.quantiles)
+
+    def rate_of(self, complexity: float | None) -> float:
+        """The rate of an image of this complexity."""
+        assert complexity is not None, "the complexity of an image is measured before it is planned"
+        return rate_by_complexity(self.rate, self.spread, rank(complexity, self.quantiles))
 
 
 @dataclass(frozen=True)
@@ -93,7 +122,7 @@ class Preprocessing:
     decode_margin: float = 0.0
     """Smallest ratio of decoded to resized pixels per side, at which JPEG files are decoded at 1/2, 1/4 or 1/8 of their
     size. 0 decodes them at full size."""
-    merge: Merge | None = None
+    merge: Merge | MergeByContent | None = None
     """Patches of several sizes within an image; None: of one size."""
 
     def __post_init__(self):

@@ -75,7 +75,7 @@ Reading order (★ = the core path, one sitting):
       dealing.py    which device computes which rows of a batch
       pairs.py      packing of images and texts that belong together
       tasks/        heads and losses: classes, label sets, distillation
-      sampling/     resolution, patch size, drop rate, token selection, mixing
+      sampling/     resolution, patch size, drop rate, token selection, complexity, mixing
       evaluation/   metrics, retrieval, cost, calibration, cascades, similarity, probe, attention maps
 
 [NaViT] is Dehghani et al., "Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and Resolution", 2023,

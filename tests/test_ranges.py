@@ -69,6 +69,7 @@ RANGES = {
         "shortest": f"[1, {INT - 1}]",
         "longest": f"[2, {INT}]",
     },
+    "ByContent": {"lo": DECAY, "hi": DECAY, "quantiles": NOT_NEGATIVE},
     "Schedule": {"lo": SHARE, "hi": SHARE, "images": POSITIVE, "middle": ANY, "width": ANY},
     "ByContrast": {"sharpness": NOT_NEGATIVE},
     "Mix": {"share": SHARE, "alpha": POSITIVE, "cutmix": SHARE},
@@ -102,6 +103,8 @@ RANGES = {
     "Stages": {"depths": "[1, 4096]", "widths": "[1, 1048576]"},
     "Tubelets": dict.fromkeys(("shapes", "strides", "size"), "[1, 65536]"),
     "Merge": {"rate": SHARE, "lowest": SHARE, "scales": "[2, 8]"},
+    "MergeByContent": dict.fromkeys(("rate", "lowest", "spread"), SHARE)
+    | {"scales": "[2, 8]", "quantiles": NOT_NEGATIVE},
     "Levels": {"scales": "[2, 8]"},
     "Pallas": {"tile": "[16, 65536]"},
     "Splash": {"longest": FROM_0, "block": f"[128, {INT}]"},

@@ -15,12 +15,14 @@ from .augment import Augment as Augment
 from .augment import Mix as Mix
 from .balance import ByClass as ByClass
 from .dropping import Beta as Beta
+from .dropping import ByContent as ByContent
 from .dropping import ByResolution as ByResolution
 from .dropping import Constant as Constant
 from .dropping import Dropping as Dropping
 from .dropping import Schedule as Schedule
 from .merge import Law as Law
 from .merge import Merge as Merge
+from .merge import MergeByContent as MergeByContent
 from .merge import Merged as Merged
 from .packing import BestFit as BestFit
 from .packing import DropSurplus as DropSurplus

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from reference.sampling.complexity import ranks, rate_by_complexity
 from reference.sampling.dropping import move_range, sample_beta_rate, sample_rate_by_length, scheduled_rate
 
 from ..errors import check_in, check_ordered
 from .kinds import Rng
+
+Complexity = Float[np.ndarray, " N"] | None
+"""Complexity of each image; None where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,30 @@ class ByResolution:
 
 
 @dataclass(frozen=True)
+class ByContent:
+    """A drop rate that falls with the complexity of an image: from `hi` for the plainest to `lo` for the most complex.
+    The complexity of every image is measured once, when the images are opened.   Choice: the paper drops by length."""
+
+    lo: float = 0.3
+    """Drop rate of the most complex image."""
+    hi: float = 0.7
+    """Drop rate of the plainest image; the mean is half-way."""
+    quantiles: tuple[float, ...] = ()
+    """Complexity in the middle of equal shares of the images; auto: of the training images."""
+
+    def __post_init__(self):
+        check_in("[0, 1)", lo=self.lo, hi=self.hi)
+        check_ordered(lo=self.lo, hi=self.hi)
+        check_in("[0, inf)", quantiles=self.quantiles)
+        check_sorted(self.quantiles)
+
+    def rates_of(self, complexity: Complexity) -> Float[np.ndarray, " N"]:
+        """The rates of images of this complexity; nothing is drawn."""
+        rank = ranks_in(complexity, self.quantiles)
+        return rate_by_complexity((self.lo + self.hi) / 2, (self.hi - self.lo) / 2, rank)
+
+
+@dataclass(frozen=True)
 class Schedule:
     """A mean drop rate that follows a sigmoid of the images seen: lo + (hi − lo) · sigmoid((n − μ) / τ).
 
@@ -125,4 +153,30 @@ class Schedule:
         return self.sampling.around(scheduled_rate(images_seen, self.lo, self.hi, middle, width), rng, tokens)
 
 
-Dropping = Constant | Beta | ByResolution | Schedule
+Dropping = Constant | Beta | ByResolution | ByContent | Schedule
+
+
+def rates_of(
+    dropping: Dropping,
+    rng: Rng,
+    tokens: Int[np.ndarray, " N"],
+    images_seen: Int[np.ndarray, " N"],
+    complexity: Complexity = None,
+) -> Float[np.ndarray, " N"]:
+    """The drop rate of each image."""
+    if isinstance(dropping, ByContent):
+        return dropping.rates_of(complexity)
+    return dropping.rates(rng, tokens, images_seen)
+
+
+def ranks_in(complexity: Complexity, quantiles: tuple[float, ...]) -> Float[np.ndarray, " N"]:
+    """The rank of each image among the training images, 0 … 1."""
+    assert complexity is not None, "the complexity of these images was not measured: `data.complexity.with_complexity`"
+    assert quantiles, "chosen from the data before anything is planned"
+    return ranks(complexity, quantiles)
+
+
+def check_sorted(quantiles: tuple[float, ...]) -> None:
+    """Raises ValueError unless the values rise."""
+    if any(a > b for a, b in zip(quantiles, quantiles[1:])):
+        raise ValueError("quantiles must rise: leave them open, they are chosen from the data")

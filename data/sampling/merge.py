@@ -1,19 +1,23 @@
 """Merging: patches of several sizes within one image, flat regions in large ones. See docs/adaptive.md.
 
+`MergeByContent` lets the rate follow the complexity of each image (data/complexity.py), which is known before as well.
+
 A law of resolution with merging gives grids (quads, rows, columns): the number of quads that are merged is planned, and
 so is the number of tokens; which quads they are is decided by the pixels, when they are read.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from reference.adaptive import most_quads
+from reference.sampling.complexity import rate_by_complexity
 from reference.sampling.dropping import kept_tokens
 
 from ..errors import check_in, check_ordered
+from .dropping import Complexity, check_sorted, ranks_in
 from .kinds import PatchSize, Rng
 from .resolution import Clips, OfFrames, Resolution, WholeBlocks
 
@@ -40,11 +44,20 @@ class Merge:
         check_ordered(lowest=self.lowest, rate=self.rate)
         check_in("[2, 8]", scales=self.scales)
 
-    def quads(self, rng: Rng, grids: Int[np.ndarray, "N 2"]) -> Int[np.ndarray, " N"]:
+    def quads(self, rng: Rng, grids: Int[np.ndarray, "N 2"], complexity: Complexity = None) -> Int[np.ndarray, " N"]:
         """Quads merged in images with these grids of patches: ⌊rate · most_quads⌋."""
-        lowest = self.rate if self.lowest is None else self.lowest
-        rates = self.rate if lowest == self.rate else rng.uniform(lowest, self.rate, len(grids))
+        rates = self.rates(rng, len(grids), complexity)
         return np.floor(rates * most_quads(grids, self.scales) + 1e-9).astype(np.int32)
+
+    def rates(self, rng: Rng, count: int, complexity: Complexity) -> Float[np.ndarray, " N"]:
+        """The rate of each image."""
+        lowest = self.rate if self.lowest is None else self.lowest
+        return np.full(count, float(self.rate)) if lowest == self.rate else rng.uniform(lowest, self.rate, count)
+
+    @property
+    def highest(self) -> float:
+        """The largest rate of an image."""
+        return self.rate
 
     @property
     def fixed(self) -> "Merge":
@@ -53,16 +66,46 @@ class Merge:
 
 
 @dataclass(frozen=True)
+class MergeByContent(Merge):
+    """Merge more in plain images and less in complex ones; the mean rate over images is that of `Merge`. The complexity
+    of every image is measured once, when the images are opened."""
+
+    spread: float = 0.4
+    """Largest distance of the rate of an image from the mean, that of the plainest and the most complex image; smaller
+    near 0 and 1."""
+    quantiles: tuple[float, ...] = ()
+    """Complexity in the middle of equal shares of the images; auto: of the training images."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_in("[0, 1]", spread=self.spread)
+        check_in("[0, inf)", quantiles=self.quantiles)
+        check_sorted(self.quantiles)
+
+    def rates(self, rng: Rng, count: int, complexity: Complexity) -> Float[np.ndarray, " N"]:
+        """The rates of `Merge`, moved by the rank of each image."""
+        return rate_by_complexity(super().rates(rng, count, None), self.spread, ranks_in(complexity, self.quantiles))
+
+    @property
+    def highest(self) -> float:
+        """The largest rate that an image can have."""
+        return min(1.0, self.rate + self.spread, 2 * self.rate)
+
+
+@dataclass(frozen=True)
 class Merged:
     """A law of resolution with merging."""
 
     sampling: OfFrames
     merge: Merge
+    complexity: Complexity = field(default=None, compare=False, repr=False)
+    """Of the images whose grids are asked for, where the merging follows it: `of_images`."""
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N A"], patch_size: PatchSize) -> Int[np.ndarray, "N 3"]:
         """Quads merged, rows and columns of patches; rows and columns are those without merging."""
         inner = self.sampling.grids(rng, sizes[:, -2:], patch_size)
-        return np.concatenate([self.merge.quads(rng, inner)[:, None], inner], -1).astype(np.int32)
+        quads = self.merge.quads(rng, inner, self.complexity)
+        return np.concatenate([quads[:, None], inner], -1).astype(np.int32)
 
     def token_counts(self, grids: Int[np.ndarray, "*N 3"]) -> Int[np.ndarray, "*N"]:
         """Tokens of images with these grids: n_y n_x − 3 k."""
@@ -70,7 +113,7 @@ class Merged:
 
     def at(self, resolution: float) -> "Merged":
         """The same merging at one resolution, as in evaluation."""
-        return Merged(self.sampling.at(resolution), self.merge.fixed)
+        return replace(self, sampling=self.sampling.at(resolution), merge=self.merge.fixed)
 
     @property
     def spread(self) -> tuple[float, float]:
@@ -90,6 +133,11 @@ def law_of(resolution: Resolution, merge: Merge | None) -> Law:
     if isinstance(resolution, Clips):
         raise ValueError("data.merge is of images, and data.resolution samples clips: --data.merge none")
     return Merged(resolution, merge)
+
+
+def of_images(law: Law, complexity: Complexity) -> Law:
+    """The law for images of this complexity, for one that may follow it."""
+    return replace(law, complexity=complexity) if isinstance(law, Merged) else law
 
 
 def of_frames(law: Law) -> OfFrames:

@@ -59,6 +59,7 @@ def cached_manifest(
         channels=channels,
         dtype=dtype,
         notes=notes,
+        stamp=hashlib.sha256(repr(key).encode(errors="surrogateescape")).hexdigest()[:24],
     )
 
 
@@ -71,7 +72,8 @@ def cached_sizes(
     found = _stored(file, count, axes)
     if found is None:
         found = measured()
-        _store(file, *found)
+        sizes, reasons = found
+        store_arrays(file, sizes=sizes, reasons=np.array(reasons, dtype=str))
     return found
 
 
@@ -120,23 +122,31 @@ def cache_folder() -> Path:
 
 def _stored(file: Path, count: int, axes: int = 2) -> tuple[np.ndarray, list[str]] | None:
     """The cached measurement; None where it is missing or damaged."""
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            sizes, reasons = stored["sizes"], stored["reasons"]
-    except Exception:  # a damaged file raises exceptions of any kind
+    found = load_arrays(file, ("sizes", "reasons"))
+    if found is None:
         return None
+    sizes, reasons = found
     sound = sizes.dtype == np.int32 and sizes.shape == (count, axes) and sizes.min(initial=0) >= 0
     if not sound or reasons.dtype.kind != "U" or reasons.shape != ((sizes.min(-1) == 0).sum(),):
         return None
     return sizes, reasons.tolist()
 
 
-def _store(file: Path, sizes: np.ndarray, reasons: list[str]) -> None:
+def load_arrays(file: Path, names: tuple[str, ...]) -> tuple[np.ndarray, ...] | None:
+    """Arrays of a cache; None where it is missing or damaged: the file has checksums."""
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            return tuple(stored[name] for name in names)
+    except Exception:  # a damaged file raises exceptions of any kind
+        return None
+
+
+def store_arrays(file: Path, **arrays: np.ndarray) -> None:
     """Write a temporary file and rename it, so that no partial file is read; failure to write is ignored."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f"{file.stem}-{os.getpid()}.npz")
-        np.savez(beside, sizes=sizes, reasons=np.array(reasons, dtype=str))
+        np.savez(beside, **arrays)
         beside.rename(file)
     except OSError:
         pass

@@ -1,10 +1,12 @@
-"""The configuration for evaluating a model that was loaded without a run: saved alone, or of another project."""
+"""The configuration for evaluating a model that was loaded without a run, saved alone or of another project; and the
+options of a run as a saved model has them."""
 
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from data.sampling import resolution as sampling
+from data.sampling.merge import Merge, MergeByContent
 from data.sampling.packing import Packing
 from data.sampling.resolution import Resolution
 from navit_eqx import load_model
@@ -67,3 +69,13 @@ def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
             return sampling.NeverEnlarged(sampling.TokenBudget(rule.budget(patch)))
         case rules.Fixed() | rules.CenterCrop():
             return sampling.TokenBudget(prod(rule.grid((rule.height, rule.width), patch)))
+
+
+def merging_of(merge: Merge | None) -> rules.Merge | None:
+    """Merging as the preprocessing of a saved model."""
+    if merge is None:
+        return None
+    how: Any = {"rate": merge.rate, "scales": merge.scales, "rule": merge.rule}
+    if not isinstance(merge, MergeByContent):
+        return rules.Merge(**how)
+    return rules.MergeByContent(**how, spread=merge.spread, quantiles=merge.quantiles)

@@ -6,6 +6,7 @@ from jaxtyping import Bool
 from data.errors import DataError
 from data.evaluation_plan import most_tokens
 from data.plan import in_reach
+from data.sampling.merge import of_images
 from data.sources.source import Source
 
 from ..config import Config
@@ -18,7 +19,7 @@ def resolutions_of(config: Config) -> list[float]:
 
 def fits_at(config: Config, source: Source, resolution: float) -> Bool[np.ndarray, " N"]:
     """The images that evaluation at a resolution takes: a position for every patch, and not too many tokens."""
-    sampling = config.data.law.at(resolution)
+    sampling = of_images(config.data.law.at(resolution), source.manifest.complexity)
     grids = sampling.grids(np.random.default_rng(0), source.manifest.sizes, config.model.patch[-2:])
     few = sampling.token_counts(grids) <= most_tokens(config.data.packing.shape[0])
     return in_reach(grids, config.model.posembed.longest_side) & few

@@ -11,6 +11,7 @@ import jax
 
 from data.adaptive import PlannedBlocks
 from data.clips import PlannedClips
+from data.complexity import with_complexity
 from data.errors import DataError
 from data.evaluation_plan import fill_last_batch, of_two_lengths, packing_at, plan_evaluation
 from data.hierarchy import PlannedQuads
@@ -19,9 +20,9 @@ from data.pipeline import HostShard, batches, rows_each
 from data.plan import NOTHING, EpochPlans, Plan
 from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
-from data.sampling.dropping import Dropping
+from data.sampling.dropping import ByContent, Dropping
 from data.sampling.kinds import Patch
-from data.sampling.merge import Law, Merged
+from data.sampling.merge import Law, MergeByContent, Merged, of_images
 from data.sampling.resolution import Clips, WholeBlocks
 from data.sources.balanced import balanced
 from data.sources.memory import CachedInMemory
@@ -48,6 +49,8 @@ def open_source(config: Config, split: str) -> Source:
     data = config.data
     source = data.source.open(data.root, split, config.model.channels)
     source.manifest.check_unreadable(data.max_unreadable)
+    if isinstance(data.merge, MergeByContent) or isinstance(data.dropping, ByContent):
+        source = with_complexity(source)
     return CachedInMemory(source, int(data.memory * 2**30)) if split == "train" and data.memory else source
 
 
@@ -168,10 +171,17 @@ def evaluation_rows(
     if isinstance(law, Merged):
         may_merge(config)
     sizes, side = source.manifest.sizes, config.model.posembed.longest_side
+    law = of_images(law, source.manifest.complexity)
     patch = (patch or config.model.patch)[-2:]
     packing = packing_at(config.data.packing, law, sizes, patch, dropping, longest_side=side, longest=longest)
     plan = plan_evaluation(
-        sizes, patch_size=patch, resolution=law, packing=packing, longest_side=side, dropping=dropping
+        sizes,
+        patch_size=patch,
+        resolution=law,
+        packing=packing,
+        longest_side=side,
+        dropping=dropping,
+        complexity=source.manifest.complexity,
     )
     parts = of_two_lengths(plan, packing, config.data.packing.shape[0])
     return chain.from_iterable(starmap(partial(_batches, config, source, law), parts)), plan

@@ -4,6 +4,7 @@ from tests.mutants.kinds import one
 from tests.support.mutation import replace, returns
 
 PARTS, ROWS = "tests/test_adaptive.py::test_", "tests/test_merged_rows.py::test_"
+CONTENT = "tests/test_complexity.py::test_"
 STUDY = "tests/test_merge_study.py::test_"
 SIDES = PARTS + "both_sides_make_the_same_tokens"
 MUTANTS = (
@@ -62,6 +63,40 @@ MUTANTS = (
     one(
         "levels: bytes of blocks are rounded down", "data.adaptive:PlannedBlocks.blocks",
         replace("np.rint(__p)", "np.floor(__p)"), ROWS + "large_blocks_are_where_least_is_lost",
+    ),
+    one(
+        "complexity: boxes are replaced by their sums", "reference.sampling.complexity:complexity",
+        replace("BOX**2", "BOX"), CONTENT + "complexity_is_the_error_of_boxes",
+    ),
+    one(
+        "complexity: equal images count as above each other", "reference.sampling.complexity:ranks",
+        replace('("left", "right")', '("right", "right")'), CONTENT + "the_mean_rate_is_that_of_the_law",
+    ),
+    one(
+        "complexity: the rate leaves [0, 1], and is cut", "reference.sampling.complexity:rate_by_complexity",
+        returns("np.clip(mean + spread * (1 - 2 * rank), 0, 1)"), CONTENT + "the_mean_rate_is_that_of_the_law",
+    ),
+    one(
+        "complexity: the complex image loses most", "data.sampling.dropping:ByContent.rates_of",
+        returns("self.lo + self.hi - __value"), CONTENT + "plain_images_drop_more_tokens",
+    ),
+    one(
+        "complexity: images are shuffled, their complexity is not", "data.plan:plan_epoch",
+        replace("complexity[images]", "complexity[part]"), CONTENT + "an_image_has_its_rate_wherever_it_stands",
+    ),
+    one(
+        "complexity: of an image as it is, not at the size of measuring", "navit_eqx.images:_quads",
+        replace("complexity_size(header.size)", "complexity_size((96, 96))"),
+        CONTENT + "the_front_door_merges_as_training_does",
+    ),
+    one(
+        "complexity: a run continues with other numbers", "data.manifest:Manifest.digest",
+        replace("[] if self.complexity is None else [self.complexity]", "[]"),
+        CONTENT + "what_is_planned_is_loaded",
+    ),
+    one(
+        "complexity: values of other files are taken", "data.complexity:cache_file",
+        replace("[LIMITS, manifest.stamp, *__rest]", "[LIMITS, *__rest]"), CONTENT + "files_are_measured_once",
     ),
     one(
         "merging: the smaller image it is compared with is merged too", "harness.evaluation.studies.merge:compare_at",

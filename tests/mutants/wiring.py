@@ -19,9 +19,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             (LOADING + "evaluation_rows",
              replace("plan_evaluation(__a, patch_size=__b, resolution=__c, packing=__d, longest_side=__e,"
-                     " dropping=__f)",
+                     " dropping=__f, complexity=__g)",
                      "plan_evaluation(__a, patch_size=__b, resolution=__c, packing=__d, longest_side=__e,"
-                     " dropping=config.data.dropping)")),
+                     " dropping=config.data.dropping, complexity=__g)")),
         ),
         (EVALUATED + "what_is_evaluated_is_every_image_as_it_is",), survived=True,
     ),

@@ -30,6 +30,7 @@ from .cascade import Candidate, Setting, one_each, settings
 from .findings import Findings, difference
 from .merge import check_mergeable
 
+ALONE = ("scales", "rule", "spread", "quantiles")  # what merging has beside its rate
 ROUNDS = 7  # timed repetitions of each batch, interleaved: what disturbs one reading disturbs all
 
 
@@ -60,9 +61,11 @@ def rates(context: Context) -> tuple[float | None, ...]:
     elif used is None and trained is None:
         return (None,)
     known, mine = trained or Merge(), used or Merge()
+    differs = [name for name in ALONE if getattr(known, name, None) != getattr(mine, name, None)]
     check(
-        (known.scales, known.rule) == (mine.scales, mine.rule),
-        f"--budget stores a rate of merging alone: --data.merge.scales {known.scales} --data.merge.rule {known.rule}",
+        not differs,
+        "--budget stores a rate of merging alone, the rest is as in training: "
+        + " ".join(f"--data.merge.{name} {getattr(known, name, 'unset')}" for name in differs),
     )
     return context.merge_rates or ((used.rate, 0.0) if used else (0.0,))
 
