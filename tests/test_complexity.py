@@ -218,7 +218,8 @@ def test_what_cannot_be_measured():
 def test_quantiles_are_those_of_the_training_images():
     """And lengths are expected by them."""
     manifest = images().manifest
-    for data in ({"merge": MergeByContent(0.5)}, {"dropping": ByContent()}):
+    laws: list[dict[str, Any]] = [{"merge": MergeByContent(0.5)}, {"dropping": ByContent()}]
+    for data in laws:
         config = config_of(**data)
         some = Images(manifest, images_for(config).task)
         after, notes = content(config, some)
