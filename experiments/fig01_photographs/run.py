@@ -31,7 +31,7 @@ LAWS = {
     "32 to 64, small often": (Sides(32, 64, TruncatedNormal(-0.5)), 64.0),
 }
 SIDES = {f"side {side}": side for side in (24, 32, 48, 64)}
-BEST = {"navit": ("32 to 64", 0.01), "square": ("32 to 64", 0.01), "vit": ("side 48", 0.01)}
+BEST = {"navit": ("24 to 40", 0.01), "square": ("24 to 40", 0.005), "vit": ("side 24", 0.005)}
 
 
 def packed(law: Sides | Square, lr: float, at: float, steps: int, root: str) -> Config:
