@@ -10,6 +10,7 @@ python predict.py dinov2-small photos/ --features features.parquet
 python predict.py runs/contrast photos/ --search "red apple left of a bicycle" --top 12
 python predict.py runs/segment photo.jpg --out found    # masks: pictures and one COCO file
 python predict.py runs/detect photo.jpg --least 0.3 --out found    # boxes: pictures and one COCO file
+python predict.py runs/detect-texts photo.jpg --texts "a three" "a seven" --out found    # boxes of what texts name
 """
 
 from harness.cli import parse
@@ -71,7 +72,7 @@ class Options:
     top: int = 5
     """Number of classes to print per image, or of images found."""
     texts: tuple[str, ...] = ()
-    """Classes named by texts, for a model that was trained on images and texts."""
+    """Classes named by texts, for a model that was trained on images and texts, or a detector made of one."""
     features: str = ""
     """A parquet file to write: the pooled vector of each image, before the head."""
     search: str = ""
@@ -186,6 +187,10 @@ def features(model: navit.Model, paths: list[str], options: Options, reasons: di
 def search(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
     """Print the images that are most similar to a text, best first, and draw them."""
     navit.embed_texts(model, [options.search])  # refuse a model without texts before images are read
+    check(
+        isinstance(model.task.config, Contrast),
+        '--search compares one vector of each image with a text, and this model finds boxes: name them, --texts "a dog"',
+    )
     how = chosen(model, options)
     model = model_for_patch(model, how.get("patch"))
     vectors = [*progress(navit.stream(model, paths, report=reasons.__setitem__, **how), len(paths))]

@@ -8,8 +8,8 @@ from data.sampling.resolution import Native, Sides
 from data.sources.boxed import Boxed
 from data.sources.digit_boxes import DigitBoxes
 from navit_eqx.config import Factorised, Mean, ModelConfig, Rope
-from navit_eqx.tasks.config_detect import Detect, Weights
-from navit_eqx.training.config import Cosine, Muon, OptimConfig
+from navit_eqx.tasks.config_detect import ByText, Detect, Weights
+from navit_eqx.training.config import Cosine, Muon, OptimConfig, Parts
 
 from .config import Config, DataConfig
 from .process import has_accelerator
@@ -34,6 +34,18 @@ def detect_digits() -> Config:
         task=Detect(weights=WEIGHTS, detections=24),
         rows=6,
         steps=2400,
+    )
+
+
+def detect_digits_texts() -> Config:
+    """Digits named by texts, two of them never boxed in training: `--start RUN` of contrast-digits; embedded data."""
+    base = detect_digits()
+    head = ByText(forms=("a {}",), held_out=("three", "seven"))
+    return replace(
+        base,
+        data=replace(base.data, source=DigitBoxes(words=True)),
+        optim=replace(base.optim, frozen=Parts(("task.class_head.text", "task.class_head.text_projection"))),
+        task=Detect(head, weights=WEIGHTS, detections=24),
     )
 
 
@@ -95,6 +107,7 @@ def detect_doom() -> Config:
 
 DETECT = {
     "detect-digits": detect_digits,
+    "detect-digits-texts": detect_digits_texts,
     "detect": detect,
     "detect-bccd": detect_bccd,
     "detect-doom": detect_doom,

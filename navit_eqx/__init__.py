@@ -20,7 +20,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     config_local.py   and config_stages.py, its parts; config_exclusive.py, options that exclude each other
     info.py           classes and preprocessing of a saved model
     preprocessing.py  how images become patches; size_rules.py and tower_sizes.py, image size → grid of patches
-    text.py           canonical text, bytes as token ids
+    text.py           canonical text, bytes as token ids; text_rows.py, packed rows of them
     sentencepiece.py  pieces of words as token ids
     zero_shot.py      embeddings of texts, and classifiers made from texts
     clips.py          clips of any length and size in packed rows

@@ -43,6 +43,7 @@ mask_layouts.py     folders, COCO JSON and parquet files with masks
 mask_files.py       masks decoded, drawn from outlines, surveyed
 memory.py           decoded images cached in memory
 balanced.py         images of small classes, repeated
+unboxed.py          images without the boxes of some classes
 cropped.py          the middle of images
 corrupted.py        images corrupted at native size
 """

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from ..boxes import COUNTS, Boxes
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
+from .digit_captions import NUMBERS
 from .digits import FIRST_TEST_GLYPH, Strokes, draw_glyphs, glyphs
 from .generated import Generated
 from .source import Source
@@ -30,8 +31,8 @@ PAPER, PEN, NOISE = (0.0, 0.4), (0.6, 1.0), 0.03  # brightness
 class DigitPages:
     """Images drawn on demand; a table has what decides where each digit lies."""
 
-    def __init__(self, split: str, count: int, seed: int):
-        self.made_of = split, count, seed
+    def __init__(self, split: str, count: int, seed: int, words: bool = False):
+        self.made_of = split, count, seed, words
         self.key = [seed, int(split == "train")]
         pool = np.arange(len(glyphs()[1]))
         self.pool = pool[:FIRST_TEST_GLYPH] if split == "train" else pool[FIRST_TEST_GLYPH:]
@@ -49,7 +50,7 @@ class DigitPages:
             names=as_names([f"{split}-{i}" for i in range(count)]),
             sizes=sizes,
             labels=boxes.label_sets(),
-            classes=tuple("0123456789"),
+            classes=NUMBERS if words else tuple("0123456789"),
             where=f"pages of digits, {split}",
             boxes=boxes,
         )
@@ -137,8 +138,10 @@ class DigitBoxes(Generated):
     """Number of training images."""
     val_images: int = 500
     """Number of validation images."""
+    words: bool = False
+    """Classes are called zero to nine, as in captions, and not 0 to 9."""
 
     WHAT = "pages of digits"
 
     def drawn(self, split: str, count: int, channels: int) -> Source:
-        return DigitPages(split, count, self.seed)
+        return DigitPages(split, count, self.seed, self.words)

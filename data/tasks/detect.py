@@ -61,13 +61,17 @@ class BoxBudget:
 
 
 class Detect(DataTask):
-    """Targets are the boxes of the manifest, as the geometry of each picture shows them."""
+    """Targets are the boxes of the manifest, as the geometry of each picture shows them.
+
+    `seen`: the classes with boxes in training, where texts name classes, so that those of a set of images may be others.
+    """
 
     metric = "average_precision"
     studies = ("sweep", "detections", "attention")
 
-    def __init__(self, *, boxes: int | None, detections: int):
-        self.boxes, self.detections = boxes, detections
+    def __init__(self, *, boxes: int | None, detections: int, seen: tuple[str, ...] | None = None):
+        self.boxes, self.detections, self.seen = boxes, detections, seen
+        self.own_classes = seen is None
         self.last: tuple[Any, Any, list[dict[int, Matches]]] | None = None
         self.counts: Int[np.ndarray, " N"] | None = None
 
@@ -154,13 +158,25 @@ class Detect(DataTask):
         self, outputs: Float[np.ndarray, "N K 6"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
     ) -> dict[str, float]:
         """AP at IoU 0.5 and at 0.75, and AP of small, medium and large boxes as COCO has them, where sizes differ so
-        much."""
-        _, half, strict = average(self.matches(outputs, image_ids, manifest))
+        much; AP and AP50 of classes `seen` and of others, where there are both."""
+        found = self.matches(outputs, image_ids, manifest)
+        _, half, strict = average(found)
         areas, counted = boxes_in(manifest).areas, boxes_in(manifest).kinds == COUNTS
         inside = {name: ((low <= areas) & (areas <= high) & counted).sum() for name, (low, high) in AREAS.items()}
         several = [name for name, count in inside.items() if 0 < count < counted.sum()]
         sizes = {f"ap_{name}": average(matches(outputs, image_ids, manifest, AREAS[name]))[0] for name in several}
-        return {"ap50": half, "ap75": strict} | sizes
+        parts = {name: average(of_classes(found, labels)) for name, labels in self.halves(manifest).items()}
+        apart = {f"{ap}_{name}": part[k] for k, ap in enumerate(("ap", "ap50")) for name, part in parts.items()}
+        return {"ap50": half, "ap75": strict} | sizes | apart
+
+    def halves(self, manifest: Manifest) -> dict[str, set[int]]:
+        """The classes `seen` in training, and those `held_out`; nothing where there are not both."""
+        if self.seen is None:
+            return {}
+        place = {name: label for label, name in enumerate(manifest.classes)}
+        seen = {label for name, label in place.items() if name in self.seen}
+        rest = {*place.values()} - seen
+        return {"seen": seen, "held_out": rest} if seen and rest else {}
 
 
 def boxes_in(manifest: Manifest) -> Boxes:
@@ -256,6 +272,11 @@ def by_class(found: Sequence[dict[int, Matches]]) -> dict[int, list[Matches]]:
         for label, part in parts.items():
             classes.setdefault(label, []).append(part)
     return classes
+
+
+def of_classes(found: Sequence[dict[int, Matches]], labels: set[int]) -> list[dict[int, Matches]]:
+    """Matches of these classes alone."""
+    return [{label: part for label, part in parts.items() if label in labels} for parts in found]
 
 
 def average(found: Sequence[dict[int, Matches]]) -> tuple[float, float, float]:

@@ -54,7 +54,7 @@ class DataTask(abc.ABC):
 
     metric: ClassVar[str]
     """Name of the mean score, or of `score`, in tables and logs."""
-    own_classes: ClassVar[bool] = True
+    own_classes: bool = True
     """Whether classes belong to the model; otherwise every set of images has its own."""
     studies: ClassVar[tuple[str, ...]] = ("sweep", "mistakes", "calibration", "attention")
     """Studies of every evaluation."""

@@ -23,6 +23,7 @@ from navit_eqx.config import Flexi, ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.inference import Output, Runner, forward, predict
 from navit_eqx.rows import Row, row_of
+from navit_eqx.tasks.config_detect import ByText, head_of
 from navit_eqx.tasks.contrast import Contrast
 from navit_eqx.tasks.model import Model, reconfigured
 from navit_eqx.zero_shot import zero_shot
@@ -280,7 +281,11 @@ def context_of(
     resolutions: tuple[float, ...] = (),
     patch: Patch | None = None,
 ) -> Context:
-    """The context of a model. A model that reads texts becomes a classifier of the texts of the source."""
+    """The context of a model. A model that reads texts becomes a classifier of the texts of the source, and a detector
+    whose classes are named by texts is asked for the classes of the source."""
+    head = head_of(model.task.config)
+    if isinstance(head, ByText):
+        model = zero_shot(model, head.prompts(source.manifest.classes))
     if not isinstance(model.task, Contrast):
         return Context(model, config, source, task, resolutions, patch)
     return Context(zero_shot(model, source.manifest.classes), config, source, task, resolutions, patch, model)

@@ -27,6 +27,7 @@ from data.sampling.resolution import Clips, WholeBlocks
 from data.sources.balanced import balanced
 from data.sources.memory import CachedInMemory
 from data.sources.source import Source, with_classes
+from data.sources.unboxed import unboxed
 from data.stream import BlockCounts, Epochs
 from data.tasks import TASKS, DataTask
 from navit_eqx import Model
@@ -34,6 +35,7 @@ from navit_eqx.config import ModelConfig
 from navit_eqx.errors import check
 from navit_eqx.inference import rows_at_once
 from navit_eqx.tasks import PreparedTask, prepare
+from navit_eqx.tasks.config_detect import ByText, head_of
 from reference.resize import Interpolation
 from reference.rows import Row
 
@@ -56,8 +58,12 @@ def open_source(config: Config, split: str) -> Source:
 
 def open_sources(config: Config) -> tuple[Source, Source]:
     """Training images, repeated by `data.balance`, and validation images; labels index the same classes where these
-    belong to the model."""
+    belong to the model. Where texts name the classes, validation keeps its own, and those held out have no box in
+    training."""
     train, val = open_source(config, "train"), open_source(config, "val")
+    head = head_of(config.task)
+    if isinstance(head, ByText):
+        return balanced(unboxed(train, head.held_out), config.data.balance, config.seed), val
     if not TASKS[type(config.task).__name__].own_classes:
         check(config.data.balance is None, f"data.balance: the task {type(config.task).__name__} has no classes")
         return train, val

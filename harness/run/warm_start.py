@@ -12,9 +12,12 @@ from navit_eqx import Model
 from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import pi_resize
+from navit_eqx.tasks.config import Contrast
+from navit_eqx.tasks.config_detect import ByText, head_of
 from navit_eqx.training.checkpoints import CorruptCheckpoint, load, saved_steps
 from navit_eqx.tubelets import INFLATIONS
 from navit_eqx.weights.bridge import from_reference, to_reference
+from navit_eqx.zero_shot import text_reader
 
 from ..config import Config
 from .folder import read_config
@@ -42,6 +45,8 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     saved = read_config(parent[0]).model if parent else shape_of(config.start)
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
     notes = [f"model: the shape of the model in {config.start}"]
+    config, more = head_from(config, read_config(parent[0]).task if parent else trained_model(config.start).task.config)
+    notes += more
     if not parent:
         notes.append(f"optim.lr = {config.optim.lr:g}: a tenth of the preset's, unless it is given or parts are frozen")
     if config.model.flexi and not parent:
@@ -64,6 +69,24 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
             f"model.levels = {levels.scales} sizes: a vector for each above the first, zero; outputs are the same"
         ]
     return replace(config, model=model), notes
+
+
+def head_from(config: Config, saved: Any) -> tuple[Config, list[str]]:
+    """The configuration with the text tower of the `saved` task, where texts name the classes of boxes, and a note.
+
+    Raises ConfigError where the saved model reads no texts.
+    """
+    head, tower = head_of(config.task), head_of(saved) or saved
+    if not isinstance(head, ByText):
+        return config, []
+    check(
+        isinstance(tower, Contrast | ByText),
+        f"task.head=ByText names classes by texts, and the model in {config.start} reads none, its task is "
+        f"{type(saved).__name__}: start from a run of `python train.py contrast`, or choose --task.head perclass",
+    )
+    parts = {name: getattr(tower, name) for name in ("text", "tokenizer", "embedding")}
+    note = f"task.head: texts name the classes, by the text tower of {config.start}"
+    return replace(config, task=replace(config.task, head=replace(head, **parts))), [note]
 
 
 def check_interpolation(saved: ModelConfig, config: Config) -> None:
@@ -120,6 +143,23 @@ def zero_at_first(saved: dict, initial: dict) -> dict:
     }
 
 
+def holds(saved: dict, initial: dict) -> bool:
+    """Whether the saved parameters of a task have all the names of the initial ones."""
+    return all(
+        name in saved and (not isinstance(part, dict) or isinstance(saved[name], dict) and holds(saved[name], part))
+        for name, part in initial.items()
+    )
+
+
+def with_texts(initial: dict, saved: dict) -> dict:
+    """The parameters of a detector whose classes are named by texts: all of another such detector; of a contrastive
+    model the text tower, and the projection of images, which is that of tokens."""
+    if "class_head" in saved:
+        return saved
+    tower = {name: saved[name] for name in ("text", "text_projection")} | {"projection": saved["image_projection"]}
+    return initial | {"class_head": initial["class_head"] | tower}
+
+
 def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     """`model` with the saved parameters; the kernel is PI-resized where the patch size differs.
 
@@ -134,9 +174,13 @@ def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     params, initial = to_reference(saved), to_reference(model)
     params["backbone"] |= zero_at_first(params["backbone"], initial["backbone"])
     same_classes = saved.info is not None and saved.info.classes == classes
-    if not same_classes or not initial["task"].keys() <= params["task"].keys():
+    if isinstance(head_of(config.task), ByText):
+        params["task"] = with_texts(initial["task"], params["task"])
+    elif not same_classes or not holds(params["task"], initial["task"]):
         params["task"] = initial["task"]
         print(f"the head starts anew: {config.start} has other classes or another task", flush=True)
+        if head_of(config.task) and text_reader(saved):
+            print("its text tower is left out: --task.head bytext keeps it, and names classes by texts", flush=True)
     try:
         return from_reference(params, model)
     except ValueError as error:

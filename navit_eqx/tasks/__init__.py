@@ -11,6 +11,7 @@
     zero_shot.py    classes named by texts
     config_detect.py  configuration of detection
     detect.py       boxes with classes, on the encoded tokens
+    class_heads.py  classes of boxes that are named by texts
     segment.py      a class for every pixel
     model.py        `Model`: backbone and task
 

@@ -1,10 +1,12 @@
 """Configuration of detection as frozen dataclasses."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from ..errors import check_in
-from .config import Task, check_classes
+from ..errors import ConfigError, check, check_in
+from .config import Task, TextTower, Tokenizer, check_classes
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,83 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class PerClass:
+    """A row of weights for each class."""
+
+
+@dataclass(frozen=True)
+class ByText:
+    """Classes named by texts, which may be others after training: `start` is a run on images and texts.
+
+    [OWL-ViT, arXiv:2205.06230; NaViT, table 1]
+    """
+
+    forms: tuple[str, ...] = ("{}",)
+    """Texts of a class, with {} for its name; of several the mean vector counts."""
+    held_out: tuple[str, ...] = ()
+    """Classes whose boxes are left out of training: evaluation tells whether their names suffice."""
+    negatives: tuple[str, ...] = ()
+    """Texts of what no image shows, which training asks for besides the classes."""
+    text: TextTower | None = None
+    """Size of the text tower; auto: that of `start`."""
+    tokenizer: Tokenizer | None = None
+    """Texts → token ids; auto: that of `start`."""
+    embedding: int | None = None
+    """E, width of the embedding that images and texts share; auto: that of `start`."""
+    texts: tuple[str, ...] = ()
+    """All texts that are asked for; auto: the forms of the classes of the data, and the negatives."""
+    owners: tuple[int, ...] = ()
+    """The class of each text; those of negatives come last."""
+
+    def __post_init__(self):
+        check_in("task.head", "[1, 2147483647]", embedding=self.embedding)
+        check_in("task.head", "[0, 2147483647]", owners=self.owners)
+        check(len(self.texts) == len(self.owners), "task.head.texts and owners have one entry for each text")
+        bare = [form for form in self.forms if "{}" not in form]
+        check(
+            bool(self.forms) and not bare,
+            f"task.head.forms needs texts with {{}} for the name of a class, such as 'a {{}}'; {bare[:1]} has none",
+        )
+
+    def stored(self, folder: Path) -> "ByText":
+        """As saved: the file of the tokenizer lies in `folder`."""
+        return replace(self, tokenizer=self.tokenizer and self.tokenizer.stored(folder))
+
+    def located(self, folder: Path) -> "ByText":
+        """The saved one, with the file of the tokenizer in `folder`."""
+        return replace(self, tokenizer=self.tokenizer and self.tokenizer.located(folder))
+
+    def prompts(self, classes: Sequence[str]) -> dict[str, list[str]]:
+        """The texts of each class."""
+        return {name: [form.replace("{}", name) for form in self.forms] for name in classes}
+
+    def asking(self, prompts: Mapping[str, Sequence[str]]) -> "ByText":
+        """The head that asks for these texts, and the negatives.   Raises ConfigError where no tower reads texts, or two
+        classes cannot be told apart."""
+        tokenizer = self.tokenizer
+        if not (tokenizer and self.text and self.embedding):
+            raise ConfigError(NO_TOWER)
+        seen: dict[tuple[tuple[int, ...], ...], str] = {}
+        for name, texts in prompts.items():
+            other = seen.setdefault(tuple(tuple(tokenizer.encode(text)) for text in texts), name)
+            check(other == name, f"the classes {other!r} and {name!r} have the same texts: rename one")
+        every = [*prompts.values(), *([text] for text in self.negatives)]
+        pairs = [(text, owner) for owner, texts in enumerate(every) for text in texts]
+        return replace(self, texts=tuple(text for text, _ in pairs), owners=tuple(owner for _, owner in pairs))
+
+
+NO_TOWER = (
+    "task.head=ByText names classes by texts, and no tower reads them: start from a run on images and texts, "
+    "--start RUN of `python train.py contrast`, or choose --task.head perclass"
+)
+
+
+@dataclass(frozen=True)
 class Detect(Task):
     """Boxes with classes: each token proposes one box.   [NaViT, table 1; OWL-ViT, arXiv:2205.06230]"""
 
+    head: PerClass | ByText = PerClass()
+    """How classes are told: by weights of their own, or by texts."""
     assign: Hungarian | Centre | Host = Hungarian()
     """Matching of true boxes with tokens in training."""
     weights: Weights = Weights()
@@ -66,3 +142,14 @@ class Detect(Task):
     def __post_init__(self):
         check_in("task", "[1, 2147483647]", boxes=self.boxes, detections=self.detections)
         check_classes(self.classes)
+
+    def stored(self, folder: Path) -> "Detect":
+        return replace(self, head=self.head.stored(folder)) if isinstance(self.head, ByText) else self
+
+    def located(self, folder: Path) -> "Detect":
+        return replace(self, head=self.head.located(folder)) if isinstance(self.head, ByText) else self
+
+
+def head_of(task: Task) -> PerClass | ByText | None:
+    """How the classes of boxes are told; None for tasks without boxes."""
+    return task.head if isinstance(task, Detect) else None

@@ -4,6 +4,7 @@ A box is (cx, cy, w, h) in units of its image. Functions are those of one row, m
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,13 +22,17 @@ from ..masks import slot_tokens
 from ..model import NaViT
 from ..rows import Batch, Row
 from . import config_detect as config
+from .class_heads import PRIOR, TextHead, alone
+from .config_detect import ByText
 from .task import AbstractTask, PreparedTask
 
 ALPHA, GAMMA = 0.3, 2.0  # of the focal loss   [OWL-ViT]
-PRIOR = 0.01  # probability of every class at the start   [arXiv:1708.02002]
 SMALLEST, LARGEST = 1e-4, 0.99  # sides at which a token may start: beyond them σ has no slope
 DEAREST = 1e3  # no cost within an image is beyond it
 FAR = 1e6  # cost of a token of another image
+
+
+Scorer = Callable[[Float[Array, "T D"]], Float[Array, "T Y"]]
 
 
 class Targets(NamedTuple):
@@ -65,7 +70,7 @@ class BoxHead(eqx.Module):
 class Detect(AbstractTask):
     """Heads of classes and boxes on the encoded tokens."""
 
-    class_head: Linear
+    class_head: Linear | TextHead
     box_head: BoxHead
     assign: str = eqx.field(static=True)
     weights: tuple[float, float, float] = eqx.field(static=True)
@@ -77,8 +82,9 @@ class Detect(AbstractTask):
 
     def __init__(self, config: "config.Detect", width: int, *, key: PRNGKeyArray):
         classes, boxes = jr.split(key)
-        head = jax.tree.map(jnp.zeros_like, Linear(width, config.classes or 0, key=classes))
-        self.class_head = eqx.tree_at(lambda h: h.b, head, jnp.full_like(head.b, jnp.log(PRIOR / (1 - PRIOR))))
+        by_text = isinstance(config.head, ByText)
+        self.class_head = (TextHead(config.head, width, key=classes) if by_text else
+                           class_head(width, config.classes or 0, key=classes))
         self.box_head = BoxHead(width, key=boxes)
         self.assign, self.unit, self.detections = config.assign.rule, config.unit, config.detections
         self.weights = (config.weights.classes, config.weights.distance, config.weights.overlap)
@@ -88,16 +94,25 @@ class Detect(AbstractTask):
         """The detections of each image slot: box, score, class, the highest score first."""
 
         def one(tokens: Float[Array, "T D"], row: Row) -> Float[Array, "I K 6"]:
-            return detections(self.propose(tokens, row), row.segment_ids, row.grids.shape[-2], self.detections)
+            return detections(self.propose(tokens, row, score), row.segment_ids, row.grids.shape[-2], self.detections)
 
+        score = self.scorer(backbone, self.config.classes)
         return over_rows(one, row.segment_ids.shape[:-1], backbone.tokens(row), row)
 
-    def propose(self, tokens: Float[Array, "T D"], row: Row) -> Proposals:
+    def scorer(self, backbone: NaViT, classes: int | None = None) -> Scorer:
+        """Tokens → logits, of the first `classes` classes; None: of all that training asks for."""
+        head = self.class_head
+        if not isinstance(head, TextHead):
+            return head
+        vectors = head.class_vectors()[:classes]
+        return lambda x: head(alone(backbone.pool, x), vectors)
+
+    def propose(self, tokens: Float[Array, "T D"], row: Row, score: Scorer) -> Proposals:
         """Logits, and boxes σ(MLP(x) + logit(cell)), of the tokens of one row.   [OWL-ViT]"""
         real = (row.segment_ids > 0)[:, None]
         x = full(jnp.where(real, tokens, 0))
         start = logit(jnp.clip(cells(jnp.where(real, row.coords, 0), token_grids(row)), SMALLEST, LARGEST))
-        return Proposals(self.class_head(x), jax.nn.sigmoid(self.box_head(x) + start.astype(x.dtype)))
+        return Proposals(score(x), jax.nn.sigmoid(self.box_head(x) + start.astype(x.dtype)))
 
     def loss(
         self, backbone: NaViT, batch: Batch, key: PRNGKeyArray
@@ -105,7 +120,7 @@ class Detect(AbstractTask):
         """The count is that of the boxes; `matched_iou` and `matched_accuracy` are sums over boxes and their tokens."""
         row, lead = batch.row, batch.row.segment_ids.shape[:-1]
         tokens, _ = backbone.encode(row, backbone.gates(key, row.image_ids))
-        proposals = over_rows(self.propose, lead, tokens, row)
+        proposals = over_rows(partial(self.propose, score=self.scorer(backbone)), lead, tokens, row)
         targets = batch.targets._replace(boxes=batch.targets.boxes.astype(proposals.boxes.dtype))
         patch = backbone.config.patch[0], backbone.config.patch[1]
         fixed = jax.lax.stop_gradient(proposals)
@@ -147,12 +162,23 @@ class Detect(AbstractTask):
 
     @classmethod
     def prepare(cls, config: Any, classes: Sequence[str], load: Callable[[str], Any]) -> PreparedTask:
-        """The number of classes is that of the data; the data side reads `boxes` and `detections`."""
+        """The number of classes is that of the data; the data side reads `boxes`, `detections` and, where classes are
+        named by texts, those `seen` in training."""
         data = {"boxes": config.boxes, "detections": config.detections}
-        return super().prepare(config, classes, load)._replace(data=data)
+        prepared = super().prepare(config, classes, load)
+        if not isinstance(config.head, ByText):
+            return prepared._replace(data=data)
+        head = config.head.asking(config.head.prompts(classes))
+        return prepared._replace(config=replace(prepared.config, head=head), data=data | {"seen": tuple(classes)})
 
 
 # heads ----------------------------------------------------------------------------------------------
+
+
+def class_head(width: int, classes: int, *, key: PRNGKeyArray) -> Linear:
+    """A row of weights for each class; at the start every class has the probability PRIOR everywhere."""
+    head = jax.tree.map(jnp.zeros_like, Linear(width, classes, key=key))
+    return eqx.tree_at(lambda h: h.b, head, jnp.full_like(head.b, jnp.log(PRIOR / (1 - PRIOR))))
 
 
 def over_rows(f: Callable[..., Any], lead: tuple[int, ...], *trees: Any, apart: bool = False) -> Any:

@@ -55,7 +55,7 @@ def decay_groups(model: Any) -> Any:
 def tower_part(path: Sequence[Any]) -> str:
     """The part of a tower (the backbone, or a tower of the task) that holds a parameter; empty for heads."""
     names = [key.name for key in path]
-    towers = {("backbone",): 1, ("task", "text"): 2}
+    towers = {("backbone",): 1, ("task", "text"): 2, ("task", "class_head", "text"): 3}
     return next((names[n] for tower, n in towers.items() if tuple(names[:n]) == tower), "")
 
 

@@ -9,5 +9,9 @@ from jaxtyping import Float
 def class_vectors(prompts: Sequence[Float[np.ndarray, "_ E"]]) -> Float[np.ndarray, "Y E"]:
     """For each class the mean of the unit vectors of its texts, of unit length again: a class whose texts disagree has
     a short mean, which would keep images away from it.   [CLIP, arXiv:2103.00020]"""
-    means = np.stack([texts.mean(0) for texts in prompts])
-    return means / (np.linalg.norm(means, axis=-1, keepdims=True) + 1e-8)
+    return unit(np.stack([texts.mean(0) for texts in prompts]))
+
+
+def unit(x: Float[np.ndarray, "*n E"]) -> Float[np.ndarray, "*n E"]:
+    """x / (‖x‖ + 1e-8), of unit length.   [big_vision]"""
+    return x / (np.linalg.norm(x, axis=-1, keepdims=True) + 1e-8)

@@ -6,6 +6,7 @@
     contrast.py     images and texts that belong together: sigmoid and softmax losses over all pairs of a batch
     embed.py        features alone, without a loss
     detect.py       boxes with classes, on the encoded tokens
+    class_heads.py  classes of boxes that are named by texts
     segment.py      a class for every pixel, on the encoded tokens
 
 Every task of the table has `Targets` of a row, `predict(params, features)` and `loss(params, features, targets, used)`,

@@ -5,7 +5,8 @@ own cell. In training every true box is matched with one token of its image; at 
 scores are the detections: nothing is suppressed.
 
 params: class_head, box_head, assign ("hungarian" or "centre"), weights (of class, L1 and GIoU), unit ("longer side" or
-"image"), patch, detections (K, of an image)
+"image"), patch, detections (K, of an image); where texts name the classes, pool: that of the backbone, and class_head
+has their vectors
 """
 
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from ..boxes import giou
 from ..layers import gelu_tanh, linear
 from ..rows import Row
+from .class_heads import alone, text_head
 
 ALPHA, GAMMA = 0.3, 2.0  # of the focal loss   [OWL-ViT]
 SMALLEST, LARGEST = 1e-4, 0.99  # sides at which a token may start: beyond them σ has no slope
@@ -70,7 +72,15 @@ def propose(params: dict, tokens: Float[np.ndarray, "T D"], row: Row) -> Proposa
     tokens = np.where(real, tokens, 0.0)
     grids = np.where(real, row.grids[np.maximum(row.segment_ids, 1) - 1], 1)
     start = logit(cells(np.where(real, row.coords, 0), grids).clip(SMALLEST, LARGEST))
-    return Proposals(linear(params["class_head"], tokens), sigmoid(box_head(params["box_head"], tokens) + start))
+    return Proposals(class_logits(params, tokens), sigmoid(box_head(params["box_head"], tokens) + start))
+
+
+def class_logits(params: dict, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T Y"]:
+    """Logits of each token and class: linear, or by the vectors of the classes, which texts give."""
+    head = params["class_head"]
+    if "vectors" not in head:
+        return linear(head, x)
+    return text_head(head, alone(params["pool"], x), head["vectors"])
 
 
 def predict(params: dict, tokens: Float[np.ndarray, "T D"], row: Row) -> Float[np.ndarray, "I K 6"]:
