@@ -189,7 +189,7 @@ def search(model: navit.Model, paths: list[str], options: Options, reasons: dict
     navit.embed_texts(model, [options.search])  # refuse a model without texts before images are read
     check(
         isinstance(model.task.config, Contrast),
-        '--search compares one vector of each image with a text, and this model finds boxes: name them, --texts "a dog"',
+        '--search compares one vector of each image with a text, and this model finds boxes: --texts "a dog"',
     )
     how = chosen(model, options)
     model = model_for_patch(model, how.get("patch"))

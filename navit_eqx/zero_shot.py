@@ -33,7 +33,7 @@ def embed_texts(model: Model, texts: Sequence[str]) -> Float[np.ndarray, "N E"]:
 
     similarity = navit.embed_texts(model, ["a small dog"]) @ vectors.T
     """
-    task = reading_texts(model)
+    task: Any = reading_texts(model)
     tokenizer = task.config.tokenizer
     ids = [tokenizer.encode(text) for text in texts]
     rows = pack_lengths([len(each) for each in ids], 2 * tokenizer.max_length, ROW_TEXTS)
@@ -46,8 +46,8 @@ def embed_texts(model: Model, texts: Sequence[str]) -> Float[np.ndarray, "N E"]:
 
 
 def zero_shot(model: Model, classes: Prompts) -> Model:
-    """A classifier of the classes that texts name: its logits are e^t ⟨image, text⟩ + b. Of a detector whose classes are
-    named by texts, one of these classes.
+    """A classifier of the classes that texts name: its logits are e^t ⟨image, text⟩ + b. A detector whose classes are
+    named by texts finds boxes of these classes.
 
     Raises ConfigError where the model reads no text, or a class has no prompt.
 
@@ -96,7 +96,11 @@ def reading_texts(model: Model) -> Contrast | TextHead:
     detects = isinstance(model.task, Detect)
     raise ConfigError(
         f"this model does not read texts, its task is {type(model.task).__name__}: train one with "
-        + ("`python train.py detect --start CONTRAST_RUN --task.head bytext`" if detects else "`python train.py contrast`")
+        + (
+            "`python train.py detect --start CONTRAST_RUN --task.head bytext`"
+            if detects
+            else "`python train.py contrast`"
+        )
     )
 
 

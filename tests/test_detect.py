@@ -72,7 +72,8 @@ def test_loss_and_detections_agree(name, packed, seed):
     assert 0 <= int(extras["matched_accuracy"]) <= int(count) and 0 <= float(extras["matched_iou"]) <= int(count)
     for batch in batches:
         tokens, _ = model.encode(PARAMS[name]["backbone"], batch.row)
-        assert_close(detected(name, batch.row), slow.predict(reference_of(PARAMS[name]), tokens, batch.row), FLOAT64)
+        params = reference_of(PARAMS[name], CLASSES)
+        assert_close(detected(name, batch.row), slow.predict(params, tokens, batch.row), FLOAT64)
 
 
 @every_rule
@@ -102,13 +103,14 @@ def alone(packed: Packed, slot: int) -> Row:
     return pack([packed.images[slot]], [0], T, I)
 
 
+@pytest.mark.parametrize("name", ["hungarian", "texts"])
 @given(packed=rows())
 @settings(max_examples=10)
-def test_packed_is_alone(packed):
+def test_packed_is_alone(name, packed):
     """An image has the detections that it has alone in a row; an empty slot has none."""
-    found = detected("hungarian", packed.row)
+    found = detected(name, packed.row)
     for slot in range(len(packed.images)):
-        assert_close(found[slot], detected("hungarian", alone(packed, slot))[0], FLOAT64)
+        assert_close(found[slot], detected(name, alone(packed, slot))[0], FLOAT64)
     assert (found[len(packed.images) :, :, 5] == -1).all() and (found[len(packed.images) :, :, :5] == 0).all()
 
 

@@ -133,6 +133,7 @@ RANGES = {
     "ByClass": {"power": SHARE},
     "MultiLabel": {"classes": COUNT},
     "Detect": dict.fromkeys(("boxes", "detections", "classes"), COUNT),
+    "ByText": {"embedding": COUNT, "owners": FROM_0},
     "Weights": dict.fromkeys(("classes", "distance", "overlap"), NOT_NEGATIVE),
     "Embed": {"size": COUNT},
     "Merger": {

@@ -63,7 +63,7 @@ class BoxBudget:
 class Detect(DataTask):
     """Targets are the boxes of the manifest, as the geometry of each picture shows them.
 
-    `seen`: the classes with boxes in training, where texts name classes, so that those of a set of images may be others.
+    `seen`: the classes with boxes in training, where texts name classes: those of a set of images may be others.
     """
 
     metric = "average_precision"

@@ -13,7 +13,7 @@ from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import pi_resize
 from navit_eqx.tasks.config import Contrast
-from navit_eqx.tasks.config_detect import ByText, head_of
+from navit_eqx.tasks.config_detect import ByText, Detect, head_of
 from navit_eqx.training.checkpoints import CorruptCheckpoint, load, saved_steps
 from navit_eqx.tubelets import INFLATIONS
 from navit_eqx.weights.bridge import from_reference, to_reference
@@ -76,8 +76,8 @@ def head_from(config: Config, saved: Any) -> tuple[Config, list[str]]:
 
     Raises ConfigError where the saved model reads no texts.
     """
-    head, tower = head_of(config.task), head_of(saved) or saved
-    if not isinstance(head, ByText):
+    task, tower = config.task, head_of(saved) or saved
+    if not isinstance(task, Detect) or not isinstance(task.head, ByText):
         return config, []
     check(
         isinstance(tower, Contrast | ByText),
@@ -86,7 +86,7 @@ def head_from(config: Config, saved: Any) -> tuple[Config, list[str]]:
     )
     parts = {name: getattr(tower, name) for name in ("text", "tokenizer", "embedding")}
     note = f"task.head: texts name the classes, by the text tower of {config.start}"
-    return replace(config, task=replace(config.task, head=replace(head, **parts))), [note]
+    return replace(config, task=replace(task, head=replace(task.head, **parts))), [note]
 
 
 def check_interpolation(saved: ModelConfig, config: Config) -> None:

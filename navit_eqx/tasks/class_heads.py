@@ -47,7 +47,7 @@ class TextHead(eqx.Module):
         return unit(self.text_projection(full(self.text(row))))
 
     def class_vectors(self) -> Float[Array, "Y E"]:
-        """The vector of each class: the mean of the unit vectors of its texts, of unit length again; negatives are last."""
+        """The vector of each class, the mean of the unit vectors of its texts, of unit length again; negatives last."""
         tokenizer = self.config.tokenizer
         assert tokenizer
         row = packed_texts([tokenizer.encode(text) for text in self.config.texts], 2 * tokenizer.max_length)

@@ -100,8 +100,10 @@ class ByText:
         return {name: [form.replace("{}", name) for form in self.forms] for name in classes}
 
     def asking(self, prompts: Mapping[str, Sequence[str]]) -> "ByText":
-        """The head that asks for these texts, and the negatives.   Raises ConfigError where no tower reads texts, or two
-        classes cannot be told apart."""
+        """The head that asks for these texts, and the negatives.
+
+        Raises ConfigError where no tower reads texts, or two classes cannot be told apart.
+        """
         tokenizer = self.tokenizer
         if not (tokenizer and self.text and self.embedding):
             raise ConfigError(NO_TOWER)

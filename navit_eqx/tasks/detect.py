@@ -82,9 +82,9 @@ class Detect(AbstractTask):
 
     def __init__(self, config: "config.Detect", width: int, *, key: PRNGKeyArray):
         classes, boxes = jr.split(key)
-        by_text = isinstance(config.head, ByText)
-        self.class_head = (TextHead(config.head, width, key=classes) if by_text else
-                           class_head(width, config.classes or 0, key=classes))
+        head = config.head
+        by_text = isinstance(head, ByText)
+        self.class_head = TextHead(head, width, key=classes) if by_text else class_head(width, config, key=classes)
         self.box_head = BoxHead(width, key=boxes)
         self.assign, self.unit, self.detections = config.assign.rule, config.unit, config.detections
         self.weights = (config.weights.classes, config.weights.distance, config.weights.overlap)
@@ -175,9 +175,9 @@ class Detect(AbstractTask):
 # heads ----------------------------------------------------------------------------------------------
 
 
-def class_head(width: int, classes: int, *, key: PRNGKeyArray) -> Linear:
+def class_head(width: int, config: "config.Detect", *, key: PRNGKeyArray) -> Linear:
     """A row of weights for each class; at the start every class has the probability PRIOR everywhere."""
-    head = jax.tree.map(jnp.zeros_like, Linear(width, classes, key=key))
+    head = jax.tree.map(jnp.zeros_like, Linear(width, config.classes or 0, key=key))
     return eqx.tree_at(lambda h: h.b, head, jnp.full_like(head.b, jnp.log(PRIOR / (1 - PRIOR))))
 
 

@@ -16,9 +16,7 @@ from ..rows import Row
 from ..text import with_one_hot
 
 
-def text_head(
-    params: dict, x: Float[np.ndarray, "T D"], vectors: Float[np.ndarray, "Y E"]
-) -> Float[np.ndarray, "T Y"]:
+def text_head(params: dict, x: Float[np.ndarray, "T D"], vectors: Float[np.ndarray, "Y E"]) -> Float[np.ndarray, "T Y"]:
     """Logits (⟨token, class⟩ + shift) · scale, with unit vectors W x / ‖W x‖ of the token and of the class.
 
     shift = v·x + b and scale = elu(u·x + c) + 1 > 0 are numbers of the token, alike for all classes.
@@ -41,9 +39,7 @@ def alone(pool: dict, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T D"]:
     return pooled(pool, x, np.eye(len(x), dtype=bool), x[:, None])
 
 
-def class_vectors(
-    params: dict, texts: Row, owners: Int[np.ndarray, " N"], vocabulary: int
-) -> Float[np.ndarray, "Y E"]:
+def class_vectors(params: dict, texts: Row, owners: Int[np.ndarray, " N"], vocabulary: int) -> Float[np.ndarray, "Y E"]:
     """The vector of each class: that of its texts, of which `texts` packs 0 … N − 1, those of the classes `owners`."""
     features = forward(params["text"], with_one_hot(texts, vocabulary))
     embedded = zero_shot.unit(linear(params["text_projection"], features))[texts.image_ids >= 0]

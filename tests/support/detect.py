@@ -4,17 +4,25 @@ from functools import lru_cache
 
 import numpy as np
 
-from navit_eqx.tasks.config_detect import Centre, Detect, Hungarian, Weights
+from navit_eqx.tasks.config import TextTower
+from navit_eqx.tasks.config_detect import ByText, Centre, Detect, Hungarian, PerClass, Weights
 from navit_eqx.tasks.model import Model
+from navit_eqx.text import Bytes
 from reference import model as slow_model
-from reference.rows import Batch, Row
+from reference import text as slow_text
+from reference.rows import Batch, Row, pack
+from reference.tasks import class_heads
 from reference.tasks import detect as slow
 from tests.support.strategies import CONFIG, model
 
 CLASSES, MOST, FOUND = 3, 12, 5  # boxes in a row, detections of an image
+NAMES = ("a", "the second", "dog")  # whose texts are packed in another order
+HEAD = ByText(("{}", "one {}"), (), ("nothing at all",), TextTower(8, 1, 2, 8, "float64"), Bytes(12), 6)
+BY_TEXT = HEAD.asking(HEAD.prompts(NAMES))
 TASKS = {
-    "hungarian": Detect(Hungarian(), Weights(1.0, 2.0, 0.5), boxes=MOST, detections=FOUND, classes=CLASSES),
-    "centre": Detect(Centre(), unit="image", boxes=MOST, detections=FOUND, classes=CLASSES),
+    "hungarian": Detect(PerClass(), Hungarian(), Weights(1.0, 2.0, 0.5), boxes=MOST, detections=FOUND, classes=CLASSES),
+    "centre": Detect(PerClass(), Centre(), unit="image", boxes=MOST, detections=FOUND, classes=CLASSES),
+    "texts": Detect(BY_TEXT, boxes=MOST, detections=FOUND, classes=CLASSES),
 }
 
 
@@ -24,9 +32,18 @@ def detector(name: str) -> Model:
     return model(task=TASKS[name])
 
 
-def reference_of(params: dict) -> dict:
-    """Parameters of the task as the reference reads them."""
-    return params["task"] | {"patch": CONFIG.patch}
+def reference_of(params: dict, classes: int | None = None) -> dict:
+    """Parameters of the task as the reference reads them; where texts name classes, with the vectors of the first
+    `classes` of them."""
+    task = params["task"] | {"patch": CONFIG.patch, "pool": params["backbone"]["pool"]}
+    head = task["class_head"]
+    if head["kind"] == "Linear":
+        return task
+    ids = [slow_text.encode(text, 12) for text in head["config"].texts]
+    row = pack([slow_text.tokens_of(each) for each in ids], range(len(ids)), 12 * len(ids), len(ids) + 1)
+    owners = np.array(head["config"].owners)
+    vectors = class_heads.class_vectors(head, row, owners, slow_text.VOCABULARY)[:classes]
+    return task | {"class_head": head | {"vectors": vectors}}
 
 
 def boxes_of(row: Row, seed: int, most: int = MOST) -> slow.Targets:
