@@ -14,6 +14,7 @@ from navit_eqx.training.config import Cosine, Muon, OptimConfig, Parts
 from .config import Config, DataConfig
 from .process import has_accelerator
 
+LOCKED = ("task.class_head.text", "task.class_head.text_projection")  # what reads texts
 WEIGHTS = Weights(1.0, 5.0, 2.0)  # of classes, L1 and GIoU: those of DETR but for the first
 
 
@@ -44,7 +45,7 @@ def detect_digits_texts() -> Config:
     return replace(
         base,
         data=replace(base.data, source=DigitBoxes(words=True)),
-        optim=replace(base.optim, frozen=Parts(("task.class_head.text", "task.class_head.text_projection"))),
+        optim=replace(base.optim, lr=4e-2, frozen=Parts(LOCKED)),  # a tenth of that rate from a start
         task=Detect(head, weights=WEIGHTS, detections=24),
     )
 
