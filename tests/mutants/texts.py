@@ -7,7 +7,7 @@ CONTRAST = "tests/test_contrast.py::test_"
 
 MUTANTS: tuple[Mutant, ...] = (
     one(
-        "positions go on in the next text", "navit_eqx.zero_shot:text_batch",
+        "positions go on in the next text", "navit_eqx.text_rows:text_batch",
         replace("np.arange(len(__ids[__i]))", "np.arange(start, end) % 10"),
         CONTRAST + "texts_keep_their_order_in_one_program",
     ),

@@ -81,7 +81,7 @@ def first(
 
 def distinct(reader: Model, texts: Sequence[Sequence[str]]) -> Int[np.ndarray, " Y"]:
     """The first class with the same token ids as each: these cannot be told apart, but for rounding."""
-    tokenizer = reading_texts(reader).config.tokenizer
+    tokenizer: Any = reading_texts(reader).config.tokenizer
     seen: dict[Any, int] = {}
     encoded = [tuple(tuple(tokenizer.encode(text)) for text in each) for each in texts]
     return np.array([seen.setdefault(each, k) for k, each in enumerate(encoded)])
