@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 from data.errors import DataError
 from navit_eqx import ModelInfo, load_model, save_model
 from navit_eqx.errors import ConfigError, Unavailable, check
-from navit_eqx.inference import predict
+from navit_eqx.inference import forward, predict
 from navit_eqx.layers import compute_dtype
 from navit_eqx.rows import row_of
 from navit_eqx.training.checkpoints import Checkpointer, check_path
@@ -269,7 +269,7 @@ def evaluation(case: Case) -> str:
     model = case.program.model(jax.device_get(replicate_to_host(case.state.model))).for_inference()
     context = context_of(model, case.config, val, case.task[1])
     rows, _ = evaluation_rows(case.config, val, context.sampling_at(top))
-    outputs = predict(context.model, [row_of(next(rows))])[1]
+    outputs = predict(context.model, [row_of(next(rows))], forward, case.task[1].image_outputs(val))[1]
     if not np.isfinite(outputs).all():
         raise FloatingPointError(f"the outputs at resolution {top:g} are not finite")
     return "; ".join([f"{len(resolutions_of(case.config))} resolutions, up to {top:g}", *notes])

@@ -24,6 +24,7 @@ from harness.case import Case
 from harness.config import Config, DataConfig, TensorBoard
 from harness.digit_presets import large_digits
 from harness.doctor import CHECKS, examine
+from harness.presets import PRESETS
 from navit_eqx import save_model
 from navit_eqx.config import ModelConfig
 from navit_eqx.tasks.config import Distill
@@ -266,6 +267,21 @@ def test_what_is_broken_is_named(case, monkeypatch, tmp_path, name, code, words,
         if "not tried" in line:
             assert any(need in line for need in CHECKS[other][1]), line
     assert said[-1] == f"\nnot ok: {name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["segment-glyphs", "detect-digits"])
+def test_outputs_of_tokens_and_of_boxes_are_tried_too(preset, tmp_path):
+    """Where outputs belong to tokens, no slot of an image is looked for among them."""
+    config = PRESETS[preset]()
+    source = replace(config.data.source, train_images=60, val_images=10)
+    model = replace(config.model, width=16, depth=1, heads=2, mlp_width=16, unroll=1)
+    data = replace(config.data, source=source)
+    said = []
+    config = replace(config, model=model, data=data, optim=OptimConfig(), rows=8, out=str(tmp_path))
+    examine(Case(config, preset), said.append)
+    assert not [line for line in said if line.startswith("evaluation") and "NOT OK" in line], said
+    assert any(line.startswith("evaluation") for line in said)
 
 
 @pytest.mark.slow
