@@ -44,6 +44,16 @@ def pytest_collection_finish():
 DATASETS = os.environ.get("NAVIT_DATASETS", "")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def small_groups():
+    """Rows are computed in groups of few tokens: eight devices would compute thousands for a handful of images."""
+    from navit_eqx import inference
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "TOKENS_AT_ONCE", 128)
+        yield
+
+
 @pytest.fixture
 def datasets():
     """Folder of real images; without it the test is skipped."""
