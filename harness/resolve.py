@@ -161,9 +161,9 @@ def content(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 
 def may_merge(config: Config) -> None:
-    """Raises ConfigError where the task asks every patch for something."""
-    name, every = type(config.task).__name__, TASKS[type(config.task)].every_patch
-    check(not every, f"task {name} asks every patch, and data.merge joins some: --data.merge none")
+    """Raises ConfigError where the task asks every patch for something of its own."""
+    name, mergeable = type(config.task).__name__, TASKS[type(config.task)].mergeable
+    check(mergeable, f"task {name} asks every patch, and data.merge joins some: --data.merge none")
 
 
 def stages(config: Config, images: Images) -> tuple[Config, list[str]]:

@@ -75,7 +75,7 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
     how = options.get("preprocessing", info_of(model).preprocessing)
     if how.merge:
         check(
-            not type(model.task).every_patch,
+            type(model.task).mergeable,
             f"{type(model.task).__name__} asks every patch: pack with Preprocessing(merge=None)",
         )
         config = model.config

@@ -37,7 +37,7 @@ def segment(
     for batch, values in inference.outputs(model, packing.batches(images, **how, report=report)):
         coords = np.asarray(batch.coords)
         for r, slot in np.argwhere(batch.image_ids >= 0):
-            image, grid = int(batch.image_ids[r, slot]), batch.grids[r, slot].tolist()
+            image, grid = int(batch.image_ids[r, slot]), batch.grids[r, slot].astype(int).tolist()
             here = batch.segment_ids[r] == slot + 1
             if not here.any():
                 found[image] = None

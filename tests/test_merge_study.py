@@ -29,6 +29,7 @@ from navit_eqx.config import Factorised, ModelConfig, Stages
 from navit_eqx.errors import ConfigError
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.config import Classify, Embed, Segment
+from navit_eqx.tasks.config_detect import Detect
 from navit_eqx.tasks.model import abstract_model
 from reference.evaluation.calibration import softmax
 from tests.support.laws import caught
@@ -94,7 +95,11 @@ def test_a_rival_with_all_its_tokens_is_caught(monkeypatch):
 
 
 def test_other_tasks_are_refused_by_name():
-    for words, task in {"Segment asks every patch": Segment(classes=2), "Embed has none": Embed()}.items():
+    for words, task in {
+        "Detect asks every patch": Detect(classes=2),
+        "Segment has none": Segment(classes=2),
+        "Embed has none": Embed(),
+    }.items():
         with pytest.raises(ConfigError, match=words):
             studies.merge(replace(context(), config=replace(context().config, task=task), task=TASKS["Embed"]()))
     stages = replace(context().config, model=replace(SHAPE, stages=Stages((1, 1)), depth=2))

@@ -32,7 +32,6 @@ from navit_eqx.config import Flexi, Levels
 from navit_eqx.errors import ConfigError
 from navit_eqx.images import pack, unpack_tokens
 from navit_eqx.preprocessing import Area, Kernel, Preprocessing
-from navit_eqx.tasks.config import Segment
 from navit_eqx.tasks.config_detect import Detect
 from reference.adaptive import block_sums, most_quads
 from reference.patches import normalize, unpatchify
@@ -280,7 +279,6 @@ def test_a_picture_shows_blocks_in_their_place():
     ("words", "data", "more"),
     [
         ("not enlarged", {"packing": Packing(fill="resolution")}, {}),
-        ("asks every patch", {}, {"task": Segment(classes=1)}),
         ("asks every patch", {}, {"task": Detect(classes=1)}),
         ("patches of one size", {"token_selection": ByContrast()}, {}),
         ("--data.merge.rule area", {"patch_sizes": PerStep()}, {"flexi": Flexi((8, 16))}),

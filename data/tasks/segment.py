@@ -10,13 +10,23 @@ from jaxtyping import Float, Int, UInt8
 from reference.evaluation.confusion import class_iou, confusion, mean_iou, pixel_accuracy
 from reference.patches import patchify
 from reference.rows import Batch
-from reference.tasks.segment import IGNORE, Targets, native_logits, neighbors
+from reference.tasks.segment import (
+    IGNORE,
+    CellTargets,
+    Targets,
+    cells_of,
+    most_cells,
+    native_logits,
+    neighbors,
+)
 
+from ..adaptive import PlannedBlocks
 from ..errors import BadImage, DataError
 from ..manifest import Manifest
 from ..plan import EpochPlans
 from ..rows import Drawn, PlannedRows
 from ..sampling.dropping import Constant
+from ..sampling.merge import Merged
 from ..sources.source import Source, mask_of
 from .task import DataTask, ImageOutputs, Lengths
 
@@ -44,7 +54,12 @@ class Segment(DataTask):
         return {"patch": self.patch}, []
 
     def plans(self, plans: EpochPlans, rows: int) -> EpochPlans:
-        """Raises DataError where tokens are dropped between which logits are interpolated."""
+        """Raises DataError where tokens are dropped between which logits are interpolated, or of merged images."""
+        if isinstance(plans.sampling["resolution"], Merged) and plans.sampling["dropping"] != Constant(0.0):
+            raise DataError(
+                "task segment reads the cells of all tokens of a merged image, and data.dropping leaves some out: "
+                "--data.dropping.rate 0, or --data.merge none"
+            )
         if self.decoder == "linear" and plans.sampling["dropping"] != Constant(0.0):
             raise DataError(
                 "task.decoder=linear interpolates between all tokens of an image, and data.dropping leaves some out: "
@@ -82,7 +97,9 @@ class Segment(DataTask):
         for r, slot in np.argwhere(batch.grids[..., 0] > 0):
             here, image = batch.segment_ids[r] == slot + 1, int(batch.image_ids[r, slot])
             size = manifest.sizes[image].tolist()
-            logits = native_logits(params, values[r][here], batch.coords[r][here], batch.grids[r, slot].tolist(), size)
+            logits = native_logits(
+                params, values[r][here], batch.coords[r][here], batch.grids[r, slot].astype(int).tolist(), size
+            )
             found[image] = logits.argmax(-1).astype(np.uint8)
         return found
 
@@ -140,11 +157,27 @@ class SegmentedRows:
 
     def __getitem__(self, index: int) -> Batch:
         row, drawn = self.rows.draw(index)
-        labels = np.full((len(row.segment_ids), *self.patch), IGNORE, np.uint8)
+        if not isinstance(self.rows, PlannedBlocks):
+            return Batch(row, Targets(*self.cut(row.coords, row.segment_ids, row.grids, drawn)))
+        merge = self.rows.merge
+        count = most_cells(len(row.segment_ids), merge.highest, merge.scales)
+        cells = cells_of(row.coords, row.segment_ids, count)
+        found = self.cut(cells.coords, cells.segment_ids, row.grids[:, 1:].astype(int), drawn)
+        return Batch(row, CellTargets(*found, cells.owner, cells.part))
+
+    def cut(
+        self,
+        coords: Int[np.ndarray, "U 2"],
+        segment_ids: Int[np.ndarray, " U"],
+        grids: Int[np.ndarray, "I 2"],
+        drawn: Sequence[Drawn],
+    ) -> tuple[UInt8[np.ndarray, "U p q"], Int[np.ndarray, "U 3 3"]]:
+        """The labels of patches at these places, and the patches around each."""
+        labels = np.full((len(segment_ids), *self.patch), IGNORE, np.uint8)
         for slot, image in enumerate(drawn):
-            here = row.segment_ids == slot + 1
-            labels[here] = self.labels(image, row.grids[slot])[tuple(row.coords[here].T)]
-        return Batch(row, Targets(labels, neighbors(row.coords, row.segment_ids, row.grids)))
+            here = segment_ids == slot + 1
+            labels[here] = self.labels(image, grids[slot])[tuple(coords[here].T)]
+        return labels, neighbors(coords, segment_ids, grids)
 
     def labels(self, image: Drawn, grid: Int[np.ndarray, " 2"]) -> UInt8[np.ndarray, "gh gw p q"]:
         """The labels of each patch of the picture of an image."""

@@ -79,6 +79,7 @@ class Detect(AbstractTask):
     config: "config.Detect" = eqx.field(static=True)
     Targets = Targets
     every_patch = True
+    mergeable = False
 
     def __init__(self, config: "config.Detect", width: int, *, key: PRNGKeyArray):
         classes, boxes = jr.split(key)

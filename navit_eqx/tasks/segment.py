@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, UInt8
 
 from ..errors import ConfigError
 from ..layers import Linear, expand, full
@@ -26,10 +26,15 @@ IGNORE = 255  # label of pixels without a class, of padding, and of images witho
 
 
 class Targets(NamedTuple):
-    """Labels of the pixels of each token; and the places of the tokens around each token in its row."""
+    """Labels of the pixels of each token; and the places of the tokens around each token in its row.
 
-    labels: UInt8[Array, "*B T p q"]
-    neighbors: Int[Array, "*B T 3 3"]
+    Where patches are merged, of each of U cells; its token, and the level of its block, its row and column in it.
+    """
+
+    labels: UInt8[Array, "*B U p q"]
+    neighbors: Int[Array, "*B U 3 3"]
+    owner: Int[Array, "*B U"] | None = None
+    part: Int[Array, "*B U 3"] | None = None
 
 
 class Segment(AbstractTask):
@@ -78,6 +83,8 @@ class Segment(AbstractTask):
 
         @jax.checkpoint
         def sums(outputs: Float[Array, "*B T n"]) -> tuple[Array, Array]:
+            if targets.owner is not None:
+                outputs = self.cell_outputs(outputs, targets.owner, targets.part)
             logits = self.pixel_logits(outputs, targets.neighbors)
             labels, labeled = targets.labels, targets.labels != IGNORE
             own = labels[..., None] == expand(jnp.arange(logits.shape[-1]), labels[..., None])
@@ -88,6 +95,22 @@ class Segment(AbstractTask):
         total, right = sums(outputs)
         count = (targets.labels != IGNORE).sum(dtype=jnp.int32)
         return total, count, {"pixel_accuracy": right}
+
+    def cell_outputs(
+        self, outputs: Float[Array, "*B T n"], owner: Int[Array, "*B U"], part: Int[Array, "*B U 3"]
+    ) -> Float[Array, "*B U n"]:
+        """The outputs of the token of each cell; with the decoder `pixels`, its part of them."""
+        cells = jnp.take_along_axis(outputs, owner[..., None], axis=-2)
+        if self.decoder != "pixels":
+            return cells
+        level, *place = jnp.moveaxis(part, -1, 0)
+        pixels = cells.reshape(*cells.shape[:-1], *self.patch, -1)
+        for axis, (first, side) in enumerate(zip(place, self.patch)):
+            which = first[..., None] * side + expand(jnp.arange(side), part[..., :1])
+            which = jnp.right_shift(which, level[..., None])
+            which = which[..., :, None, None] if axis == 0 else which[..., None, :, None]
+            pixels = jnp.take_along_axis(pixels, which, axis=axis - 3)
+        return pixels.reshape(cells.shape)
 
     def pixel_logits(
         self, outputs: Float[Array, "*B T n"], neighbors: Int[Array, "*B T 3 3"]
@@ -102,15 +125,21 @@ class Segment(AbstractTask):
     def native_logits(
         self,
         outputs: Float[np.ndarray, "n m"],
-        coords: Int[np.ndarray, "n 2"],
+        coords: Num[np.ndarray, "n A"],
         grid: Sequence[int],
         size: Sequence[int],
     ) -> Float[np.ndarray, "h w Y"]:
-        """Logits at the pixels of the photograph, from the outputs of all tokens of one image, on the host."""
+        """Logits at the pixels of the photograph, from the outputs of all tokens of one image, on the host.
+
+        Of merged patches, coords (level, y, x): the outputs of a token fill its block.
+        """
         rows, columns = self.patch if self.decoder == "pixels" else (1, 1)
-        picture = np.zeros((grid[0], rows, grid[1], columns, outputs.shape[-1] // (rows * columns)), outputs.dtype)
-        picture[coords[:, 0], :, coords[:, 1]] = outputs.reshape(len(outputs), rows, columns, -1)
-        picture = picture.reshape(grid[0] * rows, grid[1] * columns, -1)
+        height, width = (int(n) for n in grid[-2:])
+        picture = np.zeros((height * rows, width * columns, outputs.shape[-1] // (rows * columns)), outputs.dtype)
+        sides = 2 ** coords[:, 0].astype(int) if coords.shape[1] == 3 else np.ones(len(coords), int)
+        first = (coords[:, -2:] + 0.5 - sides[:, None] / 2).astype(int) * (rows, columns)
+        for output, side, (y, x) in zip(outputs.reshape(len(outputs), rows, columns, -1), sides, first):
+            picture[y : y + side * rows, x : x + side * columns] = output.repeat(side, 0).repeat(side, 1)
         for axis, new in enumerate(size):
             if picture.shape[axis] != new:
                 matrix = resize_matrix(picture.shape[axis], new)

@@ -7,6 +7,9 @@ linear    Y logits, between which pixels are interpolated as if the grid of the 
 pixels    Y logits for each of its pixels. Choice: small things need more than one class in a patch
 patch     Y logits, the same for all of its pixels
 
+Where patches are merged (`adaptive`), a token owns a block of cells: its output is read at each (`cell_outputs`), and
+all else is that of a grid of cells.   [APT, arXiv:2510.18091, §3.3: a token is repeated over its block]
+
 params: head, decoder, patch (height and width of the labels of a token)
 """
 
@@ -14,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Num, UInt8
 
 from ..layers import linear
 from ..patches import unpatchify
@@ -28,6 +31,68 @@ class Targets(NamedTuple):
 
     labels: UInt8[np.ndarray, "T p q"]
     neighbors: Int[np.ndarray, "T 3 3"]
+
+
+class CellTargets(NamedTuple):
+    """The same of U cells, where patches are merged; the token of each cell, and where the cell lies in its block."""
+
+    labels: UInt8[np.ndarray, "U p q"]
+    neighbors: Int[np.ndarray, "U 3 3"]
+    owner: Int[np.ndarray, " U"]
+    part: Int[np.ndarray, "U 3"]
+    """Level of the block, row and column in it."""
+
+
+class Cells(NamedTuple):
+    """The cells of a row of merged patches, token by token; the last ones are padding."""
+
+    owner: Int[np.ndarray, " U"]
+    part: Int[np.ndarray, "U 3"]
+    coords: Int[np.ndarray, "U 2"]
+    segment_ids: Int[np.ndarray, " U"]
+
+
+def most_cells(row_tokens: int, rate: float, scales: int) -> int:
+    """Cells of so many tokens of whole images at most, where a share up to `rate` of the possible merges is made.
+
+    k ≤ rate Σ_{1 ≤ s < S} N / 4^s quads leave T = N − 3 k ≥ N (1 − rate (1 − 4^{1 − S})) of N cells.
+    """
+    return int(row_tokens / (1 - rate * (1 - 4.0 ** (1 - scales))) + 1e-6)
+
+
+def cells_of(coords: Float[np.ndarray, "T 3"], segment_ids: Int[np.ndarray, " T"], count: int) -> Cells:
+    """The `count` cells of a row: of a token of level s, the 2^s x 2^s cells of its block in raster order.
+
+    Without merging they are the tokens.   Raises ValueError where there are more.
+    """
+    real = np.flatnonzero(segment_ids > 0)
+    level = coords[real, 0].astype(int)
+    if (total := int((4**level).sum())) > count:
+        raise ValueError(f"{total} cells in a row with room for {count}")
+    first = (coords[real, 1:] + 0.5 - 2 ** level[:, None] / 2).astype(int)
+    level, first, owner = (np.repeat(x, 4**level, 0) for x in (level, first, real))
+    number = np.arange(total) - np.searchsorted(owner, owner)
+    place = np.stack([number >> level, number & (1 << level) - 1], -1)
+    padded = lambda x: np.pad(x, [(0, count - total)] + [(0, 0)] * (x.ndim - 1)).astype(np.int32)
+    part = np.concatenate([level[:, None], place], -1)
+    return Cells(padded(owner), padded(part), padded(first + place), padded(segment_ids[owner]))
+
+
+def cell_outputs(
+    params: dict, outputs: Float[np.ndarray, "T n"], owner: Int[np.ndarray, " U"], part: Int[np.ndarray, "U 3"]
+) -> Float[np.ndarray, "U n"]:
+    """x[owner]: the outputs of the token of each cell; with the decoder `pixels`, its part of them.
+
+    The p x q outputs of a token of level s are those of its block as it was read: one for 2^s x 2^s pixels. Pixel
+    (i, j) of the cell (y, x) of a block has number (⌊(y p + i) / 2^s⌋, ⌊(x q + j) / 2^s⌋).
+    """
+    if params["decoder"] != "pixels":
+        return outputs[owner]
+    p, q = params["patch"]
+    rows = (part[:, 1:2] * p + np.arange(p)) >> part[:, :1]
+    columns = (part[:, 2:] * q + np.arange(q)) >> part[:, :1]
+    pixels = outputs.reshape(len(outputs), p, q, -1)
+    return pixels[owner[:, None, None], rows[:, :, None], columns[:, None, :]].reshape(len(owner), -1)
 
 
 def neighbors(
@@ -89,9 +154,12 @@ def pixel_logits(
     return np.tile(outputs[:, None, None], (1, rows, columns, 1))
 
 
-def loss(params: dict, tokens: Float[np.ndarray, "T D"], targets: Targets) -> tuple[float, int]:
-    """Σ −log softmax(logits)_label over the labeled pixels of a row, and their number."""
-    logits = pixel_logits(params, predict(params, tokens), targets.neighbors)
+def loss(params: dict, tokens: Float[np.ndarray, "T D"], targets: Targets | CellTargets) -> tuple[float, int]:
+    """Σ −log softmax(logits)_label over the labeled pixels of a row, and their number: pixels count, not tokens."""
+    outputs = predict(params, tokens)
+    if isinstance(targets, CellTargets):
+        outputs = cell_outputs(params, outputs, targets.owner, targets.part)
+    logits = pixel_logits(params, outputs, targets.neighbors)
     labeled = targets.labels != IGNORE
     shifted = logits - logits.max(-1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
@@ -102,15 +170,21 @@ def loss(params: dict, tokens: Float[np.ndarray, "T D"], targets: Targets) -> tu
 def native_logits(
     params: dict,
     outputs: Float[np.ndarray, "n m"],
-    coords: Int[np.ndarray, "n 2"],
+    coords: Num[np.ndarray, "n A"],
     grid: Sequence[int],
     size: Sequence[int],
 ) -> Float[np.ndarray, "h w Y"]:
     """Logits at the pixels of the photograph, from the outputs of all tokens of one image: resized, then compared.
 
+    Of merged patches, coords (level, y, x) and the grid (levels, rows, columns): those of the cells of each token.
+
     Choice: one linear step from the grid (or from its pixels) to `size`; the class of a pixel is that of the highest
     logit after it, since the mean of two classes is no class.
     """
+    if coords.shape[1] == 3:
+        grid = [int(n) for n in grid[1:]]
+        owner, part, coords, _ = cells_of(coords, np.ones(len(coords), int), int(np.prod(grid)))
+        outputs = cell_outputs(params, outputs, owner, part)
     order = np.lexsort((coords[:, 1], coords[:, 0]))
     pixels = params["patch"] if params["decoder"] == "pixels" else (1, 1)
     picture = unpatchify(outputs[order], grid, pixels)

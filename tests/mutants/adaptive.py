@@ -5,11 +5,13 @@ from tests.support.mutation import replace, returns
 
 PARTS, ROWS = "tests/test_adaptive.py::test_", "tests/test_merged_rows.py::test_"
 CONTENT = "tests/test_complexity.py::test_"
+MASKS = "tests/test_merged_masks.py::test_"
 STUDY = "tests/test_merge_study.py::test_"
 SIDES = PARTS + "both_sides_make_the_same_tokens"
 MUTANTS = (
     one(
-        "levels: patches are merged under boxes", "harness.resolve:may_merge", replace("not __every", "True"),
+        "levels: patches are merged under boxes", "harness.resolve:may_merge",
+        replace("TASKS[type(config.task)].mergeable", "True"),
         ROWS + "an_evaluation_does_not_merge_what_is_asked_patch_by_patch",
     ),
     one(
@@ -97,6 +99,29 @@ MUTANTS = (
     one(
         "complexity: values of other files are taken", "data.complexity:cache_file",
         replace("[LIMITS, manifest.stamp, *__rest]", "[LIMITS, *__rest]"), CONTENT + "files_are_measured_once",
+    ),
+    one(
+        "merged masks: a cell has the outputs of the mirrored one", "reference.tasks.segment:cell_outputs",
+        replace("part[:, 2:] * q", "(2 ** part[:, :1] - 1 - part[:, 2:]) * q"),
+        MASKS + "a_block_has_the_class_of_its_owner",
+    ),
+    one(
+        "merged masks: a pixel of a token for each of a cell", "navit_eqx.tasks.segment:Segment.cell_outputs",
+        replace("jnp.right_shift(__w, level[..., None])", "__w % side"),
+        MASKS + "both_sides_agree_and_packed_is_alone",
+    ),
+    one(
+        "merged masks: tokens count, not their pixels", "reference.tasks.segment:cells_of",
+        replace("np.repeat(__x, 4**level, 0)", "np.repeat(__x, np.minimum(4**level, 1), 0)"),
+        MASKS + "cells_know_their_token",
+    ),
+    one(
+        "merged masks: a row has room for the mean, not the most", "reference.tasks.segment:most_cells",
+        replace("4.0 ** (1 - scales)", "4.0 ** -1"), MASKS + "a_row_has_room_for_the_cells_of_its_tokens",
+    ),
+    one(
+        "merged masks: dropped tokens leave holes", "data.tasks.segment:Segment.plans",
+        replace("isinstance(plans.sampling['resolution'], Merged)", "False"), MASKS + "dropped_tokens_have_no_cells",
     ),
     one(
         "merging: the smaller image it is compared with is merged too", "harness.evaluation.studies.merge:compare_at",
