@@ -26,7 +26,7 @@ from ..manifest import Manifest
 from ..plan import EpochPlans
 from ..rows import Drawn, PlannedRows
 from ..sampling.dropping import Constant
-from ..sampling.merge import Merged
+from ..sampling.merge import Merge, Merged
 from ..sources.source import Source, mask_of
 from .task import DataTask, ImageOutputs, Lengths
 
@@ -55,7 +55,7 @@ class Segment(DataTask):
 
     def plans(self, plans: EpochPlans, rows: int) -> EpochPlans:
         """Raises DataError where tokens are dropped between which logits are interpolated, or of merged images."""
-        if isinstance(plans.sampling["resolution"], Merged) and plans.sampling["dropping"] != Constant(0.0):
+        if isinstance(plans.sampling.get("resolution"), Merged) and plans.sampling["dropping"] != Constant(0.0):
             raise DataError(
                 "task segment reads the cells of all tokens of a merged image, and data.dropping leaves some out: "
                 "--data.dropping.rate 0, or --data.merge none"
@@ -160,6 +160,7 @@ class SegmentedRows:
         if not isinstance(self.rows, PlannedBlocks):
             return Batch(row, Targets(*self.cut(row.coords, row.segment_ids, row.grids, drawn)))
         merge = self.rows.merge
+        assert isinstance(merge, Merge), "training merges at a rate: `harness.resolve.merging`"
         count = most_cells(len(row.segment_ids), merge.highest, merge.scales)
         cells = cells_of(row.coords, row.segment_ids, count)
         found = self.cut(cells.coords, cells.segment_ids, row.grids[:, 1:].astype(int), drawn)
