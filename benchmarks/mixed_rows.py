@@ -8,7 +8,9 @@ two alternate, each with its batch brought to the device anew, and the ratio is 
 """
 
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -40,7 +42,8 @@ def main() -> None:
 
 
 def measure(preset: str, quick: bool, repeats: int) -> None:
-    arms = {name: Arm(preset, quick, mixed) for name, mixed in {"fixed": False, "mixed": True}.items()}
+    kinds = {"fixed": False, "mixed": True}
+    arms = {name: Arm(preset, quick, partial(flexible, mixed)) for name, mixed in kinds.items()}
     for arm in arms.values():
         arm.once()  # warms up
     times = {name: [] for name in arms}
@@ -61,12 +64,13 @@ def measure(preset: str, quick: bool, repeats: int) -> None:
 
 
 class Arm:
-    """A training step and its batch; the first row is checked against the reference."""
+    """A training step and its batch of the configuration that `change` makes of a preset; the first row is checked
+    against the reference."""
 
-    def __init__(self, preset: str, quick: bool, mixed: bool):
+    def __init__(self, preset: str, quick: bool, change: Callable[[Config, str], Config]):
         rows = 1 if quick else ROWS[preset]
         config, source, task = preset_on_noise(preset, 8 * rows)  # enough images to fill all rows
-        config = replace(flexible(config, preset, mixed), rows=rows)
+        config = replace(change(config, preset), rows=rows)
         config = replace(config, model=replace(config.model, depth=1)) if quick else config
         self.stream = training_stream(config, source, task)
         first = [self.stream[i] for i in range(rows)]
@@ -80,6 +84,7 @@ class Arm:
         self.step, self.state, self.device_batch, compile_seconds = training(model, config.optim, 1000, self.batch)
         places = rows * config.data.packing.shape[0]
         self.about: dict[str, Any] = {
+            "rows": rows,
             "images": int(sum((row.grids[:, 0] > 0).sum() for row, _ in first)),
             "padding": 1 - sum(int((row.segment_ids > 0).sum()) for row, _ in first) / places,
             "patches": str(self.batch.row.patches.dtype),
@@ -95,12 +100,13 @@ class Arm:
         self.state, metrics = self.step(self.state, self.device_batch(self.batch))
         jax.block_until_ready(metrics)
 
-    def seconds_a_row(self, repeats: int) -> float:
+    def seconds_a_row(self, repeats: int, first: int = 0) -> float:
         """Seconds to read a row: resizing, patchifying, and mapping patches to the size of the model."""
-        return statistics.median(clocked(lambda i=i: self.stream[i]) for i in islice(range(len(self.stream)), repeats))
+        rows = range(first % len(self.stream), len(self.stream))
+        return statistics.median(clocked(lambda i=i: self.stream[i]) for i in islice(rows, repeats))
 
 
-def flexible(config: Config, preset: str, mixed: bool) -> Config:
+def flexible(mixed: bool, config: Config, preset: str) -> Config:
     """The preset with rows long enough for its finest patches, with its own patch size or with all sizes."""
     packing = PACKING[preset]
     model = replace(config.model, posembed=Sinusoidal(64, "fractional"), flexi=Flexi(SIZES[preset]))

@@ -36,6 +36,7 @@ from navit_eqx.training.config import OptimConfig
 from navit_eqx.training.program import make_program
 from navit_eqx.training.step import State
 from navit_eqx.weights.bridge import to_reference
+from reference import adaptive
 from reference import model as reference
 from reference.rows import Batch
 from reference.tasks import classify
@@ -94,7 +95,8 @@ def with_backbone(model: Model, wrap: Any) -> Model:
 
 def relative_error(model: Model, logits: Any, row: Any) -> float:
     """Relative error of the logits of a row of a float32 model, against the reference."""
-    features = reference.forward(to_reference(model.backbone), row)
+    forward = adaptive.forward if row.coords.shape[-1] == 3 else reference.forward
+    features = forward(to_reference(model.backbone), row)
     want, real = classify.predict(to_reference(model.task), features), row.grids[:, 0] > 0
     return float(np.abs(np.asarray(logits) - want)[real].max() / np.abs(want[real]).max())
 
