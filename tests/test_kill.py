@@ -135,3 +135,29 @@ def test_numbers_that_stay_wrong_end_the_run(uninterrupted, tmp_path):
     ended(process, tmp_path, 70)
     assert "5 steps in a row" in (tmp_path / "said").read_text()
     assert len((tmp_path / "run" / "refused.jsonl").read_text().splitlines()) == 5
+
+
+MOVING = {
+    "hierarchy": ("--model.depth", "2", "--model.stages", "stages", "--model.stages.depths", "1", "1"),
+    "fuzzy": ("--model.fuzzy", "fuzzy"),
+    "by content": ("--data.merge", "merge-by-content", "--data.dropping", "by-content"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MOVING)
+def test_what_merges_or_moves_tokens_goes_on_with_the_same_bits(tmp_path, name):
+    """Killed twice: stages, random moves of coordinates, and rates that follow the content."""
+    options = ("--steps", "60", "--log-every", "1", "--save-every", "5", *MOVING[name])
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    ended(begun(whole, tmp_path / "cache", 0, *options), whole)
+    for step in (13, 37):
+        process = begun(killed, tmp_path / "cache", 0, *options)
+        wait_for(killed, step, process)
+        process.kill()
+        process.wait()
+    ended(begun(killed, tmp_path / "cache", 0, *options), killed)
+    assert (killed / "said").read_text().count("continuing") == 2
+    assert result(killed) == result(whole) and len(result(whole)[0]) == 60
