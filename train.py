@@ -48,13 +48,14 @@ from harness.evaluation.studies import named, publish_all, studies_of
 from harness.evaluation.studies.sweep import evaluate_at, in_words
 from harness.exit_codes import run
 from harness.habits import TRAINING, answer_folder, answer_habits, check_obeyed
-from harness.presets import PRESETS, fine_tuned, timed
+from harness.presets import PRESETS, adapted
 from harness.process import Interrupted, StopSignal, enable_compilation_cache
 from harness.resolve import resolve
 from harness.run.ahead import look_ahead, resolutions_of
 from harness.run.attention import shape_for
 from harness.run.budget import is_timed, steps_of, steps_within
 from harness.run.cadence import LOG_SECONDS, SAVE_SECONDS, Cadence
+from harness.run.embedded import rows_to_train
 from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
 from harness.run.loading import check_left_out, imbalance_of, open_sources, open_task, training_batches, training_rows
 from harness.run.program import program_of
@@ -148,7 +149,7 @@ def train(config: Config, preset: str) -> None:
     unreadable = dict(position.unreadable)
     host: dict[str, Any] = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
     host["prefix"] = prefix_of(folder)
-    stream = Stream(training_batches(config, task, planned, **host), start)
+    stream = Stream(training_batches(config, task, rows_to_train(config, planned, program, state), **host), start)
     trace = Trace(folder / "trace", start, config.trace, config.total_steps)
     any_host = hosts.AnyHost(mesh)
 
@@ -320,7 +321,7 @@ def command_line(arguments: list[str]) -> tuple[str, Config]:
         print(f"error: no preset {preset!r}{hint} Presets: {', '.join(PRESETS)}", file=sys.stderr)
         sys.exit(2)
     make = PRESETS[preset]
-    default = timed(fine_tuned(make(), rest), rest)
+    default = adapted(make(), rest)
     config = parse(Config, default=default, args=rest, prog=f"train.py {preset}", description=make.__doc__)
     check_obeyed(default, config)
     return preset, config

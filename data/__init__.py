@@ -14,6 +14,7 @@ Reading order:
     adaptive.py    the same with patches of several sizes within an image
     hierarchy.py   the same for a hierarchy: tokens by blocks
     clips.py       the same for clips: read, cut into tubelets, drop, pack
+    embedded.py    rows of vectors that a frozen backbone gave
     texts.py       captions as token ids
     augment.py     parts of random changes of a training image that keep its planned grid valid
     complexity.py  how much of each image large patches lose: measured once, cached

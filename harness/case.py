@@ -77,7 +77,7 @@ class Case:
     @cached_property
     def batch(self) -> Batch:
         """The first batch of the run."""
-        stream = training_batches(self.config, self.task[1], self.planned)()
+        stream = training_batches(self.config, self.task[1], rows_to_time(self.config, self.planned))()
         try:
             return jax.tree.map(np.array, next(stream))
         finally:

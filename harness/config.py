@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from data.embedded import Embedded
 from data.sampling.augment import Augment
 from data.sampling.balance import ByClass
 from data.sampling.dropping import Constant, Dropping
@@ -83,6 +84,8 @@ class DataConfig:
     times the largest."""
     max_unreadable: float = 0.01
     """Largest share of unreadable images; above it the run ends with an error."""
+    embedded: Embedded | None = None
+    """Training on the vector that a frozen backbone gives of each image, computed once; none: on pixels."""
     memory: float = 0.0
     """Cache of decoded training images, in GiB per process; 0 turns it off."""
     workers: int = 0

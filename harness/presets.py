@@ -181,12 +181,17 @@ PRESETS = {
 FINE_TUNING = 0.1  # Choice: docs/finetuning.md
 
 
-def timed(config: Config, arguments: Sequence[str]) -> Config:
+def adapted(config: Config, arguments: Sequence[str]) -> Config:
+    """A preset with the defaults that other options of the command line ask for.   Raises ConfigError."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return undrawn(timed(fine_tuned(config, words), words), words)
+
+
+def timed(config: Config, words: Sequence[str]) -> Config:
     """The default of a command that says how long: minutes alone decide on the steps, and steps alone on the length.
 
     Raises ConfigError where both are given.
     """
-    words = [word for argument in arguments for word in argument.split("=", 1)]
     given = {word: after for word, after in zip(words, [*words[1:], ""]) if word in ("--steps", "--minutes")}
     numbers = [word for word, after in given.items() if after.lower() != "auto"]
     if len(numbers) == 2:
@@ -196,10 +201,16 @@ def timed(config: Config, arguments: Sequence[str]) -> Config:
     return replace(config, minutes=None) if numbers == ["--steps"] else config
 
 
-def fine_tuned(config: Config, arguments: Sequence[str]) -> Config:
+def fine_tuned(config: Config, words: Sequence[str]) -> Config:
     """The default of a start from saved weights: a tenth of the learning rate, unless the backbone is frozen."""
-    words = [word for argument in arguments for word in argument.split("=", 1)]
     start = next((after for word, after in zip(words, words[1:]) if word == "--start"), "")
     if not start or start.rpartition("@")[2].isdecimal() or "--optim.frozen" in words:
         return config
     return replace(config, optim=replace(config.optim, lr=config.optim.lr * FINE_TUNING))
+
+
+def undrawn(config: Config, words: Sequence[str]) -> Config:
+    """The default of images that are embedded once: no augmentation, no dropping."""
+    if "--data.embedded" not in words:
+        return config
+    return replace(config, data=replace(config.data, augment=Augment(), dropping=Constant(0.0)))

@@ -31,6 +31,7 @@ from reference.sampling.patch_sizes import check_gains
 from reference.template import windows_of
 
 from .config import Config
+from .embedded import embedded
 from .lengths import (
     Images,
     TokenLengths,
@@ -322,6 +323,7 @@ RESOLVERS: tuple[Resolver, ...] = (
     patch_sizes,
     dropping,
     packing,
+    embedded,
     task,
     val_resolution,
     eval_resolutions,

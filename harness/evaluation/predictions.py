@@ -30,7 +30,7 @@ from navit_eqx.zero_shot import zero_shot
 
 from ..config import Config
 from ..cost import image_cost
-from ..run.loading import evaluation_rows
+from ..run.loading import counted, evaluation_rows
 from ..working import working
 from .budget import Budget
 
@@ -118,13 +118,6 @@ def evaluate(
         *([partial(task.score, manifest=source.manifest)] if has_scores else []),
         batches=tuple(by_length.values()),
     )
-
-
-def counted(batches: Iterable[Any], advance: Callable[[int], None]) -> Iterator[Any]:
-    """The batches; `advance` takes the number of images of each."""
-    for row in batches:
-        advance(int((row.image_ids >= 0).sum()))
-        yield row
 
 
 def noted(batches: Iterable[Row], by_length: dict[int, tuple[Row, int]]) -> Iterator[Row]:

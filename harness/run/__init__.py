@@ -6,6 +6,7 @@ program.py     compiled training program of a configuration
 ahead.py       the evaluation at the end, planned before the first step
 trained.py     the model of a run, finished or not
 warm_start.py  start from a saved model, or from a step of another run
+embedded.py    vectors of a frozen backbone, computed once
 attention.py   choice of the attention backend
 budget.py      steps that fit a number of minutes
 cadence.py     when to print a line and when to save

@@ -18,6 +18,7 @@ from navit_eqx.training.hosts import broadcast_from_main
 from ..config import Config
 from ..working import working
 from .attention import shape_for
+from .embedded import rows_to_time
 from .folder import read_run
 from .loading import training_batches, training_rows
 from .program import program_of
@@ -59,7 +60,7 @@ def seconds_per_step(config: Config, images: Source, task: DataTask, prepared: P
     """
     planned = training_rows(config, images, task)
     host = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
-    open_batches = training_batches(config, task, planned, **host)
+    open_batches = training_batches(config, task, rows_to_time(config, planned), **host)
     model = shape_for(config, planned.epochs.locate(0)[1])[0]
     program = program_of(replace(config, model=model), prepared, mesh)
     with closing(open_batches()) as batches:

@@ -1,6 +1,6 @@
 """Sources, tasks, plans and packed rows of a configuration."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, starmap
@@ -26,6 +26,7 @@ from data.sampling.kinds import Patch
 from data.sampling.merge import Law, MergeByContent, Merged
 from data.sampling.resolution import Clips, WholeBlocks
 from data.sources.balanced import balanced
+from data.sources.decode import Decoding, Whole
 from data.sources.memory import CachedInMemory
 from data.sources.source import Source, with_classes
 from data.sources.unboxed import unboxed
@@ -45,6 +46,8 @@ from ..cost import imbalance
 from ..lengths import patch_sampling
 from ..resolve import may_merge
 from .trained import trained_model
+
+WHOLE = Whole()
 
 
 def open_source(config: Config, split: str) -> Source:
@@ -168,6 +171,7 @@ def evaluation_rows(
     dropping: Dropping = NOTHING,
     patch: Patch | None = None,
     longest: int = 0,
+    decoding: Decoding = WHOLE,
 ) -> tuple[Iterator[Row], Plan]:
     """Batches of every image once, by default with all tokens and the patch size of the model, and their plan.
 
@@ -191,14 +195,24 @@ def evaluation_rows(
         complexity=source.manifest.complexity,
     )
     parts = of_two_lengths(plan, packing, config.data.packing.shape[0])
-    return chain.from_iterable(starmap(partial(_batches, config, source, law), parts)), plan
+    return chain.from_iterable(starmap(partial(_batches, config, source, law, decoding), parts)), plan
 
 
-def _batches(config: Config, source: Source, law: Law, row_tokens: int, plan: Plan) -> Iterator[Row]:
+def _batches(
+    config: Config, source: Source, law: Law, decoding: Decoding, row_tokens: int, plan: Plan
+) -> Iterator[Row]:
     """Batches of as many rows as are computed at once."""
     count = rows_at_once(row_tokens, jax.local_device_count())
     padded, pixels = fill_last_batch(plan, count), pixels_of(config.model, is_mapped(config.model, law))
     epochs = Epochs(lambda place: padded)
     kind, more = rows_of(law, training=False)
+    more |= {"decoding": decoding}
     rows = kind(source, epochs, len(padded.image_ids), pixels, row_tokens, config.seed, None, **more)
     return batches(rows, count)
+
+
+def counted(batches: Iterable[Any], advance: Callable[[int], None]) -> Iterator[Any]:
+    """The batches; `advance` takes the number of images of each."""
+    for row in batches:
+        advance(int((row.image_ids >= 0).sum()))
+        yield row

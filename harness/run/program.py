@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from navit_eqx import Model
 from navit_eqx.config import Auto, ModelConfig, Windows
 from navit_eqx.tasks import PreparedTask
+from navit_eqx.training.embedded import loss_of_vectors, own_loss
 from navit_eqx.training.program import Program, make_program
 
 from ..config import Best, Config
@@ -31,6 +32,7 @@ def program_of(config: Config, task: PreparedTask, mesh: Mesh | None = None) -> 
         parallelism=config.parallelism,
         mesh=mesh,
         best=isinstance(config.select, Best),
+        loss_of=loss_of_vectors if config.data.embedded else own_loss,
     )
     if not isinstance(config.model.attention, Windows):
         return program

@@ -13,7 +13,7 @@ from ..layers import Linear, full
 from ..model import NaViT
 from ..rows import Batch, Row
 from . import config
-from .task import AbstractTask, PreparedTask
+from .task import AbstractTask, OneVector, PreparedTask
 
 
 class Targets(NamedTuple):
@@ -58,7 +58,7 @@ class Classify(AbstractTask):
         return logits_of(self.head, backbone(row))
 
     def loss(
-        self, backbone: NaViT, batch: Batch, key: PRNGKeyArray
+        self, backbone: OneVector, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
         targets = batch.targets
         logits = logits_of(self.head, backbone(batch.row, backbone.gates(key, batch.row.image_ids)))

@@ -17,7 +17,7 @@ from ..model import NaViT
 from ..rows import Batch, Row, micro_batches
 from . import config
 from .pair_losses import Slots, clip_log_scale, contrastive_loss, embed_twice, unit
-from .task import AbstractTask, PreparedTask
+from .task import AbstractTask, OneVector, PreparedTask
 
 
 class Targets(NamedTuple):
@@ -59,7 +59,7 @@ class Contrast(AbstractTask):
         return unit(self.text_projection(full(self.text(row))))
 
     def loss(
-        self, backbone: NaViT, batch: Batch, key: PRNGKeyArray
+        self, backbone: OneVector, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
         row, (keys, text_row, text_keys) = batch
 

@@ -12,7 +12,7 @@ from ..model import NaViT
 from ..rows import Batch, Row
 from . import config
 from .classify import logits_of, sigmoid_cross_entropy, zero_head
-from .task import AbstractTask
+from .task import AbstractTask, OneVector
 
 
 class Targets(NamedTuple):
@@ -39,7 +39,7 @@ class MultiLabel(AbstractTask):
         return logits_of(self.head, backbone(row))
 
     def loss(
-        self, backbone: NaViT, batch: Batch, key: PRNGKeyArray
+        self, backbone: OneVector, batch: Batch, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Int[Array, ""], dict[str, Array]]:
         row, targets = batch
         logits = logits_of(self.head, backbone(row, backbone.gates(key, row.image_ids)))

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -21,6 +21,15 @@ class PreparedTask(NamedTuple):
     """Keyword arguments of the task of the same name in `data.tasks`, which makes the targets."""
     device_targets: Callable[[Any], Any] = lambda targets: targets
     """Target fields of the data, on the device → targets that the loss reads."""
+
+
+@runtime_checkable
+class OneVector(Protocol):
+    """What gives one vector for each image slot: a backbone, or a stand-in whose rows hold its vectors."""
+
+    def __call__(self, row: Row, gates: Any = None) -> Float[Array, "*B I D"]: ...
+
+    def gates(self, key: PRNGKeyArray, image_ids: Int[Array, "*B I"]) -> Any: ...
 
 
 class AbstractTask(eqx.Module):

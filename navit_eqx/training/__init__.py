@@ -3,6 +3,7 @@
 config.py            optimizers, schedules, parallelism as frozen dataclasses
 optim.py             the optimizer, its schedule, which parameters decay, and rates by layer
 frozen.py            frozen and trained parameters
+embedded.py          the loss on vectors of a frozen backbone
 step.py              one train step as a pure function of (state, batch)
 program.py           compiled init and train step, with their shardings
 compiling.py         compiler options

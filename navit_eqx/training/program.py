@@ -15,6 +15,7 @@ from ..tasks import PreparedTask
 from ..tasks.model import Model, is_shape
 from .compiling import INIT_COMPILER_OPTIONS, step_compiler_options
 from .config import FSDP, DataParallel, OptimConfig
+from .embedded import own_loss
 from .optim import optimizer
 from .sharding import abstract_arrays, data_mesh, replicated, shard_rows, shardings, with_mesh
 from .step import State, init, train_step
@@ -61,9 +62,10 @@ def make_program(
     parallelism: DataParallel | FSDP | None = None,
     mesh: Mesh | None = None,
     best: bool = False,
+    loss_of: Callable[..., Any] = own_loss,
 ) -> Program:
     """The program that trains `build(key)`: a `Model`, or any module with the same `loss`. With `best` its state has a
-    place for the best parameters.
+    place for the best parameters. `loss_of` is the loss of the model on a batch.
 
     By default parameters are replicated on all devices of `data_mesh()`.
     """
@@ -73,7 +75,7 @@ def make_program(
     arrays, static = eqx.partition(eqx.filter_eval_shape(build, jr.key(0)), is_shape)
     shapes = jax.eval_shape(init_state, arrays)
     state_shardings = shardings(shapes, parallelism, mesh)
-    step = partial(train_step, static=static, optimizer=tx, config=optim, seed=seed)
+    step = partial(train_step, static=static, optimizer=tx, config=optim, seed=seed, loss_of=loss_of)
     out = state_shardings, replicated(mesh)
     return Program(
         mesh,

@@ -15,6 +15,7 @@ from ..layers import expand
 from ..masks import used_slots
 from ..rows import Batch, micro_batches
 from .config import OptimConfig, Spikes
+from .embedded import own_loss
 from .frozen import merge, partition
 
 
@@ -77,8 +78,9 @@ def train_step(
     optimizer: optax.GradientTransformation,
     config: OptimConfig,
     seed: int,
+    loss_of: Callable[..., Any] = own_loss,
 ) -> tuple[State, Metrics]:
-    """Gradient of the mean loss over all rows on all devices, and one update.
+    """Gradient of the mean loss over all rows on all devices, and one update. `loss_of(model, batch, key)` is the loss.
 
     Where loss, gradient or update is not finite, or the gradient norm is a spike (`Spikes`), the update is skipped:
     model, moving average and optimizer state (its count included) are unchanged. The step count always increases.
@@ -87,7 +89,7 @@ def train_step(
     trained, fixed = partition(state.model, config.frozen)
 
     def loss(trained: Any, part: Batch) -> tuple[Array, Any]:
-        total, count, extras = eqx.combine(merge(trained, fixed), static).loss(part, key)
+        total, count, extras = loss_of(eqx.combine(merge(trained, fixed), static), part, key)
         return total, (total, count, extras)
 
     def gradient(part: Batch) -> Any:

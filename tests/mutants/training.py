@@ -10,7 +10,7 @@ ACCUMULATES = "tests/test_train.py::test_accumulation_changes_nothing"
 MUTANTS: tuple[Mutant, ...] = (
     one(
         "the loss is a mean of means of rows", STEP + "train_step.loss",
-        replace("__model.loss(__part, __key)",
+        replace("loss_of(__model, __part, __key)",
                 "(lambda sums: (sum(s / jnp.maximum(n, 1).astype(s.dtype) for s, n, _ in sums)"
                 " / len(sums) * sum(n for _, n, _ in sums).astype(sums[0][0].dtype),"
                 " sum(n for _, n, _ in sums), jax.tree.map(lambda *x: sum(x), *(e for _, _, e in sums))))"
