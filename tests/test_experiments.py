@@ -366,7 +366,7 @@ def test_trained_results_are_comparable(folder):
     budget = getattr(run, "budget", lambda arm: 1)
     seeds = {arm: {t["seed"] for t in result["trials"] if t["arm"] == arm} for arm in arms}
     for arm, found in seeds.items():
-        assert found == set(range(max(3, result["seeds"]))) or (budget(arm) is None and found == {0, 1}), arm
+        assert found == set(range(max(3, result["seeds"]))) or (budget(arm) is None and found in ({0}, {0, 1})), arm
     read = getattr(run, "read", list)(result["trials"])
     assert json.loads(json.dumps([judge(claim, read) for claim in run.CLAIMS])) == result["claims"]
     for first, second in (pair for claim in run.CLAIMS for pair in claim.pairs):
