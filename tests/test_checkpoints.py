@@ -138,6 +138,7 @@ def test_another_structure_is_refused_by_name(tmp_path):
         (second | {"new": second["int32"]}, "new is missing there, int32.8, 6. here"),
         ({k: v for k, v in second.items() if k != "uint8"}, "uint8 is uint8.8, 6. there, missing here"),
         (second | {"int32": second["float32"]}, "int32 is int32.8, 6. there, float32.8, 6. here"),
+        (second | {"new": None}, "a version whose parts have other fields"),
     ):
         with pytest.raises(ConfigError, match=words):
             Checkpointer(tmp_path, 2).restore(like(wrong))

@@ -3,11 +3,11 @@
 import csv
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError, DataMissing
 from .clip_files import is_clip_name
+from .csv_tables import Cells, csv_lines
 from .layout import files_below, part_of
 
 INDEX = "index.csv"
@@ -42,7 +42,16 @@ def by_list(clips: Clips, listed: set[str]) -> tuple[Clips, str]:
 def annotation_tables(root: Path) -> list[Path]:
     """Tables of Kinetics in `root` or a folder of it, known by their columns."""
     found = (path for path in sorted([*root.glob("*.csv"), *root.glob("*/*.csv")]) if path.is_file())
-    return [path for path in found if COLUMNS <= {*next(rows_of(path), ())}]
+    return [path for path in found if COLUMNS <= columns_of(path)]
+
+
+def columns_of(table: Path) -> set[str]:
+    """Names of the columns; none where the file is no table: it may be anything that lies beside clips."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            return {*next(csv.reader(file, strict=True), ())}
+    except (UnicodeDecodeError, csv.Error):
+        return set()
 
 
 def annotated(root: Path, tables: list[Path]) -> tuple[dict[str, Clips], list[str]]:
@@ -58,7 +67,7 @@ def annotated(root: Path, tables: list[Path]) -> tuple[dict[str, Clips], list[st
     placed: dict[str, tuple[str, str, Path]] = {}
     notes = []
     for table in tables:
-        lines = [*map(lambda row: placed_line(table, *row), enumerate(rows_of(table), 2))]
+        lines = [placed_line(table, number, cells) for number, cells in csv_lines(table)[1]]
         here = [(split, label, files[clip]) for split, label, clip in lines if clip in files]
         notes.append(f"{table.name}: {len(here)} of {len(lines)} lines have a clip below {root}")
         for split, label, name in here:
@@ -76,15 +85,9 @@ def annotated(root: Path, tables: list[Path]) -> tuple[dict[str, Clips], list[st
     return found, notes
 
 
-def rows_of(table: Path) -> Iterator[dict[str, str]]:
-    """Lines of a table by column, without empty cells."""
-    with table.open(newline="", encoding="utf-8", errors="replace") as file:
-        for row in csv.DictReader(file):
-            yield {name: cell for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()}
-
-
-def placed_line(table: Path, number: int, row: dict[str, str]) -> tuple[str, str, str]:
+def placed_line(table: Path, number: int, row: Cells) -> tuple[str, str, str]:
     """Split, label and name of the clip of a line.   Raises DataError."""
+    row = {name: cell for name, cell in row.items() if cell.strip()}
     split = part_of(row.get("split", table.stem))
     try:
         name = f"{row['youtube_id']}_{int(float(row['time_start'])):06}_{int(float(row['time_end'])):06}"
@@ -102,19 +105,18 @@ def placed_line(table: Path, number: int, row: dict[str, str]) -> tuple[str, str
 def frames_listed(root: Path, folder: Path, names: tuple[str, ...]) -> list[int]:
     """The number of frames of each clip in index.csv of `root` or above it; 0 where it is not listed.
 
-    Raises DataError where the table has a number that is none.
+    Raises DataError where the table is damaged or has a number that is none.
     """
     file = next((place / INDEX for place in (folder, root, root.parent) if (place / INDEX).is_file()), None)
     if file is None:
         return [0] * len(names)
-    with file.open(newline="", encoding="utf-8", errors="replace") as opened:
-        table = csv.DictReader(opened)
-        if not {"path", "frames"} <= {*(table.fieldnames or ())}:
-            return [0] * len(names)
-        try:
-            known = {line["path"]: int(line["frames"]) for line in table}
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{file}: column frames holds {error}: write whole numbers") from None
+    columns, lines = csv_lines(file)
+    if not {"path", "frames"} <= {*columns}:
+        return [0] * len(names)
+    try:
+        known = {cells["path"]: int(cells["frames"]) for _, cells in lines}
+    except ValueError as error:
+        raise DataError(f"{file}: column frames holds {error}: write whole numbers") from None
     inside = (os.path.relpath(folder / name, file.parent) for name in names)
     ends = {tail(path, 3): count for path, count in known.items()}
     return [known.get(path, ends.get(tail(path, 3), 0)) for path in inside]
