@@ -22,6 +22,7 @@ from reference.rows import Batch
 from .config import Config
 from .resolve import resolve
 from .run.attention import shape_for
+from .run.embedded import rows_to_time
 from .run.loading import open_sources, open_task, training_batches, training_rows
 from .run.program import program_of
 from .run.warm_start import shape_from

@@ -146,7 +146,7 @@ def store_arrays(file: Path, **arrays: np.ndarray) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f"{file.stem}-{os.getpid()}.npz")
-        np.savez(beside, **arrays)
+        np.savez(beside, **arrays)  # pyright: ignore[reportArgumentType]
         beside.rename(file)
     except OSError:
         pass

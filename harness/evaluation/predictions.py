@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from data.counts import of_source
 from data.evaluation_plan import longest_image, most_tokens
 from data.manifest import Manifest
 from data.plan import NOTHING, Plan

@@ -195,8 +195,8 @@ def load(path: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
         state = ocp.load(str(path), abstract_state)
     except ValueError as error:  # the same leaves in another tree: a version of ours with fields that hold nothing
         raise ConfigError(
-            f"{path} does not fit this run: it was saved by a version whose parts have other fields; continue with that "
-            "version, or start a new run (--name)"
+            f"{path} does not fit this run: it was saved by a version whose parts have other fields; continue with "
+            "that version, or start a new run (--name)"
         ) from error
     marks = fingerprint(state)
     for name, mark in record["leaves"].items():

@@ -61,10 +61,8 @@ def rates(context: Context) -> tuple[float | None, ...]:
         check_mergeable(context)
     elif used is None and trained is None:
         return (None,)
-    check(
-        not isinstance(used, MergeByThreshold) and not isinstance(trained, rules.MergeByThreshold),
-        "--budget chooses rates of merging, and data.merge has thresholds: --data.merge merge",
-    )
+    if isinstance(used, MergeByThreshold) or isinstance(trained, rules.MergeByThreshold):
+        raise ConfigError("--budget chooses rates of merging, and data.merge has thresholds: --data.merge merge")
     known, mine = trained or Merge(), used or Merge()
     differs = [name for name in ALONE if getattr(known, name, None) != getattr(mine, name, None)]
     check(
