@@ -5,20 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, Num
 
-from reference.adaptive import merged
+from reference.adaptive import cut_by_budget, merged, residual_scores
 from reference.patches import normalize
 from reference.rows import Tokens
 
 from .rows import PlannedRows
 from .sampling.kinds import Patch
-from .sampling.merge import Merge, MergeByThreshold
+from .sampling.merge import Merge
 
 
 @dataclass
 class PlannedBlocks(PlannedRows):
     """Rows of images in blocks of several sizes; grids of the plan are (quads, rows, columns)."""
 
-    merge: Merge | MergeByThreshold = Merge()
+    merge: Merge = Merge()
 
     def nothing(self, patch: Int[np.ndarray, " 2"]) -> Tokens:
         """An image of zero tokens, for a row without images."""
@@ -38,7 +38,7 @@ class PlannedBlocks(PlannedRows):
 
     def blocks(self, picture: Num[np.ndarray, "h w C"], patch: Patch, quads: int) -> Tokens:
         """All tokens of a picture, as rows store them: bytes, or float16 mapped to the kernel."""
-        levels = self.merge.levels(picture, patch, quads)
+        levels = cut_by_budget(residual_scores(picture, patch, self.merge.scales), quads)
         how = self.pixels.interpolation
         if how is None:  # patches of rows have the size at which images are cut
             patches, coords, grid = merged(picture, patch, levels, patch, self.merge.rule)

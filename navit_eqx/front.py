@@ -21,7 +21,6 @@ from . import inference
 from .errors import ConfigError, check
 from .hierarchy import last_level
 from .info import ModelInfo
-from .local import check_whole_blocks
 from .pixels import Source
 from .preprocessing import Kernel
 from .rows import Row, to_device
@@ -80,8 +79,6 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
             f"{type(model.task).__name__} asks every patch: pack with Preprocessing(merge=None)",
         )
         config = model.config
-        if config.local:
-            check_whole_blocks(config.local.window, how.merge.scales)
         kernel = Kernel(pair(config.patch), config.mean, config.std, config.interpolation)
         options = options | {"preprocessing": replace(how, merge=replace(how.merge, kernel=kernel))}
     defaults = {

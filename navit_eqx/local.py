@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Num
 
 from .config import ModelConfig
-from .errors import check
 from .layers import expand
 
 
@@ -26,7 +25,7 @@ class BlockMasks(eqx.Module):
 
 def same_window(coords: Num[Array, "*B T 2"], window: Sequence[int]) -> Bool[Array, "*B T T"]:
     """Pairs of places in the same window; windows begin at the top left, those at the other rims may be smaller."""
-    place = coords // expand(jnp.asarray(window, coords.dtype), coords)
+    place = coords // expand(jnp.asarray(window), coords)
     return (place[..., :, None, :] == place[..., None, :, :]).all(-1)
 
 
@@ -38,16 +37,6 @@ class LayerMasks(eqx.Module):
 
     def __call__(self, coords: Num[Array, "*B T 2"], mask: Bool[Array, "*B T T"]) -> BlockMasks:
         return BlockMasks(mask, mask & same_window(coords, self.window), np.array(self.whole))
-
-
-def check_whole_blocks(window: Sequence[int], scales: int) -> None:
-    """Raises ConfigError where merged patches could lie in two windows."""
-    block = 2 ** (scales - 1)
-    check(
-        all(n % block == 0 for n in window),
-        f"model.local.window={tuple(window)}: merged blocks of up to {block} x {block} patches would lie in two "
-        f"windows: multiples of {block}, or fewer sizes, --data.merge.scales",
-    )
 
 
 def make_local(config: ModelConfig) -> LayerMasks | None:
