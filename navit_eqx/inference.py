@@ -108,10 +108,12 @@ def rows_at_once(row_tokens: int, devices: int = 1) -> int:
 
 
 def run(model: Model, batch: Row, output: Output = forward) -> np.ndarray:
-    """The output of every row of a batch of at least one row, on the default device.
+    """The output of every row of a batch of at least one row, or of one row alone, on the default device.
 
     Equal to `output(model, batch)`, which compiles anew for every number of rows.
     """
+    if np.ndim(batch.segment_ids) == 1:
+        return run(model, row_of(np.asarray(leaf)[None] for leaf in batch), output)[0]
     return _finished(batch, Runner(model, output, None).started(batch))
 
 

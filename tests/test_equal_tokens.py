@@ -37,7 +37,9 @@ def test_every_way_has_as_many_tokens(name, tokens):
 
 
 def test_another_rate_is_caught(monkeypatch):
-    monkeypatch.setattr("data.sampling.merge.Merge.quads", lambda self, rng, grids: np.zeros(len(grids), np.int32))
+    monkeypatch.setattr(
+        "data.sampling.merge.Merge.quads", lambda self, rng, grids, complexity: np.zeros(len(grids), np.int32)
+    )
     caught(test_every_way_has_as_many_tokens, "merge", 4)
 
 

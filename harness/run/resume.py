@@ -39,7 +39,7 @@ NEVER = {
     *("task.text", "task.tokenizer", "task.embedding", "task.texts", "task.shards"),
     *("optim.rule", "optim.ema", "optim.skip", "optim.frozen"),
     *("data.source", "data.resolution", "data.patch_sizes", "data.dropping", "data.token_selection", "data.augment"),
-    *("data.packing", "data.decoding", "data.balance", "data.merge"),
+    *("data.packing", "data.decoding", "data.balance", "data.merge", "data.embedded"),
 }
 
 

@@ -121,7 +121,8 @@ MUTANTS = (
     ),
     one(
         "merged masks: dropped tokens leave holes", "data.tasks.segment:Segment.plans",
-        replace("isinstance(plans.sampling['resolution'], Merged)", "False"), MASKS + "dropped_tokens_have_no_cells",
+        replace("isinstance(plans.sampling.get('resolution'), Merged)", "False"),
+        MASKS + "dropped_tokens_have_no_cells",
     ),
     one(
         "merging: the smaller image it is compared with is merged too", "harness.evaluation.studies.merge:compare_at",

@@ -54,14 +54,15 @@ MUTANTS = (
         replace("mask[..., None]", "mask.T[..., None]"), CUT + "labels_are_cut_like_pixels",
     ),
     one(
-        "padding is of the first class", DATA + "SegmentedRows.__getitem__",
-        replace("np.full(__shape, IGNORE, np.uint8)", "np.full(__shape, 0, np.uint8)"),
+        "padding is of the first class", DATA + "SegmentedRows.cut",
+        replace("np.full((len(__ids), *self.patch), IGNORE, np.uint8)",
+                "np.full((len(__ids), *self.patch), 0, np.uint8)"),
         CUT + "labels_are_cut_like_pixels",
     ),
     one(
-        "labels of dropped tokens are kept", DATA + "SegmentedRows.__getitem__",
-        replace("self.labels(*__which)[tuple(__coords.T)]",
-                "self.labels(*__which).reshape(-1, *self.patch)[: here.sum()]"),
+        "labels of dropped tokens are kept", DATA + "SegmentedRows.cut",
+        replace("self.labels(__image, __grid)[tuple(__coords.T)]",
+                "self.labels(__image, __grid).reshape(-1, *self.patch)[: here.sum()]"),
         CUT + "labels_are_cut_like_pixels",
     ),
     one(
