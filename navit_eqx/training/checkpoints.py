@@ -194,6 +194,8 @@ def load(path: Path, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
     try:
         state = ocp.load(str(path), abstract_state)
     except ValueError as error:  # the same leaves in another tree: a version of ours with fields that hold nothing
+        if "structure" not in str(error):
+            raise
         raise ConfigError(
             f"{path} does not fit this run: it was saved by a version whose parts have other fields; continue with "
             "that version, or start a new run (--name)"
