@@ -33,6 +33,7 @@ import jax
 from data.sources.source import Source, with_classes
 from data.tasks import DataTask
 from harness.config import Config, DataConfig
+from harness.content import content
 from harness.evaluation.budget import Budget, Choice, Reading, store
 from harness.evaluation.label_map import SUITED, Mapped, answerable, read_map
 from harness.evaluation.loaded import config_of, is_run
@@ -45,7 +46,6 @@ from harness.evaluation.studies.sweep import check_share, in_words
 from harness.evaluation.studies.trade_off import AXES
 from harness.habits import EVALUATION, answer_habits
 from harness.lengths import Images
-from harness.resolve import content
 from harness.run.folder import read_config, read_saved
 from harness.run.loading import open_source, task_of
 from harness.run.trained import trained_model

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .plan import NOTHING, Plan, in_reach, plan_epoch, round_up
-from .sampling.dropping import Complexity, Dropping, rates_of
+from .sampling.dropping import Complexity, Dropping
 from .sampling.kinds import Patch
 from .sampling.merge import Law, kept_by
 from .sampling.packing import Packing, TwoLengths
@@ -54,7 +54,7 @@ def longest_image(
     rng = np.random.default_rng(0)
     grids = resolution.grids(rng, sizes, patch)
     tokens = resolution.token_counts(grids)
-    kept = kept_by(resolution, tokens, rates_of(dropping, rng, tokens, np.arange(len(tokens))))
+    kept = kept_by(resolution, tokens, dropping.rates(rng, tokens, np.arange(len(tokens))))
     return int(kept[in_reach(grids, longest_side) & (kept <= most)].max(initial=0))
 
 

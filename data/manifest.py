@@ -40,7 +40,7 @@ class Manifest:
     complexity: Float[np.ndarray, " N"] | None = None
     """How much of each image large patches lose, where a law asks for it: data/complexity.py."""
     stamp: str = ""
-    """Digest of what the files are told apart by, such as sizes and times; empty where nothing is known of files."""
+    """Digest of the names, sizes and times of the files; empty where nothing is known of files."""
 
     def __post_init__(self):
         count = len(self.names)

@@ -23,7 +23,7 @@ from reference.template import enlarged, template_rows
 
 from .errors import DataError
 from .randomness import Purpose, generator
-from .sampling.dropping import Complexity, Constant, Dropping, rates_of
+from .sampling.dropping import Complexity, Constant, Dropping
 from .sampling.kinds import Patch, PatchSize
 from .sampling.merge import Law, Merged, block_tokens, kept_by, of_images
 from .sampling.packing import Packing, Template
@@ -141,7 +141,7 @@ def plan_epoch(
     def image_plan(patch_sizes: Int[np.ndarray, "N 2"]) -> ImagePlan:
         grids = grids_at(patch_sizes)
         tokens = resolution.token_counts(grids)
-        kept = kept_by(resolution, tokens, rates_of(dropping, rng(Purpose.DROPPING), tokens, before, complexity))
+        kept = kept_by(resolution, tokens, dropping.rates(rng(Purpose.DROPPING), tokens, before, complexity))
         taken = budget.tokens(images, kept, grids_at, row_tokens) if budget else kept
         room = (taken <= row_tokens) | isinstance(packing.rule, Template)  # an image keeps what its window has
         return ImagePlan(patch_sizes, grids, kept, taken, room & in_reach(grids, longest_side))

@@ -49,6 +49,7 @@ def own_trial(config: Config, settings: tuple[AnySetting, ...], keep: Path | Non
     return found | {"accuracy": {name(OWN): next(iter(found["accuracy"].values()))}}
 
 
-def budget(arm: str) -> int:
-    """Compute of an arm such as "vit, 4x" or "vit, 4x: square", in units of the smallest budget."""
-    return int(arm.partition("x")[0].split()[-1])
+def budget(arm: str) -> int | None:
+    """Compute of an arm such as "vit, 4x" or "vit, 4x: square", in units of the smallest budget; None for one of the
+    search."""
+    return None if arm.startswith("search") else int(arm.partition("x")[0].split()[-1])

@@ -1,7 +1,7 @@
 """What figure 1 claims, for any test bed with arms "navit, 2x", "square, 2x", "vit, 2x": claims, factor of compute, and
 picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,29 @@ from experiments.claims import Claim, estimate
 from experiments.compute_bed import OWN
 from experiments.pictures import arms as trained
 from experiments.pictures import dots, statistics
+from harness.config import Config
 from harness.evaluation.pictures import sheet
 
 BUDGETS = (1, 2, 4, 8)  # times the compute of the smallest
 KINDS = ("navit", "square", "vit")
 
 
-def budget(arm: str) -> int | None:
-    """Compute of an arm, in units of the smallest budget; None for an arm of the search."""
-    return None if arm.startswith("search") else int(arm.split()[-1].removesuffix("x"))
+def best_and_searched(
+    recipe: Callable[..., Config],
+    best: Mapping[str, tuple[str, float]],
+    searched: Any,
+    sizes: Mapping[str, Iterable[str]],
+    rates: Sequence[float],
+    steps: int,
+) -> dict[str, Config]:
+    """Each kind by its best recipe (sizes, rate) at every budget; and all recipes at twice the smallest, on the images
+    `searched`."""
+    found = {f"{kind}, {b}x": recipe(kind, *best[kind], b * steps) for b in BUDGETS for kind in KINDS}
+    tried = ((kind, name, rate) for kind in KINDS for name in sizes[kind] for rate in rates)
+    return found | {
+        f"search: {kind}, {name}, rate {rate}": recipe(kind, name, rate, 2 * steps, searched)
+        for kind, name, rate in tried
+    }
 
 
 def at_least(part: int) -> Claim:

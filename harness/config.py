@@ -1,7 +1,7 @@
 """The configuration of a run as a frozen dataclass."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from data.embedded import Embedded
 from data.sampling.augment import Augment
@@ -213,3 +213,8 @@ class Config:
         """Resolved number of training steps."""
         assert self.steps is not None, "steps is auto: call `harness.resolve.resolve` first"
         return self.steps
+
+
+def with_data(config: Config, **fields: Any) -> Config:
+    """The configuration with changed fields of `data`."""
+    return replace(config, data=replace(config.data, **fields))

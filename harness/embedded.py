@@ -1,7 +1,5 @@
 """Whether images can be embedded once: only where nothing of an image is drawn at random, by a backbone that stays."""
 
-from dataclasses import replace
-
 import jax
 
 from data.sampling.augment import Augment
@@ -12,7 +10,7 @@ from data.sampling.resolution import Clips, WholeBlocks
 from navit_eqx.errors import check
 from navit_eqx.training.config import Backbone, Parts
 
-from .config import Config
+from .config import Config, with_data
 from .lengths import Images, patch_sampling
 
 POOLED = ("Classify", "MultiLabel", "Contrast")  # tasks that read one vector of each image
@@ -26,8 +24,7 @@ def embedded(config: Config, images: Images) -> tuple[Config, list[str]]:
     check_fixed(config)
     if not config.data.workers:
         return config, []
-    note = "data.workers = 0: vectors of images are in memory"
-    return replace(config, data=replace(config.data, workers=0)), [note]
+    return with_data(config, workers=0), ["data.workers = 0: vectors of images are in memory"]
 
 
 def check_frozen(config: Config) -> None:

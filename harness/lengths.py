@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 
 from data.manifest import Manifest
 from data.plan import in_reach
-from data.sampling.dropping import Complexity, Schedule, rates_of
+from data.sampling.dropping import Complexity, Schedule
 from data.sampling.kinds import Patch
 from data.sampling.merge import Law, kept_by, of_images
 from data.sampling.packing import Template, far_longer
@@ -114,7 +114,7 @@ def expected_lengths(config: Config, manifest: Manifest) -> Int[np.ndarray, " n"
         sampling = replace(sampling, images=float(len(tokens)))
     rng = np.random.default_rng([config.seed, 1])
     try:
-        rates = rates_of(sampling, rng, tokens, rng.permutation(len(tokens)), complexity_of(manifest))
+        rates = sampling.rates(rng, tokens, rng.permutation(len(tokens)), complexity_of(manifest))
         return kept_by(config.data.law, tokens, rates)
     except ValueError as error:
         raise ConfigError(f"data.dropping = {sampling}: {error}") from None

@@ -14,7 +14,7 @@ from navit_eqx.errors import ConfigError
 from navit_eqx.tasks.config import Classify, Sigmoid, Softmax
 from navit_eqx.training.config import Cosine, Muon, OptimConfig, Rsqrt
 
-from .config import Config, DataConfig
+from .config import Config, DataConfig, with_data
 from .contrast_presets import CONTRAST
 from .detect_presets import DETECT
 from .digit_presets import digits, digits_flexi, digits_hierarchy, digits_square, digits_vit, large_digits
@@ -213,4 +213,4 @@ def undrawn(config: Config, words: Sequence[str]) -> Config:
     """The default of images that are embedded once: no augmentation, no dropping."""
     if "--data.embedded" not in words:
         return config
-    return replace(config, data=replace(config.data, augment=Augment(), dropping=Constant(0.0)))
+    return with_data(config, augment=Augment(), dropping=Constant(0.0))

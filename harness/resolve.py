@@ -13,9 +13,8 @@ from jaxtyping import Int
 
 from data.manifest import Manifest
 from data.plan import round_up
-from data.sampling.dropping import ByContent, ByResolution, Dropping, Schedule
+from data.sampling.dropping import ByResolution, Dropping, Schedule
 from data.sampling.kinds import Patch
-from data.sampling.merge import MergeByContent
 from data.sampling.packing import Packing, Template
 from data.sampling.patch_size import CoarseToFine, OneSize
 from data.sampling.resolution import Areas, Clips, NeverEnlarged, Resolution, Sides, Square, WholeBlocks
@@ -25,16 +24,15 @@ from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import Interpolation as ModelInterpolation
 from navit_eqx.tasks import TASKS
 from reference.resize import Interpolation
-from reference.sampling.complexity import quantiles_of
 from reference.sampling.patch_sizes import check_gains
 from reference.template import windows_of
 
-from .config import Config
+from .config import Config, with_data
+from .content import content
 from .embedded import embedded
 from .lengths import (
     Images,
     TokenLengths,
-    complexity_of,
     enough,
     expected_lengths,
     expected_tokens,
@@ -49,7 +47,6 @@ from .lengths import (
 EPOCHS = 60  # passes over the images by default
 EPOCHS_IN_TIME = 200  # passes at most, where minutes are given
 FEWEST_IMAGES = 50_000  # images of a run by default, at least
-QUANTILES = 16  # of complexity: the ranks of images are whole and half multiples of 1/16
 IN_STAGES = ("Classify", "MultiLabel")  # tasks of hierarchical models
 
 
@@ -144,21 +141,6 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
             f"data.merge.scales={merge.scales}, but model.levels has {vectors.scales}: make them equal",
         )
     return config, []
-
-
-def content(config: Config, images: Images) -> tuple[Config, list[str]]:
-    """Resolve the quantiles of complexity from the images."""
-    notes = []
-    for name, kind in (("merge", MergeByContent), ("dropping", ByContent)):
-        law, known = getattr(config.data, name), complexity_of(images.manifest)
-        if not isinstance(law, kind) or law.quantiles:
-            continue
-        assert known is not None, "the complexity of images is measured when they are opened: `open_source`"
-        found = tuple(float(f"{x:.4g}") for x in quantiles_of(known, QUANTILES))
-        config = with_data(config, **{name: replace(law, quantiles=found)})
-        why = f"complexity of the images in {QUANTILES} equal shares, 0 is flat"
-        notes.append(f"data.{name}.quantiles = {' '.join(map(number, found))}: {why}")
-    return config, notes
 
 
 def may_merge(config: Config) -> None:
@@ -325,11 +307,6 @@ RESOLVERS: tuple[Resolver, ...] = (
 
 
 # parts of resolvers -----------------------------------------------------------------------------------
-
-
-def with_data(config: Config, **fields) -> Config:
-    """The configuration with changed fields of `data`."""
-    return replace(config, data=replace(config.data, **fields))
 
 
 def host_interpolation(interpolation: ModelInterpolation) -> Interpolation:

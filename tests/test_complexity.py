@@ -22,9 +22,9 @@ from data.sources.folder import Folder
 from data.sources.moving_digits import MovingDigits
 from data.sources.source import Arrays, Source
 from data.stream import Epochs
+from harness.content import content
 from harness.evaluation.loaded import merging_of
 from harness.lengths import Images, expected_lengths
-from harness.resolve import content
 from navit_eqx import complexity as fast
 from navit_eqx.images import ImageError, pack
 from navit_eqx.preprocessing import Area, Kernel, Preprocessing

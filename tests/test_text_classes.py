@@ -136,15 +136,15 @@ def test_what_cannot_be_asked_for_is_refused():
 def test_the_tower_is_that_of_the_start():
     config = replace(detect_digits_texts(), start="a run")
     for saved in (TOWERS.task.config, TASKS["texts"]):
-        found, (note,) = head_from(config, saved)
+        found, (note,) = head_from(config, lambda saved=saved: saved)
         head = found.task.head
         assert (head.text, head.tokenizer, head.embedding) == (HEAD.text, HEAD.tokenizer, HEAD.embedding)
         assert head.held_out == config.task.head.held_out and "text tower of a run" in note
     for saved in (Classify(classes=3), Detect()):
         with pytest.raises(ConfigError, match="the model in a run reads none, its task is"):
-            head_from(config, saved)
+            head_from(config, lambda saved=saved: saved)
     plain = replace(config, task=Detect())
-    assert head_from(plain, Classify(classes=3)) == (plain, [])
+    assert head_from(plain, lambda: Classify(classes=3)) == (plain, [])
 
 
 @pytest.mark.parametrize("saved", [TOWERS, MODEL], ids=["a contrastive run", "such a detector"])

@@ -29,7 +29,9 @@ class Constant:
     def __post_init__(self):
         check_in("[0, 1)", rate=self.rate)
 
-    def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
+    def rates(
+        self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"], complexity: Complexity = None
+    ):
         return np.full(len(tokens), float(self.rate))
 
     def around(self, mean: Float[np.ndarray, " N"], rng: Rng, tokens: Int[np.ndarray, " N"]):
@@ -51,7 +53,9 @@ class Beta:
         if not self.mean < self.highest:
             raise ValueError(f"mean={self.mean!r} must be in (0, highest={self.highest!r})")
 
-    def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
+    def rates(
+        self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"], complexity: Complexity = None
+    ):
         return self.around(np.full(len(tokens), float(self.mean)), rng, tokens)
 
     def around(self, mean: Float[np.ndarray, " N"], rng: Rng, tokens: Int[np.ndarray, " N"]):
@@ -79,7 +83,9 @@ class ByResolution:
         check_in("[1, 2147483646]", shortest=self.shortest)
         check_in(f"[{(self.shortest or 1) + 1}, 2147483647]", longest=self.longest)
 
-    def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
+    def rates(
+        self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"], complexity: Complexity = None
+    ):
         lo, hi = (np.full(len(tokens), float(end)) for end in (self.lo, self.hi))
         return sample_rate_by_length(rng, tokens, lo, hi, *self._range())
 
@@ -111,8 +117,10 @@ class ByContent:
         check_in("[0, inf)", quantiles=self.quantiles)
         check_sorted(self.quantiles)
 
-    def rates_of(self, complexity: Complexity) -> Float[np.ndarray, " N"]:
-        """The rates of images of this complexity; nothing is drawn."""
+    def rates(
+        self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"], complexity: Complexity = None
+    ):
+        """Nothing is drawn."""
         rank = ranks_in(complexity, self.quantiles)
         return rate_by_complexity((self.lo + self.hi) / 2, (self.hi - self.lo) / 2, rank)
 
@@ -147,26 +155,15 @@ class Schedule:
         if not self.width:
             raise ValueError("width must not be 0: the rate rises or falls over some images")
 
-    def rates(self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"]):
+    def rates(
+        self, rng: Rng, tokens: Int[np.ndarray, " N"], images_seen: Int[np.ndarray, " N"], complexity: Complexity = None
+    ):
         images = self.images or 1
         middle, width = self.middle * images, self.width * images
         return self.sampling.around(scheduled_rate(images_seen, self.lo, self.hi, middle, width), rng, tokens)
 
 
 Dropping = Constant | Beta | ByResolution | ByContent | Schedule
-
-
-def rates_of(
-    dropping: Dropping,
-    rng: Rng,
-    tokens: Int[np.ndarray, " N"],
-    images_seen: Int[np.ndarray, " N"],
-    complexity: Complexity = None,
-) -> Float[np.ndarray, " N"]:
-    """The drop rate of each image."""
-    if isinstance(dropping, ByContent):
-        return dropping.rates_of(complexity)
-    return dropping.rates(rng, tokens, images_seen)
 
 
 def ranks_in(complexity: Complexity, quantiles: tuple[float, ...]) -> Float[np.ndarray, " N"]:

@@ -63,7 +63,6 @@ def annotated(root: Path, tables: list[Path]) -> tuple[dict[str, Clips], list[st
     """
     clips = sorted(filter(is_clip_name, files_below(root)), reverse=True)  # of two with a name the first counts
     files = {os.path.splitext(os.path.basename(name))[0]: name for name in clips}
-    found: dict[str, Clips] = {}
     placed: dict[str, tuple[str, str, Path]] = {}
     notes = []
     for table in tables:
@@ -77,11 +76,11 @@ def annotated(root: Path, tables: list[Path]) -> tuple[dict[str, Clips], list[st
                     f"{table}: {name} is {label!r} in {split}, and {label_before!r} in {split_before} in {where.name}: "
                     "keep one of the lines"
                 )
-        for split, label, name in dict.fromkeys(here):
-            if placed[name][2] == table:
-                found.setdefault(split, {}).setdefault(label, []).append(name)
     if not placed:
         raise DataMissing(f"{root}: no clip has the name of a line of {tables[0].name}: ID_000010_000020.mp4, …")
+    found: dict[str, Clips] = {}
+    for name, (split, label, _) in placed.items():
+        found.setdefault(split, {}).setdefault(label, []).append(name)
     return found, notes
 
 
@@ -89,14 +88,18 @@ def placed_line(table: Path, number: int, row: Cells) -> tuple[str, str, str]:
     """Split, label and name of the clip of a line.   Raises DataError."""
     row = {name: cell for name, cell in row.items() if cell.strip()}
     split = part_of(row.get("split", table.stem))
+    needs = DataError(
+        f"{table}: line {number}: {row}: needs a label, youtube_id, time_start and time_end in seconds, and a "
+        "split (train, validate, test) there or in the name of the table"
+    )
     try:
         name = f"{row['youtube_id']}_{int(float(row['time_start'])):06}_{int(float(row['time_end'])):06}"
-        return {"test": "test", "train": "train", "val": "val"}[split], row["label"].strip(), name
+        label = row["label"].strip()
     except (KeyError, ValueError, OverflowError):
-        raise DataError(
-            f"{table}: line {number}: {row}: needs a label, youtube_id, time_start and time_end in seconds, and a "
-            "split (train, validate, test) there or in the name of the table"
-        ) from None
+        raise needs from None
+    if not split:
+        raise needs
+    return split, label, name
 
 
 # numbers of frames --------------------------------------------------------------------------------

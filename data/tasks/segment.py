@@ -26,7 +26,7 @@ from ..manifest import Manifest
 from ..plan import EpochPlans
 from ..rows import Drawn, PlannedRows
 from ..sampling.dropping import Constant
-from ..sampling.merge import Merge, Merged
+from ..sampling.merge import Merged
 from ..sources.source import Source, mask_of
 from .task import DataTask, ImageOutputs, Lengths
 
@@ -160,7 +160,6 @@ class SegmentedRows:
         if not isinstance(self.rows, PlannedBlocks):
             return Batch(row, Targets(*self.cut(row.coords, row.segment_ids, row.grids, drawn)))
         merge = self.rows.merge
-        assert isinstance(merge, Merge), "training merges at a rate: `harness.resolve.merging`"
         count = most_cells(len(row.segment_ids), merge.highest, merge.scales)
         cells = cells_of(row.coords, row.segment_ids, count)
         found = self.cut(cells.coords, cells.segment_ids, row.grids[:, 1:].astype(int), drawn)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from data.sampling.resolution import Native, Square, TruncatedNormal
 from experiments.compute_bed import OWN, feed, own_trial, vit
-from experiments.compute_claims import BUDGETS, CLAIMS, KINDS, draw
-from experiments.compute_claims import budget as budget
+from experiments.compute_bed import budget as budget
+from experiments.compute_claims import CLAIMS, best_and_searched, draw
 from experiments.trained import Experiment, main
 from harness.config import Config
 
@@ -32,12 +32,7 @@ def recipe(kind: str, sizes: str, rate: float, steps: int, strips: int = 0) -> C
 
 
 def arms(steps: int) -> dict[str, Config]:
-    found = {f"{kind}, {b}x": recipe(kind, *BEST[kind], b * steps) for b in BUDGETS for kind in KINDS}
-    for kind in KINDS:
-        for sizes in SIDES if kind == "vit" else LAWS:
-            for rate in RATES:
-                found[f"search: {kind}, {sizes}, rate {rate}"] = recipe(kind, sizes, rate, 2 * steps, SEARCHED)
-    return found
+    return best_and_searched(recipe, BEST, SEARCHED, {"navit": LAWS, "square": LAWS, "vit": SIDES}, RATES, steps)
 
 
 if __name__ == "__main__":

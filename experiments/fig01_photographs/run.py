@@ -14,8 +14,8 @@ from data.sampling.resolution import Sides, Square, TruncatedNormal
 from data.sources.folder import Folder
 from experiments.bed import bed
 from experiments.compute_bed import OWN, one_a_row, own_trial
-from experiments.compute_claims import BUDGETS, CLAIMS, KINDS, draw
-from experiments.compute_claims import budget as budget
+from experiments.compute_bed import budget as budget
+from experiments.compute_claims import CLAIMS, best_and_searched, draw
 from experiments.settings import AnySetting
 from experiments.trained import Experiment, main
 from harness.config import Config
@@ -57,12 +57,7 @@ def recipe(kind: str, sizes: str, rate: float, steps: int, root: str = PHOTOGRAP
 
 
 def arms(steps: int) -> dict[str, Config]:
-    found = {f"{kind}, {b}x": recipe(kind, *BEST[kind], b * steps) for b in BUDGETS for kind in KINDS}
-    for kind in KINDS:
-        for sizes in SIDES if kind == "vit" else LAWS:
-            for rate in RATES:
-                found[f"search: {kind}, {sizes}, rate {rate}"] = recipe(kind, sizes, rate, 2 * steps, SEARCHED)
-    return found
+    return best_and_searched(recipe, BEST, SEARCHED, {"navit": LAWS, "square": LAWS, "vit": SIDES}, RATES, steps)
 
 
 def trial(config: Config, settings: tuple[AnySetting, ...], keep: Path | None = None) -> dict:

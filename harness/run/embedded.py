@@ -7,7 +7,6 @@ vectors, and images that are the same share one.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Set
-from contextlib import suppress
 from pathlib import Path
 
 import equinox as eqx
@@ -17,10 +16,9 @@ from jaxtyping import Float
 
 from data.embedded import digests, embedded
 from data.rows import PlannedRows
-from data.sources.measured import cache_folder
+from data.sources.measured import cache_folder, load_arrays, store_arrays
 from data.sources.source import Source
 from navit_eqx import Model
-from navit_eqx.files import replacing
 from navit_eqx.inference import outputs, pooled, run
 from navit_eqx.rows import Row, row_of
 from navit_eqx.training.hosts import replicate_to_host
@@ -108,19 +106,15 @@ def backbone_digest(model: Model) -> str:
 
 def stored(file: Path, width: int) -> Known:
     """Vectors that were kept; none where the file is missing or damaged."""
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
-            keys, vectors = found["keys"], found["vectors"]
-    except Exception:  # a damaged file raises exceptions of any kind
+    found = load_arrays(file, ("keys", "vectors"))
+    if found is None:
         return {}
+    keys, vectors = found
     sound = vectors.dtype == np.float32 and vectors.shape == (len(keys), width) and np.isfinite(vectors).all()
     return dict(zip(map(bytes, keys), vectors)) if sound and keys.dtype == np.uint8 else {}
 
 
 def store(file: Path, known: Known) -> None:
     """Keep vectors for other runs; failure to write is ignored."""
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as draft, draft.open("wb") as opened:
-            keys = np.frombuffer(b"".join(known), np.uint8).reshape(len(known), -1)
-            np.savez(opened, keys=keys, vectors=np.stack([*known.values()]))
+    keys = np.frombuffer(b"".join(known), np.uint8).reshape(len(known), -1)
+    store_arrays(file, keys=keys, vectors=np.stack([*known.values()]))

@@ -1,5 +1,6 @@
 """Start from a saved model (fine-tuning), or from a step of another run."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     saved = read_config(parent[0]).model if parent else shape_of(config.start)
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
     notes = [f"model: the shape of the model in {config.start}"]
-    config, more = head_from(config, read_config(parent[0]).task if parent else trained_model(config.start).task.config)
+    config, more = head_from(config, lambda: task_of(config.start))
     notes += more
     if not parent:
         notes.append(f"optim.lr = {config.optim.lr:g}: a tenth of the preset's, unless it is given or parts are frozen")
@@ -71,14 +72,23 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     return replace(config, model=model), notes
 
 
-def head_from(config: Config, saved: Any) -> tuple[Config, list[str]]:
-    """The configuration with the text tower of the `saved` task, where texts name the classes of boxes, and a note.
+def task_of(start: str) -> Any:
+    """The configuration of the task of the saved model."""
+    parent = run_and_step(start)
+    return read_config(parent[0]).task if parent else trained_model(start).task.config
+
+
+def head_from(config: Config, read: Callable[[], Any]) -> tuple[Config, list[str]]:
+    """The configuration with the text tower of the saved task, where texts name the classes of boxes, and a note. The
+    saved task is read where they do.
 
     Raises ConfigError where the saved model reads no texts.
     """
-    task, tower = config.task, head_of(saved) or saved
+    task = config.task
     if not isinstance(task, Detect) or not isinstance(task.head, ByText):
         return config, []
+    saved = read()
+    tower = head_of(saved) or saved
     check(
         isinstance(tower, Contrast | ByText),
         f"task.head=ByText names classes by texts, and the model in {config.start} reads none, its task is "

@@ -102,7 +102,7 @@ class ByText:
     def asking(self, prompts: Mapping[str, Sequence[str]]) -> "ByText":
         """The head that asks for these texts, and the negatives.
 
-        Raises ConfigError where no tower reads texts, or two classes cannot be told apart.
+        Raises ConfigError where no tower reads texts, or two classes have the same texts.
         """
         tokenizer = self.tokenizer
         if not (tokenizer and self.text and self.embedding):
@@ -127,7 +127,7 @@ class Detect(Task):
     """Boxes with classes: each token proposes one box.   [NaViT, table 1; OWL-ViT, arXiv:2205.06230]"""
 
     head: PerClass | ByText = PerClass()
-    """How classes are told: by weights of their own, or by texts."""
+    """How classes are scored: by weights of their own, or by texts."""
     assign: Hungarian | Centre | Host = Hungarian()
     """Matching of true boxes with tokens in training."""
     weights: Weights = Weights()
@@ -153,5 +153,5 @@ class Detect(Task):
 
 
 def head_of(task: Task) -> PerClass | ByText | None:
-    """How the classes of boxes are told; None for tasks without boxes."""
+    """How the classes of boxes are scored; None for tasks without boxes."""
     return task.head if isinstance(task, Detect) else None

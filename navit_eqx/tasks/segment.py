@@ -138,8 +138,11 @@ class Segment(AbstractTask):
         picture = np.zeros((height * rows, width * columns, outputs.shape[-1] // (rows * columns)), outputs.dtype)
         sides = 2 ** coords[:, 0].astype(int) if coords.shape[1] == 3 else np.ones(len(coords), int)
         first = (coords[:, -2:] + 0.5 - sides[:, None] / 2).astype(int) * (rows, columns)
-        for output, side, (y, x) in zip(outputs.reshape(len(outputs), rows, columns, -1), sides, first):
-            picture[y : y + side * rows, x : x + side * columns] = output.repeat(side, 0).repeat(side, 1)
+        pixels = outputs.reshape(len(outputs), rows, columns, -1)
+        for side in np.unique(sides):  # all blocks of a size at once
+            y, x = first[sides == side].T[..., None]
+            y, x = (y + np.arange(side * rows))[:, :, None], (x + np.arange(side * columns))[:, None]
+            picture[y, x] = pixels[sides == side].repeat(side, 1).repeat(side, 2)
         for axis, new in enumerate(size):
             if picture.shape[axis] != new:
                 matrix = resize_matrix(picture.shape[axis], new)

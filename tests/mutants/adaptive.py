@@ -79,7 +79,7 @@ MUTANTS = (
         returns("np.clip(mean + spread * (1 - 2 * rank), 0, 1)"), CONTENT + "the_mean_rate_is_that_of_the_law",
     ),
     one(
-        "complexity: the complex image loses most", "data.sampling.dropping:ByContent.rates_of",
+        "complexity: the complex image loses most", "data.sampling.dropping:ByContent.rates",
         returns("self.lo + self.hi - __value"), CONTENT + "plain_images_drop_more_tokens",
     ),
     one(
