@@ -14,15 +14,16 @@ CLASSES = 4
 
 
 def masks(seed: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """True and predicted masks of images of any size; some pixels have no class, some classes do not occur."""
+    """True and predicted masks of images of any size; some pixels have no class, some classes occur in neither."""
     rng = np.random.default_rng(seed)
+    used = rng.permutation(CLASSES)[: rng.integers(2, CLASSES + 1)]
     found = []
     for _ in range(count):
         size = rng.integers(1, 9, 2)
-        some = rng.permutation(CLASSES)[: rng.integers(1, CLASSES + 1)]
+        some = rng.permutation(used)[: rng.integers(1, CLASSES + 1)]
         truth = rng.choice(some, size).astype(np.uint8)
         truth[rng.random(size) < 0.2] = IGNORE
-        found.append((truth, rng.integers(0, CLASSES, size).astype(np.uint8)))
+        found.append((truth, rng.choice(used, size).astype(np.uint8)))
     return found
 
 

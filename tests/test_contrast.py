@@ -205,6 +205,9 @@ def test_every_pair_is_in_an_epoch_once_with_a_caption_of_its_own():
         seen.append(dict(zip(plan.texts.image_ids[own].tolist(), plan.texts.captions[own].tolist())))
     assert all(epoch[i] in SETS[i] for epoch in seen for i in range(COUNT))
     assert any(seen[0][i] != epoch[i] for epoch in seen for i in range(COUNT)), "always the first caption"
+    first, then = ([seen[e][i] == SETS[i, 0] for i in rows.plans.plans.images(e).tolist()] for e in (0, 1))
+    choice = [(SETS[rows.plans.plans.images(e), 1] >= 0) for e in (0, 1)]
+    assert (np.array(first) != then)[choice[0] & choice[1]].any(), "the same caption at the same place of the order"
 
 
 def test_texts_that_are_alike_have_one_key():

@@ -123,6 +123,16 @@ def test_padding_and_order_do_not_matter(packed, rubbish):
     laws.does_not_see_order(partial(detected, "hungarian"), packed, order)
 
 
+def test_nothing_in_padding_reaches_the_heads():
+    """Attention may leave anything there."""
+    row = pack([packed_image((3, 4))], [0], T, I)
+    tokens, pad = np.random.default_rng(1).normal(size=(T, CONFIG.width)), (row.segment_ids == 0)[:, None]
+    task = detector("hungarian").task
+    proposals = lambda x: task.propose(jnp.asarray(np.where(pad, x, tokens)), to_device(row), task.class_head)
+    for clean, spoiled in zip(proposals(0), proposals(np.nan), strict=True):
+        np.testing.assert_array_equal(clean, spoiled)
+
+
 @every_rule
 @given(packed=rows(least=2), seed=seeds)
 @settings(max_examples=10)

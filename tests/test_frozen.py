@@ -112,12 +112,29 @@ TOWERS = {
 }
 
 
+def contrastive(key) -> Pulled:
+    return Pulled(CONFIG, Contrast(text=TextTower(8, DEPTH, 2, 8), tokenizer=Bytes(4), embedding=4), key=key)
+
+
+@pytest.mark.parametrize("frozen", TOWERS)
+def test_of_a_tower_of_texts_the_last_blocks_are_trained(frozen):
+    """And all that comes after them, as of the backbone."""
+    arrays = eqx.filter(
+        filled(eqx.filter_eval_shape(contrastive, jax.random.key(0)), 0, "float64"), eqx.is_inexact_array
+    )
+    trained, fixed = (named(part) for part in partition(arrays, frozen))
+    for name, leaf in named(arrays).items():
+        rows = TOWERS[frozen](name) if is_block(name) else len(leaf) * bool(TOWERS[frozen](name)) if leaf.ndim else 0
+        for part, want in ((fixed, leaf[:rows] if rows else None), (trained, leaf[rows:] if rows else leaf)):
+            there = part.get(name)
+            assert (want is None or not want.size) if there is None else np.array_equal(there, want), name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", TOWERS)
 def test_a_locked_tower_of_texts_keeps_every_bit(frozen):
     """For ten steps, without state and decay, as the backbone; with both towers and the last blocks of each as well."""
-    task = Contrast(text=TextTower(8, DEPTH, 2, 8), tokenizer=Bytes(4), embedding=4)
-    model = eqx.filter_jit(lambda key: Pulled(CONFIG, task, key=key))(jax.random.key(0))
+    model = eqx.filter_jit(contrastive)(jax.random.key(0))
     frozen_stays(replace(OPTIM, frozen=frozen), model, steps=10, frozen=TOWERS)
 
 

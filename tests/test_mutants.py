@@ -1,6 +1,7 @@
 """Mistakes by syntax tree: all of the list can be made, whatever local names, formatting and comments are."""
 
 import ast
+from functools import lru_cache
 
 import pytest
 
@@ -8,7 +9,7 @@ from tests.mutants import MUTANTS
 from tests.mutants.__main__ import chosen
 from tests.mutants.kinds import ROOT, Mutant, one
 from tests.mutants.made import not_made, recorded, row, sources
-from tests.support.mutation import DoesNotApply, mutated, replace, returns, starts_with
+from tests.support.mutation import DoesNotApply, mutated, names_of, replace, returns, starts_with
 
 SOURCE = '''
 """A module."""
@@ -106,13 +107,26 @@ def test_a_mistake_is_known_by_its_words():
         chosen(["nothing of the kind"])
 
 
+@lru_cache
+def functions_of(file: str) -> dict[str, list[str]]:
+    """The functions of a test module, with the markers for which each is left out by default."""
+    body = ast.parse((ROOT / file).read_text()).body
+    whole = [node.value for node in body if isinstance(node, ast.Assign) and names_of(node) == ["pytestmark"]]
+    markers = [f"pytest.mark.{name}" for name in ("slow", "gpu", "multihost", "parity")]
+    return {
+        node.name: [said for said in map(ast.unparse, [*whole, *node.decorator_list]) if said in markers]
+        for node in body
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
 def test_the_tests_of_a_mistake_exist(mutant: Mutant):
+    """And run without a marker: a test that is left out sees nothing."""
     assert mutant.tests
     for test in mutant.tests:
         file, _, name = test.partition("::")
-        defined = [node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)]
-        assert name in defined, test
+        assert functions_of(file).get(name) == [], test
 
 
 def test_the_page_is_that_of_the_list():

@@ -64,6 +64,14 @@ def test_rows_are_dealt_fairly(seed, rows, groups, more):
     assert len(whole) == groups and max(whole) - min(whole) <= max(need)
 
 
+@given(seed=seeds, turns=st.integers(1, 3), groups=st.integers(1, 6))
+def test_needs_in_even_steps_are_dealt_evenly(seed, turns, groups):
+    """There and back: what a group lacks on the way there it gets on the way back."""
+    need = np.random.default_rng(seed).permutation(2 * turns * groups).tolist()
+    dealt = pairs.deal([[i] for i in range(len(need))], need, 2 * turns)
+    assert len({sum(need[i] for row in group for i in row) for group in dealt}) == 1
+
+
 def test_rows_of_both_kinds_are_full():
     """20,000 pairs as in the simulation of docs/contrastive.md: less than 1 % and 4 % padding."""
     rng = np.random.default_rng(0)

@@ -25,7 +25,7 @@ from tests.support.segment import (
     targets_of,
     whole_rows,
 )
-from tests.support.strategies import I, Packed, T, seeds, tokens_of
+from tests.support.strategies import CONFIG, I, Packed, T, seeds, tokens_of
 from tests.support.tasks import fast_loss, mean_gradient
 from tests.support.tolerances import FLOAT64, GRADIENT64, assert_close
 
@@ -174,6 +174,15 @@ def test_padding_and_pixels_without_a_class_have_no_loss(decoder):
     nothing = targets._replace(labels=np.full_like(targets.labels, slow.IGNORE))
     total, count, _ = fast_loss(segmenter(decoder), on_device(row, nothing))
     assert total == 0 and count == 0
+
+
+def test_nothing_in_padding_reaches_the_head():
+    """Attention may leave anything there."""
+    row = pack([tokens_of(np.random.default_rng(0), (3, 4))], [0], T, I)
+    tokens, pad = np.random.default_rng(1).normal(size=(T, CONFIG.width)), (row.segment_ids == 0)[:, None]
+    head = segmenter("linear").task.outputs
+    clean, spoiled = (head(jnp.asarray(np.where(pad, x, tokens)), to_device(row)) for x in (0, np.nan))
+    np.testing.assert_array_equal(clean, spoiled)
 
 
 def test_a_gradient_reaches_neighbors_of_the_image_alone():

@@ -340,7 +340,7 @@ def printed(arguments: list[str], monkeypatch, capsys) -> tuple[list[dict], str]
 
 @pytest.mark.slow
 def test_what_is_chosen_is_what_predict_does(tmp_path, monkeypatch, capsys):
-    """Probabilities of every image are those of the setting that the evaluation chose; and it can be told not to."""
+    """Probabilities of every image are those of the setting that the evaluation chose."""
     folder, source = tmp_path / "run", context().source
     classes = source.manifest.classes
     info = navit.ModelInfo(classes, Preprocessing(Native(0.8), row_tokens=96))
@@ -361,10 +361,6 @@ def test_what_is_chosen_is_what_predict_does(tmp_path, monkeypatch, capsys):
     want = expected(stored, by)
     for classes_of, p in zip(got, want):
         assert np.abs(np.array([classes_of[name] for name in classes]) - p).max() < PRINTED
-    plain = predict.Options(str(folder), ())
-    assert predict.obeyed(navit.load(folder), plain) == stored
-    for other in (replace(plain, choice="none"), replace(plain, resolution=0.8), replace(plain, patch_size=8)):
-        assert predict.obeyed(navit.load(folder), other) is None
 
 
 def expected(stored: Choice, by: dict[Reading, Predictions]) -> np.ndarray:

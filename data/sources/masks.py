@@ -67,7 +67,7 @@ class MaskedImages:
         manifest = images_of(table, f"{root} ({split})", channels)
         self.reader, self.masks = table.reader, table.masks
         self.kind: Kind = kind_of(table, manifest, options)
-        self.ignore = None if layout == "coco" or self.kind == "objects" else options.ignore
+        self.ignore = None if layout == "coco" else options.ignore
         self.binary = False
         self.places, self.manifest = places_in(table, manifest), manifest
         found = survey([table.key, self.kind, self.ignore], manifest.sizes, self.numbers)

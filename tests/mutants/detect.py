@@ -59,8 +59,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "detections of other images are found", FAST + "detections",
-        replace("jnp.where(__mine, scores[None], -1)", "jnp.where(__mine, scores[None], scores[None] - 1)"),
+        replace("jnp.where(__mine, scores[None], -1)", "jnp.where(__mine, scores[None], scores[None] / 9)"),
         TESTS + "packed_is_alone",
+    ),
+    one(
+        "padding reaches the heads of detection", FAST + "Detect.propose",
+        replace("jnp.where(real, tokens, 0)", "tokens"), TESTS + "nothing_in_padding_reaches_the_heads",
+        survived=True,
     ),
     one(
         "distances are in units of the shorter side", FAST + "units",

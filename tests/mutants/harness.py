@@ -131,6 +131,6 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "an option does not overrule the choice", "predict:obeyed",
         replace("options.choice == 'none' or reading_of(options) != Reading()", "options.choice == 'none'"),
-        BUDGET + "what_is_chosen_is_what_predict_does",
+        "tests/test_choice.py::test_options_overrule_a_choice",
     ),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from tests.mutants import MUTANTS, TABLES
 from tests.mutants.kinds import PAGE, ROOT, Mutant
 from tests.support.mutation import DoesNotApply, file_of, mutated
 
+LIMIT = 900  # seconds for the tests of a mistake
 HEAD = "| mistake | place | | seen by | seconds |\n| --- | --- | --- | --- | --- |\n"
 PARTS = (
     *("reference", "navit_eqx", "data", "harness", "benchmarks", "examples", "tests"),
@@ -47,7 +48,10 @@ def not_made() -> list[str]:
 
 
 def run(tests: Iterable[str], made: dict[Path, str]) -> tuple[int, list[str], str]:
-    """Exit code of pytest on a copy of the code with these files changed, the tests that failed, and what it said."""
+    """Exit code of pytest on a copy of the code with these files changed, the tests that failed, and what it said.
+
+    A mistake after which tests do not end says nothing: give them a reason to fail first.
+    """
     with tempfile.TemporaryDirectory() as inside:
         for part in PARTS:
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
@@ -60,7 +64,13 @@ def run(tests: Iterable[str], made: dict[Path, str]) -> tuple[int, list[str], st
             "HYPOTHESIS_PROFILE": "mutants",
             "PYTHONPATH": os.pathsep.join([inside, os.environ.get("PYTHONPATH", "")]),
         }
-        done = subprocess.run([*command, *tests], cwd=inside, env=env, capture_output=True, text=True)
+        limit = LIMIT if made else None
+        try:
+            done = subprocess.run(
+                [*command, *tests], cwd=inside, env=env, capture_output=True, text=True, timeout=limit
+            )
+        except subprocess.TimeoutExpired:
+            return -1, [], f"no end after {limit} s"
     failed = re.findall(r"^(?:FAILED|ERROR) ([^\s\[]+)", done.stdout, re.M)
     return done.returncode, list(dict.fromkeys(failed)), done.stdout[-300:]
 

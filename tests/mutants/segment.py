@@ -41,7 +41,7 @@ MUTANTS = (
     ),
     one(
         "padding reaches the head", FAST + "Segment.outputs", replace("jnp.where(__real, tokens, 0)", "tokens"),
-        LAWS + "padding_and_pixels_without_a_class_have_no_loss",
+        LAWS + "nothing_in_padding_reaches_the_head", survived=True,
     ),
     one(
         "the class is chosen before resizing", SLOW + "native_logits",
@@ -81,7 +81,7 @@ MUTANTS = (
     ),
     one(
         "a class without pixels has an IoU of 0", "reference.evaluation.confusion:class_iou",
-        replace("np.nan", "0.0"), SCORE + "is_that_of_scikit_learn",
+        replace("np.nan", "0.0"), SCORE + "is_that_of_scikit_learn", survived=True,
     ),
     one(
         "classes and predictions are exchanged", "reference.evaluation.confusion:confusion",
@@ -92,9 +92,8 @@ MUTANTS = (
         replace("self.table[__mask]", "__mask"), CUT + "masks_pass_through_wrappers",
     ),
     one(
-        "object 255 has no class", "data.sources.masks:MaskedImages.__init__",
-        replace('layout == "coco" or self.kind == "objects"', 'layout == "coco"'),
-        FILES + "numbers_of_objects_are_one_class",
+        "object 255 has no class", "data.sources.mask_files:as_labels",
+        replace("values != 0", "(values != 0) & (values != ignore)"), FILES + "numbers_of_objects_are_one_class",
     ),
     one(
         "masks of another size are used", "data.sources.mask_files:_surveyed",

@@ -3,21 +3,21 @@
 from tests.mutants.kinds import Mutant, one
 from tests.support.mutation import replace, returns
 
-STUDY, RUN = "harness.evaluation.studies.zeroshot:", "tests/test_contrast_run.py::test_"
+STUDY, BY_HAND = "harness.evaluation.studies.zeroshot:", "tests/test_zero_shot.py::test_"
 
 MUTANTS: tuple[Mutant, ...] = (
     one(
         "a false caption that reads the same loses by chance", STUDY + "of_foils",
-        replace("__right & apart", "__right"), RUN + "a_true_caption_is_compared_with_a_false_one",
+        replace("__right & apart", "__right"), BY_HAND + "a_true_caption_is_compared_with_a_false_one",
     ),
     one(
         "a false caption wins where the true one is more similar", STUDY + "of_foils",
         replace("np.broadcast_to([True, False], __shape)", "np.broadcast_to([False, True], __shape)"),
-        RUN + "a_true_caption_is_compared_with_a_false_one",
+        BY_HAND + "a_true_caption_is_compared_with_a_false_one",
     ),
     one(
         "classes with the same texts are rivals", STUDY + "distinct", returns("np.arange(len(texts))"),
-        RUN + "classes_with_the_same_texts_are_one_class",
+        BY_HAND + "classes_with_the_same_texts_are_one_class",
     ),
     one(
         "one prompt of several", "data.sources.emoji:prompts", returns("__value[:1]"),
@@ -35,7 +35,7 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "a locked tower of texts has no last blocks", "navit_eqx.training.frozen:split",
         replace("frozen.last_n and starts(below[0], BLOCKS)", "False"),
-        "tests/test_frozen.py::test_a_locked_tower_of_texts_keeps_every_bit",
+        "tests/test_frozen.py::test_of_a_tower_of_texts_the_last_blocks_are_trained",
     ),
     one(
         "losses over all pairs are added up from parts", "harness.config:Config.__post_init__",
