@@ -285,11 +285,21 @@ def test_outlines_have_a_box(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["names: [cat, 'dog']", "names: {0: cat, 1: \"dog\"}", "names:\n- cat\n- dog\nnc: 2", "names:\n  0: cat\n  1: dog",
-     "nc: 2\nnames: ['cat',\n  'dog']\n", "names:\n\n  # pets\n  - cat\n  - 'dog'\n"],
+     "nc: 2\nnames: ['cat',\n  'dog']\n", "names:\n\n  # pets\n  - cat\n  - 'dog'\n", "names: {1: dog, 0: cat}",
+     "names:\n  1: dog\n  0: 'cat'\n"],
 )  # fmt: skip
 def test_names_in_yaml(text):
     assert names_in_yaml(text) == NAMES
-    assert names_in_yaml("nc: 2") == ()
+    assert names_in_yaml("nc: 2") == () and names_in_yaml("names: []") == ()
+
+
+@pytest.mark.parametrize("names", ["{1: cat, 2: dog}", "{0: cat, 2: dog}", "{0: cat, 0: dog}", "{0: cat, dog}"])
+def test_numbers_of_names_without_an_order_are_refused(names, tmp_path):
+    """Otherwise boxes would have the name of another class."""
+    yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(f"names: {names}\n")
+    with pytest.raises(DataError, match="data.yaml: names are numbered .*: number them 0, 1, 2 and so on"):
+        Boxed().open(str(tmp_path), "train")
 
 
 def test_what_is_no_layout(tmp_path):

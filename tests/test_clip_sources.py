@@ -139,6 +139,14 @@ def test_a_table_of_frames_tells_what_was_cut_short(tmp_path):
         ClipFolder().open(str(tmp_path), "train")
 
 
+def test_a_table_of_frames_from_elsewhere_names_clips_by_their_last_parts(tmp_path):
+    for label in ("up", "down"):
+        write_frames(tmp_path / "train" / label / "one", FRAMES[:6])
+    (tmp_path / "index.csv").write_text("path,frames\nsets/v1/train/up/one,7\nsets/v1/train/down/one,6\n")
+    manifest = ClipFolder().open(str(tmp_path), "train").manifest
+    assert manifest.set_aside == (("up/one", "cut short: 6 frames, index.csv says 7"),)
+
+
 def test_a_clip_that_changed_is_refused(tmp_path):
     path = write_video(tmp_path / "a.mkv", "ffv1", "bgr0", frames=FRAMES[:9])
     with pytest.raises(BadImage, match="9 frames, but 20"):
@@ -264,6 +272,11 @@ def test_tables_of_kinetics_that_cannot_be_right(tmp_path, line, message):
     table.write_text(f"{table.read_text()}\n{line}\n")
     with pytest.raises(DataError, match=message):
         ClipFolder().open(str(tmp_path), "train")
+
+
+def test_of_two_clips_with_a_name_the_first_counts(tmp_path):
+    few(kinetics(tmp_path) / "again" / "a_000001_000011.gif")
+    assert names_of(tmp_path, "train") == ["again/a_000001_000011.gif", "videos/a_000011_000021.gif"]
 
 
 def test_a_table_of_kinetics_without_clips(tmp_path):

@@ -18,13 +18,17 @@ from data.sampling.dropping import ByContent
 from data.sampling.merge import Merge, MergeByContent, Merged, law_of
 from data.sampling.packing import Packing
 from data.sampling.resolution import Sides
+from data.sources.digits import Digits
 from data.sources.folder import Folder
 from data.sources.moving_digits import MovingDigits
 from data.sources.source import Arrays, Source
 from data.stream import Epochs
+from harness import lengths
 from harness.content import content
 from harness.evaluation.loaded import merging_of
 from harness.lengths import Images, expected_lengths
+from harness.presets import digits
+from harness.run.loading import open_source
 from navit_eqx import complexity as fast
 from navit_eqx.images import ImageError, pack
 from navit_eqx.preprocessing import Area, Kernel, Preprocessing
@@ -227,12 +231,31 @@ def test_quantiles_are_those_of_the_training_images():
         assert_close(law.quantiles, quantiles(), 1e-3)
         assert len(notes) == 1 and content(after, some) == (after, [])
         after = replace(after, data=replace(after.data, resolution=Sides(160, 160)))
-        lengths = expected_lengths(after, manifest)
-        assert np.corrcoef(lengths, complexity())[0, 1] > 0.5
+        tokens = expected_lengths(after, manifest)
+        assert np.corrcoef(tokens, complexity())[0, 1] > 0.5
     for wrong in (lambda: MergeByContent(0.5, quantiles=(2.0, 1.0)), lambda: ByContent(quantiles=(2.0, 1.0))):
         with pytest.raises(ValueError, match="rise"):
             wrong()
     assert [MergeByContent(r, spread=0.3).highest for r in (0.1, 0.5, 0.9)] == [0.2, 0.8, 1.0]
+
+
+@pytest.mark.parametrize(
+    "data, measured", [({"merge": MergeByContent()}, True), ({"dropping": ByContent()}, True), ({}, False)]
+)
+def test_what_follows_complexity_is_measured(data, measured):
+    config = digits()
+    config = replace(config, data=replace(config.data, source=Digits(4, 2), **data))
+    assert all((open_source(config, split).manifest.complexity is not None) == measured for split in ("train", "val"))
+
+
+def test_of_many_images_sizes_and_complexity_are_those_of_the_same(monkeypatch):
+    known = images().manifest
+    manifest = replace(known, complexity=known.sizes.prod(-1).astype(np.float32))
+    for enough in (10, COUNT, 2 * COUNT):
+        monkeypatch.setattr(lengths, "ENOUGH", enough)
+        some = lengths.complexity_of(manifest)
+        assert some is not None and len(some) <= enough
+        np.testing.assert_array_equal(some, lengths.enough(manifest).prod(-1))
 
 
 def test_a_plan_that_shuffles_images_without_their_complexity_is_caught(monkeypatch):

@@ -200,6 +200,16 @@ def test_the_truth_is_perfect():
     assert (task.scores(nothing, ids, manifest) == 0).all()
 
 
+def test_the_error_of_average_precision_is_that_of_other_images():
+    """As far as the scores of other images lie apart, within a factor of two."""
+    manifest = DigitPages("val", 160, 0).manifest
+    task, outputs, rng = task_for(manifest), perfect(manifest), np.random.default_rng(0)
+    outputs[..., :2] += rng.normal(0, 0.03, (160, 1, 2)) * (rng.random((160, 1, 1)) < 0.5)
+    found = [task.score(outputs[part], part, manifest) for part in np.arange(160).reshape(10, 16)]
+    scores, errors = np.array(found).T
+    assert scores.std(ddof=1) / 2 < errors.mean() < 2 * scores.std(ddof=1)
+
+
 def test_small_and_large_boxes_are_told_apart():
     manifest = Squares(1, 2).manifest
     lines = [[(0, 0, 8, 8, 0)], [(0, 0, 40, 40, 0)]]

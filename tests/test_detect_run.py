@@ -127,6 +127,8 @@ def test_a_box_is_shown_once_with_its_best_class():
     assert json.loads(found_boxes.in_json(found, "abcd"))["boxes"] == [
         {"class": "d", "score": 0.9, "bbox": [8.0, 4.0, 4.0, 2.0]}
     ]
+    apart = np.array([[0.9, 0.9, 0.1, 0.1, 0.8, 0], [0.1, 0.1, 0.1, 0.1, 0.6, 1]])
+    assert found_boxes.found_in("x.png", apart, (10, 20), 0.5).scores.tolist() == [0.8, 0.6]  # not by place
     nothing = found_boxes.found_in("x.png", output, (10, 20), 0.95)
     assert found_boxes.in_words(nothing, "abcd") == "x.png: nothing found"
     assert found_boxes.picture_names(["a/x.png", "b/x.jpg", "y.gif"]) == ["x.png", "x-1.png", "y.png"]

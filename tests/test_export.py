@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -237,6 +238,14 @@ def test_the_program_writes_what_a_caller_must_know(tmp_path, monkeypatch, capsy
     assert said["size"] == {"kind": "Fixed", "height": 8, "width": 8} and said["link"] == "softmax"
     shapes = [shape.shape for shape in deserialize((tmp_path / "out" / "row.stablehlo").read_bytes()).in_avals]
     assert shapes == [tuple(shape) for shape in said["inputs"].values()]
+
+
+def test_pixels_are_described_as_the_model_reads_them():
+    config = replace(CONFIG, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    said = export.description(numbered(config), SHAPE.of(MODEL), "output")
+    assert (said["mean"], said["std"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert (said["patch"], said["channels"], said["filter"]) == ([2, 2], 3, INFO.preprocessing.filter)
+    assert said["classes"] == ["a", "b", "c"] and said["pixels"] == "uint8"
 
 
 def test_the_program_writes_folders_of_others(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from PIL import Image
 from data.errors import BadImage, DataError, DataMissing
 from data.sources.mask_files import UNLABELED, as_labels, draw_outline, draw_runs, read_mask, run_lengths
 from data.sources.masks import Masks
-from harness.evaluation.found_masks import runs_of
+from harness.evaluation.found_masks import FoundMask, annotations, runs_of
 
 CLASSES = ("background", "cat", "dog")
 
@@ -200,6 +200,27 @@ def test_crowds_have_no_class_and_bad_objects_are_named(tmp_path):
     source = Masks().open(str(tmp_path / "bad"), "train")
     ((name, why),) = source.manifest.set_aside
     assert name == "0_0.png" and why.startswith("annotation 0: an outline")
+
+
+def test_no_category_of_coco_is_ignored(tmp_path):
+    """Its classes have numbers of their own; what has none is a crowd."""
+    as_coco(tmp_path, "train", found := pictures(0, 2))
+    source = Masks(ignore=1).open(str(tmp_path), "all")
+    for k, (_, mask) in enumerate(found.values()):
+        np.testing.assert_array_equal(source.mask(k), mask)
+
+
+def test_a_mask_is_written_as_it_was_found():
+    """Run lengths, area and box of each class but the background are those of its pixels."""
+    ((_, mask),) = pictures(3, 1).values()
+    for each in annotations(FoundMask("a.png", mask), CLASSES, 7, 1):
+        y, x = np.nonzero(mask == each["category_id"] - 1)
+        left, top, width, height = each["bbox"]
+        assert (left, top, left + width, top + height) == (x.min(), y.min(), x.max() + 1, y.max() + 1)
+        assert each["area"] == len(y) and each["image_id"] == 7
+        np.testing.assert_array_equal(
+            draw_runs(each["segmentation"]["counts"], mask.shape), mask + 1 == each["category_id"]
+        )
 
 
 # outlines and run lengths ----------------------------------------------------------------------------

@@ -6,6 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import coverage_error
 
+from data.sources.source import Arrays
+from data.tasks.contrast import Contrast
+from navit_eqx.tasks.config import Bytes
 from reference.evaluation import retrieval
 from reference.evaluation.retrieval import mean_reciprocal_rank, ranks, recall
 from tests.support.laws import caught
@@ -75,3 +78,16 @@ def test_recall_and_reciprocal_rank():
     assert recall(found, 1) == 0.25 and recall(found, 5) == 0.75
     assert mean_reciprocal_rank(found) == pytest.approx((1 + 1 / 2 + 1 / 5 + 1 / 9) / 4)
     assert retrieval.__doc__
+
+
+@given(seed=seeds)
+def test_a_perfect_model_recalls_all_of_any_images(seed):
+    """Texts that none of these images has are no questions; equal texts are one."""
+    rng, words = np.random.default_rng(seed), ("dog", "cat", "Cat!", "bird", "fish", "cow")
+    sets = np.stack([rng.permutation(6)[:2] for _ in range(8)]).astype(np.int32)
+    manifest = Arrays([np.zeros((2, 2, 3), np.uint8)] * 8, sets, words).manifest
+    task, ids = Contrast(tokenizer=Bytes(8), texts=None, shards=1, loss=None), rng.permutation(8)[: rng.integers(1, 9)]
+    outputs = task.truth(ids, manifest).astype(float)
+    assert task.scores(outputs, ids, manifest).all()
+    assert {*task.metrics(outputs, ids, manifest).values()} == {1.0}
+    assert task.metrics(0 * outputs, ids, manifest)["image_recall_at_1"] < 1 or len(ids) == 1

@@ -1,6 +1,10 @@
 """Serving: each image gets what it gets alone, by one program; batches leave in time; what is unusable fails alone."""
 
+import threading
+import time
+from collections import deque
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +19,7 @@ from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.errors import ConfigError
 from navit_eqx.pixels import ImageError
 from navit_eqx.preprocessing import Area, Preprocessing
-from navit_eqx.serving import Options, Server, Shape, chosen, is_due
+from navit_eqx.serving import Options, Server, Shape, Waiting, chosen, is_due
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import abstract_model, is_shape
 from tests.support.laws import caught
@@ -178,6 +182,16 @@ def test_a_batch_leaves_when_it_is_full_or_late(waiting, waited):
     full = sum(waiting) >= 160 or len(waiting) >= 8
     assert is_due(waiting, waited, 0.5, SHAPE) == (full or waited >= 0.5)
     assert not is_due([], 1.0, 0.5, SHAPE)
+
+
+def test_the_oldest_image_decides_how_long_a_batch_waits(monkeypatch):
+    """Those that come later do not put it off."""
+    server = object.__new__(Server)
+    server.options, server.shape, server.open, server.changed = Options(1.0), SHAPE, True, threading.Condition()
+    monkeypatch.setattr(server.changed, "wait", lambda seconds: pytest.fail(f"waits {seconds} s"))
+    ages = (2.0, 0.5, 0.0)
+    server.queue = deque(Waiting(SimpleNamespace(tokens=4), time.monotonic() - age, Future()) for age in ages)
+    assert [len(row) for row in server.take()] == [len(ages)] and not server.queue
 
 
 def test_docstrings_are_true():

@@ -142,3 +142,10 @@ def test_only_images_are_read(root):
     data = [source.reader.read(i) for i in (6, 0, 3)]  # pyright: ignore[reportAttributeAccessIssue]
     assert data == [PAIRS[i].image for i in (6, 0, 3)]
     assert sorted(path.name for path in root.iterdir()) == ["train-000000.tar", "train-000001.tar"]
+
+
+def test_a_text_is_taken_before_the_json_beside_it(root):
+    members = [("a.png", PAIRS[0].image), ("a.json", b'{"caption": "of a crawler"}'), ("a.txt", b"of a person")]
+    tar_file(root / "alone.tar", members)
+    (sample,) = tar_shards.scan(root / "alone.tar", {".png"}, "")
+    assert sample.captions == ["of a person"] and not sample.problem

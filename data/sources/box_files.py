@@ -62,9 +62,13 @@ def yolo_boxes(file: Path) -> list[Entry]:
 
 
 def class_list(root: Path) -> tuple[str, ...]:
-    """Names of the classes, of a YAML file with `names:` or a text file; empty where there is none."""
+    """Names of the classes, of a YAML file with `names:` or a text file; none where there is none. Raises DataError."""
     for file in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
-        if found := names_in_yaml(text_of(file)):
+        try:
+            found = names_in_yaml(text_of(file))
+        except ValueError as error:
+            raise DataError(f"{file}: {error}") from None
+        if found:
             return found
     for file in (root / name for name in NAME_FILES):
         if file.is_file():
@@ -73,7 +77,10 @@ def class_list(root: Path) -> tuple[str, ...]:
 
 
 def names_in_yaml(text: str) -> tuple[str, ...]:
-    """The entry `names` of a YAML text: a list or a map from numbers, in one line or in several."""
+    """The entry `names` of a YAML text: a list, or a map from the numbers of the classes, in one line or in several.
+
+    Raises ValueError where the numbers are not 0, 1, 2, … in any order.
+    """
     head = re.search(r"^names\s*:[ \t]*(.*)$", text, re.M)
     if head is None:
         return ()
@@ -86,7 +93,17 @@ def names_in_yaml(text: str) -> tuple[str, ...]:
         block = re.match(r"(?:[ \t]*(?:-|\d+\s*:).*\n?|[ \t]*#.*\n?|[ \t]*\n)*", text[head.end() + 1 :])
         lines = [line.split(" #")[0].strip() for line in (block.group(0) if block else "").splitlines()]
         parts = [line.removeprefix("-") for line in lines if line and not line.startswith("#")]
-    return tuple(re.sub(r"^\d+\s*:", "", part.strip()).strip().strip("'\"") for part in parts)
+    entries = sorted(map(numbered, parts), key=lambda entry: entry[0])
+    numbers = [number for number, _ in entries]
+    if {*numbers} != {-1} and numbers != [*range(len(entries))]:
+        raise ValueError(f"names are numbered {', '.join(map(str, numbers[:8]))}: number them 0, 1, 2 and so on")
+    return tuple(name.strip().strip("'\"") for _, name in entries)
+
+
+def numbered(entry: str) -> tuple[int, str]:
+    """The number and the name of an entry of a map; −1 for one of a list."""
+    number, colon, name = entry.partition(":")
+    return (int(number), name) if colon and number.strip().isdecimal() else (-1, entry)
 
 
 def text_of(file: Path) -> str:

@@ -143,4 +143,16 @@ MUTANTS = (
         replace("how.merge", "options.merge_rate"),
         STUDY + "options_say_the_reading_that_was_chosen",
     ),
+    one(
+        "complexity: it is not measured where it decides on dropping alone", "harness.run.loading:open_source",
+        replace("isinstance(data.merge, MergeByContent) or isinstance(data.dropping, ByContent)",
+                "isinstance(data.merge, MergeByContent)"),
+        CONTENT + "what_follows_complexity_is_measured", survived=True,
+    ),
+    one(
+        "complexity: of a very large set, that of its first images", "harness.lengths:complexity_of",
+        replace("manifest.complexity[:: stride(manifest)]",
+                "manifest.complexity[: len(manifest.sizes[:: stride(manifest)])]"),
+        CONTENT + "of_many_images_sizes_and_complexity_are_those_of_the_same", survived=True,
+    ),
 )  # fmt: skip

@@ -86,4 +86,9 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("(paths[index], vector)", "(paths[0], vector)"),
         "tests/test_features.py::test_features_are_those_of_the_library",
     ),
+    one(
+        "an exported row is described with its mean as deviation", "navit_eqx.export:description",
+        replace("model.config.std", "model.config.mean"),
+        "tests/test_export.py::test_pixels_are_described_as_the_model_reads_them", survived=True,
+    ),
 )  # fmt: skip

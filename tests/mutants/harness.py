@@ -133,4 +133,9 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("options.choice == 'none' or reading_of(options) != Reading()", "options.choice == 'none'"),
         "tests/test_choice.py::test_options_overrule_a_choice",
     ),
+    one(
+        "boxes and masks are read as in training, whatever was chosen", "predict:main",
+        replace("with_reading(options, choice.first) if choice else options", "options"),
+        "tests/test_choice.py::test_boxes_and_masks_are_read_as_chosen", survived=True,
+    ),
 )  # fmt: skip

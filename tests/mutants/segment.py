@@ -117,4 +117,9 @@ MUTANTS = (
         replace("not len(beyond)", "True"),
         FILES + "bad_masks_are_set_aside_by_name",
     ),
+    one(
+        "the box of a mask ends before its last pixels", "harness.evaluation.found_masks:annotations",
+        replace("int(np.ptp(columns)) + 1", "int(np.ptp(columns))"), FILES + "a_mask_is_written_as_it_was_found",
+        survived=True,
+    ),
 )  # fmt: skip

@@ -34,4 +34,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "the example of a failure is not made small", "navit_eqx.isolation:smallest",
         replace("next(__cases, None)", "None"), f"{TOOL}::test_the_example_is_the_smallest",
     ),
+    one(
+        "the newest image decides how long a batch waits", "navit_eqx.serving:Server.take",
+        replace("self.queue[0].since", "self.queue[-1].since"),
+        f"{SERVING}::test_the_oldest_image_decides_how_long_a_batch_waits", survived=True,
+    ),
 )  # fmt: skip

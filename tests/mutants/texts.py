@@ -84,4 +84,13 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("[['backbone']]", "[['task']]"),
         "tests/test_frozen.py::test_frozen_parameters_keep_every_bit_and_have_no_state",
     ),
+    one(
+        "texts that none of the images has count as missed", "data.tasks.contrast:Contrast.metrics",
+        replace("images[asked]", "images", 0),
+        "tests/test_retrieval.py::test_a_perfect_model_recalls_all_of_any_images", survived=True,
+    ),
+    one(
+        "a search finds images that cannot be read", "predict:search", replace("i not in reasons", "True"),
+        "tests/test_choice.py::test_a_search_lists_what_can_be_read", survived=True,
+    ),
 )  # fmt: skip

@@ -113,4 +113,9 @@ MUTANTS = (
         replace("np.stack([np.sin(__a), np.cos(__a)], -1)", "np.stack([-np.sin(__a), np.cos(__a)], -1)"),
         CLIPS + "labels_are_directions",
     ),
+    one(
+        "clips: one that cannot be read shifts those after it", "harness.evaluation.clip_predictions:logits_of",
+        replace("zip(clips, __o)", "zip([i for i, _ in some], __o)"),
+        "tests/test_clip_runs.py::test_files_of_every_kind_are_predicted_alike",
+    ),
 )  # fmt: skip
