@@ -7,6 +7,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -119,19 +120,21 @@ def uses_what_its_chapter_may(arrows: dict[str, set[str]], allowed: dict[str, se
         assert found <= allowed[chapter], f"{name} imports {found - allowed[chapter]}"
 
 
-ARROWS = graph(ROOT)
+@lru_cache
+def ours() -> dict[str, set[str]]:
+    return graph(ROOT)
 
 
 def test_no_import_leads_in_a_circle():
-    has_no_circle(ARROWS)
+    has_no_circle(ours())
 
 
 def test_no_import_leads_upwards():
-    never_imports_upwards(ARROWS)
+    never_imports_upwards(ours())
 
 
 def test_chapters_use_what_they_may():
-    uses_what_its_chapter_may(ARROWS, ALLOWED)
+    uses_what_its_chapter_may(ours(), ALLOWED)
 
 
 @pytest.fixture
@@ -184,13 +187,13 @@ def test_a_package_too_many_is_caught(house):
 
 
 def test_the_reference_stands_without_jax():
-    named = [name for name in ARROWS if name.split(".")[0] == "reference"]
+    named = [name for name in ours() if name.split(".")[0] == "reference"]
     stands("import sys", *without("jax"), *imported(named))
 
 
 def test_the_backend_stands_alone():
     """Without the reference and without data; every chapter of it but `training` without Optax and Orbax, too."""
-    named = [name for name in ARROWS if name.split(".")[0] == "navit_eqx"]
+    named = [name for name in ours() if name.split(".")[0] == "navit_eqx"]
     learning = [name for name in named if name.startswith("navit_eqx.training")]
     stands(
         "import sys", *without("reference", "data", "optax", "orbax"), *imported(n for n in named if n not in learning),

@@ -1,6 +1,7 @@
 """Initialization and optimizer: layers differ, scales are sane, decay goes where it belongs."""
 
 import dataclasses
+from functools import lru_cache
 
 import equinox as eqx
 import jax
@@ -19,8 +20,6 @@ from tests.support import laws
 from tests.support.tolerances import DECAY, FLOAT32, GRADIENT32, assert_close
 
 CONFIG = ModelConfig((4, 4), width=64, depth=4, heads=4, mlp_width=256, posembed=Factorised(8), dtype="float32")
-MODEL = eqx.filter_jit(lambda key: Model(CONFIG, Classify(classes=10), key=key))(jax.random.key(0))
-BACKBONE = MODEL.backbone
 
 DECAYED = {
     "backbone.patch_embedding.w", "task.head.w",
@@ -40,6 +39,11 @@ FREE = {
 }  # fmt: skip
 
 
+@lru_cache
+def fresh() -> Model:
+    return eqx.filter_jit(lambda key: Model(CONFIG, Classify(classes=10), key=key))(jax.random.key(0))
+
+
 RULES = (AdamW(), Muon())
 
 
@@ -51,7 +55,7 @@ def promotion():
 
 
 def test_every_parameter_and_its_group():
-    leaves = jax.tree_util.tree_leaves_with_path(decay_groups(MODEL))
+    leaves = jax.tree_util.tree_leaves_with_path(decay_groups(fresh()))
     groups = {".".join(k.name for k in path): group for path, group in leaves}
     assert {name for name, group in groups.items() if group != "none"} == DECAYED
     assert {name for name, group in groups.items() if group == "none"} == FREE
@@ -61,7 +65,7 @@ def test_every_parameter_and_its_group():
 @pytest.mark.parametrize("rule", [AdamW(), Adafactor(), Muon()])
 def test_body_and_head_decay_apart(rule):
     """Without a gradient, only decay moves a parameter: by lr times its group's rate."""
-    arrays = jax.tree.map(jnp.ones_like, eqx.filter(MODEL, eqx.is_inexact_array))
+    arrays = jax.tree.map(jnp.ones_like, eqx.filter(fresh(), eqx.is_inexact_array))
     config = OptimConfig(rule=rule, lr=0.1, schedule=Cosine(), warmup=0.0, weight_decay=0.5, head_decay=0.25)
     tx = optimizer(config, 10)
     zeros = jax.tree.map(jnp.zeros_like, arrays)
@@ -84,7 +88,7 @@ def test_adafactor_keeps_half_the_bytes():
 
 def test_muon_moves_all_directions_of_a_matrix_alike():
     """The update of a matrix is nearly orthogonal, layer by layer, as large as Adam's; other parameters take Adam's."""
-    arrays = eqx.filter(MODEL, eqx.is_inexact_array)
+    arrays = eqx.filter(fresh(), eqx.is_inexact_array)
     keys = iter(jax.random.split(jax.random.key(1), 99))
     gradient = jax.tree.map(lambda a: jax.random.normal(next(keys), a.shape), arrays)
     first = {rule: jax.jit(direction(rule).update)(gradient, direction(rule).init(arrays), arrays)[0] for rule in RULES}
@@ -106,9 +110,9 @@ def bytes_of(tree):
 
 
 def test_layers_start_different():
-    for leaf in (BACKBONE.encoder.blocks.attention.q, BACKBONE.encoder.blocks.mlp.grow.w):
+    for leaf in (fresh().backbone.encoder.blocks.attention.q, fresh().backbone.encoder.blocks.mlp.grow.w):
         laws.layers_differ(np.asarray(leaf))
-    attention = BACKBONE.encoder.blocks.attention
+    attention = fresh().backbone.encoder.blocks.attention
     laws.layers_differ(np.stack([attention.q[0], attention.k[0], attention.v[0]]))
 
 
@@ -121,9 +125,9 @@ def test_scale_at_the_start():
         jnp.asarray(rng.integers(0, 8, (32, 2)).astype(np.int32)),
         jnp.asarray(ids), jnp.full((4, 2), 8, jnp.int32), jnp.asarray([0, 1, -1, -1], jnp.int32),
     )  # fmt: skip
-    embedded = BACKBONE.patch_embedding(jnp.asarray(rng.normal(size=(32, 48)), jnp.float32))
+    embedded = fresh().backbone.patch_embedding(jnp.asarray(rng.normal(size=(32, 48)), jnp.float32))
     assert 0.8 < float(embedded.std()) < 1.2
-    states, vectors, logits = eqx.filter_jit(lambda model, row: outputs(model, row))(MODEL, row)
+    states, vectors, logits = eqx.filter_jit(lambda model, row: outputs(model, row))(fresh(), row)
     assert len(states) == CONFIG.depth + 1
     for state in states:
         assert 0.5 < float(state.std()) < 3
@@ -151,7 +155,7 @@ def test_schedule(shape):
 def test_the_update_is_clipped_before_adam():
     """A gradient a thousand times larger gives the same update once both exceed the clip."""
     tx = optimizer(OptimConfig(clip=1.0, weight_decay=0.0), 10)
-    arrays = eqx.filter(MODEL, eqx.is_inexact_array)
+    arrays = eqx.filter(fresh(), eqx.is_inexact_array)
     gradient = jax.tree.map(jnp.ones_like, arrays)
 
     update = jax.jit(tx.update)
@@ -166,8 +170,8 @@ def test_the_update_is_clipped_before_adam():
 @pytest.mark.parametrize("change", [{"unroll": 4}, {"remat": True}])
 def test_scan_unroll_and_remat_change_nothing(change):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 64)), jnp.float32)
-    other = reconfigured(MODEL, dataclasses.replace(CONFIG, **change))
-    gradients = (encoder_gradient(model.backbone.encoder, x) for model in (MODEL, other))
+    other = reconfigured(fresh(), dataclasses.replace(CONFIG, **change))
+    gradients = (encoder_gradient(model.backbone.encoder, x) for model in (fresh(), other))
     for want, got in zip(*map(jax.tree.leaves, gradients), strict=True):
         assert_close(got, want, GRADIENT32)
 
