@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int, Num
 
 from reference.adaptive import cut_by_budget, merged, residual_scores
-from reference.patches import normalize
+from reference.patches import normalize, patchify
 from reference.rows import Tokens
 
 from .rows import PlannedRows
@@ -38,6 +38,10 @@ class PlannedBlocks(PlannedRows):
 
     def blocks(self, picture: Num[np.ndarray, "h w C"], patch: Patch, quads: int) -> Tokens:
         """All tokens of a picture, as rows store them: bytes, or float16 mapped to the kernel."""
+        if not quads:  # patches of one size: nothing is scored
+            patches, places, grid = patchify(picture, patch)
+            coords = np.insert(places, 0, 0, axis=1).astype(np.float32)
+            return Tokens(self.pixels.as_stored(patches, patch), coords, np.array([1, *grid], np.float32))
         levels = cut_by_budget(residual_scores(picture, patch, self.merge.scales), quads)
         how = self.pixels.interpolation
         if how is None:  # patches of rows have the size at which images are cut

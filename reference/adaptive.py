@@ -170,7 +170,7 @@ def by_pi(
     blocks: Num[np.ndarray, "T Q"], size: Sequence[int], patch: Sequence[int], base: Sequence[int], how: Interpolation
 ) -> Float[np.ndarray, "T P"]:
     """Kᵀ x K, from the size of the block to that of the kernel."""
-    return blocks if tuple(base) == tuple(size) else adjoint_patches(blocks, base, size, how)
+    return adjoint_patches(blocks, base, size, how)
 
 
 def by_area(

@@ -124,8 +124,10 @@ def adjoint_patches(
     """Kᵀ x K: patches of `size` mapped to the base size, where w gives the same tokens as ŵ on x.
 
     The transpose of `pi_resize(·, base, size)`. Patches must be *normalized* before, because the embedding is linear in
-    normalized patches, and Kᵀ 1 = 1 holds when enlarging, but in general not when shrinking.
+    normalized patches, and Kᵀ 1 = 1 holds when enlarging, but in general not when shrinking. At the base size K = 1.
     """
+    if tuple(size) == tuple(base):
+        return patches
     return map_columns(patches.T, size, [pi_matrix(old, new, interpolation).T for old, new in zip(base, size)]).T
 
 

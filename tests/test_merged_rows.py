@@ -178,6 +178,7 @@ def test_nothing_merged_is_what_it_was():
         np.testing.assert_array_equal(got.coords[:, 1:], want.coords)
         np.testing.assert_array_equal(got.segment_ids, want.segment_ids)
         assert not got.coords[:, 0].any()
+        np.testing.assert_array_equal(got.grids, np.insert(want.grids, 0, want.grids[:, 0] > 0, axis=1))
         if rule == "area":
             np.testing.assert_array_equal(got.patches, want.patches)
         else:

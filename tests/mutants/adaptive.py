@@ -15,6 +15,11 @@ MUTANTS = (
         ROWS + "an_evaluation_does_not_merge_what_is_asked_patch_by_patch",
     ),
     one(
+        "levels: what is not merged is a level up", "data.adaptive:PlannedBlocks.blocks",
+        replace("np.insert(places, 0, 0, axis=1)", "np.insert(places, 0, 1, axis=1)"),
+        ROWS + "nothing_merged_is_what_it_was",
+    ),
+    one(
         "levels: the center of a block is half a cell off", "reference.adaptive:merged",
         replace("__f[__m] + 2**__s / 2 - 0.5", "__f[__m] + 2**__s / 2"), SIDES,
     ),
