@@ -2,7 +2,6 @@
 
 import io
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +13,7 @@ from data.sources.folder import Folder
 from navit_eqx.pixels import ImageError, read_header, read_image
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.config import Classify
+from tests.support.strategies import random_model
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (20, 30, 6), np.uint8)
@@ -139,7 +139,7 @@ def model_of(channels: int) -> navit.Model:
     """A fresh model that reads 8 x 8 patches of so many channels."""
     config = navit.ModelConfig((8, 8), channels=channels, width=16, depth=1, heads=2, mlp_width=16)
     info = navit.ModelInfo(("a", "b"), Preprocessing(Native(), channels=channels, row_tokens=32, row_images=4))
-    return navit.Model(config, Classify(classes=2), info, key=jax.random.key(0))
+    return random_model(config, Classify(classes=2), info)
 
 
 @pytest.mark.parametrize("name", ["uint8.npy", "uint16.npz", "float32.tif"])

@@ -15,6 +15,7 @@ from harness.config import Config
 from harness.presets import PRESETS
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.config import Classify
+from tests.support.strategies import random_model
 from train import command_line
 
 ROOT = Path(__file__).parent.parent
@@ -85,7 +86,7 @@ def test_the_code_of_the_library_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     info = navit.ModelInfo(("a", "b"), Preprocessing(Native(1.0), row_tokens=64, row_images=4))
     config = navit.ModelConfig((8, 8), width=16, depth=1, heads=2, mlp_width=16)
-    navit.save_model("runs/digits", navit.Model(config, Classify(classes=2), info, key=jax.random.key(0)), info)
+    navit.save_model("runs/digits", random_model(config, Classify(classes=2), info), info)
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save("photo.jpg")
     names: dict = {}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as users have it

@@ -16,10 +16,11 @@ from data.stream import BlockCounts
 from harness.config import Config
 from harness.run.folder import read_run, write_config
 from harness.run.progress import append, is_sound
-from navit_eqx import Model, ModelConfig, ModelInfo, load_model, save_model
+from navit_eqx import ModelConfig, ModelInfo, load_model, save_model
 from navit_eqx.config import Factorised
 from navit_eqx.errors import ConfigError
 from navit_eqx.tasks.config import Classify
+from tests.support.strategies import random_model
 
 MODEL = ModelConfig((4, 4), width=8, depth=1, heads=2, mlp_width=8, posembed=Factorised(4))
 
@@ -49,7 +50,7 @@ def notices(path: Path, read, refused: type[Exception], most: int = 400) -> None
 
 @pytest.fixture
 def saved(tmp_path) -> Path:
-    model = Model(MODEL, Classify(classes=3), key=jax.random.key(0))
+    model = random_model(MODEL, Classify(classes=3))
     save_model(tmp_path / "run", model, ModelInfo(("cat", "dog", "fox")))
     return tmp_path / "run"
 

@@ -19,6 +19,7 @@ from navit_eqx.errors import ConfigError
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.classify import Targets
 from navit_eqx.tasks.config import Classify, MultiLabel, Sigmoid
+from tests.support.strategies import random_model
 from tests.support.tolerances import FLOAT32, assert_close
 
 ROOT = Path(__file__).parent.parent
@@ -35,8 +36,7 @@ def as_users_have_it():
 
 
 def model_for(task) -> navit.Model:
-    model = navit.Model(CONFIG, task, INFO, key=jax.random.key(0))
-    return jax.tree.map(lambda x: x + 0.1 if isinstance(x, jax.Array) else x, model)
+    return random_model(CONFIG, task, INFO)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_an_image_gets_what_it_would_get_alone(images):
 
 
 def test_a_model_without_info_says_so(images):
-    model = navit.Model(CONFIG, Classify(classes=3), key=jax.random.key(0))
+    model = random_model(CONFIG, Classify(classes=3))
     with pytest.raises(ConfigError, match="no info"):
         navit.pack(images, model)
 

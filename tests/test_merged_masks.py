@@ -6,7 +6,6 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,12 +28,11 @@ from navit_eqx.preprocessing import Area, Preprocessing
 from navit_eqx.preprocessing import Merge as MergeOptions
 from navit_eqx.rows import Batch, to_device
 from navit_eqx.tasks import segment as fast
-from navit_eqx.tasks.model import Model
 from reference.adaptive import cut_by_budget, in_plane, most_quads, owner_map, residual_scores
 from reference.rows import Row, Tokens
 from reference.tasks import segment as slow
 from tests.support.segment import CLASSES, DECODERS, PATCH, TASKS, Painted, encoded, painted, params_of, segmenter
-from tests.support.strategies import CONFIG, I, seeds
+from tests.support.strategies import CONFIG, I, random_model, seeds
 from tests.support.tasks import fast_loss
 from tests.support.tolerances import FLOAT64, assert_close
 from tests.test_adaptive import rows_of_merged
@@ -220,7 +218,7 @@ def test_nothing_merged_is_what_it_was(decoder):
 def test_masks_of_merged_images_have_the_size_of_the_photograph():
     """`navit.segment` and the data side, which read the same rows."""
     info = ModelInfo(tuple("abcd"), Preprocessing(Area(10), merge=MergeOptions(0.5)))
-    model = Model(replace(CONFIG, dtype="float32"), TASKS["pixels"], info, key=jr.key(0))
+    model = random_model(replace(CONFIG, dtype="float32"), TASKS["pixels"], info)
     images = [np.random.default_rng(i).integers(0, 256, (20 + i, 31, 3)).astype(np.uint8) for i in range(2)]
     masks = [m for m in navit.segment(model, images) if m is not None]
     assert [m.shape for m in masks] == [(20, 31), (21, 31)]

@@ -13,6 +13,7 @@ from PIL import Image
 import navit_eqx as navit
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.config import Classify
+from tests.support.strategies import random_model
 from tests.test_docs import blocks
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +28,7 @@ def test_the_code_of_the_recipes_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     info = navit.ModelInfo(("a", "b"), Preprocessing(Native(1.0), row_tokens=64, row_images=4))
     config = navit.ModelConfig((8, 8), width=16, depth=1, heads=2, mlp_width=16)
-    navit.save_model("runs/digits", navit.Model(config, Classify(classes=2), info, key=jax.random.key(0)), info)
+    navit.save_model("runs/digits", random_model(config, Classify(classes=2), info), info)
     rng = np.random.default_rng(0)
     for name, size in {"photo.jpg": (30, 40, 3), "other.jpg": (20, 17, 3)}.items():
         Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(name)

@@ -8,14 +8,14 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
-import jax
 import pytest
 from packaging.requirements import Requirement
 
-from navit_eqx import Model, ModelConfig, ModelInfo, save_model
+from navit_eqx import ModelConfig, ModelInfo, save_model
 from navit_eqx.config import Factorised
 from navit_eqx.preprocessing import Native, Preprocessing
 from navit_eqx.tasks.config import Classify
+from tests.support.strategies import random_model
 
 ROOT = Path(__file__).parent.parent
 SIX = """
@@ -60,7 +60,7 @@ def test_it_holds_the_model_and_nothing_else(wheel):
 def test_the_front_door_from_an_empty_environment(wheel, tmp_path):
     """Six names, from a folder that itself holds data/, reference/ and tests/."""
     config = ModelConfig((8, 8), width=16, depth=1, heads=2, mlp_width=16, posembed=Factorised(16))
-    model = Model(config, Classify(classes=3), key=jax.random.key(0))
+    model = random_model(config, Classify(classes=3))
     info = ModelInfo(("a", "b", "c"), Preprocessing(Native(1.0), row_tokens=32, row_images=4), "nothing")
     save_model(tmp_path / "model", model, info)
     for name in ("data", "reference", "tests", "harness"):

@@ -66,14 +66,15 @@ def starts_with(statement: str) -> Change:
 def mutated(source: str, place: str, change: Change) -> str:
     """The source of a module, without comments, after a change.   Raises DoesNotApply, naming the place."""
     tree = ast.parse(source)
-    before = ast.dump(tree)
     try:
-        change(found_in(tree, place.partition(":")[2]))
+        node = found_in(tree, place.partition(":")[2])
+        before = ast.dump(node)
+        change(node)
     except DoesNotApply as error:
         raise DoesNotApply(f"{place}: {error}") from None
-    if ast.dump(tree) == before:
+    if ast.dump(node) == before:
         raise DoesNotApply(f"{place}: nothing changes")
-    return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+    return ast.unparse(tree) + "\n"
 
 
 def file_of(root: Path, place: str) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from navit_eqx.config import Factorised, ModelConfig
+from navit_eqx.info import ModelInfo
 from navit_eqx.model import NaViT
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import Model, abstract_model, is_shape
@@ -108,3 +109,8 @@ def backbone(seed: int = 0, config: ModelConfig = CONFIG) -> NaViT:
 def model(seed: int = 0, config: ModelConfig = CONFIG, task=TASK) -> Model:
     """A float64 model: a backbone with its task."""
     return filled(abstract_model(config, task), seed, "float64")
+
+
+def random_model(config: ModelConfig, task, info: ModelInfo | None = None) -> Model:
+    """A float32 model to save and to call, where its numbers do not matter; a fresh one takes seconds to compile."""
+    return filled(abstract_model(config, task, info), 0, "float32")
