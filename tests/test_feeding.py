@@ -15,11 +15,17 @@ from data.checksums import checked_line, read_lines
 from data.errors import BadImage, DataError, DataMissing
 from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
+from data.sampling.packing import Packing
+from data.sampling.resolution import Sides
 from data.sources.decode import ORIENTATION, Shrunk, Whole, decode, resize
 from data.sources.folder import ImageFolder
 from data.sources.memory import CachedInMemory
 from data.sources.records import ABOUT, Cached, CachedImages, scaled
+from data.sources.source import Arrays
 from data.stream import Epochs
+from harness.config import Config, DataConfig
+from harness.run.loading import evaluation_rows
+from navit_eqx.config import ModelConfig
 from tests.support.strategies import seeds
 from tests.support.tolerances import PIXEL
 
@@ -210,3 +216,22 @@ def test_the_command_says_what_is_wrong(folder, cached, tmp_path, capsys):
     assert cache.main([str(folder), str(cached), "--longest-side", "9"]) == 74
     assert "holds a cache already" in capsys.readouterr().err
     assert cache.main([str(tmp_path / "nowhere"), str(tmp_path / "x"), "--longest-side", "9"]) == 66
+
+
+class Noted(Arrays):
+    """Remembers at which fraction of its size an image was asked for."""
+
+    def image(self, index: int, shrink: int = 1) -> np.ndarray:
+        self.seen.add(shrink)
+        return super().image(index)
+
+
+def test_images_that_are_embedded_once_are_decoded_as_in_training():
+    """As they are told to be; evaluation tells nothing, and reads all pixels."""
+    model = ModelConfig((4, 4), width=8, depth=1, heads=1, mlp_width=8)
+    config = Config(model=model, data=DataConfig(resolution=Sides(16, 16), packing=Packing(64, 8)), rows=2, steps=1)
+    source = Noted([np.zeros((128, 96, 3), np.uint8)] * 3, np.zeros(3, np.int32), ("a",))
+    for how, want in (({"decoding": Shrunk(2.0)}, {2, 4, 8}), ({}, {1})):
+        source.seen = set()
+        batches, _ = evaluation_rows(config, source, config.data.law, **how)
+        assert sum(int((row.image_ids >= 0).sum()) for row in batches) == 3 and source.seen and source.seen <= want

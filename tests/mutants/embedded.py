@@ -51,4 +51,9 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("'--data.embedded' not in words", "True"),
         SEEN + "images_that_are_embedded_once_are_not_augmented_by_a_preset",
     ),
+    one(
+        "vectors: they are of images that are decoded as in evaluation", "harness.run.loading:_batches",
+        replace("{'decoding': decoding}", "{'decoding': WHOLE}"),
+        "tests/test_feeding.py::test_images_that_are_embedded_once_are_decoded_as_in_training", survived=True,
+    ),
 )  # fmt: skip
