@@ -298,5 +298,5 @@ def test_attributes_are_columns_that_name_classes(tmp_path):
     with pytest.raises(DataError, match="has no column 'coarse'"):
         opened(tmp_path, attributes=("coarse",))
     as_text(tmp_path, PAIRS, "train")
-    with pytest.raises(DataError, match="holds text, and attributes are columns of parquet files"):
+    with pytest.raises(DataError, match="has no attributes.csv with a column 'fine'"):
         opened(tmp_path, layout="text", attributes=("fine",))

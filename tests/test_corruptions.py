@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from data.errors import DataError
-from data.sources.corrupted import Corrupted
-from data.sources.source import Arrays, Chosen, with_classes
+from data.sources.corrupted import Corrupted, changes
+from data.sources.glyph_captions import GlyphField
+from data.sources.source import Arrays, Chosen, mask_of, with_classes
 from evaluate import on_same_images
 from harness.evaluation.studies.corruptions import corruptions, part_of, scores_of
 from navit_eqx.errors import ConfigError
@@ -45,6 +46,7 @@ IDENTITY = {
     "eidolon 0.3": 0.0,
     "eidolon 0": 0.0,
     "edges": 0.0,
+    "silhouette": 0.0,
 }
 
 
@@ -57,17 +59,18 @@ def test_no_strength_is_the_image(seed, size):
     x = image_of(seed, size)
     assert {*CORRUPTIONS} - {*IDENTITY} == {"noise", "high-pass"}
     for name, strength in IDENTITY.items():
-        assert_close(CORRUPTIONS[name].apply(x, strength, rng(0)), x, FLOAT64)
+        given = (x, x[..., 0] > 0.5) if CORRUPTIONS[name].things else (x,)
+        assert_close(CORRUPTIONS[name].apply(*given, strength, rng(0)), x, FLOAT64)
 
 
 @given(seed=seeds, size=sizes, name=st.sampled_from([*CORRUPTIONS]))
 def test_every_size_and_severity_gives_an_image(seed, size, name):
     x = image_of(seed, size)
     for severity in (0, 1, len(CORRUPTIONS[name].strengths)):
-        y = corrupt(x, name, severity, rng(1))
+        y = corrupt(x, name, severity, rng(1), x[..., 0] > 0.5)
         assert y.shape == (x.shape if not (name == "rotation" and severity % 2) else (size[1], size[0], size[2]))
         assert np.isfinite(y).all() and y.min() >= 0 and y.max() <= 1
-        np.testing.assert_array_equal(y, corrupt(x, name, severity, rng(1)))
+        np.testing.assert_array_equal(y, corrupt(x, name, severity, rng(1), x[..., 0] > 0.5))
         if severity == 0:
             np.testing.assert_array_equal(y, x)
 
@@ -180,6 +183,26 @@ def test_edges_are_where_brightness_changes():
     dark = c.edges(x, 1.0, rng(0))
     assert (dark[:, 3:5] == 0).all() and (np.delete(dark, [3, 4], 1) == 1).all()
     assert (c.edges(np.full((3, 3, 1), 0.2), 1.0, rng(0)) == 1).all()
+
+
+def test_a_silhouette_is_black_where_things_are():
+    """Of each image its own, whatever the classes are called; black and white are all its values."""
+    fields = GlyphField("val", 6, 0)
+    for source in (fields, Chosen(fields, [4, 1]), with_classes(fields, (*fields.manifest.classes, "another"))):
+        for k in range(2):
+            dark = Corrupted(source, "silhouette", 1).image(k)
+            np.testing.assert_array_equal(dark == 0, np.repeat(mask_of(source, k)[..., None] > 0, 3, -1))
+            assert {*np.unique(dark).tolist()} == {0, 255}
+            np.testing.assert_array_equal(Corrupted(source, "silhouette", 0).image(k), source.image(k))
+
+
+def test_silhouettes_need_masks():
+    assert all(changes(GlyphField("val", 3, 0), name) for name in CORRUPTIONS)
+    for source in (arrays(), Chosen(arrays(), [2])):
+        assert [name for name in CORRUPTIONS if not changes(source, name)] == ["silhouette"]
+    assert [n for n in CORRUPTIONS if not changes(arrays(1), n)] == ["grayscale", "opponent colors", "silhouette"]
+    with pytest.raises(DataError, match="has no masks"):
+        Corrupted(arrays(), "silhouette", 1).image(0)
 
 
 @given(seed=seeds, size=sizes, unit=st.floats(0.01, 5))

@@ -171,3 +171,13 @@ def test_workers_draw_again():
     data = pickle.dumps(GlyphCaptions(300, 20).open("", "train"))
     assert len(data) < 200 and pickle.loads(data).manifest.digest == source_of("train").manifest.digest
     assert max(map(len, source_of("train").manifest.classes)) <= 71
+
+
+def test_a_mask_is_where_the_paint_is():
+    """Pixels closer to the paint than to the ground, but for noise at the outlines."""
+    source = source_of("val")
+    for i in np.flatnonzero(source.facts[:, 2] == 0)[:12].tolist():
+        image, mask = source.image(i).astype(float), source.mask(i) > 0
+        ground, paint = (np.median(image[where], 0) for where in (~mask, mask))
+        painted = (image - (ground + paint) / 2) @ (paint - ground) > 0
+        assert (painted == mask).mean() > 0.98 and 0 < mask.mean() < 1

@@ -16,13 +16,25 @@ TABLE = "attributes.csv"
 def beside(folder: Path, root: Path, names: np.ndarray) -> tuple[Attribute, ...]:
     """The attributes of images by a table in their folder, or by one in `root` that names them from there; none
     without a table.   Raises DataError."""
-    below = [os.fsdecode(name) for name in names.tolist()]
+    table, start = table_for(folder, root)
+    return table_attributes(table, [os.fspath(start / os.fsdecode(n)) for n in names.tolist()]) if table else ()
+
+
+def table_for(folder: Path, root: Path) -> tuple[Path | None, Path]:
+    """The table of the images of a folder, there or in `root`, and the path to the folder from there."""
     if (folder / TABLE).is_file():
-        return table_attributes(folder / TABLE, below)
-    if (root / TABLE).is_file():
-        start = folder.relative_to(root)
-        return table_attributes(root / TABLE, [os.fspath(start / name) for name in below])
-    return ()
+        return folder / TABLE, Path()
+    return root / TABLE if (root / TABLE).is_file() else None, folder.relative_to(root)
+
+
+def values_beside(folder: Path, root: Path, column: str) -> dict[str, str]:
+    """The values of a column, by path below `folder`.   Raises DataError where no table has it."""
+    table, start = table_for(folder, root)
+    columns, rows = by_file(table) if table else ((), {})
+    if column not in columns:
+        lacks = f"{table} has no column {column!r}" if table else f"{folder} has no {TABLE} with a column {column!r}"
+        raise DataError(f"{lacks}: add it, or drop it from data.source.attributes")
+    return {os.path.relpath(name, start): row[column].strip() for name, row in rows.items()}
 
 
 def table_attributes(path: Path, names: Sequence[str], others: Sequence[str] = ("file",)) -> tuple[Attribute, ...]:

@@ -9,9 +9,11 @@ from ..boxes import COUNTS, IGNORED
 from ..errors import DataError
 from ..manifest import printable
 from .box_table import BoxTable, Entry
+from .caption_tables import is_file
 from .layout import files_below, is_image_name
 from .measured import stamp
 from .pairs import Files
+from .parquet_columns import MAX_CLASSES
 
 MAX_FILE = 1 << 24  # bytes of a text file or an XML file
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
@@ -48,9 +50,13 @@ def yolo_boxes(file: Path) -> list[Entry]:
             continue
         try:
             label, values = int(float(words[0])), [float(word) for word in words[1:]]
-        except ValueError:
+        except (ValueError, OverflowError):
             raise DataError(f"{file}, line {number}: {line[:40]!r} is not a class and numbers: fix it") from None
-        if label < 0 or len(values) < 4 or (len(values) > 5 and len(values) % 2):
+        if not 0 <= label < MAX_CLASSES:
+            raise DataError(
+                f"{file}, line {number}: classes run from 0 to below {MAX_CLASSES}, not {words[0]:.40}: fix it"
+            )
+        if len(values) < 4 or (len(values) > 5 and len(values) % 2):
             raise DataError(f"{file}, line {number}: class {label} and {len(values)} numbers, not 4: fix it")
         if len(values) <= 5:
             x, y, width, height = values[:4]
@@ -149,7 +155,7 @@ def xml_of(file: Path) -> ElementTree.Element:
 def image_of(file: Path, tree: ElementTree.Element, images: Path) -> str:
     """The name of the image of an XML file: what it says, or the image with the same stem."""
     said = (tree.findtext("filename") or "").strip()
-    if said and (images / said).is_file():
+    if said and is_file(images, said):
         return said
     same = (path.name for path in sorted(images.glob(f"{glob_safe(file.stem)}.*")) if is_image_name(path.name))
     return next(same, said or f"{file.stem}.jpg")
@@ -164,7 +170,7 @@ def size_of(tree: ElementTree.Element) -> tuple[int, int] | None:
     """Height and width by an XML file; None where it does not say."""
     try:
         height, width = (int(float(tree.findtext(f"size/{name}") or 0)) for name in ("height", "width"))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (height, width) if height > 0 < width else None
 

@@ -1,17 +1,19 @@
 """Boxes in COCO JSON, and in parquet files as on the Hugging Face hub."""
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..boxes import COUNTS, CROWD
 from ..errors import DataError
 from ..manifest import printable
 from .box_table import BoxTable, Entry, from_corner
 from .caption_parquet import Encoded
+from .caption_tables import is_file, is_name
 from .measured import stamp
 from .pairs import Files
-from .parquet_columns import column_names, nested_names, read_objects
+from .parquet_columns import MAX_CLASSES, column_names, nested_names, read_objects
 
 MAX_JSON = 1 << 31  # bytes
 BOX_FIELDS = ("bbox", "boxes", "box", "bboxes")
@@ -21,31 +23,15 @@ LABEL_FIELDS = ("category", "categories", "label", "labels", "category_id", "cla
 def coco_table(file: Path, root: Path, part: str) -> BoxTable:
     """The images and boxes of a COCO file.   Raises DataError on a file that contradicts itself."""
     data = read_coco(file)
-    categories = sorted(data.get("categories", []), key=lambda c: c["id"])
-    classes = tuple(str(c["name"]) for c in categories)
-    if len({*classes}) < len(classes) or not classes:
-        raise DataError(f"{file} has {len(classes)} categories, {len({*classes})} of different names: name each once")
-    place = {c["id"]: i for i, c in enumerate(categories)}
-    number = {image["id"]: i for i, image in enumerate(data["images"])}
-    names = [str(image["file_name"]) for image in data["images"]]
-    repeated = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
-    if repeated is not None:
-        raise DataError(f"{file} lists {printable(repeated)} twice: unite its entries")
-    entries: list[list[Entry]] = [[] for _ in names]
-    lost = 0
-    for a in data["annotations"]:
-        if a.get("category_id") not in place:
-            raise DataError(
-                f"{file}: annotation {a.get('id')} has category {a.get('category_id')}, which is not in `categories`: "
-                "add it there, or remove the annotation"
-            )
-        if a.get("image_id") not in number:
-            lost += 1
-            continue
-        kind = CROWD if a.get("iscrowd") else COUNTS
-        area = a.get("area", -1.0)
-        area = float(area) if isinstance(area, int | float) and area > 0 else -1.0
-        entries[number[a["image_id"]]].append(Entry(from_corner(a.get("bbox")), place[a["category_id"]], kind, area))
+    names, classes = [image["file_name"] for image in data["images"]], classes_in(file, data)
+    objects, lost = objects_in(file, data)
+    entries = [
+        [
+            Entry(from_corner(a.get("bbox")), label, CROWD if a.get("iscrowd") else COUNTS, area_in(a))
+            for a, label in own
+        ]
+        for own in objects
+    ]
     folder = folder_of(file, root, part, names)
     sizes = [size_in(image) for image in data["images"]]
     notes = [f"boxes: {file.name}, images: {folder}"]
@@ -70,7 +56,85 @@ def read_coco(file: Path) -> dict[str, Any]:
         bad = next((i for i, e in enumerate(data[name]) if not isinstance(e, dict) or not {*keys} <= e.keys()), None)
         if bad is not None:
             raise DataError(f"{file}: {name}[{bad}] has no {' and '.join(keys) or 'fields'}: fix it")
+    names = [image["file_name"] for image in data["images"]]
+    bad = next((i for i, name in enumerate(names) if not is_name(name)), None)
+    if bad is not None:
+        raise DataError(f"{file}: images[{bad}] has file_name {names[bad]!r:.60}, not the name of a file: fix it")
+    if (repeated := first_repeated(names)) is not None:
+        raise DataError(f"{file} lists {printable(names[repeated])} twice: unite its entries")
+    for name in ("images", "categories"):
+        ids = [entry["id"] for entry in data[name]]
+        bad = next((i for i, value in enumerate(ids) if not is_id(value)), None)
+        bad = first_repeated(ids) if bad is None else bad
+        if bad is not None:
+            raise DataError(f"{file}: {name}[{bad}] has id {ids[bad]!r:.60}, which is no number or not its own: fix it")
     return data
+
+
+def is_id(value: Any) -> TypeGuard[int | float | str]:
+    """Whether a value can tell entries apart: NaN is not equal to itself."""
+    return isinstance(value, int | float | str) and value == value
+
+
+def first_repeated(values: list[Any]) -> int | None:
+    """The place of the first value that occurred before; None where each is its own."""
+    seen: set[Any] = set()
+    return next((i for i, value in enumerate(values) if value in seen or seen.add(value)), None)
+
+
+def categories_in(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Categories by id, numbers before texts."""
+    return sorted(data["categories"], key=lambda c: (isinstance(c["id"], str), c["id"]))
+
+
+def classes_in(file: Path, data: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the categories, by id.   Raises DataError where there is none, or two have one name."""
+    classes = tuple(str(c["name"]) for c in categories_in(data))
+    if len({*classes}) < len(classes) or not classes:
+        raise DataError(f"{file} has {len(classes)} categories, {len({*classes})} of different names: name each once")
+    return classes
+
+
+def objects_in(file: Path, data: dict[str, Any]) -> tuple[list[list[tuple[dict[str, Any], int]]], int]:
+    """The annotations of each image with the place of their category, and how many are of images that are not listed.
+
+    Raises DataError where an annotation is of no category.
+    """
+    place = {c["id"]: i for i, c in enumerate(categories_in(data))}
+    number = {image["id"]: i for i, image in enumerate(data["images"])}
+    found: list[list[tuple[dict[str, Any], int]]] = [[] for _ in number]
+    lost = 0
+    for a in data["annotations"]:
+        category, image = a.get("category_id"), a.get("image_id")
+        if not is_id(category) or category not in place:
+            raise DataError(
+                f"{file}: annotation {a.get('id')} has category {category!r:.60}, which is not in `categories`: add it "
+                "there, or remove the annotation"
+            )
+        if is_id(image) and image in number:
+            found[number[image]].append((a, place[category]))
+        else:
+            lost += 1
+    return found, lost
+
+
+def area_in(annotation: dict[str, Any]) -> float:
+    """The area of an object, as its annotation says; −1 where it says none."""
+    said = annotation.get("area")
+    try:
+        area = float(said) if isinstance(said, int | float) else -1.0
+    except OverflowError:
+        return -1.0
+    return area if 0 < area < math.inf else -1.0
+
+
+def begin(path: Path) -> bytes:
+    """The file, or the first and last 16 MiB of a larger one, in which a COCO file shows what it holds."""
+    most = 1 << 24
+    with path.open("rb") as file:
+        first = file.read(most)
+        file.seek(max(most, path.stat().st_size - most))
+        return first + file.read(most)
 
 
 def size_in(image: dict[str, Any]) -> tuple[int, int] | None:
@@ -84,7 +148,7 @@ def folder_of(file: Path, root: Path, part: str, names: list[str]) -> Path:
     inside = [file.stem, part, f"{part}2017", "images", f"images/{file.stem}", f"images/{part}", f"images/{part}2017"]
     words = [word for word in file.stem.replace("instances_", "").split(".") if word]
     places = [file.parent, root, *(base / name for base in (file.parent, root) for name in [*inside, *words])]
-    found = next((folder for folder in places if any((folder / name).is_file() for name in names[:20])), None)
+    found = next((folder for folder in places if any(is_file(folder, name) for name in names[:20])), None)
     if found is None:
         raise DataError(
             f"{file} lists {len(names)} images, first {printable(names[0]) if names else 'none'}, which is in none of "
@@ -101,10 +165,13 @@ def parquet_table(files: list[Path], image: str, objects: str, form: str) -> Box
     records = [record for file in files for record in read_objects(file, objects)]
     names = [f"{file.name}:{i}" for file in files for i in range(len(read_objects(file, objects)))]
     labels = [field(record, LABEL_FIELDS, names[i], objects) for i, record in enumerate(records)]
-    used = {label for each in labels for label in each}
-    text = all(isinstance(label, str) for label in used)
-    if not text and not all(isinstance(label, int) for label in used):
+    all_of_them = [label for each in labels for label in each]
+    text = all(isinstance(label, str) for label in all_of_them)
+    if not text and not all(isinstance(label, int) for label in all_of_them):
         raise DataError(f"{files[0]}: labels of {objects} are neither all names nor all integers: use one kind")
+    used = {*all_of_them}
+    if not text and max(used) >= MAX_CLASSES:
+        raise DataError(f"{files[0]}: label {max(used)} of {objects}: integers run from 0 to below {MAX_CLASSES}")
     classes = stored or tuple(sorted(used) if text else map(str, range(max(used, default=-1) + 1)))
     place: dict[Any, int] = {name: i for i, name in enumerate(classes)} if text else {i: i for i in range(len(classes))}
     entries = []
@@ -116,6 +183,8 @@ def parquet_table(files: list[Path], image: str, objects: str, form: str) -> Box
         if len(boxes) != len(mine):
             raise DataError(f"{name}: {len(boxes)} boxes and {len(mine)} labels in {objects}: fix the record")
         crowd = record.get("iscrowd") or [0] * len(mine)
+        if not isinstance(crowd, list) or len(crowd) != len(mine):
+            raise DataError(f"{name}: iscrowd of {objects} has not one entry for each of {len(mine)} boxes: fix it")
         corners = boxes if form == "corners" else map(from_corner, boxes)
         entries.append([Entry(b, place[y], CROWD if c else COUNTS) for b, y, c in zip(corners, mine, crowd)])
     key = [[[str(file.resolve()), stamp(file)] for file in files], image, objects, form]
@@ -129,4 +198,7 @@ def field(record: dict[str, Any], known: tuple[str, ...], name: str, objects: st
     found = next((key for key in known if key in record), None)
     if found is None:
         raise DataError(f"{name}: {objects} has {', '.join(record)}, none of {', '.join(known)}: rename one")
-    return record[found] or []
+    values = record[found]
+    if values is not None and not isinstance(values, list):
+        raise DataError(f"{name}: {found} of {objects} is {values!r:.60}, not a list with an entry for each box")
+    return values or []

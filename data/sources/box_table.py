@@ -42,7 +42,9 @@ class BoxTable(NamedTuple):
     """Whether boxes are in units of the image, not in pixels."""
 
 
-def checked(table: BoxTable, images: Int[np.ndarray, " n"], sizes: Int[np.ndarray, "n 2"]) -> tuple[Boxes, list[str]]:
+def checked(
+    table: BoxTable, images: Int[np.ndarray, " n"], sizes: Int[np.ndarray, "n 2"], where: str
+) -> tuple[Boxes, list[str]]:
     """The boxes of these images (by number in the table) in pixels, within images of `sizes`, and notes on boxes that
     are clipped or left out. Raises DataError where none can be used."""
     reasons: Counter[str] = Counter()
@@ -61,7 +63,9 @@ def checked(table: BoxTable, images: Int[np.ndarray, " n"], sizes: Int[np.ndarra
     notes = [f"{count} boxes {why}, first of {first[why]}" for why, count in reasons.most_common()]
     boxes = boxes_of(found)
     if not (boxes.kinds == COUNTS).any():
-        raise DataError(f"no box can be used{''.join(f'; {note}' for note in notes)}: name the files of the boxes")
+        raise DataError(
+            f"{where}: no box can be used{''.join(f'; {note}' for note in notes)}: name the files of the boxes"
+        )
     bare, other = int((boxes.counts == 0).sum()), int((boxes.kinds != COUNTS).sum())
     notes += [f"{other} boxes are crowds or difficult: not trained on, and neither right nor wrong"] if other else []
     notes += [f"{bare} of {len(found)} images have no box"] if bare else []
@@ -74,7 +78,8 @@ def within(box: Any, height: int, width: int, relative: bool) -> tuple[Float[np.
     if corners is None:
         return None, "are not four finite numbers: they are left out"
     sides = np.array([width, height, width, height], float)
-    corners = corners * sides if relative else corners
+    with np.errstate(over="ignore"):  # what is beyond all numbers is beyond the image
+        corners = corners * sides if relative else corners
     if (corners[2:] <= corners[:2]).any():
         return None, "have no area: they are left out"
     clipped = corners.clip(0, sides)
@@ -88,7 +93,7 @@ def numbers(box: Any) -> Float[np.ndarray, " 4"] | None:
     """Four finite numbers; None for anything else."""
     try:
         found = np.array(box, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if found.shape == (4,) and np.isfinite(found).all() else None
 
@@ -96,7 +101,7 @@ def numbers(box: Any) -> Float[np.ndarray, " 4"] | None:
 def from_corner(box: Any) -> Any:
     """Left, top, width, height → left, top, right, bottom; what is no box stays as it is."""
     found = numbers(box)
-    return box if found is None else [*found[:2], *(found[:2] + found[2:])]
+    return box if found is None else [*found[:2].tolist(), *map(sum, zip(found[:2].tolist(), found[2:].tolist()))]
 
 
 def drawn_at(table: BoxTable, images: Int[np.ndarray, " n"], sizes: Int[np.ndarray, "n 2"]) -> list[str]:

@@ -12,8 +12,8 @@ from jaxtyping import Num
 
 from ..errors import DataError, DataMissing
 from ..manifest import printable
-from .box_files import voc_table, yolo_table
-from .box_json import coco_table, parquet_table
+from .box_files import text_of, voc_table, yolo_table
+from .box_json import begin, coco_table, parquet_table
 from .box_table import BoxTable, checked, drawn_at
 from .caption_layouts import Parts, files_by_part, part_for, split_folders
 from .captions import part_held_out
@@ -78,7 +78,7 @@ class BoxedImages:
         good = np.array([not why for why in reasons], bool)
         if not good.any():
             raise DataError(f"{root}: {aside[0][0]}: {aside[0][1]}; the same is true of all images")
-        boxes, more = checked(table, images[good], manifest.sizes[good])
+        boxes, more = checked(table, images[good], manifest.sizes[good], manifest.where)
         self.places, self.reader = images[good], table.reader
         self.manifest = replace(
             manifest,
@@ -144,15 +144,6 @@ def coco_parts(root: Path, options: Boxed, suffixes: set[str]) -> Parts:
     return files_by_part(root, chosen, "annotations")
 
 
-def begin(path: Path) -> bytes:
-    """The file, or the first and last 16 MiB of a larger one."""
-    most = 1 << 24
-    with path.open("rb") as file:
-        first = file.read(most)
-        file.seek(max(most, path.stat().st_size - most))
-        return first + file.read(most)
-
-
 def yolo_parts(root: Path, options: Boxed, suffixes: set[str]) -> Parts:
     """Folders of images and of text files: images/train with labels/train, train/images with train/labels, or images
     with labels."""
@@ -186,7 +177,7 @@ def voc_parts(root: Path, options: Boxed, suffixes: set[str]) -> Parts:
     parts = {}
     for part in SPLITS:
         if (lists / f"{part}.txt").is_file():
-            names = [line.split()[0] for line in (lists / f"{part}.txt").read_text().splitlines() if line.strip()]
+            names = [line.split()[0] for line in text_of(lists / f"{part}.txt").splitlines() if line.strip()]
             parts[part] = [folder / f"{name}.xml" for name in names]
     return parts or ({"": xml_in(folder)} if xml_in(folder) else {})
 

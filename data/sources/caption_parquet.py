@@ -93,12 +93,17 @@ def attribute(column: str, everywhere: Iterable[Any], own: Iterable[Any], where:
 
     Raises DataError where it has no text.
     """
-    values = sorted({value for value in everywhere if value and isinstance(value, str)})
+    values = sorted({*map(text_of, everywhere)} - {""})
     if not values:
         raise DataError(f"{where}: column {column!r} has no text: drop it from data.source.attributes")
     number = {value: i for i, value in enumerate(values)}
-    labels = [number[value] if value and isinstance(value, str) else -1 for value in own]
+    labels = [number.get(text_of(value), -1) for value in own]
     return Attribute(column, tuple(map(prompt, values)), np.array(labels, np.int64))
+
+
+def text_of(value: Any) -> str:
+    """The value of an attribute as a text: JSON may have a number; empty where it is neither."""
+    return value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) else ""
 
 
 def column_of_images(

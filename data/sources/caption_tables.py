@@ -44,7 +44,7 @@ def table_values(path: Path, folder: Path, part: str, suffixes: set[str], image:
     files, _, _ = located([*rows], folder, part, suffixes)
     found: dict[str, Any] = {}
     for name, file in files.items():
-        found.setdefault(file, next((value for value in rows[name] if value), None))
+        found.setdefault(file, next((value for value in rows[name] if value not in (None, "")), None))
     return found
 
 
@@ -161,7 +161,11 @@ def rows_of(
 
 
 def read_coco(path: Path, image: str, caption: str) -> tuple[Rows, list[tuple[str, str]]]:
-    """Captions by image of a COCO captions file, or of a list of objects.   Raises DataError."""
+    """Captions by image of a COCO captions file, or of a list of objects; or another field of annotations or images.
+
+    Raises DataError.
+    """
+    field = caption or "caption"
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -176,10 +180,10 @@ def read_coco(path: Path, image: str, caption: str) -> tuple[Rows, list[tuple[st
             if entry["id"] in files or entry["file_name"] in rows:
                 raise DataError(f"{path}: image {entry['id']}, {entry['file_name']!r}, occurs twice: remove one")
             files[entry["id"]] = entry["file_name"]
-            rows[entry["file_name"]] = []
+            rows[entry["file_name"]] = [entry[field]] if field in entry else []
         for entry in data["annotations"]:
             if entry["image_id"] in files:
-                rows[files[entry["image_id"]]].append(entry.get("caption"))
+                rows[files[entry["image_id"]]].append(entry.get(field))
             else:
                 aside.append((f"{path.name}, image_id {entry['image_id']!r}", "is the caption of a missing image"))
     except (KeyError, TypeError, AttributeError) as error:
@@ -187,6 +191,10 @@ def read_coco(path: Path, image: str, caption: str) -> tuple[Rows, list[tuple[st
             f"{path} has no images with id and file_name, or no annotations with image_id, as COCO captions have, and "
             f"is no list of objects ({type(error).__name__} {error}): name another file, --data.source.table FILE"
         ) from None
+    if caption:
+        column_of(
+            path, [key for entry in data["annotations"] + data["images"] for key in entry], caption, (), "caption"
+        )
     if wrong := [name for name in rows if not is_name(name)]:
         raise DataError(f"{path} has an image with file_name {wrong[0]!r:.60}, not the name of a file: fix it")
     return rows, aside
@@ -205,7 +213,7 @@ def column_of(path: Location, columns: list[str], name: str, known: Sequence[str
     found = next((c for c in ([name] if name else known) if c in columns), None)
     if found is None:
         wanted = f"column {name!r}" if name else f"column of {option}s ({', '.join(known)})"
-        has = ", ".join(map(printable, columns)) or "none"
+        has = ", ".join(map(printable, dict.fromkeys(columns))) or "none"
         raise DataError(f"{path} has no {wanted}; it has {has}: name it, --data.source.{option} COLUMN")
     return found
 

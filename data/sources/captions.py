@@ -14,6 +14,7 @@ from jaxtyping import Int, Num
 
 from ..errors import DataError
 from ..manifest import printable
+from .attribute_tables import values_beside
 from .caption_layouts import Layout, Located, part_for, recognized
 from .caption_parquet import Encoded, attribute, attribute_columns, parquet_pairs
 from .caption_tables import table_pairs, table_values, text_pairs
@@ -40,7 +41,8 @@ class Captions:
     table: str = ""
     """File name of the table of captions; empty: captions.csv and the like."""
     attributes: tuple[str, ...] = ()
-    """Columns of parquet files or tables that name what is in an image, for zero-shot classification."""
+    """What names the content of an image, for zero-shot classification and probes: columns of parquet files or tables,
+    fields of JSON in COCO files and tar shards, columns of attributes.csv beside images with texts."""
 
     def open(self, root: str, split: str, channels: int = 3) -> Source:
         """The images of a split: train, val, test, or all of them."""
@@ -100,7 +102,7 @@ def pairs_of(
     if layout == "parquet":
         return parquet_pairs(files, options.image, options.caption)
     if layout == "tar":
-        return tar_pairs(files, suffixes, options.caption)
+        return tar_pairs(files, suffixes, options.caption, options.attributes)[0]
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
         raise DataError(f"{root} has several tables for one part, {names}: name one, --data.source.table FILE")
@@ -131,27 +133,36 @@ def attributes_of(
     pairs: Pairs,
     places: Int[np.ndarray, " N"],
 ) -> tuple[Attribute, ...]:
-    """The attributes of the images of a part, from columns of parquet files or of tables.   Raises DataError."""
+    """The attributes of the images of a part; their values are those of all parts.   Raises DataError."""
     if isinstance(pairs.reader, Encoded):
         known = [file for files in parts.values() for file in files]
         return attribute_columns(known, parts[part], options.attributes, pairs.reader, places)
-    if layout != "table" or parts[part][0].suffix.lower() == ".json":
-        raise DataError(
-            f"{root} holds {layout}, and attributes are columns of parquet files, of CSV and of JSON lines: drop "
-            "data.source.attributes"
-        )
-
-    def values(name: str, column: str) -> dict[str, Any]:
-        table = on_disk(parts[name][0])
-        return table_values(table, folder_of(table, on_disk(root)), name, suffixes, options.image, column)
-
     found = []
     for column in options.attributes:
-        of_part = {name: values(name, column) for name in parts}
+        of_part = {name: values_of(layout, root, name, parts[name], options, suffixes, column) for name in parts}
         everywhere = [value for own in of_part.values() for value in own.values()]
         own = [of_part[part].get(pairs.names[i]) for i in places.tolist()]
         found.append(attribute(column, everywhere, own, parts[part][0]))
     return tuple(found)
+
+
+def values_of(
+    layout: Layout,
+    root: Location,
+    part: str,
+    files: Sequence[Location],
+    options: Captions,
+    suffixes: set[str],
+    column: str,
+) -> dict[str, Any]:
+    """The value of an attribute by name of the image, of those that have one.   Raises DataError."""
+    if layout == "tar":
+        pairs, values = tar_pairs(files, suffixes, options.caption, options.attributes)
+        return {name: own[column] for name, own in zip(pairs.names, values) if column in own}
+    table, top = on_disk(files[0]), on_disk(root)
+    if layout == "text":
+        return values_beside(table, top, column)
+    return table_values(table, folder_of(table, top), part, suffixes, options.image, column)
 
 
 def part_held_out(names: list[str], split: str) -> tuple[np.ndarray, str]:

@@ -4,13 +4,13 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Bool, Num, UInt8
 
-from reference.evaluation.corruptions import corrupt
+from reference.evaluation.corruptions import CORRUPTIONS, corrupt
 
 from ..errors import DataError
 from ..randomness import Purpose, generator
-from .source import Source
+from .source import UNLABELED, Source, mask_of
 
 
 class Corrupted:
@@ -25,7 +25,8 @@ class Corrupted:
         if manifest.dtype != "uint8" or manifest.channels not in (1, 3) or manifest.has_clips:
             raise DataError(f"{manifest.where}: corruptions are of images in bytes, gray or RGB")
         self.source, self.name, self.severity, self.seed = source, name, severity, seed
-        probe = corrupted(np.zeros((1, 2, manifest.channels), np.uint8), name, severity, np.random.default_rng(0))
+        probe = np.zeros((1, 2, manifest.channels), np.uint8)
+        probe = corrupted(probe, name, severity, np.random.default_rng(0), np.zeros((1, 2), bool))
         turned = probe.shape[0] > 1
         self.manifest = replace(manifest, sizes=manifest.sizes[:, ::-1]) if turned else manifest
 
@@ -33,11 +34,36 @@ class Corrupted:
         """At full size, whatever `shrink` says: a corruption of a smaller image is another one.   Raises BadImage."""
         name = bytes(self.source.manifest.names[index])
         rng = generator(Purpose.CORRUPTION, self.seed, zlib.crc32(self.name.encode()), zlib.crc32(name))
-        return corrupted(self.source.image(index), self.name, self.severity, rng)
+        things = things_in(self.source, index) if CORRUPTIONS[self.name].things else None
+        return corrupted(self.source.image(index), self.name, self.severity, rng, things)
 
 
 def corrupted(
-    image: UInt8[np.ndarray, "h w C"], name: str, severity: int, rng: np.random.Generator
+    image: UInt8[np.ndarray, "h w C"],
+    name: str,
+    severity: int,
+    rng: np.random.Generator,
+    things: Bool[np.ndarray, "h w"] | None = None,
 ) -> UInt8[np.ndarray, "y x C"]:
     """Bytes of a corrupted image; severity 0 changes none."""
-    return np.rint(255 * corrupt(image / 255, name, severity, rng)).astype(np.uint8)
+    return np.rint(255 * corrupt(image / 255, name, severity, rng, things)).astype(np.uint8)
+
+
+def things_in(source: Source, index: int) -> Bool[np.ndarray, "h w"]:
+    """Which pixels have a class other than the background, 0.   Raises BadImage, and DataError without masks."""
+    mask = mask_of(source, index)
+    return (mask > 0) & (mask != UNLABELED)
+
+
+def changes(source: Source, name: str) -> bool:
+    """Whether a corruption changes images of a source: of colors in RGB alone, of things where it knows masks."""
+    found = CORRUPTIONS[name]
+    return (source.manifest.channels == 3 or not found.colors) and (not found.things or knows_things(source))
+
+
+def knows_things(source: Source) -> bool:
+    """Whether a source has a mask for its images."""
+    try:
+        return len(source.manifest) > 0 and mask_of(source, 0) is not None
+    except DataError:
+        return False

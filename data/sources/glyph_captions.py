@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from ..errors import DataError, check_in
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
 from .generated import Generated
-from .glyphs import COLORS, COUNTS, FACTS, SHAPES, Glyphs, canvas, draw_glyphs
+from .glyphs import COLORS, COUNTS, COVERED, FACTS, SHAPES, Glyphs, canvas, painted
 from .label_sets import first_seen, without_repeats
 from .source import Attribute, Source
 
@@ -122,9 +122,17 @@ class GlyphField:
 
     def image(self, index: int, shrink: int = 1) -> UInt8[np.ndarray, "h w 3"]:
         """Draw image `index`."""
+        return self.painted(index)[0]
+
+    def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """1 where a shape is, 0 on the background."""
+        return (self.painted(index)[1] >= COVERED).astype(np.uint8)
+
+    def painted(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+        """Pixels, and how much of each is covered by shapes."""
         height, width = self.manifest.sizes[index].tolist()
         rng = generator(Purpose.GLYPH_PIXELS, *self.key, index)
-        return draw_glyphs(rng, Glyphs(*self.facts[index].tolist()), (height, width))
+        return painted(rng, Glyphs(*self.facts[index].tolist()), (height, width))
 
 
 def seen_color(shape: Int[np.ndarray, " N"], draw: np.ndarray) -> Int[np.ndarray, " N"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from ..manifest import Manifest, as_names
 from ..randomness import Purpose, generator
 from .generated import Generated
-from .glyphs import SHAPES, TEXTURES, canvas, inside, shading
+from .glyphs import COVERED, SHAPES, TEXTURES, canvas, inside, shading
 from .source import Source
 
 MOST = 6  # shapes in a scene
@@ -22,7 +22,6 @@ TILT = 0.4  # radians, largest rotation of a shape either way
 NOISE, SLOPE = 8.0, 40.0  # of each pixel; of the background, from edge to edge
 CONTRAST = 60.0  # least distance of the colors of a shape and of the background, by their largest channel
 REACH = 1.12  # radii from the middle of a shape within which it lies: the corners of a square
-COVERED = 0.5  # share of a pixel from which on it belongs to a shape
 
 
 class Thing(NamedTuple):

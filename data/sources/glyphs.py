@@ -22,6 +22,7 @@ GAP = 1.3  # between middles of shapes, in diameters
 JITTER, NOISE = 12.0, 4.0  # of a color, and of each pixel
 SHADE = 0.25  # brightness of stripes and dots
 TILT = 0.25  # radians, largest rotation either way
+COVERED = 0.5  # share of a pixel from which on it belongs to a shape
 
 
 class Glyphs(NamedTuple):
@@ -47,12 +48,19 @@ def canvas(draw: Float[np.ndarray, "N 2"]) -> Int[np.ndarray, "N 2"]:
 
 def draw_glyphs(rng: np.random.Generator, facts: Glyphs, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Draw the shapes of an image, all alike."""
+    return painted(rng, facts, size)[0]
+
+
+def painted(
+    rng: np.random.Generator, facts: Glyphs, size: tuple[int, int]
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+    """An image, and the share of each pixel that its shapes cover."""
     short, count = min(size), facts.count + 1
     diameter = DIAMETERS[facts.size] * short
     middles = arrange(rng, count, diameter, facts.position, size)
     base = np.clip(GRAY[facts.background] + JITTER / 2 * rng.uniform(-1, 1), 0, 255)
     color = np.clip(RGB[facts.color] + JITTER * rng.uniform(-1, 1, 3), 0, 255)
-    image = np.full((*size, 3), base, np.float32)
+    image, covered = np.full((*size, 3), base, np.float32), np.zeros(size)
     span = int(np.ceil(diameter)) + 3
     corners = np.floor(middles - span / 2).astype(int) + 1
     grid = np.arange(span) + 0.5
@@ -67,8 +75,9 @@ def draw_glyphs(rng: np.random.Generator, facts: Glyphs, size: tuple[int, int]) 
         under = image[rows, columns]
         alpha, paint = (a[max(-top, 0) :, max(-left, 0) :][: len(under), : under.shape[1]] for a in (alpha, paint))
         under += alpha * (paint - under)
+        covered[rows, columns] = np.maximum(covered[rows, columns], alpha[..., 0])
     image += rng.normal(0, NOISE, size)[..., None]
-    return image.round().clip(0, 255).astype(np.uint8)
+    return image.round().clip(0, 255).astype(np.uint8), covered
 
 
 def arrange(

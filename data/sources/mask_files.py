@@ -17,6 +17,7 @@ from .source import UNLABELED
 
 LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "TGA")
 Kind = Literal["classes", "objects"]
+FAR = 1e9  # pixels from its image at which no point of an outline lies
 MOST_CLASSES = UNLABELED  # labels are bytes, and the last one says that a pixel has none
 
 
@@ -59,10 +60,10 @@ def draw_outline(points: Sequence[float], size: tuple[int, int]) -> Bool[np.ndar
     """Pixels whose middles lie inside a polygon x, y, x, y, …, by the even-odd rule.   Raises BadImage."""
     try:
         x, y = np.asarray(points, float).reshape(-1, 2).T
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise BadImage("an outline is not a list of numbers x, y, x, y") from None
-    if len(x) < 3 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise BadImage(f"an outline has {len(x)} points, or points that are not finite")
+    if len(x) < 3 or not (np.abs(x) < FAR).all() or not (np.abs(y) < FAR).all():
+        raise BadImage(f"an outline has {len(x)} points, or points that are not finite or far away")
     height, width = size
     crossed = np.zeros((height, width + 1), bool)
     for (x0, y0), (x1, y1) in zip(zip(x, y), zip(np.roll(x, -1), np.roll(y, -1))):
@@ -135,7 +136,7 @@ def draw_things(things: Sequence[Thing], size: tuple[int, int]) -> UInt8[np.ndar
 def drawn(segmentation: Any, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
     """Pixels of an object.   Raises BadImage."""
     if isinstance(segmentation, dict):
-        if list(segmentation.get("size", size)) != [*size]:
+        if segmentation.get("size", [*size]) != [*size]:
             raise BadImage(f"run lengths of {segmentation.get('size')}, the image has {[*size]}")
         return draw_runs(segmentation.get("counts"), size)
     if not isinstance(segmentation, list) or not segmentation:

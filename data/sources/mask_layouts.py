@@ -10,7 +10,7 @@ from jaxtyping import Integer
 
 from ..errors import BadImage, DataError, DataMissing
 from ..manifest import printable
-from .box_json import folder_of, read_coco, size_in
+from .box_json import area_in, begin, classes_in, folder_of, objects_in, read_coco, size_in
 from .caption_layouts import Parts, files_by_part, split_folders
 from .caption_parquet import Encoded
 from .decode import read_file
@@ -26,7 +26,6 @@ IMAGES = ("images", "imgs", "img", "image", "JPEGImages", "leftImg8bit")
 MASKS = ("masks", "mask", "labels", "semantic", "annotations", "segmentation", "SegmentationClass", "gtFine", "gt")
 SUFFIXES = {".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".tga"}
 ENDINGS = ("", "_mask", "_label", "_labels", "_seg", "_gt")  # of the stem of a mask after that of its image
-MOST_BYTES = 1 << 24  # in which a JSON file shows what it is
 
 
 class MaskReader(Protocol):
@@ -145,15 +144,9 @@ def coco_parts(root: Path, options: Any, suffixes: set[str]) -> Parts:
     def chosen(path: Path) -> bool:
         if options.table:
             return path.name == options.table
-        return path.suffix.lower() == ".json" and b'"segmentation"' in first_bytes(path)
+        return path.suffix.lower() == ".json" and b'"segmentation"' in begin(path)
 
     return files_by_part(root, chosen, "annotations")
-
-
-def first_bytes(path: Path) -> bytes:
-    """The start of a file."""
-    with path.open("rb") as file:
-        return file.read(MOST_BYTES)
 
 
 def coco_table(root: Path, part: str, files: list[Path], options: Any, suffixes: set[str]) -> MaskTable:
@@ -165,36 +158,28 @@ def coco_table(root: Path, part: str, files: list[Path], options: Any, suffixes:
         names = ", ".join(path.name for path in files)
         raise DataError(f"{root} has several COCO files for one part, {names}: name one, --data.source.table FILE")
     data = read_coco(files[0])
-    categories = sorted(data["categories"], key=lambda c: c["id"])
-    if not categories or len(categories) >= MOST_CLASSES:
-        raise DataError(f"{files[0]} has {len(categories)} categories: 1 to {MOST_CLASSES - 1} can be told apart")
-    place = {c["id"]: 1 + i for i, c in enumerate(categories)}
-    number = {image["id"]: i for i, image in enumerate(data["images"])}
-    things: list[list[Thing]] = [[] for _ in number]
-    lost = crowds = 0
-    for a in data["annotations"]:
-        if a.get("category_id") not in place:
-            raise DataError(
-                f"{files[0]}: annotation {a.get('id')} has category {a.get('category_id')}, which is not in "
-                "`categories`: add it there, or remove the annotation"
-            )
-        if a.get("image_id") not in number:
-            lost += 1
-            continue
-        label = UNLABELED if a.get("iscrowd") else place[a["category_id"]]
-        crowds += label == UNLABELED
-        area = a.get("area")
-        thing = Thing(label, a.get("segmentation"), float(area) if isinstance(area, int | float) else 0.0, a.get("id"))
-        things[number[a["image_id"]]].append(thing)
-    names = [str(image["file_name"]) for image in data["images"]]
+    classes = classes_in(files[0], data)
+    if len(classes) >= MOST_CLASSES:
+        raise DataError(f"{files[0]} has {len(classes)} categories: 1 to {MOST_CLASSES - 1} can be told apart")
+    objects, lost = objects_in(files[0], data)
+    things = [[thing_of(a, 1 + label) for a, label in own] for own in objects]
+    crowds = sum(thing.label == UNLABELED for own in things for thing in own)
+    names = [image["file_name"] for image in data["images"]]
     folder = folder_of(files[0], root, part, names)
     notes = [f"masks: outlines and run lengths of {files[0].name}, images: {folder}"]
     notes += [f"{lost} objects of images that are not listed are left out"] if lost else []
     notes += [f"pixels of {crowds} crowds have no class"] if crowds else []
     key = [str(files[0].resolve()), stamp(files[0]), *((name, stamp(folder / name)) for name in names)]
     masks = CocoMasks(things, [size_in(image) for image in data["images"]])
-    classes = ("background", *(str(c["name"]) for c in categories))
-    return MaskTable(names, Files(folder, names), masks, key, notes, classes)
+    return MaskTable(names, Files(folder, names), masks, key, notes, ("background", *classes))
+
+
+def thing_of(annotation: dict[str, Any], label: int) -> Thing:
+    """An object of a class; a crowd has none."""
+    crowd = annotation.get("iscrowd")
+    return Thing(
+        UNLABELED if crowd else label, annotation.get("segmentation"), area_in(annotation), annotation.get("id")
+    )
 
 
 # parquet --------------------------------------------------------------------------------------------

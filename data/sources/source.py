@@ -132,7 +132,8 @@ class Renamed:
 
     def mask(self, index: int) -> UInt8[np.ndarray, "h w"]:
         """Raises BadImage."""
-        return self.table[mask_of(self.source, index)]
+        mask = mask_of(self.source, index)
+        return self.table[mask] if self.manifest.masks else mask
 
 
 class Chosen:

@@ -6,14 +6,14 @@ Lengths are in pixels of an image of area 224², so that they mean the same at e
 Choice: the paper takes the images of the benchmark model-vs-human (Geirhos et al., arXiv:2106.07411), squares of 224
 pixels. Its conditions are kept; the definitions are written anew, for any size and any number of channels.
 
-Not here: silhouettes (they need masks), sketches and stylized images (they need data).
+Not here: sketches and stylized images, which need data.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 Image = Float[np.ndarray, "h w C"]
 Rng = np.random.Generator
@@ -128,6 +128,11 @@ def edges(x: Image, amount: float, rng: Rng) -> Image:
     return (1 - amount) * x + amount * lines[..., None]
 
 
+def silhouette(x: Image, things: Bool[np.ndarray, "h w"], amount: float, rng: Rng) -> Image:
+    """(1 − a) x + a (1 − m): things, where m = 1, in black on white ground. Their outlines are left of the image."""
+    return (1 - amount) * x + amount * (1.0 - things[..., None])
+
+
 def eidolon(coherence: float) -> Callable[[Image, float, Rng], Image]:
     """A function that moves each octave of the image along a smooth random field of standard deviation `reach`.
 
@@ -199,11 +204,13 @@ def moved(x: Image, shift: Float[np.ndarray, "2 h w"]) -> Image:
 class Corruption(NamedTuple):
     """A function of an image, and its strengths from severity 1 on."""
 
-    apply: Callable[[Image, float, Rng], Image]
+    apply: Callable[..., Image]
     strengths: tuple[float, ...]
     unit: str
     colors: bool = False
     """Whether it changes color images alone."""
+    things: bool = False
+    """Whether it asks which pixels belong to things, after the image."""
 
 
 REACHES = (2.0, 8.0, 32.0, 128.0)  # every second of the benchmark
@@ -221,12 +228,16 @@ CORRUPTIONS: dict[str, Corruption] = {
     "eidolon 0.3": Corruption(eidolon(0.3), REACHES, "pixels of 224"),
     "eidolon 0": Corruption(eidolon(0.0), REACHES, "pixels of 224"),
     "edges": Corruption(edges, (1.0,), "share"),
+    "silhouette": Corruption(silhouette, (1.0,), "share", things=True),
 }
 
 
-def corrupt(x: Image, name: str, severity: int, rng: Rng) -> Float[np.ndarray, "y x C"]:
+def corrupt(
+    x: Image, name: str, severity: int, rng: Rng, things: Bool[np.ndarray, "h w"] | None = None
+) -> Float[np.ndarray, "y x C"]:
     """An image at a severity of a corruption, within [0, 1]; severity 0 is the image itself."""
     if severity == 0:
         return x
     found = CORRUPTIONS[name]
-    return np.clip(found.apply(x, found.strengths[severity - 1], rng), 0, 1)
+    given = (x, things) if found.things else (x,)
+    return np.clip(found.apply(*given, found.strengths[severity - 1], rng), 0, 1)

@@ -7,6 +7,7 @@ FAST, SLOW, DATA = "navit_eqx.tasks.detect:", "reference.tasks.detect:", "data.t
 TESTS, ROWS = "tests/test_detect.py::test_", "tests/test_detect_data.py::test_"
 FILES = "tests/test_boxed.py::test_"
 COCO = "tests/test_average_precision.py::test_it_is_that_of_coco"
+ODD = "tests/test_odd_annotations.py::test_"
 
 MUTANTS: tuple[Mutant, ...] = (
     one(
@@ -114,8 +115,25 @@ MUTANTS: tuple[Mutant, ...] = (
         FILES + "every_layout_says_the_same",
     ),
     one(
-        "categories are numbered as they stand", "data.sources.box_json:coco_table",
+        "categories are numbered as they stand", "data.sources.box_json:categories_in",
         replace("sorted(__categories, key=__key)", "list(__categories)"), FILES + "every_layout_says_the_same",
+    ),
+    one(
+        "an image may have the id of another", "data.sources.box_json:read_coco",
+        replace("first_repeated(ids) if __bad is None else __bad", "__bad"),
+        ODD + "an_image_under_the_id_of_another_is_refused",
+    ),
+    one(
+        "a large COCO file is known by its start alone", "data.sources.box_json:begin",
+        replace("first + __rest", "first"), ODD + "a_large_file_shows_what_it_is_at_its_end",
+    ),
+    one(
+        "boxes without a mark are lost", "data.sources.box_json:parquet_table",
+        replace("len(crowd) != len(mine)", "False"), ODD + "boxes_that_lack_their_marks_are_not_lost",
+    ),
+    one(
+        "an outline may lie anywhere", "data.sources.mask_files:draw_outline",
+        replace("(np.abs(x) < FAR).all()", "True"), ODD + "a_value_of_a_coco_file",
     ),
     one(
         "boxes reach out of their image", "data.sources.box_table:within",

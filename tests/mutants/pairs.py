@@ -25,6 +25,26 @@ MUTANTS = (
         "tests/test_equal_images.py::test_columns_of_a_table_name_what_is_in_an_image",
     ),
     one(
+        "fields of the images of COCO are no attributes", "data.sources.caption_tables:read_coco",
+        replace("[__entry[__field]] if __field in __entry else []", "[]"),
+        "tests/test_equal_images.py::test_columns_of_a_table_name_what_is_in_an_image",
+    ),
+    one(
+        "members of a shard beside the JSON are no attributes", "data.sources.tar_shards:values_of",
+        replace("__suffix in columns", "False"),
+        "tests/test_equal_images.py::test_columns_of_a_table_name_what_is_in_an_image",
+    ),
+    one(
+        "a table at the root names images from there", "data.sources.attribute_tables:values_beside",
+        replace("os.path.relpath(__name, __start)", "__name"),
+        "tests/test_equal_images.py::test_columns_of_a_table_name_what_is_in_an_image",
+    ),
+    one(
+        "numbers of JSON are no values", "data.sources.caption_parquet:text_of",
+        replace("isinstance(value, int)", "False"),
+        "tests/test_equal_images.py::test_numbers_of_json_are_values_as_in_a_table",
+    ),
+    one(
         "pixels of another image, where one was set aside", "data.sources.captions:CaptionedImages.__init__",
         replace("np.array([__place[name] for name in __names], __kind)", "np.arange(len(self.manifest))"),
         CAPTIONS + "bad_pairs_are_set_aside_by_name",

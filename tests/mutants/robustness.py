@@ -53,6 +53,19 @@ MUTANTS = (
         replace("self.seed", "self.seed + self.severity"), CORRUPT + "a_corruption_follows_the_name_of_an_image",
     ),
     one(
+        "corruptions: the silhouette of another image", "data.sources.corrupted:Corrupted.image",
+        replace("things_in(self.source, index)", "things_in(self.source, 0)"),
+        CORRUPT + "a_silhouette_is_black_where_things_are",
+    ),
+    one(
+        "corruptions: silhouettes are lost under other names of classes", "data.sources.source:Renamed.mask",
+        replace("self.manifest.masks", "True"), CORRUPT + "a_silhouette_is_black_where_things_are",
+    ),
+    one(
+        "corruptions: silhouettes where no mask is known", "data.sources.corrupted:changes",
+        replace("not found.things or knows_things(source)", "True"), CORRUPT + "silhouettes_need_masks",
+    ),
+    one(
         "consistency: agreement is not compared with chance", "reference.evaluation.metrics:error_consistency",
         replace("p * q + (1 - p) * (1 - q)", "0.0 * p * q"), CORRUPT + "consistency_is_that_of_scikit_learn",
     ),
@@ -66,7 +79,7 @@ MUTANTS = (
     ),
     one(
         "attributes: ranks of equal differences are in order", "reference.evaluation.signed_rank:signed_rank",
-        replace("__c - __n + 1", "__c"), ATTRIBUTES + "wilcoxon_counts_all_signs", survived=True,
+        replace("__c - __n + 1", "__c"), ATTRIBUTES + "wilcoxon_counts_all_signs",
     ),
     one(
         "attributes: rare values count less", "reference.evaluation.metrics:balanced_accuracy",
@@ -84,7 +97,8 @@ MUTANTS = (
     ),
     one(
         "attributes: a table at the root names images from their folder", "data.sources.attribute_tables:beside",
-        replace("os.fspath(start / name)", "name"), ATTRIBUTES + "a_folder_has_a_table_of_attributes",
+        replace("os.fspath(start / os.fsdecode(__n))", "os.fsdecode(__n)"),
+        ATTRIBUTES + "a_folder_has_a_table_of_attributes",
     ),
     one(
         "tables: a quote that never ends swallows what follows", "data.sources.csv_tables:csv_lines",

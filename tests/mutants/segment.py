@@ -108,7 +108,7 @@ MUTANTS = (
         returns("inside.reshape(size)"), FILES + "run_lengths_are_those_of_coco",
     ),
     one(
-        "a crowd is an object", "data.sources.mask_layouts:coco_table",
+        "a crowd is an object", "data.sources.mask_layouts:thing_of",
         replace("UNLABELED if __crowd else __own", "__own"),
         FILES + "crowds_have_no_class_and_bad_objects_are_named",
     ),

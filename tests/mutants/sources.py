@@ -32,7 +32,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_masks.py::test_no_category_of_coco_is_ignored", survived=True,
     ),
     one(
-        "COCO: categories stand in the order of the file", SOURCES + "mask_layouts:coco_table",
+        "COCO: categories stand in the order of the file", SOURCES + "box_json:categories_in",
         replace("sorted(data['categories'], key=__k)", "data['categories']"),
         "tests/test_masks.py::test_every_layout_has_the_same_masks",
     ),

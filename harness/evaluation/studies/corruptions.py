@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from data.sources.corrupted import Corrupted
+from data.sources.corrupted import Corrupted, changes
 from data.sources.source import Chosen, Source, with_classes
 from navit_eqx.errors import check
 from navit_eqx.inference import predict
@@ -34,7 +34,7 @@ def corruptions(context: Context) -> Findings:
     manifest = context.source.manifest
     check(manifest.boxes is None and not manifest.masks, "this study moves pixels, but neither boxes nor masks")
     source = part_of(context.source)
-    names = [name for name, each in CORRUPTIONS.items() if manifest.channels == 3 or not each.colors]
+    names = [name for name in CORRUPTIONS if changes(source, name)]
     contexts = [context, *([context.other] if context.other else [])]
     clean = [scores_of(each, source) for each in contexts]
     known = np.flatnonzero(~np.isnan(clean).any(0))
