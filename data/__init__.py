@@ -18,6 +18,7 @@ Reading order:
     texts.py       captions as token ids
     augment.py     parts of random changes of a training image that keep its planned grid valid
     complexity.py  how much of each image large patches lose: measured once, cached
+    counts.py      tokens of images that are merged by thresholds, counted before an evaluation
     geometry.py    crop, turn, mirror and rotation of pixels, masks and boxes alike
     randomness.py  one random stream per purpose
     tasks/         targets of a row, scores of predictions

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, Num
 
-from reference.adaptive import cut_by_budget, merged, residual_scores
+from reference.adaptive import merged
 from reference.patches import normalize, patchify
 from reference.rows import Tokens
 
 from .rows import PlannedRows
 from .sampling.kinds import Patch
-from .sampling.merge import Merge
+from .sampling.merge import Merge, MergeByThreshold
 
 
 @dataclass
 class PlannedBlocks(PlannedRows):
     """Rows of images in blocks of several sizes; grids of the plan are (quads, rows, columns)."""
 
-    merge: Merge = Merge()
+    merge: Merge | MergeByThreshold = Merge()
 
     def nothing(self, patch: Int[np.ndarray, " 2"]) -> Tokens:
         """An image of zero tokens, for a row without images."""
@@ -42,7 +42,7 @@ class PlannedBlocks(PlannedRows):
             patches, places, grid = patchify(picture, patch)
             coords = np.insert(places, 0, 0, axis=1).astype(np.float32)
             return Tokens(self.pixels.as_stored(patches, patch), coords, np.array([1, *grid], np.float32))
-        levels = cut_by_budget(residual_scores(picture, patch, self.merge.scales), quads)
+        levels = self.merge.levels(picture, patch, quads)
         how = self.pixels.interpolation
         if how is None:  # patches of rows have the size at which images are cut
             patches, coords, grid = merged(picture, patch, levels, patch, self.merge.rule)

@@ -7,7 +7,7 @@ from data.embedded import Embedded
 from data.sampling.augment import Augment
 from data.sampling.balance import ByClass
 from data.sampling.dropping import Constant, Dropping
-from data.sampling.merge import Law, Merge, MergeByContent, law_of
+from data.sampling.merge import Law, Merge, MergeByContent, MergeByThreshold, law_of
 from data.sampling.packing import Packing
 from data.sampling.patch_size import OneSize, PatchSizes
 from data.sampling.resolution import Resolution, Sides
@@ -62,7 +62,7 @@ class DataConfig:
     """Sampling of the resolution of training images."""
     patch_sizes: PatchSizes = OneSize()
     """Sampling of the patch size of training images; evaluation uses the patch size of the model."""
-    merge: Merge | MergeByContent | None = None
+    merge: Merge | MergeByContent | MergeByThreshold | None = None
     """Merging of flat regions into larger patches, in training and evaluation; none: patches of an image are equal."""
     dropping: Dropping = Constant(0.0)
     """Sampling of the share of tokens dropped in training; evaluation drops none."""

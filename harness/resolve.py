@@ -15,11 +15,13 @@ from data.manifest import Manifest
 from data.plan import round_up
 from data.sampling.dropping import ByResolution, Dropping, Schedule
 from data.sampling.kinds import Patch
+from data.sampling.merge import MergeByThreshold
 from data.sampling.packing import Packing, Template
 from data.sampling.patch_size import CoarseToFine, OneSize
 from data.sampling.resolution import Areas, Clips, NeverEnlarged, Resolution, Sides, Square, WholeBlocks
 from data.sampling.token_selection import ByContrast
 from data.tasks import DataTask
+from navit_eqx.config_local import check_whole_blocks
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import Interpolation as ModelInterpolation
 from navit_eqx.tasks import TASKS
@@ -127,7 +129,12 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
         data.packing.fill != "resolution", "data.packing.fill=resolution: merged images are not enlarged; choose rate"
     )
     check(type(config.task).__name__ != "Distill", "task: merged images have no teacher; train with --task classify")
-    may_merge(config)
+    check(
+        not isinstance(merge, MergeByThreshold),
+        "data.merge=MergeByThreshold counts tokens of images as they are evaluated, and training crops and resizes "
+        "them anew: train with --data.merge merge",
+    )
+    may_merge(config, merge.scales)
     by_content = isinstance(data.token_selection, ByContrast)
     check(not by_content, "data.token_selection=ByContrast compares patches of one size: choose AtRandom or Spread")
     per_step = patch_sampling(config).per == "step"
@@ -143,9 +150,11 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
     return config, []
 
 
-def may_merge(config: Config) -> None:
-    """Raises ConfigError where the task asks every patch for something of its own."""
+def may_merge(config: Config, scales: int) -> None:
+    """Raises ConfigError where the task asks every patch for something of its own, or windows would cut blocks."""
     name, mergeable = type(config.task).__name__, TASKS[type(config.task)].mergeable
+    if config.model.local:
+        check_whole_blocks(config.model.local.window, scales)
     check(mergeable, f"task {name} asks every patch, and data.merge joins some: --data.merge none")
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from . import config
 from .layers import expand
-from .preprocessing import Merge
+from .preprocessing import Merge, MergeByThreshold
 from .resize import FLEXIVIT, Interpolation, pi_matrix
 
 Levels = Int[np.ndarray, "rows columns"]
@@ -79,6 +79,47 @@ def cut_by_budget(scores: Scores, quads: int) -> Levels:
     return levels
 
 
+def entropy_scores(image: Num[np.ndarray, "h w C"], patch: Sequence[int], scales: int, bins: int = 512) -> Scores:
+    """Entropy of the gray levels of each block, in bits; pixels in 0 … 255.   [APT, eq. 1]"""
+    gray = image @ np.array([0.2989, 0.587, 0.114]) if image.shape[-1] == 3 else image.mean(-1)
+    level = np.clip(gray * bins / 256, 0, bins - 1).astype(np.int64)
+    scores = []
+    for s in range(scales):
+        height, width = patch[0] << s, patch[1] << s
+        rows, columns = len(level) // height, level.shape[1] // width
+        blocks = level[: rows * height, : columns * width].reshape(rows, height, columns, width).swapaxes(1, 2)
+        found = [_bits(block) for block in blocks.reshape(rows * columns, height * width)]
+        scores.append(np.array(found, np.float64).reshape(rows, columns))
+    return scores
+
+
+def _bits(values: Int[np.ndarray, " n"]) -> float:
+    """log2 n − Σ c log2 c / n, with c the numbers of equal values among n."""
+    _, counts = np.unique(values, return_counts=True)
+    return float(np.log2(values.size) - (counts * np.log2(counts)).sum() / values.size)
+
+
+def cut_by_threshold(scores: Scores, thresholds: Sequence[float]) -> Levels:
+    """Blocks with a score below the threshold of their level 1 … S - 1, the coarsest first.   [APT, §3.1]"""
+    levels = np.zeros(scores[0].shape, int)
+    for s, threshold in enumerate(thresholds, 1):  # a coarser block replaces what lies in it
+        rows, columns = scores[s].shape
+        low = (scores[s] < threshold).repeat(1 << s, 0).repeat(1 << s, 1)
+        levels[: rows << s, : columns << s][low] = s
+    return levels
+
+
+def levels_by_threshold(pixels: Num[np.ndarray, "h w C"], patch: Sequence[int], merge: MergeByThreshold) -> Levels:
+    """The partition of a resized image by thresholds."""
+    scores = entropy_scores(pixels, patch, merge.scales)
+    return cut_by_threshold(scores, merge.thresholds)
+
+
+def quads_in(levels: Levels) -> int:
+    """The quads that are merged in a partition; each saves 3 tokens."""
+    return sum(int((levels >= s).sum()) >> 2 * s for s in range(1, int(levels.max()) + 1))
+
+
 def _listed(s: int, cost: Float[np.ndarray, "rows columns"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Levels, places and costs of the quads of level s, in raster order."""
     return np.full(cost.size, s), np.indices(cost.shape).reshape(2, -1).T, cost.ravel()
@@ -120,13 +161,16 @@ def merged(
 
 
 def cut(
-    pixels: Num[np.ndarray, "h w C"], patch: tuple[int, int], merge: Merge, quads: int
+    pixels: Num[np.ndarray, "h w C"], patch: tuple[int, int], merge: Merge | MergeByThreshold, quads: int
 ) -> tuple[Num[np.ndarray, "T P"], Float[np.ndarray, "T 3"], Float[np.ndarray, " 3"]]:
     """Patches, coords and grid of a resized image, as rows store them: bytes, or float16 mapped to the kernel.
 
     Raises ValueError where the rule maps patches and the kernel is not known.
     """
-    levels = cut_by_budget(residual_scores(pixels, patch, merge.scales), quads)
+    if isinstance(merge, MergeByThreshold):
+        levels = levels_by_threshold(pixels, patch, merge)
+    else:
+        levels = cut_by_budget(residual_scores(pixels, patch, merge.scales), quads)
     if merge.rule == "area":
         patches, coords, grid = merged(pixels, patch, levels, patch, "area")
         return (np.rint(patches) if pixels.dtype == np.uint8 else patches).astype(pixels.dtype), coords, grid

@@ -1,5 +1,6 @@
 """Windows of an image in a model configuration, as a frozen dataclass."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import check, check_in
@@ -26,4 +27,14 @@ def check_local(local: Local | None, depth: int) -> None:
     check(
         max(local.whole, default=0) <= depth,
         f"model.local.whole={local.whole} names blocks that a model of depth={depth} does not have",
+    )
+
+
+def check_whole_blocks(window: Sequence[int], scales: int) -> None:
+    """Raises ConfigError where merged patches could lie in two windows."""
+    block = 2 ** (scales - 1)
+    check(
+        all(n % block == 0 for n in window),
+        f"model.local.window={tuple(window)}: merged blocks of up to {block} x {block} patches would lie in two "
+        f"windows: multiples of {block}, or fewer sizes, --data.merge.scales",
     )

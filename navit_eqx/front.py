@@ -18,6 +18,7 @@ from jaxtyping import Num
 
 from . import images as packing
 from . import inference
+from .config_local import check_whole_blocks
 from .errors import ConfigError, check
 from .hierarchy import last_level
 from .info import ModelInfo
@@ -79,6 +80,8 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
             f"{type(model.task).__name__} asks every patch: pack with Preprocessing(merge=None)",
         )
         config = model.config
+        if config.local:
+            check_whole_blocks(config.local.window, how.merge.scales)
         kernel = Kernel(pair(config.patch), config.mean, config.std, config.interpolation)
         options = options | {"preprocessing": replace(how, merge=replace(how.merge, kernel=kernel))}
     defaults = {

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Num, Shaped
 
-from .adaptive import cut
+from .adaptive import cut, levels_by_threshold, quads_in
 from .complexity import complexity, complexity_size
 from .hierarchy import block_order
 from .pixels import Header, ImageError, Source, patchify, read_header, read_image, resize
-from .preprocessing import CenterCrop, Merge, MergeByContent, Native, Preprocessing, Size, WholeBlocks
+from .preprocessing import CenterCrop, Merge, MergeByContent, MergeByThreshold, Native, Preprocessing, Size, WholeBlocks
 from .rows import Row
 
 TOKEN_STEP = 32  # row lengths that are chosen here are multiples of this
@@ -300,7 +300,7 @@ def plan(
         header = read_header(source, preprocessing.channels, name)
         planned = Planned(index, source, name, header, _grid_of(header, preprocessing, patch, name))
         if merge := preprocessing.merge:
-            planned = planned._replace(quads=_quads(planned, header, preprocessing, merge))
+            planned = planned._replace(quads=_quads(planned, header, preprocessing, merge, patch))
         _check_fits(planned, lengths, longest_side)
         return planned
     except (ImageError, OSError) as error:
@@ -342,8 +342,13 @@ def _fill(
         row.segment_ids[start:end] = slot + 1
 
 
-def _quads(image: Planned, header: Header, preprocessing: Preprocessing, merge: Merge) -> int:
-    """Quads that are merged in an image; it is read where their number follows its complexity."""
+def _quads(
+    image: Planned, header: Header, preprocessing: Preprocessing, merge: Merge | MergeByThreshold, patch: Size
+) -> int:
+    """Quads that are merged in an image; it is read where their number follows its content."""
+    if isinstance(merge, MergeByThreshold):
+        size = image.grid[0] * patch[0], image.grid[1] * patch[1]
+        return quads_in(levels_by_threshold(_resized(image, header, preprocessing, size), patch, merge))
     if not isinstance(merge, MergeByContent):
         return merge.quads(image.grid)
     small = replace(preprocessing, size=Native(1.0), filter="bilinear", decode_margin=2.0)

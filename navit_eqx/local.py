@@ -25,7 +25,7 @@ class BlockMasks(eqx.Module):
 
 def same_window(coords: Num[Array, "*B T 2"], window: Sequence[int]) -> Bool[Array, "*B T T"]:
     """Pairs of places in the same window; windows begin at the top left, those at the other rims may be smaller."""
-    place = coords // expand(jnp.asarray(window), coords)
+    place = coords // expand(jnp.asarray(window, coords.dtype), coords)
     return (place[..., :, None, :] == place[..., None, :, :]).all(-1)
 
 

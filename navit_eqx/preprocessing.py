@@ -100,6 +100,32 @@ class MergeByContent(Merge):
 
 
 @dataclass(frozen=True)
+class MergeByThreshold:
+    """Merge every block whose entropy is below the threshold of its level, as APT does: the number of tokens follows
+    from the pixels, and an image is read before it is planned.   [APT, arXiv:2510.18091, §3.1]
+
+    >>> MergeByThreshold().scales
+    3
+    """
+
+    thresholds: tuple[float, ...] = (5.75, 4.0)
+    """Bits of the gray levels of a block, for patches of 2 p, 4 p and so on."""
+    rule: Literal["pi", "area"] = "area"
+    """As in `Merge`."""
+    kernel: Kernel | None = None
+    """The kernel of a model; `navit.pack` fills it in."""
+
+    def __post_init__(self):
+        check_in("info.preprocessing.merge", "(-inf, inf)", thresholds=self.thresholds)
+        check_in("info.preprocessing.merge", "[2, 8]", scales=self.scales)
+
+    @property
+    def scales(self) -> int:
+        """Sizes of patches."""
+        return 1 + len(self.thresholds)
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """Images of any size → the patches that a model reads.
 
@@ -122,7 +148,7 @@ class Preprocessing:
     decode_margin: float = 0.0
     """Smallest ratio of decoded to resized pixels per side, at which JPEG files are decoded at 1/2, 1/4 or 1/8 of their
     size. 0 decodes them at full size."""
-    merge: Merge | MergeByContent | None = None
+    merge: Merge | MergeByContent | MergeByThreshold | None = None
     """Patches of several sizes within an image; None: of one size."""
 
     def __post_init__(self):

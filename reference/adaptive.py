@@ -71,7 +71,11 @@ def entropy_scores(image: Num[np.ndarray, "h w C"], patch: Sequence[int], scales
     """
     gray = image @ np.array([0.2989, 0.587, 0.114]) if image.shape[-1] == 3 else image.mean(-1)
     which = np.minimum(gray * bins / 256, bins - 1).astype(int)
-    cells = block_sums((which[..., None] == np.arange(bins)).astype(int), patch)
+    rows, columns = (n // side for n, side in zip(gray.shape, patch))
+    which = which[: rows * patch[0], : columns * patch[1]]
+    y, x = np.indices(which.shape)
+    cell = y // patch[0] * columns + x // patch[1]
+    cells = np.bincount((cell * bins + which).ravel(), minlength=rows * columns * bins).reshape(rows, columns, bins)
 
     def of(s: int) -> Float[np.ndarray, "rows columns"]:
         counts = block_sums(cells, (2**s, 2**s))
@@ -122,6 +126,11 @@ def cut_by_budget(scores: Scores, quads: int) -> Levels:
 def block(levels: Levels, s: int, y: int, x: int) -> Int[np.ndarray, "size size"]:
     """The cells of a block of level s, as a view."""
     return levels[y << s : (y + 1) << s, x << s : (x + 1) << s]
+
+
+def quads_in(levels: Levels) -> int:
+    """The quads that are merged in a partition: (n_y n_x − T) / 3, with T = Σ 4^−level over the cells."""
+    return round((levels.size - float((0.25**levels).sum())) / 3)
 
 
 def owner_map(levels: Levels) -> Int[np.ndarray, "rows columns"]:

@@ -9,7 +9,10 @@ Mask = Bool[np.ndarray, "S S"] | None  # S = T where there are windows; register
 
 
 def same_window(coords: Num[np.ndarray, "T 2"], window: Sequence[int]) -> Bool[np.ndarray, "T T"]:
-    """Pairs of places in the same window; windows begin at the top left, those at the other rims may be smaller."""
+    """Pairs of places in the same window; windows begin at the top left, those at the other rims may be smaller.
+
+    Of merged patches, the window of their center: that of all their cells where windows are multiples of blocks.
+    """
     place = coords // np.array(window)
     return (place[:, None] == place[None, :]).all(-1)
 

@@ -171,7 +171,7 @@ def test_what_is_planned_is_loaded():
 def test_the_front_door_merges_as_training_does(rule):
     """As many quads in each image, from its pixels alone."""
     source, merge = images(), MergeByContent(0.5, quantiles=quantiles(), rule=rule)
-    law = replace(Merged(Sides(24, 24), merge), complexity=complexity())
+    law = replace(Merged(Sides(24, 24), merge), known=complexity())
     grids = law.grids(np.random.default_rng(0), source.manifest.sizes, PATCH)
     saved = merging_of(merge)
     how = Preprocessing(Area(24), row_tokens=64, merge=saved and replace(saved, kernel=Kernel(PATCH)))

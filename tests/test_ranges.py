@@ -103,6 +103,7 @@ RANGES = {
     "Stages": {"depths": "[1, 4096]", "widths": "[1, 1048576]"},
     "Tubelets": dict.fromkeys(("shapes", "strides", "size"), "[1, 65536]"),
     "Merge": {"rate": SHARE, "lowest": SHARE, "scales": "[2, 8]"},
+    "MergeByThreshold": {"thresholds": ANY},
     "MergeByContent": dict.fromkeys(("rate", "lowest", "spread"), SHARE)
     | {"scales": "[2, 8]", "quantiles": NOT_NEGATIVE},
     "Levels": {"scales": "[2, 8]"},

@@ -23,6 +23,7 @@ from .dropping import Schedule as Schedule
 from .merge import Law as Law
 from .merge import Merge as Merge
 from .merge import MergeByContent as MergeByContent
+from .merge import MergeByThreshold as MergeByThreshold
 from .merge import Merged as Merged
 from .packing import BestFit as BestFit
 from .packing import DropSurplus as DropSurplus

@@ -10,18 +10,27 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
-from reference.adaptive import most_quads
+from reference.adaptive import (
+    Levels,
+    cut_by_budget,
+    cut_by_threshold,
+    entropy_scores,
+    most_quads,
+    quads_in,
+    residual_scores,
+)
 from reference.sampling.complexity import rate_by_complexity
 from reference.sampling.dropping import kept_tokens
 
-from ..errors import check_in, check_ordered
+from ..errors import DataError, check_in, check_ordered
 from .dropping import Complexity, check_sorted, ranks_in
-from .kinds import PatchSize, Rng
+from .kinds import Patch, PatchSize, Rng
 from .resolution import Clips, OfFrames, Resolution, WholeBlocks
 
 Rule = Literal["pi", "area"]
+Known = Num[np.ndarray, " N"] | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,10 @@ class Merge:
         """The rate of each image."""
         lowest = self.rate if self.lowest is None else self.lowest
         return np.full(count, float(self.rate)) if lowest == self.rate else rng.uniform(lowest, self.rate, count)
+
+    def levels(self, picture: Num[np.ndarray, "h w C"], patch: Patch, quads: int) -> Levels:
+        """The partition of a picture."""
+        return cut_by_budget(residual_scores(picture, patch, self.scales), quads)
 
     @property
     def highest(self) -> float:
@@ -93,18 +106,62 @@ class MergeByContent(Merge):
 
 
 @dataclass(frozen=True)
+class MergeByThreshold:
+    """Merge every block whose entropy is below the threshold of its level, as APT does; for evaluation. Every image is
+    read once to count its tokens, before anything is planned (data/counts.py).   [APT, arXiv:2510.18091, §3.1]"""
+
+    thresholds: tuple[float, ...] = (5.75, 4.0)
+    """Bits of the gray levels of a block, for patches of 2 p, 4 p and so on."""
+    rule: Rule = "area"
+    """As in `Merge`."""
+
+    def __post_init__(self):
+        check_in("(-inf, inf)", thresholds=self.thresholds)
+        check_in("[2, 8]", scales=self.scales)
+
+    @property
+    def scales(self) -> int:
+        """Sizes of patches."""
+        return 1 + len(self.thresholds)
+
+    @property
+    def fixed(self) -> "MergeByThreshold":
+        """Itself: nothing is drawn."""
+        return self
+
+    def quads(self, rng: Rng, grids: Int[np.ndarray, "N 2"], known: Known) -> Int[np.ndarray, " N"]:
+        """The numbers that were counted."""
+        assert known is not None, "the tokens of these images were not counted: `data.counts.of_source`"
+        return known.astype(np.int32)
+
+    def levels(self, picture: Num[np.ndarray, "h w C"], patch: Patch, quads: int) -> Levels:
+        """The partition of a picture.   Raises DataError where it is not the one that was counted."""
+        levels = self.cut(picture, patch)
+        if quads_in(levels) != quads:
+            raise DataError(
+                f"{quads_in(levels)} merges in an image of {' x '.join(map(str, levels.shape))} patches, and {quads} "
+                "when it was counted: it has changed, start again"
+            )
+        return levels
+
+    def cut(self, picture: Num[np.ndarray, "h w C"], patch: Patch) -> Levels:
+        """The partition of a picture, whatever was counted."""
+        return cut_by_threshold(entropy_scores(picture, patch, self.scales), self.thresholds)
+
+
+@dataclass(frozen=True)
 class Merged:
     """A law of resolution with merging."""
 
     sampling: OfFrames
-    merge: Merge
-    complexity: Complexity = field(default=None, compare=False, repr=False)
-    """Of the images whose grids are asked for, where the merging follows it: `of_images`."""
+    merge: Merge | MergeByThreshold
+    known: Known = field(default=None, compare=False, repr=False)
+    """Of the images whose grids are asked for: their complexity, or the quads that were counted: `of_images`."""
 
     def grids(self, rng: Rng, sizes: Int[np.ndarray, "N A"], patch_size: PatchSize) -> Int[np.ndarray, "N 3"]:
         """Quads merged, rows and columns of patches; rows and columns are those without merging."""
         inner = self.sampling.grids(rng, sizes[:, -2:], patch_size)
-        quads = self.merge.quads(rng, inner, self.complexity)
+        quads = self.merge.quads(rng, inner, self.known)
         return np.concatenate([quads[:, None], inner], -1).astype(np.int32)
 
     def token_counts(self, grids: Int[np.ndarray, "*N 3"]) -> Int[np.ndarray, "*N"]:
@@ -124,7 +181,7 @@ Law = Resolution | Merged
 """How grids are planned."""
 
 
-def law_of(resolution: Resolution, merge: Merge | None) -> Law:
+def law_of(resolution: Resolution, merge: Merge | MergeByThreshold | None) -> Law:
     """Resolution and merging together.   Raises ValueError for clips and for blocks of a hierarchy."""
     if merge is None:
         return resolution
@@ -137,7 +194,8 @@ def law_of(resolution: Resolution, merge: Merge | None) -> Law:
 
 def of_images(law: Law, complexity: Complexity) -> Law:
     """The law for images of this complexity, for one that may follow it."""
-    return replace(law, complexity=complexity) if isinstance(law, Merged) else law
+    counted = isinstance(law, Merged) and isinstance(law.merge, MergeByThreshold)
+    return replace(law, known=complexity) if isinstance(law, Merged) and not counted else law
 
 
 def of_frames(law: Law) -> OfFrames:

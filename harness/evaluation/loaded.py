@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data.sampling import resolution as sampling
-from data.sampling.merge import Merge, MergeByContent
+from data.sampling.merge import Merge, MergeByContent, MergeByThreshold
 from data.sampling.packing import Packing
 from data.sampling.resolution import Resolution
 from navit_eqx import load_model
@@ -71,9 +71,9 @@ def sampling_of(rule: rules.SizeRule, patch: tuple[int, int]) -> Resolution:
             return sampling.TokenBudget(prod(rule.grid((rule.height, rule.width), patch)))
 
 
-def merging_of(merge: Merge | None) -> rules.Merge | None:
-    """Merging as the preprocessing of a saved model."""
-    if merge is None:
+def merging_of(merge: Merge | MergeByThreshold | None) -> rules.Merge | None:
+    """Merging of a run as the preprocessing of a saved model; none is trained with thresholds."""
+    if not isinstance(merge, Merge):
         return None
     how: Any = {"rate": merge.rate, "scales": merge.scales, "rule": merge.rule}
     if not isinstance(merge, MergeByContent):

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from data.counts import of_source
 from data.evaluation_plan import longest_image, most_tokens
 from data.manifest import Manifest
 from data.plan import NOTHING, Plan
 from data.sampling.dropping import Dropping
 from data.sampling.kinds import Patch
-from data.sampling.merge import Law, Merge, law_of, of_images
+from data.sampling.merge import Law, Merge, law_of
 from data.sources.digits import Digits
 from data.sources.source import Source
 from data.tasks import DataTask
@@ -231,11 +232,12 @@ class Context:
 
     def sampling_at(self, resolution: float, merge_rate: float | None = None) -> Law:
         """The sampling of resolutions of the run, fixed at one resolution; merging as in the run, or at a rate."""
-        data, known = self.config.data, self.source.manifest.complexity
-        if merge_rate is None:
-            return of_images(data.law.at(resolution), known)
-        merge = replace(data.merge or Merge(), lowest=None, rate=merge_rate) if merge_rate else None
-        return of_images(law_of(data.resolution, merge).at(resolution), known)
+        data, patch = self.config.data, self.patch or self.config.model.patch[-2:]
+        law = data.law
+        if merge_rate is not None:
+            mine = data.merge if isinstance(data.merge, Merge) else Merge()
+            law = law_of(data.resolution, replace(mine, lowest=None, rate=merge_rate) if merge_rate else None)
+        return of_source(law.at(resolution), self.source, patch)
 
     def predict(
         self, resolution: Law, dropping: Dropping = NOTHING, output: Output = forward, patch: Patch | None = None

@@ -12,6 +12,7 @@ import jax
 from data.adaptive import PlannedBlocks
 from data.clips import PlannedClips
 from data.complexity import with_complexity
+from data.counts import of_source
 from data.errors import DataError
 from data.evaluation_plan import fill_last_batch, of_two_lengths, packing_at, plan_evaluation
 from data.hierarchy import PlannedQuads
@@ -22,7 +23,7 @@ from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
 from data.sampling.dropping import ByContent, Dropping
 from data.sampling.kinds import Patch
-from data.sampling.merge import Law, MergeByContent, Merged, of_images
+from data.sampling.merge import Law, MergeByContent, Merged
 from data.sampling.resolution import Clips, WholeBlocks
 from data.sources.balanced import balanced
 from data.sources.decode import Decoding, Whole
@@ -179,10 +180,10 @@ def evaluation_rows(
     asked for by a task that asks every patch.
     """
     if isinstance(law, Merged):
-        may_merge(config)
+        may_merge(config, law.merge.scales)
     sizes, side = source.manifest.sizes, config.model.posembed.longest_side
-    law = of_images(law, source.manifest.complexity)
     patch = (patch or config.model.patch)[-2:]
+    law = of_source(law, source, patch)
     packing = packing_at(config.data.packing, law, sizes, patch, dropping, longest_side=side, longest=longest)
     plan = plan_evaluation(
         sizes,

@@ -5,6 +5,7 @@ from tests.support.mutation import replace, returns
 
 PARTS, ROWS = "tests/test_adaptive.py::test_", "tests/test_merged_rows.py::test_"
 CONTENT = "tests/test_complexity.py::test_"
+APT = "tests/test_thresholds.py::test_"
 MASKS = "tests/test_merged_masks.py::test_"
 STUDY = "tests/test_merge_study.py::test_"
 SIDES = PARTS + "both_sides_make_the_same_tokens"
@@ -128,6 +129,32 @@ MUTANTS = (
         "merged masks: dropped tokens leave holes", "data.tasks.segment:Segment.plans",
         replace("isinstance(plans.sampling.get('resolution'), Merged)", "False"),
         MASKS + "dropped_tokens_have_no_cells",
+    ),
+    one(
+        "thresholds: those of the levels are exchanged", "data.sampling.merge:MergeByThreshold.cut",
+        replace("self.thresholds", "self.thresholds[::-1]"), APT + "both_sides_cut_as_a_quadtree_by_hand",
+    ),
+    one(
+        "thresholds: the loader merges as planned, whatever it finds", "data.sampling.merge:MergeByThreshold.levels",
+        replace("quads_in(levels) != quads", "False"), APT + "a_table_is_of_these_images",
+    ),
+    one(
+        "thresholds: a table of other thresholds is taken", "data.counts:cache_file",
+        replace("[LIMITS, __s, __d, __c, law, patch]", "[LIMITS, __s, __d, __c, patch]"),
+        APT + "a_table_is_of_these_images",
+    ),
+    one(
+        "thresholds: a block counts as one merge", "reference.adaptive:quads_in",
+        returns("int((levels > 0).sum()) // 4"), APT + "what_was_counted_is_planned_and_loaded",
+    ),
+    one(
+        "windows: merged blocks may lie in two", "navit_eqx.config_local:check_whole_blocks",
+        replace("n % block == 0", "True"), "tests/test_merged_windows.py::test_windows_that_cut_blocks_are_refused",
+    ),
+    one(
+        "windows: of the level, not of the place", "navit_eqx.model:NaViT.mask",
+        replace("row.coords[..., -self.config.axes:]", "row.coords[..., :self.config.axes]"),
+        "tests/test_merged_windows.py::test_packed_is_alone_and_windows_keep_their_tokens_apart",
     ),
     one(
         "merging: the smaller image it is compared with is merged too", "harness.evaluation.studies.merge:compare_at",

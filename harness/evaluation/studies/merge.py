@@ -7,7 +7,7 @@ import numpy as np
 
 from data.plan import NOTHING
 from data.sampling.dropping import Constant
-from data.sampling.merge import Law
+from data.sampling.merge import Law, Merge
 from navit_eqx.errors import check
 
 from ...resolve import may_merge
@@ -55,7 +55,7 @@ def check_mergeable(context: Context) -> None:
     config = context.config
     check(config.model.tubelets is None, "patches of images are merged, and the model reads clips")
     check(config.model.stages is None, "merged patches are unequal, and model.stages merge tokens of equal ones")
-    may_merge(config)
+    may_merge(config, (config.data.merge or Merge()).scales)
     classes = hasattr(context.task, "truth")
     check(classes, f"merging is judged by classes of images, and {type(config.task).__name__} has none")
 

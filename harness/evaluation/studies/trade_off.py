@@ -16,7 +16,8 @@ from jaxtyping import Float
 
 from data.errors import DataError
 from data.sampling.kinds import square
-from data.sampling.merge import Merge
+from data.sampling.merge import Merge, MergeByThreshold
+from navit_eqx import preprocessing as rules
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.inference import Runner, forward
 from reference.evaluation.cascade import pareto_front
@@ -60,6 +61,8 @@ def rates(context: Context) -> tuple[float | None, ...]:
         check_mergeable(context)
     elif used is None and trained is None:
         return (None,)
+    if isinstance(used, MergeByThreshold) or isinstance(trained, rules.MergeByThreshold):
+        raise ConfigError("--budget chooses rates of merging, and data.merge has thresholds: --data.merge merge")
     known, mine = trained or Merge(), used or Merge()
     differs = [name for name in ALONE if getattr(known, name, None) != getattr(mine, name, None)]
     check(
