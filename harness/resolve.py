@@ -151,11 +151,9 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
 
 
 def may_merge(config: Config, scales: int) -> None:
-    """Raises ConfigError where the task asks every patch for something of its own, or windows would cut blocks."""
-    name, mergeable = type(config.task).__name__, TASKS[type(config.task)].mergeable
+    """Raises ConfigError where windows would cut blocks."""
     if config.model.local:
         check_whole_blocks(config.model.local.window, scales)
-    check(mergeable, f"task {name} asks every patch, and data.merge joins some: --data.merge none")
 
 
 def stages(config: Config, images: Images) -> tuple[Config, list[str]]:

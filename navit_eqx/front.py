@@ -75,10 +75,6 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
     )
     how = options.get("preprocessing", info_of(model).preprocessing)
     if how.merge:
-        check(
-            type(model.task).mergeable,
-            f"{type(model.task).__name__} asks every patch: pack with Preprocessing(merge=None)",
-        )
         config = model.config
         if config.local:
             check_whole_blocks(config.local.window, how.merge.scales)

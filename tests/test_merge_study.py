@@ -96,7 +96,7 @@ def test_a_rival_with_all_its_tokens_is_caught(monkeypatch):
 
 def test_other_tasks_are_refused_by_name():
     for words, task in {
-        "Detect asks every patch": Detect(classes=2),
+        "Detect has none": Detect(classes=2),
         "Segment has none": Segment(classes=2),
         "Embed has none": Embed(),
     }.items():

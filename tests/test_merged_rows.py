@@ -21,18 +21,15 @@ from data.sampling.packing import Packing, Template
 from data.sampling.patch_size import PerImage, PerStep
 from data.sampling.resolution import Clips, Native, Sides, TokenBudget, WholeBlocks
 from data.sampling.token_selection import ByContrast, Spread
-from data.sources.digits import Digits
 from data.sources.source import Arrays
 from data.stream import Epochs
 from harness.evaluation.pictures import blocks, image_of
 from harness.resolve import merging
-from harness.run.loading import evaluation_rows
 from navit_eqx import preprocessing
 from navit_eqx.config import Flexi, Levels
 from navit_eqx.errors import ConfigError
 from navit_eqx.images import pack, unpack_tokens
 from navit_eqx.preprocessing import Area, Kernel, Preprocessing
-from navit_eqx.tasks.config_detect import Detect
 from reference.adaptive import block_sums, most_quads
 from reference.patches import normalize, unpatchify
 from reference.resize import FLEXIVIT
@@ -280,7 +277,6 @@ def test_a_picture_shows_blocks_in_their_place():
     ("words", "data", "more"),
     [
         ("not enlarged", {"packing": Packing(fill="resolution")}, {}),
-        ("asks every patch", {}, {"task": Detect(classes=1)}),
         ("patches of one size", {"token_selection": ByContrast()}, {}),
         ("--data.merge.rule area", {"patch_sizes": PerStep()}, {"flexi": Flexi((8, 16))}),
     ],
@@ -290,12 +286,6 @@ def test_what_does_not_go_with_merging_is_refused(words, data, more):
     with pytest.raises(ConfigError, match=words):
         merging(config, images_for(config))
     merging(replace(config, data=replace(config.data, merge=None)), images_for(config))
-
-
-def test_an_evaluation_does_not_merge_what_is_asked_patch_by_patch():
-    config = config_of(task=Detect(classes=1))
-    with pytest.raises(ConfigError, match="asks every patch"):
-        evaluation_rows(config, Digits(4, 4).open("", "val"), config_of(merge=Merge()).data.law.at(1.0))
 
 
 def test_what_goes_with_merging():

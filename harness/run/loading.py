@@ -176,8 +176,8 @@ def evaluation_rows(
     """Batches of every image once, by default with all tokens and the patch size of the model, and their plan.
 
     Rows are as long as in training; images that are longer have rows of their own, for the longest of them or of
-    `longest` tokens. Empty rows complete the last batch of each length.   Raises ConfigError where merged images are
-    asked for by a task that asks every patch.
+    `longest` tokens. Empty rows complete the last batch of each length.   Raises ConfigError where windows
+    of the model would cut merged blocks.
     """
     if isinstance(law, Merged):
         may_merge(config, law.merge.scales)

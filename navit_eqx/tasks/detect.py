@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 from ..boxes import giou, iou
 from ..errors import check
@@ -79,7 +79,6 @@ class Detect(AbstractTask):
     config: "config.Detect" = eqx.field(static=True)
     Targets = Targets
     every_patch = True
-    mergeable = False
 
     def __init__(self, config: "config.Detect", width: int, *, key: PRNGKeyArray):
         classes, boxes = jr.split(key)
@@ -189,16 +188,18 @@ def over_rows(f: Callable[..., Any], lead: tuple[int, ...], *trees: Any, apart: 
     return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
 
 
-def token_grids(row: Row) -> Int[Array, "T 2"]:
-    """The grid of the image of each token of a row; 1 x 1 in padding."""
+def token_grids(row: Row) -> Num[Array, "T A"]:
+    """The grid of the image of each token of a row; ones in padding."""
     real = (row.segment_ids > 0)[:, None]
     return jnp.where(real, row.grids[jnp.maximum(row.segment_ids, 1) - 1], 1)
 
 
-def cells(coords: Int[Array, "T 2"], grids: Int[Array, "T 2"]) -> Float[Array, "T 4"]:
-    """The box of each token's own cell: middle ((x + ½) / n_x, (y + ½) / n_y), sides 1 / n_x and 1 / n_y."""
-    sides = 1 / grids[:, ::-1].astype(float)
-    return jnp.concatenate([(coords[:, ::-1].astype(float) + 0.5) * sides, sides], -1)
+def cells(coords: Num[Array, "T A"], grids: Num[Array, "T A"]) -> Float[Array, "T 4"]:
+    """The box of each token's own cell: middle ((x + ½) / n_x, (y + ½) / n_y), sides 1 / n_x and 1 / n_y; of a merged
+    block, with coords (level, y, x), 2^level times these sides."""
+    cell = 1 / grids[:, :-3:-1].astype(float)
+    sides = cell if coords.shape[-1] == 2 else jnp.exp2(coords[:, :1].astype(float)) * cell
+    return jnp.concatenate([(coords[:, :-3:-1].astype(float) + 0.5) * cell, sides], -1)
 
 
 def logit(p: Float[Array, "*n"]) -> Float[Array, "*n"]:
@@ -235,10 +236,10 @@ def focal(logits: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, 
     return there, (1 - ALPHA) * p**GAMMA * jax.nn.softplus(logits)
 
 
-def units(grids: Int[Array, "N 2"], patch: tuple[int, int], unit: str) -> Float[Array, "N 4"]:
+def units(grids: Num[Array, "N A"], patch: tuple[int, int], unit: str) -> Float[Array, "N 4"]:
     """Factors of L1 distances: the sides of the image over its longer side, so that an error of a pixel costs the same
     on both axes; or ones, in units of the image.   [Choice; OWL-ViT: "image"]"""
-    sides = jnp.maximum(grids, 1)[:, ::-1].astype(float) * jnp.array([patch[::-1]], float)
+    sides = jnp.maximum(grids, 1)[:, :-3:-1].astype(float) * jnp.array([patch[::-1]], float)
     scale = sides / sides.max(-1, keepdims=True) if unit == "longer side" else jnp.ones_like(sides)
     return jnp.tile(scale, (1, 2))
 

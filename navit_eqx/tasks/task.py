@@ -44,8 +44,6 @@ class AbstractTask(eqx.Module):
     """Whether outputs belong to the tokens of a row, and not to its image slots."""
     every_patch: ClassVar[bool] = False
     """Whether each patch is asked for something at its exact place, so that coordinates cannot be moved."""
-    mergeable: ClassVar[bool] = True
-    """Whether patches may be merged: one output for several patches answers what the task asks."""
     config: eqx.AbstractVar[Any]
     """The configuration it was constructed from."""
 

@@ -12,7 +12,7 @@ has their vectors
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 from ..boxes import giou
 from ..layers import gelu_tanh, linear
@@ -41,14 +41,15 @@ class Proposals(NamedTuple):
 # heads ----------------------------------------------------------------------------------------------
 
 
-def cells(coords: Int[np.ndarray, "T 2"], grids: Int[np.ndarray, "T 2"]) -> Float[np.ndarray, "T 4"]:
+def cells(coords: Num[np.ndarray, "T A"], grids: Num[np.ndarray, "T A"]) -> Float[np.ndarray, "T 4"]:
     """The box of each token's own cell: middle ((x + ½) / n_x, (y + ½) / n_y), sides 1 / n_x and 1 / n_y.
 
+    Of a merged block, with coords (level, y, x), that of all its cells: the same middle, 2^level times these sides.
     Choice: OWL-ViT's code takes the lower right corner as the middle, and 1 / n_x for both sides: half a cell off, and
     ten times too large on a grid of 4 x 40.
     """
-    sides = 1.0 / grids[:, ::-1]
-    return np.concatenate([(coords[:, ::-1] + 0.5) * sides, sides], -1)
+    cell = 1.0 / grids[:, :-3:-1]
+    return np.concatenate([(coords[:, :-3:-1] + 0.5) * cell, 2.0 ** coords[:, :-2].sum(-1, keepdims=True) * cell], -1)
 
 
 def logit(p: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
@@ -118,10 +119,10 @@ def focal(logits: Float[np.ndarray, "*n"]) -> tuple[Float[np.ndarray, "*n"], Flo
     return there, (1 - ALPHA) * p**GAMMA * np.logaddexp(0.0, logits)
 
 
-def units(grids: Int[np.ndarray, "N 2"], patch: tuple[int, int], unit: str) -> Float[np.ndarray, "N 4"]:
+def units(grids: Num[np.ndarray, "N A"], patch: tuple[int, int], unit: str) -> Float[np.ndarray, "N 4"]:
     """Factors of L1 distances: the sides of the image over its longer side, so that an error of a pixel costs the same
     on both axes; or ones, in units of the image.   [Choice; OWL-ViT: "image"]"""
-    sides = np.maximum(grids, 1)[:, ::-1] * np.array(patch[::-1], float)
+    sides = np.maximum(grids, 1)[:, :-3:-1] * np.array(patch[::-1], float)
     scale = sides / sides.max(-1, keepdims=True) if unit == "longer side" else np.ones_like(sides)
     return np.tile(scale, 2)
 

@@ -6,14 +6,18 @@ from tests.support.mutation import replace, returns
 PARTS, ROWS = "tests/test_adaptive.py::test_", "tests/test_merged_rows.py::test_"
 CONTENT = "tests/test_complexity.py::test_"
 APT = "tests/test_thresholds.py::test_"
+BOXES = "tests/test_merged_boxes.py::test_"
 MASKS = "tests/test_merged_masks.py::test_"
 STUDY = "tests/test_merge_study.py::test_"
 SIDES = PARTS + "both_sides_make_the_same_tokens"
 MUTANTS = (
     one(
-        "levels: patches are merged under boxes", "harness.resolve:may_merge",
-        replace("TASKS[type(config.task)].mergeable", "True"),
-        ROWS + "an_evaluation_does_not_merge_what_is_asked_patch_by_patch",
+        "merged boxes: a block starts from one cell", "navit_eqx.tasks.detect:cells",
+        replace("__c.shape[-1] == 2", "True"), BOXES + "a_block_starts_from_the_box_of_its_cells",
+    ),
+    one(
+        "merged boxes: distances are in units of levels and rows", "navit_eqx.tasks.detect:units",
+        replace("__g[:, :-3:-1]", "__g[:, :2]"), BOXES + "both_sides_agree_and_packed_is_alone",
     ),
     one(
         "levels: what is not merged is a level up", "data.adaptive:PlannedBlocks.blocks",
@@ -152,8 +156,8 @@ MUTANTS = (
         replace("n % block == 0", "True"), "tests/test_merged_windows.py::test_windows_that_cut_blocks_are_refused",
     ),
     one(
-        "windows: of the level, not of the place", "navit_eqx.model:NaViT.mask",
-        replace("row.coords[..., -self.config.axes:]", "row.coords[..., :self.config.axes]"),
+        "windows: of the level, not of the place", "navit_eqx.local:LayerMasks.__call__",
+        replace("__c[..., -2:]", "__c[..., :2]"),
         "tests/test_merged_windows.py::test_packed_is_alone_and_windows_keep_their_tokens_apart",
     ),
     one(

@@ -51,7 +51,7 @@ def merge(context: Context) -> Findings:
 
 
 def check_mergeable(context: Context) -> None:
-    """Raises ConfigError where the model reads clips or has stages, the task asks every patch, or there is no class."""
+    """Raises ConfigError where the model reads clips or has stages, windows would cut blocks, or there is no class."""
     config = context.config
     check(config.model.tubelets is None, "patches of images are merged, and the model reads clips")
     check(config.model.stages is None, "merged patches are unequal, and model.stages merge tokens of equal ones")
