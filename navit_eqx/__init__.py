@@ -30,7 +30,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     model.py          the backbone: packed rows → one vector per image
     layers.py         small layers: linear, norms, MLP, masked softmax
     activations.py    quick-GELU and SiLU
-    attention.py      multi-head attention; masks.py, which token attends to which; local.py, in windows of an image
+    attention.py      multi-head attention; masks.py, which token attends to which; local.py, in windows or frames
     encoder.py        pre-norm blocks and stochastic depth
     pooling.py        one vector per image
     posembed.py       added position embeddings; rope.py and rotary_forms.py, rotary ones

@@ -250,7 +250,7 @@ class ModelConfig:
             not isinstance(self.pool, Token) or self.registers >= 1,
             "model.pool=Token reads the first register: set model.registers to at least 1",
         )
-        check_local(self.local, self.depth)
+        check_local(self.local, self.depth, self.tubelet_shapes, self.tubelet_strides)
         check_fuzzy(self.fuzzy, self.posembed)
         check_stages(self.stages, self.width, self.heads, self.depth)
         size = self.width // self.heads

@@ -18,7 +18,7 @@ EXCLUSIVE: dict[str, tuple[str, tuple[str, ...]]] = {
     "model.levels": ("are sizes of the patches of images", ("clips", "text")),
     "model.local": (
         "needs tokens with a place in an image, and attention within windows",
-        ("model.registers", "clips", "text", *backends("Loop", "Windows", "Pallas", "CuDNN", "Splash")),
+        ("model.registers", "text", *backends("Loop", "Windows", "Pallas", "CuDNN", "Splash")),
     ),
     "model.registers": ("are not beside the tokens of their image", backends("CuDNN", "Windows")),
     "model.fuzzy": ("moves coordinates", ("model.local", "model.levels", "clips", "text")),

@@ -110,16 +110,16 @@ class Encoder(eqx.Module):
     ) -> tuple[Float[Array, "*B T D"], Any]:
         """Tokens after all blocks; and with `keep` the tokens after each block, "L *B T D"."""
         stacked, static = eqx.partition(self.blocks, eqx.is_array)
-        whole = jnp.asarray(mask.whole) if isinstance(mask, BlockMasks) else None
+        which = jnp.asarray(mask.which) if isinstance(mask, BlockMasks) else None
 
         def step(x, layer):
-            arrays, gate, whole = layer
-            own = mask.of(whole) if isinstance(mask, BlockMasks) else mask
+            arrays, gate, which = layer
+            own = mask.of(which) if isinstance(mask, BlockMasks) else mask
             x = eqx.combine(arrays, static)(x, own, angles, gate)
             return x, x if keep else None
 
         step = jax.checkpoint(step) if self.remat else step
-        return jax.lax.scan(step, x, (stacked, gates, whole), unroll=self.unroll)
+        return jax.lax.scan(step, x, (stacked, gates, which), unroll=self.unroll)
 
 
 def skip_rates(rate: float, depth: int) -> Float[np.ndarray, " L"]:

@@ -1,26 +1,29 @@
-"""Attention within windows of an image, in some of the blocks.   [Qwen2.5-VL, arXiv:2502.13923]"""
+"""Groups of attention: windows or frames in some blocks, the whole image in others.
+
+[Qwen2-VL, arXiv:2409.12191; Qwen2.5-VL, arXiv:2502.13923]
+"""
 
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Num
+from jaxtyping import Array, Bool, Int, Num
 
 from .config import ModelConfig
 from .layers import expand
 
 
 class BlockMasks(eqx.Module):
-    """The two masks of a model with windows, and which of its blocks attend to the whole image."""
+    """The masks of a model with groups, and which of them each block has."""
 
-    image: Bool[Array, "*B T T"]
-    window: Bool[Array, "*B T T"]
-    whole: Bool[np.ndarray, " L"]
+    masks: Bool[Array, "groups *B T T"]
+    which: Int[np.ndarray, " L"]
 
-    def of(self, whole: Bool[Array, ""]) -> Bool[Array, "*B T T"]:
-        """The mask of a block that attends to the whole image, or to windows."""
-        return jnp.where(whole, self.image, self.window)
+    def of(self, which: Int[Array, ""]) -> Bool[Array, "*B T T"]:
+        """The mask of a block, by its number among the groups."""
+        return jax.lax.dynamic_index_in_dim(self.masks, which, keepdims=False)
 
 
 def same_window(coords: Num[Array, "*B T 2"], window: Sequence[int]) -> Bool[Array, "*B T T"]:
@@ -29,19 +32,32 @@ def same_window(coords: Num[Array, "*B T 2"], window: Sequence[int]) -> Bool[Arr
     return (place[..., :, None, :] == place[..., None, :, :]).all(-1)
 
 
+def same_frame(times: Num[Array, "*B T"]) -> Bool[Array, "*B T T"]:
+    """Pairs of tubelets of one time."""
+    return times[..., :, None] == times[..., None, :]
+
+
 class LayerMasks(eqx.Module):
-    """The mask of each block: pairs in the same window, but in blocks that attend to the whole image."""
+    """The mask of each block: pairs in the same window of a frame, in the same frame, or all of the image."""
 
     window: tuple[int, ...] = eqx.field(static=True)
     whole: tuple[bool, ...] = eqx.field(static=True)
+    frame: tuple[bool, ...] = eqx.field(static=True)
+    clips: bool = eqx.field(static=True)
 
-    def __call__(self, coords: Num[Array, "*B T 2"], mask: Bool[Array, "*B T T"]) -> BlockMasks:
-        return BlockMasks(mask, mask & same_window(coords, self.window), np.array(self.whole))
+    def __call__(self, coords: Num[Array, "*B T A"], mask: Bool[Array, "*B T T"]) -> BlockMasks:
+        frame = mask & same_frame(coords[..., 1]) if self.clips else mask
+        near = frame & same_window(coords[..., -2:], self.window)
+        which = np.select([self.whole, self.frame], [0, 1], 2).astype(np.int32)
+        if not self.clips:  # an image is one frame
+            return BlockMasks(jnp.stack([mask, near]), np.minimum(which, 1))
+        return BlockMasks(jnp.stack([mask, frame, near]), which)
 
 
 def make_local(config: ModelConfig) -> LayerMasks | None:
-    """The windows of the configuration; None where every block attends to the whole image."""
+    """The groups of the configuration; None where every block attends to the whole image."""
     local = config.local
     if local is None:
         return None
-    return LayerMasks(local.window, tuple(n in local.whole for n in range(1, config.depth + 1)))
+    whole, frame = (tuple(n in blocks for n in range(1, config.depth + 1)) for blocks in (local.whole, local.frame))
+    return LayerMasks(local.window, whole, frame, config.tubelets is not None)

@@ -137,9 +137,9 @@ class NaViT(eqx.Module):
         return self.encoder.hidden_states(x, self.mask(row, ids), angles)[..., : row.coords.shape[-2], :]
 
     def mask(self, row: Row, ids: Int[Array, "*B S"]) -> Bool[Array, "*B S S"] | SegmentMask | BlockMasks:
-        """Which token attends to which, registers included: one mask for all blocks, or two where some have windows."""
+        """Which token attends to which, registers included: one mask for all blocks, or one for each kind of group."""
         mask: Any = attention_mask(self.config.attention, ids, row.grids.shape[-2])
-        return mask if self.local is None else self.local(row.coords[..., -self.config.axes :], mask)
+        return mask if self.local is None else self.local(row.coords, mask)
 
     def context(self, row: Row) -> tuple[Any, Float[Array, "*B T half"] | None]:
         """The attention mask and the rotary angles of a row without registers, at any level of a hierarchy."""

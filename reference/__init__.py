@@ -61,7 +61,7 @@ Reading order (★ = the core path, one sitting):
       tables.py     position tables of imported towers: kernels and grids
       rotary_forms.py  places and frequencies of rotary positions
       gated.py      gated MLP; activations.py, quick-GELU and SiLU
-      local.py      attention within windows of an image
+      local.py      attention within windows or frames
       merging.py    blocks of tokens merged to one, for language models
       fuzzy.py      coordinates moved at random in training
       hierarchy.py  stages with fewer tokens from one to the next

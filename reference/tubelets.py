@@ -109,13 +109,15 @@ def in_space(params: dict, image: Tokens, grids: Num[np.ndarray, "T A"]) -> tupl
     """Parameters and tokens of clips in the form that `model` reads, patches with places (y, x).
 
     w · patch + table at t + vector of shape s = [w, table, vectors of shapes] · [patch, weights of t, one-hot s]
+    Groups of attention keep the times: which tokens are of one frame.
     """
     time, embedding = params["time"], params["patch_embedding"]
     which = np.equal(image.coords[:, :1], np.arange(len(time["shapes"]))).astype(float)
     more = time_weights(time, image.coords, grids), which
     w = np.concatenate([embedding["w"], time["table"], time["shapes"]])
     tokens = Tokens(np.concatenate([image.patches, *more], -1), image.coords[:, 2:], image.grid[..., 2:])
-    return {**params, "patch_embedding": {**embedding, "w": w}}, tokens
+    local = params["local"] and {**params["local"], "times": image.coords[:, 1]}
+    return {**params, "local": local, "patch_embedding": {**embedding, "w": w}}, tokens
 
 
 def forward_clip(params: dict, clip: Tokens) -> Float[np.ndarray, " D"]:

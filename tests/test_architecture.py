@@ -59,6 +59,7 @@ EXCEPTIONS = {
     "model.embedded": METHOD + "NaViT.embedded",
     "model.encode": METHOD + "NaViT.encode",
     "local.mask_of": "BlockMasks.of, within the scan",
+    "local.plus": "the backend has a mask in every block",
     "local.make_local": FRESH,
     "model.forward": METHOD + "NaViT.__call__",
     "model.forward_image": "the meaning, which only the reference has",

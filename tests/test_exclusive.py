@@ -37,7 +37,7 @@ EXCLUDED = {
     "flexi": "tubelets",
     "levels": "clips text",
     "fuzzy": "local levels clips text",
-    "local": "registers clips text Loop Windows Pallas CuDNN Splash",
+    "local": "registers text Loop Windows Pallas CuDNN Splash",
     "stages": "local levels registers clips text Windows Pallas CuDNN Splash",
     "registers": "Windows CuDNN",
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from navit_eqx.config import Local, Loop, Mean, Tubelets
+from navit_eqx.config import Local, Loop, Mean
 from navit_eqx.errors import ConfigError
 from navit_eqx.training.attention_choice import refusal
 from navit_eqx.weights.bridge import to_reference
@@ -24,7 +24,7 @@ few = settings(max_examples=5)
 
 def windows(window=WINDOW, whole=(False, False)) -> dict:
     """Parameters of the model with windows."""
-    return BASE | {"local": {"kind": "LayerMasks", "window": window, "whole": whole}}
+    return BASE | {"local": {"kind": "LayerMasks", "window": window, "whole": whole, "frame": (False, False)}}
 
 
 def alone_in_its_window(params: dict, image, seed: int) -> None:
@@ -79,7 +79,6 @@ def test_attention_maps_know_windows():
 def test_what_has_no_windows_is_refused():
     for fields, words in (
         (dict(registers=1), "model.local needs .* model.registers"),
-        (dict(patch=(2, 2, 2), tubelets=Tubelets()), "model.local needs .* clips"),
         (dict(attention=Loop()), "model.local needs .* model.attention=Loop"),
         (dict(depth=1), "depth=1 does not have"),
     ):

@@ -96,7 +96,7 @@ RANGES = {
     "Sinusoidal": {"size": "[1, 65536]", "axes": "[1, 8]"},
     "Fourier": {"size": "[1, 65536]", "scale": "(0, 1000000]", "axes": "[1, 8]"},
     "Table": {"size": "[1, 65536]"},
-    "Local": {"window": "[1, 1048576]", "whole": "[1, 4096]"},
+    "Local": {"window": "[1, 1048576]", "whole": "[1, 4096]", "frame": "[1, 4096]"},
     "Rope": {"theta": "[1, 1000000000]", "axes": "[1, 8]"},
     "Fuzzy": {"jitter": "[0, 0.49]", "shift": SHARE, "rescale": "[1, 16]"},
     "Flexi": {"sizes": "[1, 4096]"},

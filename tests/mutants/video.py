@@ -5,7 +5,20 @@ from tests.support.mutation import replace, returns
 
 TUBELETS, CLIPS = "tests/test_tubelets.py::test_", "tests/test_clips.py::test_"
 FILES = "tests/test_clip_sources.py::test_"
+FRAMES = "tests/test_frames.py::test_"
 MUTANTS = (
+    one(
+        "frames: tokens of a clip attend to all times", "navit_eqx.local:same_frame",
+        returns("jnp.ones((*times.shape, times.shape[-1]), bool)"), FRAMES + "packed_is_alone",
+    ),
+    one(
+        "frames: windows of a clip reach through time", "navit_eqx.local:LayerMasks.__call__",
+        replace("__f & same_window(__c, __w)", "mask & same_window(__c, __w)"), FRAMES + "packed_is_alone",
+    ),
+    one(
+        "frames: the reference forgets the times", "reference.tubelets:in_space",
+        replace("params['local'] and __v", "params['local']"), FRAMES + "each_frame_is_alone",
+    ),
     one(
         "tubelets: time and height are exchanged", "reference.tubelets:cut",
         replace("blocks.reshape(len(__c), -1)", "blocks.swapaxes(3, 4).reshape(len(__c), -1)"),
