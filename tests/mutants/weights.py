@@ -95,7 +95,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "whole blocks have windows and the others none", "navit_eqx.local:BlockMasks.of",
-        replace("self.masks, __w", "self.masks, len(self.masks) - 1 - __w"), "tests/test_variants.py::test_agrees",
+        replace("jax.lax.dynamic_index_in_dim(self.masks, __w, keepdims=False)", "self.masks[-1 - __w]"),
+        "tests/test_variants.py::test_agrees",
     ),
     one(
         "attention maps know no windows", "reference.evaluation.attention_maps:image_attention",
