@@ -92,7 +92,7 @@ FIGURES: tuple[Figure, ...] = (
 )  # fmt: skip
 
 
-BEYOND = ("adaptive_tokens", "hierarchy", "template_rows")
+BEYOND = ("adaptive_tokens", "adaptive_photographs", "hierarchy", "template_rows")
 """Experiments on what neither paper has."""
 
 
