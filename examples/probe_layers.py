@@ -1,11 +1,13 @@
 """What do the layers of a loaded tower know? A ridge probe on features of several layers, at several size rules.
 
     python examples/probe_layers.py dinov2-small DIR --classes 20 --shots 5 --val 10 --tokens 100
+    python examples/probe_layers.py dinov2-small DIR --tokens 144 --merge-rates 0.25 0.5 0.75
 
 DIR has train/<class>/* and val/<class>/*. The first classes by name, the first images of each by name. Every rule gives
 an image about as many tokens: native aspect, squashed to the same number, and one fixed square. Features of a layer are
 the mean over the patches of an image; `pooled` is what the pool of the tower gives, such as its class token. l2 is
 chosen on one half of the validation images, the accuracy is that of the other, and the other way round: their mean.
+With rates of merging, each is compared with a smaller image that has at least as many tokens in the mean.
 """
 
 import argparse
@@ -16,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import navit_eqx as navit
 from navit_eqx import inference
 from navit_eqx.images import unpack_tokens
-from navit_eqx.preprocessing import OneSquare, Square, TokenBudget
+from navit_eqx.preprocessing import Merge, OneSquare, Preprocessing, Square, TokenBudget
 from reference.evaluation.probe import accuracy, ridge
 
 L2 = 10.0 ** np.arange(-4, 5)
@@ -34,18 +37,22 @@ def files(root: Path, classes: int, count: int) -> tuple[list[Path], np.ndarray]
     return [path for part in chosen for path in part], np.repeat(np.arange(classes), [len(part) for part in chosen])
 
 
-def features(model: navit.Model, paths: list[Path], how, layers: list[int]) -> dict[str, np.ndarray]:
-    """Features of each image by layer."""
+def features(
+    model: navit.Model, paths: list[Path], how: Preprocessing, layers: list[int]
+) -> tuple[dict[str, np.ndarray], float]:
+    """Features of each image by layer; tokens of an image in the mean."""
     found: dict[str, list] = {}
+    tokens = 0
     for start in range(0, len(paths), AT_ONCE):
         part = paths[start : start + AT_ONCE]
         batch = navit.pack(part, model, preprocessing=how, row_tokens=512, row_images=16, rows=4)
         states = np.asarray(inference.hidden_states(model, batch))
+        tokens += int((np.asarray(batch.segment_ids) > 0).sum())
         for layer in layers:
-            means = [tokens.mean(0) for tokens in unpack_tokens(batch, states[layer])]
+            means = [each.mean(0) for each in unpack_tokens(batch, states[layer])]
             found.setdefault(str(layer), []).extend(means)
         found.setdefault("pooled", []).extend(navit.unpack(batch, inference.pooled(model, batch)))
-    return {name: np.array(values, float) for name, values in found.items()}
+    return {name: np.array(values, float) for name, values in found.items()}, tokens / len(paths)
 
 
 def probe(train: np.ndarray, labels: np.ndarray, val: np.ndarray, truth: np.ndarray, classes: int) -> float:
@@ -62,17 +69,36 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
     model = navit.load(options.folder)
     depth = model.config.depth
     layers = sorted({0, depth // 4, depth // 2, 3 * depth // 4, depth - 2, depth})
-    side = math.isqrt(options.tokens) * model.config.patch[0]
-    budget = TokenBudget(options.tokens)
-    for name, rule in (("native aspect", budget), ("squashed", Square(budget)), ("fixed square", OneSquare(side))):
-        how = replace(model.info.preprocessing, size=rule)
-        parts = {}
-        for split, count in (("train", options.shots), ("val", options.val)):
-            paths, labels = files(options.data / split, options.classes, count)
-            parts[split] = features(model, paths, how, layers), labels
-        (train, labels), (val, truth) = parts["train"], parts["val"]
+    paths, labels = files(options.data / "train", options.classes, options.shots)
+    others, truth = files(options.data / "val", options.classes, options.val)
+
+    def row(name: str, how: Preprocessing) -> dict:
+        train, _ = features(model, paths, how, layers)
+        val, tokens = features(model, others, how, layers)
         scores = {key: round(probe(train[key], labels, val[key], truth, options.classes), 3) for key in train}
-        yield {"size": name, "images": [len(labels), len(truth)], "accuracy": scores}
+        counts = [len(labels), len(truth)]
+        return {"size": name, "tokens": round(tokens, 1), "images": counts, "accuracy": scores}
+
+    side = math.isqrt(options.tokens) * model.config.patch[0]
+    whole = replace(model.info.preprocessing, size=TokenBudget(options.tokens))
+    yield row("native aspect", whole)
+    if not options.merge_rates:
+        yield row("squashed", replace(whole, size=Square(TokenBudget(options.tokens))))
+        yield row("fixed square", replace(whole, size=OneSquare(side)))
+    for rate in options.merge_rates:
+        merged = row(f"merged, rate {rate:g}", replace(whole, merge=Merge(rate)))
+        yield merged
+        yield row("smaller, as many tokens", replace(whole, size=as_many(others, merged["tokens"], model.config.patch)))
+
+
+def as_many(paths: list[Path], tokens: float, patch: tuple[int, ...]) -> TokenBudget:
+    """The least budget at which these images have at least so many tokens in the mean."""
+    sizes = [Image.open(path).size[::-1] for path in paths]
+
+    def mean(budget: int) -> float:
+        return float(np.mean([math.prod(TokenBudget(budget).grid(size, (patch[0], patch[1]))) for size in sizes]))
+
+    return TokenBudget(next(n for n in range(math.ceil(tokens), 10 * math.ceil(tokens)) if mean(n) >= tokens))
 
 
 def main() -> None:
@@ -82,6 +108,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     for name, default in (("classes", 20), ("shots", 5), ("val", 10), ("tokens", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--merge-rates", type=float, nargs="*", default=[])
     for row in rows(parser.parse_args()):
         print(json.dumps(row), flush=True)
 
