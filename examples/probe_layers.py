@@ -93,7 +93,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
 
 def as_many(paths: list[Path], tokens: float, patch: tuple[int, ...]) -> TokenBudget:
     """The least budget at which these images have at least so many tokens in the mean."""
-    sizes = [Image.open(path).size[::-1] for path in paths]
+    sizes = [(image.height, image.width) for image in map(Image.open, paths)]
 
     def mean(budget: int) -> float:
         return float(np.mean([math.prod(TokenBudget(budget).grid(size, (patch[0], patch[1]))) for size in sizes]))
