@@ -69,7 +69,9 @@ def test_words(found, word):
 
 
 def test_a_name_that_is_none_is_refused():
-    with pytest.raises(SystemExit, match="no experiment 'fig99'; there are: all adaptive_photographs adaptive_tokens choosing_tokens"):
+    with pytest.raises(
+        SystemExit, match="no experiment 'fig99'; there are: all adaptive_photographs adaptive_tokens choosing_tokens"
+    ):
         command.main(["fig99"])
 
 
