@@ -49,7 +49,7 @@ def features(
         states = np.asarray(inference.hidden_states(model, batch))
         tokens += int((np.asarray(batch.segment_ids) > 0).sum())
         for layer in layers:
-            means = [each.mean(0) for each in unpack_tokens(batch, states[layer])]
+            means = [each.mean(0) for each in unpack_tokens(batch, states[:, layer])]
             found.setdefault(str(layer), []).extend(means)
         found.setdefault("pooled", []).extend(navit.unpack(batch, inference.pooled(model, batch)))
     return {name: np.array(values, float) for name, values in found.items()}, tokens / len(paths)
