@@ -8,12 +8,11 @@ from data.sampling.packing import Template
 from data.sampling.patch_size import OneSize
 from data.sampling.resolution import Clips, WholeBlocks
 from navit_eqx.errors import check
+from navit_eqx.tasks import TASKS
 from navit_eqx.training.config import Backbone, Parts
 
 from .config import Config, with_data
 from .lengths import Images, patch_sampling
-
-POOLED = ("Classify", "MultiLabel", "Contrast")  # tasks that read one vector of each image
 
 
 def embedded(config: Config, images: Images) -> tuple[Config, list[str]]:
@@ -36,7 +35,8 @@ def check_frozen(config: Config) -> None:
         "data.embedded: the backbone is trained, so vectors would be of a former one: --optim.frozen backbone, or "
         "--data.embedded none",
     )
-    check(name in POOLED, f"data.embedded gives one vector of each image, and the task {name} reads more: leave it out")
+    pooled = TASKS[type(config.task)].pooled
+    check(pooled, f"data.embedded gives one vector of each image, and the task {name} reads more: leave it out")
     check(
         jax.process_count() == 1,
         "data.embedded: each of several processes would embed all images; train in one, or --data.embedded none",

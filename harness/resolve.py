@@ -49,7 +49,6 @@ from .lengths import (
 EPOCHS = 60  # passes over the images by default
 EPOCHS_IN_TIME = 200  # passes at most, where minutes are given
 FEWEST_IMAGES = 50_000  # images of a run by default, at least
-IN_STAGES = ("Classify", "MultiLabel")  # tasks of hierarchical models
 
 
 Resolver = Callable[[Config, Images], tuple[Config, list[str]]]
@@ -104,7 +103,7 @@ def clips(config: Config, images: Images) -> tuple[Config, list[str]]:
     check(augment.mix is None, "data.augment.mix: clips are not mixed; --data.augment.mix none")
     check(not augment.quarter_turns, "data.augment.quarter_turns: clips are not turned; set it to False")
     check(config.data.packing.fill != "resolution", "data.packing.fill=resolution: clips are not enlarged; choose rate")
-    check(type(config.task).__name__ != "Distill", "task: clips have no teacher; train with --task classify")
+    check(not TASKS[type(config.task)].has_teacher, "task: clips have no teacher; train with --task classify")
     longest = max(law.frames) // model.patch[0]
     check(
         longest <= model.tubelets.longest,  # pyright: ignore[reportOptionalMemberAccess]
@@ -128,7 +127,7 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
     check(
         data.packing.fill != "resolution", "data.packing.fill=resolution: merged images are not enlarged; choose rate"
     )
-    check(type(config.task).__name__ != "Distill", "task: merged images have no teacher; train with --task classify")
+    check(not TASKS[type(config.task)].has_teacher, "task: merged images have no teacher; train with --task classify")
     check(
         not isinstance(merge, MergeByThreshold),
         "data.merge=MergeByThreshold counts tokens of images as they are evaluated, and training crops and resizes "
@@ -165,7 +164,8 @@ def stages(config: Config, images: Images) -> tuple[Config, list[str]]:
         check(not isinstance(law, WholeBlocks), "data.resolution=WholeBlocks is for a hierarchy: set model.stages")
         return config, []
     name = type(config.task).__name__
-    check(name in IN_STAGES, f"model.stages are for the tasks {' and '.join(IN_STAGES)}, not for {name}")
+    staged = " and ".join(each.__name__ for each in TASKS.values() if each.in_stages)
+    check(TASKS[type(config.task)].in_stages, f"model.stages are for the tasks {staged}, not for {name}")
     check(patch_sampling(config).per != "step", "model.stages: data.patch_sizes draws one per step; draw one per image")
     check(config.optim.layers is None, "optim.layers decays rates over the blocks of one stage: none with model.stages")
     last_n = getattr(config.optim.frozen, "last_n", 0)

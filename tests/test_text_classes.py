@@ -15,7 +15,6 @@ from data.sources.unboxed import Unboxed, unboxed
 from data.tasks.detect import Detect as DataDetect
 from harness.detect_presets import detect_digits_texts
 from harness.run import loading, warm_start
-from harness.run.warm_start import head_from
 from navit_eqx.errors import ConfigError
 from navit_eqx.layers import Linear
 from navit_eqx.rows import to_device
@@ -134,17 +133,17 @@ def test_what_cannot_be_asked_for_is_refused():
 
 
 def test_the_tower_is_that_of_the_start():
-    config = replace(detect_digits_texts(), start="a run")
+    config = detect_digits_texts()
     for saved in (TOWERS.task.config, TASKS["texts"]):
-        found, (note,) = head_from(config, lambda saved=saved: saved)
-        head = found.task.head
+        found, (note,) = config.task.started_from(lambda saved=saved: saved, "a run")
+        head = found.head
         assert (head.text, head.tokenizer, head.embedding) == (HEAD.text, HEAD.tokenizer, HEAD.embedding)
         assert head.held_out == config.task.head.held_out and "text tower of a run" in note
     for saved in (Classify(classes=3), Detect()):
         with pytest.raises(ConfigError, match="the model in a run reads none, its task is"):
-            head_from(config, lambda saved=saved: saved)
-    plain = replace(config, task=Detect())
-    assert head_from(plain, lambda: Classify(classes=3)) == (plain, [])
+            config.task.started_from(lambda saved=saved: saved, "a run")
+    unread = lambda: pytest.fail("a saved task is read that nothing is taken from")
+    assert Detect().started_from(unread, "a run") == (Detect(), [])
 
 
 @pytest.mark.parametrize("saved", [TOWERS, MODEL], ids=["a contrastive run", "such a detector"])

@@ -24,8 +24,6 @@ from navit_eqx.config import Flexi, ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.inference import Output, Runner, forward, predict
 from navit_eqx.rows import Row, row_of
-from navit_eqx.tasks.config_detect import ByText, head_of
-from navit_eqx.tasks.contrast import Contrast
 from navit_eqx.tasks.model import Model, reconfigured
 from navit_eqx.zero_shot import zero_shot
 
@@ -278,12 +276,10 @@ def context_of(
 ) -> Context:
     """The context of a model. A model that reads texts becomes a classifier of the texts of the source, and a detector
     whose classes are named by texts is asked for the classes of the source."""
-    head = head_of(model.task.config)
-    if isinstance(head, ByText):
-        model = zero_shot(model, head.prompts(source.manifest.classes))
-    if not isinstance(model.task, Contrast):
-        return Context(model, config, source, task, resolutions, patch)
-    return Context(zero_shot(model, source.manifest.classes), config, source, task, resolutions, patch, model)
+    prompts = model.task.prompts(source.manifest.classes)
+    reader = model if prompts is not None and model.task.pooled else None
+    asked = model if prompts is None else zero_shot(model, prompts)
+    return Context(asked, config, source, task, resolutions, patch, reader)
 
 
 def labels_of(manifest: Manifest) -> Int[np.ndarray, " N"]:

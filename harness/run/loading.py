@@ -37,7 +37,6 @@ from navit_eqx.config import ModelConfig
 from navit_eqx.errors import check
 from navit_eqx.inference import rows_at_once
 from navit_eqx.tasks import PreparedTask, prepare
-from navit_eqx.tasks.config_detect import ByText, head_of
 from reference.resize import Interpolation
 from reference.rows import Row
 
@@ -65,9 +64,8 @@ def open_sources(config: Config) -> tuple[Source, Source]:
     belong to the model. Where texts name the classes, validation keeps its own, and those held out have no box in
     training."""
     train, val = open_source(config, "train"), open_source(config, "val")
-    head = head_of(config.task)
-    if isinstance(head, ByText):
-        return balanced(unboxed(train, head.held_out), config.data.balance, config.seed), val
+    if config.task.named_by_texts:
+        return balanced(unboxed(train, config.task.held_out), config.data.balance, config.seed), val
     if not TASKS[type(config.task).__name__].own_classes:
         check(config.data.balance is None, f"data.balance: the task {type(config.task).__name__} has no classes")
         return train, val

@@ -1,6 +1,5 @@
 """Start from a saved model (fine-tuning), or from a step of another run."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from navit_eqx import Model
 from navit_eqx.config import ModelConfig
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import pi_resize
-from navit_eqx.tasks.config import Contrast
-from navit_eqx.tasks.config_detect import ByText, Detect, head_of
 from navit_eqx.training.checkpoints import CorruptCheckpoint, load, saved_steps
 from navit_eqx.tubelets import INFLATIONS
 from navit_eqx.weights.bridge import from_reference, to_reference
@@ -46,8 +43,8 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     saved = read_config(parent[0]).model if parent else shape_of(config.start)
     model = replace(saved, **{name: getattr(config.model, name) for name in FREE})
     notes = [f"model: the shape of the model in {config.start}"]
-    config, more = head_from(config, lambda: task_of(config.start))
-    notes += more
+    task, more = config.task.started_from(lambda: task_of(config.start), config.start)
+    config, notes = replace(config, task=task), notes + more
     if not parent:
         notes.append(f"optim.lr = {config.optim.lr:g}: a tenth of the preset's, unless it is given or parts are frozen")
     if config.model.flexi and not parent:
@@ -76,27 +73,6 @@ def task_of(start: str) -> Any:
     """The configuration of the task of the saved model."""
     parent = run_and_step(start)
     return read_config(parent[0]).task if parent else trained_model(start).task.config
-
-
-def head_from(config: Config, read: Callable[[], Any]) -> tuple[Config, list[str]]:
-    """The configuration with the text tower of the saved task, where texts name the classes of boxes, and a note. The
-    saved task is read where they do.
-
-    Raises ConfigError where the saved model reads no texts.
-    """
-    task = config.task
-    if not isinstance(task, Detect) or not isinstance(task.head, ByText):
-        return config, []
-    saved = read()
-    tower = head_of(saved) or saved
-    check(
-        isinstance(tower, Contrast | ByText),
-        f"task.head=ByText names classes by texts, and the model in {config.start} reads none, its task is "
-        f"{type(saved).__name__}: start from a run of `python train.py contrast`, or choose --task.head perclass",
-    )
-    parts = {name: getattr(tower, name) for name in ("text", "tokenizer", "embedding")}
-    note = f"task.head: texts name the classes, by the text tower of {config.start}"
-    return replace(config, task=replace(task, head=replace(task.head, **parts))), [note]
 
 
 def check_interpolation(saved: ModelConfig, config: Config) -> None:
@@ -153,23 +129,6 @@ def zero_at_first(saved: dict, initial: dict) -> dict:
     }
 
 
-def holds(saved: dict, initial: dict) -> bool:
-    """Whether the saved parameters of a task have all the names of the initial ones."""
-    return all(
-        name in saved and (not isinstance(part, dict) or isinstance(saved[name], dict) and holds(saved[name], part))
-        for name, part in initial.items()
-    )
-
-
-def with_texts(initial: dict, saved: dict) -> dict:
-    """The parameters of a detector whose classes are named by texts: all of another such detector; of a contrastive
-    model the text tower, and the projection of images, which is that of tokens."""
-    if "class_head" in saved:
-        return saved
-    tower = {name: saved[name] for name in ("text", "text_projection")} | {"projection": saved["image_projection"]}
-    return initial | {"class_head": initial["class_head"] | tower}
-
-
 def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     """`model` with the saved parameters; the kernel is PI-resized where the patch size differs.
 
@@ -184,13 +143,13 @@ def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:
     params, initial = to_reference(saved), to_reference(model)
     params["backbone"] |= zero_at_first(params["backbone"], initial["backbone"])
     same_classes = saved.info is not None and saved.info.classes == classes
-    if isinstance(head_of(config.task), ByText):
-        params["task"] = with_texts(initial["task"], params["task"])
-    elif not same_classes or not holds(params["task"], initial["task"]):
-        params["task"] = initial["task"]
+    taken = model.task.started_from(initial["task"], params["task"], same_classes)
+    params["task"] = initial["task"] if taken is None else taken
+    if taken is None:
         print(f"the head starts anew: {config.start} has other classes or another task", flush=True)
-        if head_of(config.task) and text_reader(saved):
-            print("its text tower is left out: --task.head bytext keeps it, and names classes by texts", flush=True)
+        if model.task.naming_option and text_reader(saved):
+            option = model.task.naming_option
+            print(f"its text tower is left out: {option} keeps it, and names classes by texts", flush=True)
     try:
         return from_reference(params, model)
     except ValueError as error:

@@ -70,3 +70,12 @@ def alone(pool: AbstractPool, x: Float[Array, "T D"]) -> Float[Array, "T D"]:
     Choice: OWL-ViT leaves out the pool; an attention pool has matrices that move tokens to where images are.
     """
     return pool(x[:, None], jnp.ones((len(x), 1, 1), bool), x[:, None, None])[:, 0]
+
+
+def with_texts(initial: dict, saved: dict) -> dict:
+    """The parameters of a detector whose classes are named by texts: all of another such detector; of a contrastive
+    model the text tower, and the projection of images, which is that of tokens."""
+    if "class_head" in saved:
+        return saved
+    tower = {name: saved[name] for name in ("text", "text_projection")} | {"projection": saved["image_projection"]}
+    return initial | {"class_head": initial["class_head"] | tower}

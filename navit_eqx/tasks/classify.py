@@ -35,6 +35,8 @@ class Classify(AbstractTask):
     """Weight of each class in the loss; None: all alike."""
     config: "config.Classify" = eqx.field(static=True)
     Targets = Targets
+    pooled = True
+    in_stages = True
 
     def __init__(self, config: "config.Classify", width: int, *, key: PRNGKeyArray):
         self.head = zero_head(width, config.classes or 0, key=key)

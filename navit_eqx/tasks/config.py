@@ -1,6 +1,6 @@
 """Task configurations as frozen dataclasses."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -54,6 +54,23 @@ class Task:
     """Number of classes; None where the task has none."""
     accumulates: ClassVar[bool] = True
     """Whether losses of parts of a batch add up to that of the batch."""
+
+    @property
+    def named_by_texts(self) -> bool:
+        """Whether texts name the classes, so that each set of images may have its own."""
+        return False
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Classes that training does not see."""
+        return ()
+
+    def started_from(self, saved: "Callable[[], Task]", start: str) -> "tuple[Task, list[str]]":
+        """The configuration with what it takes from the task that is saved in `start`, and a note on it.
+
+        Raises ConfigError where that task has none of it.
+        """
+        return self, []
 
     def stored(self, folder: Path) -> "Task":
         """The configuration as saved, with the files that belong to it in `folder`."""

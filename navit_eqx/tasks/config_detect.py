@@ -1,12 +1,12 @@
 """Configuration of detection as frozen dataclasses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ..errors import ConfigError, check, check_in
-from .config import Task, TextTower, Tokenizer, check_classes
+from .config import Contrast, Task, TextTower, Tokenizer, check_classes
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Weights:
 @dataclass(frozen=True)
 class PerClass:
     """A row of weights for each class."""
+
+    held_out: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,25 @@ class Detect(Task):
     def located(self, folder: Path) -> "Detect":
         return replace(self, head=self.head.located(folder)) if isinstance(self.head, ByText) else self
 
+    @property
+    def named_by_texts(self) -> bool:
+        return isinstance(self.head, ByText)
 
-def head_of(task: Task) -> PerClass | ByText | None:
-    """How the classes of boxes are scored; None for tasks without boxes."""
-    return task.head if isinstance(task, Detect) else None
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        return self.head.held_out
+
+    def started_from(self, saved: Callable[[], Task], start: str) -> tuple[Task, list[str]]:
+        """The text tower, where texts name the classes."""
+        if not isinstance(self.head, ByText):
+            return self, []
+        task = saved()
+        tower = task.head if isinstance(task, Detect) else task
+        check(
+            isinstance(tower, Contrast | ByText),
+            f"task.head=ByText names classes by texts, and the model in {start} reads none, its task is "
+            f"{type(task).__name__}: start from a run of `python train.py contrast`, or choose --task.head perclass",
+        )
+        parts = {name: getattr(tower, name) for name in ("text", "tokenizer", "embedding")}
+        note = f"task.head: texts name the classes, by the text tower of {start}"
+        return replace(self, head=replace(self.head, **parts)), [note]

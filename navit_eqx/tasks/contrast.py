@@ -39,6 +39,7 @@ class Contrast(AbstractTask):
     bias: Float[Array, ""]
     config: "config.Contrast" = eqx.field(static=True)
     Targets = Targets
+    pooled = True
 
     def __init__(self, config: "config.Contrast", width: int, *, key: PRNGKeyArray):
         text, images, texts = jr.split(key, 3)
@@ -49,6 +50,10 @@ class Contrast(AbstractTask):
         self.log_scale = zero + math.log(config.loss.temperature)
         self.bias = zero + (getattr(config.loss, "bias", None) or 0.0)
         self.config = config
+
+    def prompts(self, classes: Sequence[str]) -> Sequence[str]:
+        """Each class by its name."""
+        return classes
 
     def predict(self, backbone: NaViT, row: Row) -> Float[Array, "*B I E"]:
         """The embedding of each image slot, of unit length."""

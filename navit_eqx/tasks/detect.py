@@ -22,7 +22,7 @@ from ..masks import slot_tokens
 from ..model import NaViT
 from ..rows import Batch, Row
 from . import config_detect as config
-from .class_heads import PRIOR, TextHead, alone
+from .class_heads import PRIOR, TextHead, alone, with_texts
 from .config_detect import ByText
 from .task import AbstractTask, PreparedTask
 
@@ -79,6 +79,7 @@ class Detect(AbstractTask):
     config: "config.Detect" = eqx.field(static=True)
     Targets = Targets
     every_patch = True
+    naming_option = "--task.head bytext"
 
     def __init__(self, config: "config.Detect", width: int, *, key: PRNGKeyArray):
         classes, boxes = jr.split(key)
@@ -89,6 +90,15 @@ class Detect(AbstractTask):
         self.assign, self.unit, self.detections = config.assign.rule, config.unit, config.detections
         self.weights = (config.weights.classes, config.weights.distance, config.weights.overlap)
         self.config = config
+
+    def prompts(self, classes: Sequence[str]) -> dict[str, list[str]] | None:
+        head = self.config.head
+        return head.prompts(classes) if isinstance(head, ByText) else None
+
+    def started_from(self, initial: dict, saved: dict, same_classes: bool) -> dict | None:
+        """Where texts name the classes, other classes start nothing anew."""
+        named = self.config.named_by_texts
+        return with_texts(initial, saved) if named else super().started_from(initial, saved, same_classes)
 
     def predict(self, backbone: NaViT, row: Row) -> Float[Array, "*B I K 6"]:
         """The detections of each image slot: box, score, class, the highest score first."""

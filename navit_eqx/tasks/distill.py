@@ -36,6 +36,7 @@ class Distill(AbstractTask):
     link: str = eqx.field(static=True)
     config: "config.Distill" = eqx.field(static=True)
     Targets = Targets
+    has_teacher = True
 
     def __init__(self, config: "config.Distill", width: int, *, key: PRNGKeyArray):
         self.head = zero_head(width, config.classes or 0, key=key)

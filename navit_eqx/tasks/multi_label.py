@@ -30,6 +30,8 @@ class MultiLabel(AbstractTask):
     head: Linear
     config: "config.MultiLabel" = eqx.field(static=True)
     Targets = Targets
+    pooled = True
+    in_stages = True
 
     def __init__(self, config: "config.MultiLabel", width: int, *, key: PRNGKeyArray):
         self.head = zero_head(width, config.classes or 0, key=key)

@@ -1,7 +1,7 @@
 """The base class of tasks: a head, a loss, and an output."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -44,6 +44,14 @@ class AbstractTask(eqx.Module):
     """Whether outputs belong to the tokens of a row, and not to its image slots."""
     every_patch: ClassVar[bool] = False
     """Whether each patch is asked for something at its exact place, so that coordinates cannot be moved."""
+    pooled: ClassVar[bool] = False
+    """Whether it reads one vector of each image and nothing else, so that a `OneVector` may stand for the backbone."""
+    in_stages: ClassVar[bool] = False
+    """Whether models whose stages merge tokens may have it."""
+    has_teacher: ClassVar[bool] = False
+    """Whether another model reads the same images in patches of one size."""
+    naming_option: ClassVar[str] = ""
+    """The option by which texts name its classes, where it has a choice."""
     config: eqx.AbstractVar[Any]
     """The configuration it was constructed from."""
 
@@ -59,6 +67,14 @@ class AbstractTask(eqx.Module):
     @abc.abstractmethod
     def predict(self, backbone: NaViT, row: Row) -> Array:
         """The output of each image slot, or of each token where `per_token` says so."""
+
+    def prompts(self, classes: Sequence[str]) -> Sequence[str] | Mapping[str, Sequence[str]] | None:
+        """What a model that reads texts is asked for, for images of these classes; None: its classes are its own."""
+        return None
+
+    def started_from(self, initial: dict, saved: dict, same_classes: bool) -> dict | None:
+        """Parameters from those of a saved task, as `to_reference` names them; None: they start anew."""
+        return saved if same_classes and holds(saved, initial) else None
 
     def after_update(self) -> "AbstractTask":
         """The task after an update of its parameters, with those that have limits within them."""
@@ -79,3 +95,11 @@ class AbstractTask(eqx.Module):
             f"task.classes={config.classes}, but the data have {len(classes)}: leave it out, or change the data",
         )
         return PreparedTask(replace(config, classes=len(classes)), {}, lambda fields: cls.Targets(*fields))
+
+
+def holds(saved: dict, initial: dict) -> bool:
+    """Whether the saved parameters of a task have all the names of the initial ones."""
+    return all(
+        name in saved and (not isinstance(part, dict) or isinstance(saved[name], dict) and holds(saved[name], part))
+        for name, part in initial.items()
+    )

@@ -43,6 +43,10 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("__a and not __b", "__a"), SEEN + "what_has_no_single_vector_is_refused_by_name",
     ),
     one(
+        "vectors: of a task that reads tokens too", "harness.embedded:check_frozen",
+        replace("TASKS[type(config.task)].pooled", "True"), "tests/test_new_task.py::test_a_new_task_is_asked_what_it_can_do",
+    ),
+    one(
         "vectors: what an empty slot holds is read", "navit_eqx.training.embedded:Given.__call__",
         replace("jnp.where(__a, __b, 0)", "__b"), SEEN + "an_empty_slot_has_the_vector_of_a_backbone",
     ),

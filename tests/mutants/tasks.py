@@ -52,4 +52,13 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("(counts * inverse).sum()", "inverse.sum()"),
         "tests/test_balance.py::test_the_mean_image_weighs_one",
     ),
+    one(
+        "a head of other classes is kept", "navit_eqx.tasks.task:AbstractTask.started_from",
+        replace("same_classes and __b", "__b"), "tests/test_new_task.py::test_a_new_task_is_asked_what_it_can_do",
+    ),
+    one(
+        "a start reads the saved task that nothing is taken from", "navit_eqx.tasks.config_detect:Detect.started_from",
+        replace("not isinstance(self.head, ByText)", "saved() is None"),
+        "tests/test_text_classes.py::test_the_tower_is_that_of_the_start",
+    ),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from tests.mutants.kinds import Mutant, one
 from tests.support.mutation import replace, returns
 
-HEAD, START, DATA = "navit_eqx.tasks.class_heads:", "harness.run.warm_start:", "data.tasks.detect:"
+HEAD, DATA = "navit_eqx.tasks.class_heads:", "data.tasks.detect:"
 TESTS, BOTH = "tests/test_text_classes.py::test_", "tests/test_detect.py::test_loss_and_detections_agree"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -36,11 +36,11 @@ MUTANTS: tuple[Mutant, ...] = (
         TESTS + "a_text_that_names_a_class_has_its_score",
     ),
     one(
-        "the tower that reads texts starts anew", START + "with_texts",
+        "the tower that reads texts starts anew", HEAD + "with_texts",
         replace("initial | {'class_head': __head}", "initial"), TESTS + "the_tower_is_kept",
     ),
     one(
-        "a head of other parameters is taken for the same", START + "holds",
+        "a head of other parameters is taken for the same", "navit_eqx.tasks.task:holds",
         returns("initial.keys() <= saved.keys()"), TESTS + "a_tower_that_would_be_lost_is_named",
     ),
     one(
@@ -49,7 +49,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "held-out classes are trained on", "harness.run.loading:open_sources",
-        replace("unboxed(train, head.held_out)", "train"), TESTS + "validation_has_all_classes",
+        replace("unboxed(train, config.task.held_out)", "train"), TESTS + "validation_has_all_classes",
     ),
     one(
         "held-out classes are scored among all", DATA + "of_classes",
