@@ -178,7 +178,9 @@ def test_every_damaged_table_is_refused_in_the_same_words(tmp_path, read, column
     path, head = tmp_path / "t.csv", columns.encode()
     named = f"{re.escape(str(path))} has no columns? {columns.replace(',', ' and ')} in its first line"
     damages = {b"": named, b"name\na\n": named, head + b'\n"a': "is not a table in UTF-8, unexpected end",
-               head + b"\n\xff": "is not a table in UTF-8, .* save it again"}  # fmt: skip
+               head + b"\n\xff": "is not a table in UTF-8, .* save it again",
+               head + b"," + head + b"\n": f"has two columns '{columns.partition(',')[0]}'",
+               head + b"\na,b,c\n": "line 2: more cells than columns, from '[bc]' on: quote commas"}  # fmt: skip
     for content, message in damages.items():
         path.write_bytes(content)
         with pytest.raises((DataError, ConfigError), match=message):

@@ -1,7 +1,9 @@
 """CSV tables with named columns: one reader, and one wording of what is wrong with a table."""
 
 import csv
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from ..manifest import printable
@@ -12,18 +14,29 @@ Cells = dict[str, str]
 def csv_lines(path: Path, *needed: str) -> tuple[list[str], list[tuple[int, Cells]]]:
     """Columns, and the cells of each line with its number; a cell that is not there is empty.
 
-    Raises DataError where the table is damaged or lacks a column.
+    Raises DataError where the table is damaged, lacks a column or has two of a name, or a line has more cells than
+    columns, as where a comma in a name is not quoted.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.DictReader(file, strict=True)
             columns = [*(lines.fieldnames or ())]
-            if not {*needed} <= {*columns}:
-                some = "columns" if needed[1:] else "column"
-                raise DataError(f"{path} has no {some} {' and '.join(needed)} in its first line: add it")
-            return columns, [(lines.line_num, {name: line[name] or "" for name in columns}) for line in lines]
+            if twice := [name for name, count in Counter(columns).items() if name and count > 1]:
+                raise DataError(f"{path} has two columns {printable(twice[0])!r} in its first line: rename one")
+            if missing := [name for name in needed if name not in columns]:
+                some = "columns" if missing[1:] else "column"
+                raise DataError(f"{path} has no {some} {' and '.join(missing)} in its first line: add it")
+            return columns, [(lines.line_num, cells_of(line, f"{path}, line {lines.line_num}")) for line in lines]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a table in UTF-8, {error}: save it again") from None
+
+
+def cells_of(line: dict[str | None, Any], where: str) -> Cells:
+    """The cells of a line by column.   Raises DataError where there are more."""
+    more = line.pop(None, None) or []
+    if any(more):
+        raise DataError(f"{where}: more cells than columns, from {printable(more[0])!r} on: quote commas")
+    return {name: cell or "" for name, cell in line.items()}  # pyright: ignore[reportReturnType]
 
 
 def by_file(path: Path, *needed: str) -> tuple[list[str], dict[str, Cells]]:

@@ -5,7 +5,6 @@ shows (`novel`, among themselves and among all), and scenes whose caption stands
 number, direction or concept. Scenes with novel concepts are counted with the others, and apart.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from ..errors import DataError, DataMissing
 from .caption_parquet import Encoded, column_of_images
 from .captions import CaptionedImages, Captions
+from .csv_tables import Cells, csv_lines
 from .source import Attribute, Foils, Source, existing
 
 CLASSES, FOILS = "zeroshot.csv", "compositional.csv"
@@ -58,7 +58,7 @@ class EmojiImages(CaptionedImages):
         self.foils = tuple(foils(kind, [row for row in pairs + novel if row["kind"] == kind], place) for kind in kinds)
 
 
-def attribute(name: str, subset: str, classes: list[dict[str, str]], columns: dict[str, list]) -> Attribute:
+def attribute(name: str, subset: str, classes: list[Cells], columns: dict[str, list]) -> Attribute:
     """Concepts as classes: single drawings of a subset have their only concept as a label."""
     number = {row["hexcode"]: i for i, row in enumerate(classes)}
     labels = [
@@ -69,31 +69,27 @@ def attribute(name: str, subset: str, classes: list[dict[str, str]], columns: di
     return Attribute(name, names, np.array(labels, np.int64), tuple(map(prompts, classes)), FLOORS.get(name))
 
 
-def prompts(row: dict[str, str]) -> tuple[str, ...]:
+def prompts(row: Cells) -> tuple[str, ...]:
     """The texts of a class: prompt_1, prompt_2, …"""
     return tuple(text for column, text in row.items() if column and column.startswith("prompt_") and text)
 
 
-def foils(kind: str, pairs: list[dict[str, str]], place: dict[str, int]) -> Foils:
+def foils(kind: str, pairs: list[Cells], place: dict[str, int]) -> Foils:
     """The pairs of texts that differ in one respect."""
     images = np.array([place[row["path"]] for row in pairs], np.int64)
     captions, false = (tuple(row[column] for row in pairs) for column in ("caption", "foil"))
     return Foils(kind, images, captions, false, FLOORS.get(kind))
 
 
-def table(path: Path, *columns: str) -> list[dict[str, str]]:
-    """The lines of a table.   Raises DataMissing without it, DataError where it lacks a column."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.DictReader(file)
-            rows = list(lines)
-    except FileNotFoundError:
+def table(path: Path, *columns: str) -> list[Cells]:
+    """The lines of a table.   Raises DataMissing without it, DataError where it lacks a column or a value."""
+    if not path.is_file():
         raise DataMissing(
             f"{path} does not exist: it belongs to the drawings; --data.source captions reads them without"
-        ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a table in UTF-8, {error}: restore it") from None
-    missing = {*columns} - {*(lines.fieldnames or ())}
-    if missing or not all(row[column] for row in rows for column in columns):
-        raise DataError(f"{path} lacks {', '.join(sorted(missing)) or 'a value'} in a line: restore it")
-    return rows
+        )
+    _, lines = csv_lines(path, *columns)
+    for number, cells in lines:
+        for column in columns:
+            if not cells[column]:
+                raise DataError(f"{path}, line {number}: the cell {column} is empty: fill it")
+    return [cells for _, cells in lines]

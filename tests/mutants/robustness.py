@@ -106,6 +106,14 @@ MUTANTS = (
         ATTRIBUTES + "every_damaged_table_is_refused_in_the_same_words",
     ),
     one(
+        "tables: of two columns of a name the last counts", "data.sources.csv_tables:csv_lines",
+        replace("name and count > 1", "count > 2"), ATTRIBUTES + "every_damaged_table_is_refused_in_the_same_words",
+    ),
+    one(
+        "tables: a comma in a name shifts the label", "data.sources.csv_tables:cells_of",
+        replace("any(more)", "False"), ATTRIBUTES + "every_damaged_table_is_refused_in_the_same_words",
+    ),
+    one(
         "label maps: targets with many members are preferred", "reference.evaluation.label_map:target_probabilities",
         replace("TAKEN[how]", "np.sum"), MAPS + "large_targets_are_not_preferred",
     ),
