@@ -9,8 +9,8 @@
 
 Every finished training is a line of runs/experiments/trials.jsonl, known by a digest of its configuration: an
 interrupted experiment goes on where it stopped, a changed setting is trained anew, and experiments share what they
-have in common. Trials that stand in result.json are finished too. Models from which other arms start are kept beside
-the log, in models/. Remove all three to train everything again, as after a change of the code.
+have in common. Trials that stand in result.json are finished too. Models from which other arms start, or that several
+experiments look at, are kept beside the log, in models/. Remove all three to train everything again, as after a change of the code.
 """
 
 import argparse
@@ -51,6 +51,8 @@ class Experiment:
     """Trials as they are judged: a model evaluated at several settings may stand for several arms."""
     trial: Callable[..., dict] = trial
     """One training and what came of it."""
+    keep: bool = False
+    """Whether all models are kept, for experiments that look at the same ones."""
 
 
 def main(experiment: Experiment) -> None:
@@ -90,7 +92,7 @@ def tiny(experiment: Experiment) -> None:
     named = {name: config for name, config in arms.items() if name in few or name in needed}
     with TemporaryDirectory() as folder:
         log = Path(folder) / "trials.jsonl"
-        for _ in train_missing(named, 1, experiment.settings, log, trial=experiment.trial):
+        for _ in train_missing(named, 1, experiment.settings, log, trial=experiment.trial, keep=experiment.keep):
             pass
         found = experiment.read(trials_of(named, 1, experiment.settings, log))
     print(f"{len(named)} trainings, {len(found)} arms: {', '.join(line['arm'] for line in found)}")
@@ -107,9 +109,8 @@ def train(experiment: Experiment, options: argparse.Namespace) -> list[dict]:
     jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
     remember(trials_in(experiment.folder))
     arms = experiment.arms(options.steps)
-    for name, line in train_missing(
-        arms, options.seeds, experiment.settings, only=options.only, trial=experiment.trial
-    ):
+    how = {"only": options.only, "trial": experiment.trial, "keep": experiment.keep}
+    for name, line in train_missing(arms, options.seeds, experiment.settings, **how):
         print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)
     return trials_of(arms, options.seeds, experiment.settings)
 
@@ -135,10 +136,12 @@ def train_missing(
     log: Path = LOG,
     only: str = "",
     trial: Callable[..., dict] = trial,
+    keep: bool = False,
 ) -> Iterator[tuple[str, dict]]:
     """Each newly finished trial, logged; all arms with one seed before the next seed.
 
-    Arms whose name holds `only`, and those from which they start or learn.
+    Arms whose name holds `only`, and those from which they start or learn. With `keep` all models are kept, not only
+    those of the latter.
     """
     models = log.parent / "models"
     for seed in range(seeds):
@@ -146,6 +149,7 @@ def train_missing(
         asked = {name for name, config in configs.items() if only in name and digest(config, settings) not in done}
         for name, model in with_models(configs, asked, models).items():
             config = configs[name]
+            model = model or (models / digest(config) if keep else None)
             line = {"digest": digest(config, settings), "seed": seed, **trial(located(config, models), settings, model)}
             note(line, log)
             yield name, line

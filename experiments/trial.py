@@ -1,5 +1,6 @@
 """One training and what came of it: the pieces of `train.py`, without a run folder."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from data.sampling.resolution import Resolution
 from data.sampling.token_selection import AtRandom
 from data.sources.source import Source
 from data.tasks import DataTask
+from experiments.kept import kept
 from experiments.settings import AnySetting, Setting, name, setting, with_kernel
 from harness.config import Config, DataConfig
 from harness.cost import row_cost
@@ -27,7 +29,7 @@ from harness.evaluation.predictions import model_for_patch
 from harness.resolve import resolve
 from harness.run.loading import evaluation_rows, open_source, open_task, training_batches, training_rows
 from harness.run.warm_start import shape_from, warm_start
-from navit_eqx import Model, ModelInfo, save_model
+from navit_eqx import Model, ModelInfo, load_model, save_model
 from navit_eqx.config import Factorised, ModelConfig
 from navit_eqx.inference import predict
 from navit_eqx.rows import to_device
@@ -62,19 +64,35 @@ def trial(config: Config, settings: Sequence[AnySetting], keep: Path | None = No
 
 
 def model_after(config: Config, keep: Path | None = None) -> tuple[Model, Config, DataTask, dict]:
-    """The model after all steps, saved in `keep` where that is given; its resolved configuration and its task; what was
-    seen and spent.   Raises FloatingPointError where the loss is not finite."""
+    """The model after all steps, its resolved configuration and its task; what was seen and spent. It is kept in `keep`
+    where that is given, and read where it is kept.   Raises FloatingPointError where the loss is not finite."""
     train = source(config, "train")
     config, _ = shape_from(config)
     prepared, task = open_task(config, train.manifest)
     config, _ = resolve(replace(config, task=prepared.config), train.manifest, task)
+    if keep and (found := read(keep)):
+        return found[0], config, task, found[1]
     program = compiled(config.model, shared(config.task), config.optim, config.total_steps)
     program = program._replace(device_targets=prepared.device_targets)
     state, sums = learn(config, training_rows(config, train, task), task, program)
     model = program.model(state.eval_params).for_inference()
+    seen = {**spent(sums), "flops": training_flops(config, prepared.data.get("sizes"))}
     if keep:
         save_model(keep, model, ModelInfo(train.manifest.classes, trained_on=train.manifest.where))
-    return model, config, task, {**spent(sums), "flops": training_flops(config, prepared.data.get("sizes"))}
+        beside(keep).write_text(json.dumps(seen))
+    return model, config, task, seen
+
+
+def read(keep: Path) -> tuple[Model, dict] | None:
+    """A model that was kept, and what was seen and spent for it; None where one of both is not there."""
+    if not (kept(keep) and beside(keep).exists()):
+        return None
+    return load_model(keep), json.loads(beside(keep).read_text())
+
+
+def beside(keep: Path) -> Path:
+    """The file of what was seen and spent."""
+    return keep.with_name(f"{keep.name}.json")
 
 
 def learn(config: Config, rows: PlannedRows, task: DataTask, program: Program) -> tuple[State, Metrics]:

@@ -10,8 +10,7 @@ from data.sources.digits import DigitStrips
 from data.sources.source import Chosen
 from experiments.claims import Claim
 from experiments.compute_bed import budget as budget
-from experiments.compute_bed import feed, vit
-from experiments.fig01_compute.run import BEST, LAWS, SIDES
+from experiments.fig12_attributes.run import BUDGETS, arms
 from experiments.pictures import statistics
 from experiments.trained import Experiment, main
 from experiments.trial import model_after, source
@@ -20,18 +19,9 @@ from harness.evaluation.pictures import sheet
 from harness.evaluation.predictions import context_of
 from harness.evaluation.studies.crops import VIEWS, row_of
 
-BUDGETS = (1, 2, 4)
 SPLITS = ("all", "end", "middle")
 NAVIT_VIEW, *VIT_VIEWS = ("whole, aspect kept", "middle 75 %, squashed", "whole, squashed")
 CROP, RESIZE = VIT_VIEWS
-
-
-def arms(steps: int) -> dict[str, Config]:
-    """NaViT and ViT as figure 1 found them, at three budgets."""
-    law, at = LAWS[BEST["navit"][0]]
-    packed = {f"navit, {b}x": feed(law, BEST["navit"][1], at, b * steps) for b in BUDGETS}
-    single = {f"vit, {b}x": vit(SIDES[BEST["vit"][0]], BEST["vit"][1], b * steps) for b in BUDGETS}
-    return packed | single
 
 
 def parts(strips: DigitStrips) -> dict[str, np.ndarray]:
@@ -104,4 +94,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 if __name__ == "__main__":
     main(Experiment(Path(__file__).parent, arms, tuple(f"{s}: {v}" for s in SPLITS for v in VIEWS), CLAIMS, draw, read,
-                    trial))  # fmt: skip
+                    trial, keep=True))  # fmt: skip

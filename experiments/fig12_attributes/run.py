@@ -93,4 +93,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 if __name__ == "__main__":
     settings = tuple(f"{a}, {view}" for a in (*HIDDEN, *FROM_SIZE) for view in (NATIVE, SQUARE, ALONE))
-    main(Experiment(Path(__file__).parent, arms, settings, CLAIMS, draw, read, trial))
+    main(Experiment(Path(__file__).parent, arms, settings, CLAIMS, draw, read, trial, keep=True))
