@@ -2,8 +2,8 @@
 
 Exit codes: 0 done · 2 wrong command line · 65 data unusable · 66 data missing · 69 a process of the run or a device
 is unavailable · 70 numbers are not finite, or internal error · 73 run folder in use · 74 input or output failed ·
-75 stopped on request and saved: the same command continues · 78 configuration or model does not fit · 130, 143
-interrupted.
+75 stopped on request and saved: the same command continues · 78 configuration or model does not fit · 128 + n ended
+by signal n (130 Ctrl-C, 143 SIGTERM).
 """
 
 import os
@@ -20,6 +20,7 @@ from navit_eqx.errors import ConfigError, Unavailable
 from navit_eqx.files import with_remedy
 from navit_eqx.training.hosts import is_peer_failure
 
+from .process import Terminated, ended_by_signals
 from .terminal import make_safe
 
 
@@ -60,7 +61,11 @@ def run(main: Callable[[], Any]) -> None:
     limit_pillow()
     make_safe()
     try:
-        main()
+        with ended_by_signals():
+            main()
+    except Terminated as end:
+        print(f"\nstopped: {end}", file=sys.stderr, flush=True)
+        exit_with(128 + end.number)
     except tuple(kind for kind, _ in CODES) as error:
         if os.environ.get("NAVIT_DEBUG"):
             raise

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ class Interrupted(Exception):
 class StopSignal:
     """True after a signal to stop: SIGTERM, Ctrl-C, a closed terminal (SIGHUP) or a batch system (SIGUSR1).
 
-    A second signal ends the process at once. Within `waiting()` a signal raises Interrupted after `patience` seconds.
+    A second signal ends the process at once. A signal that is ignored, as `nohup` does, stays so. Within `waiting()` a signal raises Interrupted after `patience` seconds.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -100,7 +101,7 @@ class StopSignal:
         return self.received
 
     def __enter__(self) -> "StopSignal":
-        handlers = {**dict.fromkeys(self.SIGNALS, self.receive), signal.SIGALRM: self.interrupt}
+        handlers = dict.fromkeys(heeded(self.SIGNALS), self.receive) | {signal.SIGALRM: self.interrupt}
         self.before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
@@ -135,3 +136,35 @@ class StopSignal:
     def interrupt(self, number: int, frame: Any) -> None:
         if self.is_waiting:
             raise Interrupted
+
+
+class Terminated(BaseException):
+    """A signal ended the program."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def heeded(signals: Iterable[int]) -> list[int]:
+    """The signals that this process does not ignore."""
+    return [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """A block that signals end as Ctrl-C does, so that drafts are removed and what was printed is written; a second
+    signal ends the process at once.   Raises Terminated."""
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated(number)
+
+    here = threading.current_thread() is threading.main_thread()
+    chosen = heeded((signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)) if here else []
+    before = {number: signal.signal(number, end) for number in chosen}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

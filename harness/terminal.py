@@ -6,7 +6,10 @@ import shutil
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
+
+from navit_eqx.files import not_written
 
 LONGEST = 4_000  # characters per line; names of classes and files, and errors of libraries, may be longer
 WIDTH = 80  # columns of tables and of progress lines
@@ -23,6 +26,8 @@ class SafeStream(io.TextIOBase):
     def __init__(self, inner: Any):
         self.inner = inner
         self.silent = False
+        self.error: Exception | None = None
+        """Why it is silent."""
         self.written = 0.0
         """Time of the last write."""
         self.shown = ""
@@ -62,19 +67,19 @@ class SafeStream(io.TextIOBase):
         if not self.silent:
             try:
                 self.inner.write(text)
-            except (OSError, ValueError):
-                self._go_silent()
+            except (OSError, ValueError) as error:
+                self._go_silent(error)
 
     def flush(self) -> None:
         if not self.silent:
             try:
                 self.inner.flush()
-            except (OSError, ValueError):
-                self._go_silent()
+            except (OSError, ValueError) as error:
+                self._go_silent(error)
 
-    def _go_silent(self) -> None:
+    def _go_silent(self, error: Exception) -> None:
         """Redirect to /dev/null, since Python flushes the stream at exit."""
-        self.silent = True
+        self.silent, self.error = True, error
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.inner.fileno())
         except (OSError, ValueError, io.UnsupportedOperation):
@@ -114,6 +119,20 @@ def print_whole(line: str) -> None:
         sys.stdout.write_plain(f"{line}\n", f"{plain(line, None)}\n")
     else:
         print(line)
+
+
+def is_read() -> bool:
+    """Whether standard output has a reader still: `program | head` closes it."""
+    return not isinstance(getattr(sys.stdout, "error", None), BrokenPipeError)
+
+
+def check_written() -> None:
+    """Raises NotWritten where standard output could not be written, as on a full disk."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    error = getattr(sys.stdout, "error", None)
+    if error is not None and is_read():
+        raise not_written(Path("standard output"), error)
 
 
 def make_safe() -> None:

@@ -1,19 +1,23 @@
 """What programs print: plain text, and never the end of a run."""
 
+import errno
 import io
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.exit_codes import run
 from harness.process import StopSignal, was_the_command
-from harness.terminal import LONGEST, SafeStream, plain
+from harness.terminal import LONGEST, SafeStream, check_written, is_read, plain
+from navit_eqx.files import NotWritten, replacing
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +47,30 @@ def test_a_stream_that_fails_goes_silent():
     print("one", file=stream, flush=True)
     print("two", file=stream, flush=True)
     assert stream.silent
+
+
+class Full(io.StringIO):
+    """A file on a full disk, which is told at the end."""
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_output_that_is_lost_is_told(monkeypatch):
+    """On a full disk an error; a reader that went away wanted no more. Without a stream, or with another, nothing."""
+    for inner, read in ((io.StringIO(), True), (Broken(), False)):
+        monkeypatch.setattr(sys, "stdout", SafeStream(inner))
+        print("a line", flush=True)
+        check_written()
+        assert is_read() == read
+    monkeypatch.setattr(sys, "stdout", SafeStream(Full()))
+    print("a line")
+    with pytest.raises(NotWritten, match="standard output cannot be written, No space left .*: free space"):
+        check_written()
+    for other in (None, io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", other)
+        check_written()
+        assert is_read()
 
 
 def test_a_program_outlives_its_reader(tmp_path):
@@ -108,3 +136,39 @@ def test_the_command_itself_is_started_anew(tmp_path):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC", "GLIBC"))}
     done = subprocess.run([sys.executable, str(script), "a"], capture_output=True, text=True, env=clean)
     assert done.stdout == ("0 a\n" if sys.platform == "linux" else "None a\n"), done.stderr
+
+
+ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_program_that_is_ended_leaves_nothing_half_done(number, tmp_path, capsys):
+    """Outside of training: the file that was there stays, its draft is removed, and the code says which signal came."""
+    (tmp_path / "table").write_text("before")
+    usual = [signal.getsignal(each) for each in ENDS]
+
+    def main():
+        with replacing(tmp_path / "table") as draft:
+            draft.write_text("half")
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == 128 + number and f"stopped: {number.name}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["table"] and (tmp_path / "table").read_text() == "before"
+    assert [signal.getsignal(each) for each in ENDS] == usual
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_signal_that_is_ignored_stays_so(number):
+    """As `nohup` has it: training goes on when the terminal is closed, and so does every other program."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), number)
+            assert not stop
+        run(lambda: os.kill(os.getpid(), number))
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)

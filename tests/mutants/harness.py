@@ -1,7 +1,7 @@
 """Mistakes in what is printed, when, and in the number of steps: harness/."""
 
 from tests.mutants.kinds import Mutant, one
-from tests.support.mutation import replace
+from tests.support.mutation import replace, returns
 
 BUDGET, TRADE_OFF = "tests/test_trade_off.py::test_", "harness.evaluation.studies.trade_off:"
 
@@ -137,5 +137,21 @@ MUTANTS: tuple[Mutant, ...] = (
         "boxes and masks are read as in training, whatever was chosen", "predict:main",
         replace("with_reading(options, choice.first) if choice else options", "options"),
         "tests/test_choice.py::test_boxes_and_masks_are_read_as_chosen", survived=True,
+    ),
+    one(
+        "a signal that nohup ignores stops training", "harness.process:heeded", returns("[*signals]"),
+        "tests/test_terminal.py::test_a_signal_that_is_ignored_stays_so",
+    ),
+    one(
+        "every signal ends with the code of SIGTERM", "harness.exit_codes:run", replace("128 + end.number", "143"),
+        "tests/test_terminal.py::test_a_program_that_is_ended_leaves_nothing_half_done",
+    ),
+    one(
+        "output that is lost is not told", "harness.terminal:check_written", replace("error is not None", "False"),
+        "tests/test_terminal.py::test_output_that_is_lost_is_told",
+    ),
+    one(
+        "a reader that is gone is an error", "harness.terminal:is_read", returns("True"),
+        "tests/test_terminal.py::test_output_that_is_lost_is_told",
     ),
 )  # fmt: skip
