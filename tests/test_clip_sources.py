@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.errors import BadImage, DataError, DataMissing
-from data.sources import video_files
+from data.sources import clip_files, video_files
 from data.sources.clip_files import clip_size, read_clip
 from data.sources.clip_folder import ClipFolder, recording_of
 from data.sources.memory import CachedInMemory
@@ -163,6 +163,30 @@ def test_rubbish_is_named(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BadImage):
         clip_size(tmp_path / name, 3)
+
+
+def test_frames_that_unpack_to_too_much_are_refused_before(tmp_path, monkeypatch):
+    """By the header: an archive of zeros is a thousand times smaller than its frames."""
+    small, large = np.zeros((4, 8, 8, 3), np.uint8), np.zeros((5, 8, 8, 3), np.uint8)
+    monkeypatch.setattr(clip_files, "MOST_BYTES", small.size)
+    monkeypatch.setattr(clip_files, "MOST_PIXELS", small.size // 3)
+    for clip, fits in ((small, True), (large, False)):
+        np.savez_compressed(tmp_path / "a.npz", frames=clip, other=np.zeros(3))
+        np.save(tmp_path / "a.npy", clip)
+        first, *rest = map(Image.fromarray, clip + np.arange(len(clip), dtype=np.uint8)[:, None, None, None])
+        first.save(tmp_path / "a.gif", save_all=True, append_images=rest)
+        for name in ("a.npz", "a.npy", "a.gif"):
+            if fits:
+                assert clip_size(tmp_path / name, 3) == (4, 8, 8)
+                continue
+            with monkeypatch.context() as patched, pytest.raises(BadImage, match="at most|exceed"):
+                patched.setattr(clip_files.np, "load", lambda *a, **b: pytest.fail("it is unpacked"))
+                clip_size(tmp_path / name, 3)
+    np.savez(tmp_path / "two.npz", a=small, b=small)
+    with pytest.raises(BadImage, match="holds 2 arrays"):
+        clip_size(tmp_path / "two.npz", 3)
+    with pytest.raises(BadImage, match="cannot be listed, No such file"):
+        clip_files.frames_in(tmp_path / "none")
 
 
 def test_without_pyav_the_remedy_is_named(tmp_path, monkeypatch):

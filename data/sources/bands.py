@@ -22,12 +22,16 @@ def is_array(data: bytes) -> bool:
     return data.startswith(ARRAY) or data.startswith(b"PK\x03\x04")
 
 
-def array_header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of a NumPy file, from its header alone.   Raises BadImage."""
+def array_header(data: bytes, called: str = "") -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of a NumPy file, from its header alone; of several arrays in it, of the one that is `called` so.
+
+    Raises BadImage.
+    """
     try:
         if not data.startswith(ARRAY):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 names = archive.namelist()
+                names = [f"{called}.npy"] if f"{called}.npy" in names else names
                 if len(names) != 1:
                     raise BadImage(f"holds {len(names)} arrays: save one image per file")
                 with archive.open(names[0]) as member:

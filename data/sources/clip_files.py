@@ -5,6 +5,7 @@ A frame is chosen by the time at which it is shown, so that a clip of a variable
 
 import io
 import re
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ..errors import BadImage
-from .decode import MAX_PIXELS, UPRIGHT, composited, decode, open_image, read_file, read_size
+from .bands import array_header
+from .decode import MAX_PIXELS, UPRIGHT, composited, decode, open_image, orientation_of, read_file, read_size
 from .layout import SUFFIXES
 from .video_files import SUFFIXES as VIDEOS
 from .video_files import read_video, video_header
@@ -21,8 +23,10 @@ ANIMATED = {".gif", ".webp", ".png", ".apng"}
 ARRAYS = {".npy", ".npz"}
 STILLS = SUFFIXES - {".gif", ".webp"}  # of the frames in a folder; those two are clips of their own
 CLIPS = VIDEOS | ANIMATED | ARRAYS
-MOST_PIXELS = 8 * MAX_PIXELS  # of all frames of an animation or array, which are in memory at once
+MOST_PIXELS = 3 * MAX_PIXELS  # of all frames of an animation, which are in memory at once: at most 768 MB
+MOST_BYTES = 512_000_000  # of the frames of a NumPy file, which is in memory beside them
 
+FRAMES = "frames"  # the array of a file with several
 GIF_END = b";"  # Pillow reads what is there without it
 LUMA = np.array([0.299, 0.587, 0.114])  # of ITU-R BT.601
 
@@ -92,8 +96,13 @@ def check_length(found: int, expected: int) -> None:
 
 
 def frames_in(folder: Path) -> list[Path]:
-    """The images of a folder in the order of the numbers in their names.   Raises BadImage where there is none."""
-    inside = (path for path in folder.iterdir() if path.suffix.lower() in STILLS and not path.name.startswith("."))
+    """The images of a folder in the order of the numbers in their names.   Raises BadImage where there is none, or it
+    cannot be listed."""
+    try:
+        every = [*folder.iterdir()]
+    except OSError as error:
+        raise BadImage(f"a folder that cannot be listed, {error.strerror}") from None
+    inside = (path for path in every if path.suffix.lower() in STILLS and not path.name.startswith("."))
     number = lambda path: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
     files = sorted(inside, key=number)
     if not files:
@@ -110,19 +119,20 @@ def animation(path: Path, channels: int) -> Timed:
     count = getattr(image, "n_frames", 1)
     if count * image.width * image.height > MOST_PIXELS:
         raise BadImage(f"{count} frames of {image.height} x {image.width} exceed {MOST_PIXELS} pixels: cut it")
-    pixels, lengths = [], []
+    number, lengths = 0, []
     try:
+        pixels = np.empty((count, image.height, image.width, channels), np.uint8)
         for number in range(count):
             image.seek(number)
-            pixels.append(np.asarray(composited(image.copy(), channels)).reshape(image.height, image.width, channels))
+            pixels[number] = np.asarray(composited(image.copy(), channels)).reshape(pixels.shape[1:])
             lengths.append(float(image.info.get("duration", 0) or 0))
-        orientation = image.getexif().get(274, 1)
+        transpose = UPRIGHT.get(orientation_of(image.getexif))  # tags may follow the frames
     except Exception as error:  # parsers raise exceptions of any kind
-        raise BadImage(f"frame {len(pixels)} of {count} cannot be decoded: {error or type(error).__name__}") from error
-    transpose = UPRIGHT.get(orientation)
-    pixels = pixels if transpose is None else [np.ascontiguousarray(transpose(frame)) for frame in pixels]
+        raise BadImage(f"frame {number} of {count} cannot be decoded: {error or type(error).__name__}") from error
     ends = np.cumsum(lengths if min(lengths) > 0 else np.ones(count))
-    return Timed(np.stack(pixels), np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
+    if transpose is not None:
+        pixels = np.moveaxis(transpose(np.moveaxis(pixels, 0, -1)), -1, 0)
+    return Timed(pixels, np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
 
 
 def array_of(path: Path) -> UInt8[np.ndarray, "f h w C"]:
@@ -130,20 +140,20 @@ def array_of(path: Path) -> UInt8[np.ndarray, "f h w C"]:
 
     Raises BadImage.
     """
+    data = read_file(path)
+    shape, dtype = array_header(data, FRAMES)
+    if len(shape) not in (3, 4) or dtype != np.uint8 or not 0 < prod(shape) <= MOST_BYTES:
+        raise BadImage(
+            f"an array of {shape} and {dtype}: frames are uint8, frame x height x width x channel, at most {MOST_BYTES} "
+            "bytes"
+        )
     try:
-        stored = np.load(io.BytesIO(read_file(path)), allow_pickle=False)
+        stored = np.load(io.BytesIO(data), allow_pickle=False)
         if not isinstance(stored, np.ndarray):
-            stored = stored["frames" if "frames" in stored else stored.files[0]]
-    except BadImage:
-        raise
+            stored = stored[FRAMES if FRAMES in stored else stored.files[0]]
     except Exception as error:  # a damaged file raises exceptions of any kind
         raise BadImage(f"not a NumPy file of frames: {error or type(error).__name__}") from error
-    array = stored[..., None] if stored.ndim == 3 else stored
-    if array.ndim != 4 or array.dtype != np.uint8 or not array.size or array.size > 4 * MOST_PIXELS:
-        raise BadImage(
-            f"an array of {array.shape} and {array.dtype}: frames are uint8, frame x height x width x channel"
-        )
-    return array
+    return stored[..., None] if stored.ndim == 3 else stored
 
 
 def in_channels(pixels: UInt8[np.ndarray, "F h w A"], channels: int) -> UInt8[np.ndarray, "F h w C"]:

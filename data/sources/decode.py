@@ -110,7 +110,7 @@ def read_size(data: bytes, channels: int = 3) -> tuple[int, int]:
         exif = lambda: Image.Image.getexif(image)  # the method of PNG images decodes all pixels
     else:
         exif = image.getexif
-    return (width, height) if _orientation(exif) >= 5 else (height, width)
+    return (width, height) if orientation_of(exif) >= 5 else (height, width)
 
 
 def is_bands(data: bytes, channels: int) -> bool:
@@ -149,7 +149,7 @@ def decode(data: bytes, shrink: int = 1, channels: int = 3) -> Num[np.ndarray, "
                 image.draft(None, (image.width // by, image.height // by))
             image.load()
             pixels = _converted(image, data, channels)
-        transpose = UPRIGHT.get(_orientation(image.getexif))
+        transpose = UPRIGHT.get(orientation_of(image.getexif))
         return pixels if transpose is None else np.ascontiguousarray(transpose(pixels))
     except BadImage:
         raise
@@ -160,7 +160,7 @@ def decode(data: bytes, shrink: int = 1, channels: int = 3) -> Num[np.ndarray, "
 def _shrinks(image: Image.Image, shrink: int) -> bool:
     """Whether a JPEG can be decoded smaller: a partly covered last pixel must be last in the upright image too."""
     divides = all(side % shrink == 0 for side in image.size)
-    return 1 < shrink <= min(image.size) and image.format in JPEG and (divides or _orientation(image.getexif) == 1)
+    return 1 < shrink <= min(image.size) and image.format in JPEG and (divides or orientation_of(image.getexif) == 1)
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -200,7 +200,7 @@ def _integer(tag: object) -> int:
     return tag if isinstance(tag, int) else 0
 
 
-def _orientation(exif) -> int:
+def orientation_of(exif) -> int:
     """EXIF orientation, 1 to 8; 1 where it is absent or invalid."""
     try:
         value = int(exif().get(ORIENTATION, 1))

@@ -131,4 +131,9 @@ MUTANTS = (
         replace("zip(clips, __o)", "zip([i for i, _ in some], __o)"),
         "tests/test_clip_runs.py::test_files_of_every_kind_are_predicted_alike",
     ),
+    one(
+        "clips: frames are unpacked, then counted", "data.sources.clip_files:array_of",
+        replace("0 < prod(__shape) <= MOST_BYTES", "True"),
+        "tests/test_clip_sources.py::test_frames_that_unpack_to_too_much_are_refused_before",
+    ),
 )  # fmt: skip
