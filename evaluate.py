@@ -138,8 +138,12 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
         source, task, names = mapped(Path(options.label_map), source, config, info_of(model).classes, names)
     source = with_classes(source, info_of(model).classes) if task.own_classes and not options.label_map else source
     config, found = content(config, Images(source.manifest, task))
-    for note in (*source.manifest.notes, *found):
+    manifest = source.manifest
+    print(f"{len(manifest)} images, {len(manifest.classes)} classes: {manifest.where}")
+    for note in (*manifest.notes, *found):
         print(note)
+    for name, why in manifest.set_aside:
+        print(f"set aside {name}: {why}")
     out = Path(options.out) if options.out else folder_for(folder, config, options, source.manifest.digest)
     make_folder(out)
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
@@ -163,10 +167,9 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
         return
     if not options.studies:
         print(f"more studies: --studies {' '.join(n for n in suited(always) if n not in always)}, or all")
-    total = len(source.manifest)
     row = next((row for row in found["sweep"] if row["resolution"] == config.data.reported_at), found["sweep"][-1])
-    print(f"resolution {row['resolution']:g}: {in_words(row, total)}\ntables and pictures: {out}/")
-    check_share(row, total, config.data.max_unreadable)
+    print(f"resolution {row['resolution']:g}: {in_words(row, manifest)}\ntables and pictures: {out}/")
+    check_share(row, manifest, config.data.max_unreadable)
     outcomes.check()
 
 

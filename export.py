@@ -8,10 +8,11 @@ python export.py vit-fine-tuned out --to hf                    in the layout of 
 
 from harness.cli import parse
 from harness.exit_codes import run
-from harness.process import tune_allocator
+from harness.process import find_temporary_folder, tune_allocator
 
 if __name__ == "__main__":
     tune_allocator()
+    find_temporary_folder()
 
 import shlex
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import navit_eqx as navit
+from harness.run.trained import trained_model
 from harness.working import working
 from navit_eqx.export import FORMATS, Output, RowShape, save_exported
 from navit_eqx.serialize import read_json
@@ -31,7 +33,7 @@ class Options:
     """Options of an export."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """Folder of a finished run, of a saved model, or of a model of another project."""
+    """Folder of a run, of a saved model, or of a model of another project."""
     out: Annotated[str, tyro.conf.Positional]
     """Folder to write."""
     to: Literal["stablehlo", "onnx", "navit", "hf", "timm", "big_vision"]
@@ -50,7 +52,7 @@ class Options:
 
 def main() -> None:
     options = parse(Options, prog="export.py")
-    model = navit.load(options.run)
+    model = trained_model(options.run)
     with working(f"writing {options.to}"):
         if options.to in FORMATS:
             save_exported(model, options.out, options.to, options.row, options.output)

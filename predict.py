@@ -21,8 +21,8 @@ if __name__ == "__main__":
     tune_allocator()
     find_temporary_folder()
 
-import glob
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +38,7 @@ import navit_eqx as navit
 from data.errors import DataError, DataMissing
 from data.feature_file import write_features
 from data.manifest import printable
-from data.sources.layout import files_below
+from data.sources.layout import files_below, matching
 from data.tasks.detect import SURE
 from harness.evaluation import found_boxes, found_masks
 from harness.evaluation.budget import Choice, Reading, stored
@@ -46,11 +46,11 @@ from harness.evaluation.clip_predictions import clip_paths, logits_of
 from harness.evaluation.predictions import model_for_patch
 from harness.evaluation.search import contact_sheet, similarities
 from harness.run.trained import trained_model
-from harness.terminal import print_whole
+from harness.terminal import check_written, is_read, print_whole
 from navit_eqx import inference
 from navit_eqx.clips import rule_of
 from navit_eqx.errors import ConfigError, check, check_in
-from navit_eqx.files import make_folder, replacing
+from navit_eqx.files import check_apart, make_folder, replacing
 from navit_eqx.front import info_of
 from navit_eqx.pixels import read_header
 from navit_eqx.preprocessing import at_resolution
@@ -125,7 +125,8 @@ def main() -> None:
             segment(model, paths, of_pixels, reasons)
         else:
             classify(model, paths, options, reasons, choice)
-    if reasons:
+    check_written()
+    if reasons and is_read():
         print(f"{len(paths) - len(reasons)} of {len(paths)} files, {len(reasons)} set aside", file=sys.stderr)
     if len(reasons) == len(paths):
         raise DataError(f"none of {len(paths)} files is an image that can be read")
@@ -160,10 +161,14 @@ def classify(
     predictions = in_turn(read, paths, choice, reasons) if choice else read(paths, reading_of(options), reasons)
     for index, p in enumerate(progress(predictions, len(paths))):
         show(paths[index], p, reasons.get(index), info_of(model).classes, options.top)
+        if not is_read():
+            return
 
 
 def features(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
     """Write the pooled vector of each image, in memory that does not grow with their number."""
+    make_folder(Path(options.features).parent)
+    check_apart([options.features], paths)
     how = chosen(model, options)
     model = model_for_patch(model, how.get("patch"))
     vectors = navit.stream(model, paths, inference.pooled, report=reasons.__setitem__, **how)
@@ -178,7 +183,6 @@ def features(model: navit.Model, paths: list[str], options: Options, reasons: di
             if why is None:
                 yield paths[index], vector
 
-    make_folder(Path(options.features).parent)
     with replacing(Path(options.features)) as draft:
         count = write_features(found(), model.config.out_width, draft)
     print(f"features of {count} images, {model.config.out_width} numbers each: {options.features}", file=sys.stderr)
@@ -187,6 +191,8 @@ def features(model: navit.Model, paths: list[str], options: Options, reasons: di
 def search(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
     """Print the images that are most similar to a text, best first, and draw them."""
     navit.embed_texts(model, [options.search])  # refuse a model without texts before images are read
+    make_folder(Path(options.sheet).parent)
+    check_apart([options.sheet], paths)
     check(
         isinstance(model.task.config, Contrast),
         '--search compares one vector of each image with a text, and this model finds boxes: --texts "a dog"',
@@ -251,10 +257,9 @@ def files(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if Path(name).is_dir():
             yield from (str(Path(name) / file) for file in files_below(Path(name)))
-        elif Path(name).exists() or not glob.has_magic(name):
-            yield name
         else:
-            yield from sorted(path for path in glob.iglob(name, recursive=True) if Path(path).is_file()) or [name]
+            found = matching(name)
+            yield from found if found == [name] else filter(os.path.isfile, found)
 
 
 def reading_of(options: Options) -> Reading:

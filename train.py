@@ -294,7 +294,7 @@ def conclude(
     write_json(folder / "summary.json", summary)
     print(
         f"\nvalidation {context.metric} {score_text(at_reported['score'])} at resolution {at:g} "
-        f"({in_words(at_reported, len(val.manifest))}) after "
+        f"({in_words(at_reported, val.manifest)}) after "
         f"{clock(summary['train_seconds'])} of training on {summary['images_seen']} images; "
         f"padding {summary['padding']:.2%}, {summary['compiles']} compiled program\n"
         f"model and pictures: {folder}/, all on one page: {write_report(folder)}"

@@ -2,9 +2,11 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import check
 
 DRAFT = ".draft"  # suffix of a file that is being written
 FULL = "free space there, or choose another folder"
@@ -67,3 +69,13 @@ def number_of(error: Exception) -> int:
     """The number of an error of the operating system, which some libraries only quote in their message; 0: none."""
     quoted = (number for number in REMEDIES if os.strerror(number) in str(error))
     return getattr(error, "errno", None) or next(quoted, 0)
+
+
+def check_apart(outputs: Iterable[Path | str], inputs: Iterable[Path | str]) -> None:
+    """Raises ConfigError where a file that is written would take the place of one that is read."""
+    read = {os.path.realpath(path): path for path in inputs}
+    for path in outputs:
+        check(
+            os.path.realpath(path) not in read,
+            f"{path} is one of the images that are read, and the output would take its place: choose another one",
+        )

@@ -14,6 +14,7 @@ import navit_eqx as navit
 import predict
 from data.sources.moving_digits import MovingDigits
 from harness.evaluation import clip_pictures
+from harness.evaluation.clip_predictions import clip_paths
 from harness.evaluation.predictions import context_of
 from harness.evaluation.studies import OF_CLIPS, OF_IMAGES, studies_of, suited
 from harness.evaluation.studies.frames import frames
@@ -140,6 +141,9 @@ def test_files_of_every_kind_are_predicted_alike(saved, tmp_path, capsys):
     for k, frame in enumerate(clip):
         Image.fromarray(frame[..., 0]).save(tmp_path / "frames" / f"{k}.png")
     (tmp_path / "broken.gif").write_bytes(b"GIF89a")
+    patterns = {"[ab].*": ["a.npz", "b.webp"], "f*": ["frames"], "x*": ["x*"]}
+    for pattern, names in patterns.items():
+        assert [*clip_paths([f"{tmp_path}/{pattern}"])] == [f"{tmp_path}/{name}" for name in names]
     code = run_predict(str(saved / "clip"), str(tmp_path), "--json", "--top", "8")
     out, err = capsys.readouterr()
     lines = {line["image"]: line for line in map(json.loads, out.splitlines())}

@@ -163,6 +163,6 @@ def test_a_text_finds_images(run, tmp_path):
     paths = [str(tmp_path / f"${i}.png") for i in range(3)]
     for i, path in enumerate(paths):
         Image.fromarray(np.full((9, 30, 3), 60 * i, np.uint8)).save(path)
-    contact_sheet(paths, [0.3, 0.2, 0.1], "a row of $5", tmp_path / "sheet.png")
-    with Image.open(tmp_path / "sheet.png") as picture:
+    contact_sheet(paths, [0.3, 0.2, 0.1], "a row of $5", tmp_path / "sheet")  # PNG, whatever its name says
+    with Image.open(tmp_path / "sheet") as picture:
         assert picture.size[0] > 500

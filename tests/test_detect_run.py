@@ -131,7 +131,20 @@ def test_a_box_is_shown_once_with_its_best_class():
     assert found_boxes.found_in("x.png", apart, (10, 20), 0.5).scores.tolist() == [0.8, 0.6]  # not by place
     nothing = found_boxes.found_in("x.png", output, (10, 20), 0.95)
     assert found_boxes.in_words(nothing, "abcd") == "x.png: nothing found"
-    assert found_boxes.picture_names(["a/x.png", "b/x.jpg", "y.gif"]) == ["x.png", "x-1.png", "y.png"]
+
+
+def test_every_image_has_a_picture_of_its_own(tmp_path):
+    """Also where a name is that of a numbered one, or too long for a file; and no picture replaces an image."""
+    names = ["a/x.png", "b/x.jpg", "b/x-1.gif", "y.gif", "a/x.png", f"{'z' * 250}.jpg", f"{'z' * 251}"]
+    files = found_boxes.picture_files(tmp_path, names)
+    assert [*files] == [*dict.fromkeys(names)]
+    assert [file.name for file in files.values()] == [
+        "x.png", "x-1.png", "x-1-1.png", "y.png", f"{'z' * 50}.png", f"{'z' * 50}-1.png"
+    ]  # fmt: skip
+    for given in ("x.png", "b/../x.png"):
+        with pytest.raises(ConfigError, match="x.png is one of the images that are read"):
+            found_boxes.picture_files(tmp_path, [str(tmp_path / given)])
+    assert found_boxes.picture_files(tmp_path, [str(tmp_path / "x.jpg")])
 
 
 def test_a_detector_starts_from_a_classifier_of_the_same_classes(monkeypatch, capsys):

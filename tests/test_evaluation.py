@@ -200,6 +200,19 @@ def test_an_evaluation_of_too_few_images_fails(tmp_path, monkeypatch):
             evaluate.evaluate(tmp_path, whole, options)
 
 
+def test_images_that_were_set_aside_count_as_given():
+    """A score of the others is not one of all: the last line says so, and too many are an error."""
+    row = {"resolution": 0.8, "images": 20, "left_out": 1, "unreadable": 0}
+    manifest = config().data.source.open("", "val").manifest
+    manifest = replace(manifest, sizes=manifest.sizes[:21], labels=manifest.labels[:21], names=manifest.names[:21])
+    damaged = replace(manifest, set_aside=(("a.png", "damaged"),))
+    assert in_words(row, manifest) == "20 of 21 images, 1 left out"
+    assert in_words(row, damaged) == "20 of 22 images, 1 left out, 1 set aside"
+    check_share(row, manifest, 1.5 / 22)
+    with pytest.raises(DataError, match="20 of 22 images"):
+        check_share(row, damaged, 1.5 / 22)
+
+
 def test_all_of_other_images_are_evaluated(tmp_path, monkeypatch):
     """The images of the run: its validation split; images of another root: all of them."""
     asked = []

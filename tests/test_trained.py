@@ -10,6 +10,9 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+import evaluate
+import export
+import predict
 from data.errors import DataError
 from data.sources.digits import Digits
 from evaluate import Options, folder_for
@@ -72,6 +75,15 @@ def test_the_model_of_an_unfinished_run_is_that_of_its_last_save(unfinished, cap
         assert "step 2" in capsys.readouterr().err
         save_model(folder / "model", model, INFO)
         is_model(trained_model(folder), models[2])
+
+
+def test_every_program_takes_the_model_of_an_unfinished_run(tmp_path, monkeypatch):
+    """By the one function that knows where it is."""
+    write_config(tmp_path, CONFIG, "digits", info=INFO)
+    for program, more in ((evaluate, []), (export, ["out", "--to", "navit"]), (predict, ["a.png"])):
+        monkeypatch.setattr("sys.argv", [f"{program.__name__}.py", str(tmp_path), *more])
+        with pytest.raises(ConfigError, match="is not finished, and nothing is saved yet"):
+            program.main()
 
 
 def test_a_run_without_a_save_is_refused(tmp_path):

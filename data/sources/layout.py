@@ -1,5 +1,6 @@
 """Layout of a folder of images: splits, classes, files, and what is left out by name."""
 
+import glob
 import hashlib
 import os
 import re
@@ -147,6 +148,14 @@ def files_below(folder: Path) -> Iterator[str]:
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inside = os.path.relpath(path, folder)
         yield from (os.path.normpath(f"{inside}/{file}") for file in sorted(files) if not file.startswith("."))
+
+
+def matching(name: str) -> list[str]:
+    """What an argument stands for: the file or folder of this name, or where there is none all that match it as a pattern
+    (* ? [] and ** for folders), sorted. A name without a match stays."""
+    if os.path.exists(name) or not glob.has_magic(name):
+        return [name]
+    return sorted(glob.iglob(name, recursive=True)) or [name]
 
 
 def is_image_name(name: str, suffixes: set[str] = SUFFIXES) -> bool:

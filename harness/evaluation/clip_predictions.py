@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from data.errors import BadImage
 from data.manifest import printable
 from data.sources.clip_files import clip_size, frames_in, read_clip
 from data.sources.clip_folder import clips_of
+from data.sources.layout import matching
 from navit_eqx.clips import tokens_of
 from navit_eqx.pixels import ImageError
 from navit_eqx.preprocessing import Frames
@@ -22,8 +23,9 @@ TOGETHER = 16  # clips that are packed together
 
 
 def clip_paths(names: Iterable[str]) -> Iterator[str]:
-    """Clips of the arguments in order: files, folders of frames, and the clips below other folders, sorted."""
-    for name in names:
+    """Clips of the arguments in order: files, folders of frames, and the clips below other folders, sorted. Patterns are
+    what they match."""
+    for name in chain.from_iterable(map(matching, names)):
         if not Path(name).is_dir() or has_frames(Path(name)):
             yield name
         else:

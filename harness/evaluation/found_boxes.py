@@ -1,6 +1,7 @@
 """Boxes found in image files: lines of text, one COCO file, and a picture of each image with its boxes."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 from data.boxes import corners_of
 from data.manifest import printable
 from navit_eqx.config import ModelConfig
-from navit_eqx.files import make_folder
+from navit_eqx.files import check_apart, make_folder
 from navit_eqx.pixels import read_image
 
 from ..run.folder import write_json
@@ -19,6 +20,7 @@ from .overlays import draw_boxes, write_png
 from .pictures import displayable
 
 FILE = "boxes.json"
+LONGEST = 50  # characters of the name of a picture: with all that is added, at most 255 bytes
 
 
 class Found(NamedTuple):
@@ -82,10 +84,23 @@ def as_coco(every: Sequence[Found], classes: Sequence[str]) -> dict[str, Any]:
     return {"images": images, "annotations": boxes, "categories": categories}
 
 
-def picture_names(paths: Sequence[str]) -> list[str]:
-    """A file name for the picture of each image; equal ones are numbered."""
-    stems = [Path(path).stem for path in paths]
-    return [f"{stem}{f'-{stems[:k].count(stem)}' if stem in stems[:k] else ''}.png" for k, stem in enumerate(stems)]
+def picture_files(folder: Path, paths: Sequence[str]) -> dict[str, Path]:
+    """The file of the picture of each image, by the path of the image; a name that is taken is numbered.
+
+    Raises ConfigError where it is the file of an image.
+    """
+    files: dict[str, Path] = {}
+    taken: set[str] = set()
+    again: Counter[str] = Counter()
+    for path in dict.fromkeys(paths):
+        stem = name = Path(path).stem[:LONGEST]
+        while name in taken:
+            again[stem] += 1
+            name = f"{stem}-{again[stem]}"
+        taken.add(name)
+        files[path] = folder / f"{name}.png"
+    check_apart(files.values(), paths)
+    return files
 
 
 def publish(
@@ -93,12 +108,12 @@ def publish(
 ) -> Iterator[Found]:
     """Each image as it comes, after its picture was drawn; the COCO file at the end."""
     make_folder(folder)
-    names, done = dict(zip(paths, picture_names(paths))), []
+    files, done = picture_files(folder, paths), []
     for found in every:
         pixels = displayable(read_image(found.path, shape.channels), shape)
         captions = [f"{classes[label]} {score:.2f}" for label, score in zip(found.classes, found.scores)]
         picture = draw_boxes(pixels, found.corners, found.classes.tolist(), [printable(c) for c in captions])
-        write_png(picture, folder / names[found.path])
+        write_png(picture, files[found.path])
         done.append(found)
         yield found
     write_json(folder / FILE, as_coco(done, classes))

@@ -14,7 +14,7 @@ from navit_eqx.files import make_folder
 from navit_eqx.pixels import read_image
 
 from ..run.folder import write_json
-from .found_boxes import picture_names
+from .found_boxes import picture_files
 from .overlays import draw_mask, plain_classes, write_png
 from .pictures import displayable
 
@@ -80,11 +80,11 @@ def publish(
 ) -> Iterator[FoundMask]:
     """Each image as it comes, after its picture was drawn; the COCO file at the end. Categories count from 1."""
     make_folder(folder)
-    names, plain = dict(zip(paths, picture_names(paths))), plain_classes(classes)
+    files, plain = picture_files(folder, paths), plain_classes(classes)
     images, regions = [], []
     for found in every:
         photo = displayable(read_image(found.path, shape.channels), shape)
-        write_png(draw_mask(photo, found.mask, plain), folder / names[found.path])
+        write_png(draw_mask(photo, found.mask, plain), files[found.path])
         height, width = found.mask.shape
         images.append({"id": len(images) + 1, "file_name": printable(found.path), "height": height, "width": width})
         regions += annotations(found, classes, len(images), len(regions) + 1)

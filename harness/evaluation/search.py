@@ -11,6 +11,8 @@ import navit_eqx as navit
 from data.manifest import printable
 from data.sources.decode import decode, read_file
 
+from .pictures import save
+
 COLUMNS, SIDE = 4, 256  # of the contact sheet; side of a picture in pixels
 
 
@@ -21,7 +23,7 @@ def similarities(model: navit.Model, vectors: Float[np.ndarray, "N E"], text: st
 
 
 def contact_sheet(paths: Sequence[str], scores: Sequence[float], text: str, to: Path) -> None:
-    """Draw the images in order, with their names and similarities, under the text."""
+    """Draw the images in order, with their names and similarities, under the text, as PNG."""
     rows = -(-len(paths) // COLUMNS)
     figure = Figure(figsize=(2.6 * COLUMNS, 2.7 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
@@ -32,7 +34,7 @@ def contact_sheet(paths: Sequence[str], scores: Sequence[float], text: str, to: 
         axis.imshow(picture[:: max(1, len(picture) // SIDE), :: max(1, len(picture) // SIDE)])
         axis.set_title(f"{shortened(printable(Path(path).name))}\n{score:.3f}", fontsize=8)
     figure.suptitle(shortened(printable(text), 80), parse_math=False)
-    figure.savefig(to, dpi=110)
+    save(figure, to)
 
 
 def shortened(name: str, most: int = 28) -> str:

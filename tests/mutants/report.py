@@ -1,7 +1,7 @@
 """Mistakes in the report of a run, in maps of attention, and in rows for other trainers."""
 
 from tests.mutants.kinds import Mutant, one
-from tests.support.mutation import replace
+from tests.support.mutation import replace, returns
 
 REPORT, MAPS = "tests/test_report.py::test_", "tests/test_attention_maps.py::test_"
 SEQUENCES = "tests/test_interop.py::test_"
@@ -89,5 +89,23 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "images that come back lie in the first row's slots", "navit_eqx.interop:from_sequences",
         replace("slot + 1", "1"), SEQUENCES + "a_model_says_the_same_of_images_that_come_back",
+    ),
+    one(
+        "images set aside by their header are not counted", "harness.evaluation.studies.sweep:given",
+        returns("len(manifest)"), "tests/test_evaluation.py::test_images_that_were_set_aside_count_as_given",
+    ),
+    one(
+        "two images have one picture", "harness.evaluation.found_boxes:picture_files",
+        replace("name in taken", "False"), "tests/test_detect_run.py::test_every_image_has_a_picture_of_its_own",
+    ),
+    one(
+        "a picture takes the place of an image", "navit_eqx.files:check_apart",
+        replace("os.path.realpath(path) not in read", "True"),
+        "tests/test_detect_run.py::test_every_image_has_a_picture_of_its_own",
+    ),
+    one(
+        "a pattern names no clip", "harness.evaluation.clip_predictions:clip_paths",
+        replace("chain.from_iterable(map(matching, names))", "names"),
+        "tests/test_clip_runs.py::test_files_of_every_kind_are_predicted_alike",
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
+from data.manifest import Manifest
 
 from ..pictures import accuracy_axis, accuracy_curve, sheet
 from ..predictions import MEASURES, Context, Predictions, by_group, groups, measures
@@ -59,20 +60,27 @@ def with_all_columns(rows: list[dict]) -> list[dict]:
     return [{name: row.get(name) for name in columns} for row in rows]
 
 
-def in_words(row: dict, total: int) -> str:
-    """Number of images of a row, left out and unreadable, in words."""
-    lost = [
-        f"{row[name]} {words}" for name, words in (("left_out", "left out"), ("unreadable", "unreadable")) if row[name]
-    ]
-    return f"{row['images']} of {total} images{''.join(f', {part}' for part in lost)}"
+def in_words(row: dict, manifest: Manifest) -> str:
+    """Number of images of a row, and of those that it lacks, in words."""
+    lost = [f"{count} {words}" for words, count in missing(row, manifest).items() if count]
+    return f"{row['images']} of {given(manifest)} images{''.join(f', {part}' for part in lost)}"
 
 
-def check_share(row: dict, total: int, share: float) -> None:
-    """Raises DataError where too many images are left out or unreadable."""
-    lost = row["left_out"] + row["unreadable"]
-    if lost > share * total:
+def given(manifest: Manifest) -> int:
+    """Number of images that were given, those that were set aside by their header included."""
+    return len(manifest) + len(manifest.set_aside)
+
+
+def missing(row: dict, manifest: Manifest) -> dict[str, int]:
+    """Numbers of images that were given and are not in a row, by reason."""
+    return {"left out": row["left_out"], "unreadable": row["unreadable"], "set aside": len(manifest.set_aside)}
+
+
+def check_share(row: dict, manifest: Manifest, share: float) -> None:
+    """Raises DataError where too many images are left out, unreadable or set aside."""
+    if sum(missing(row, manifest).values()) > share * given(manifest):
         raise DataError(
-            f"resolution {row['resolution']:g}: {in_words(row, total)}, more than the share "
+            f"resolution {row['resolution']:g}: {in_words(row, manifest)}, more than the share "
             f"data.max_unreadable={share:g}: choose a smaller resolution, fix the images, or raise the share"
         )
 
