@@ -61,9 +61,19 @@ def resolve(config: Config, manifest: Manifest, task: DataTask) -> tuple[Config,
     """
     notes = []
     for resolver in RESOLVERS:
-        config, more = resolver(config, Images(manifest, task))
+        try:
+            config, more = resolver(config, Images(manifest, task))
+        except ConfigError as error:
+            raise with_start(error, config.start) from None
         notes += more
     return config, notes
+
+
+def with_start(error: ConfigError, start: str) -> ConfigError:
+    """The error; where it asks for another shape of a model that is started from, it says whose shape it is."""
+    if not start or "model." not in str(error):
+        return error
+    return ConfigError(f"{error}. But the shape is that of the model in {start}: start from another one, or from none")
 
 
 def channels(config: Config, images: Images) -> tuple[Config, list[str]]:

@@ -265,9 +265,12 @@ def test_a_teacher_reads_rows_that_hold_its_longest_image():
     ids=["no sizes", "empty sizes", "rates", "channels"],
 )
 def test_what_makes_no_sense_is_refused_with_the_key(config, words):
-    with pytest.raises(ConfigError, match=words):
-        images = images_for(config)
-        resolve.resolve(config, images.manifest, images.task)
+    """And, where the shape of a model is that of a start, with the start: `--model.` beside it would be refused."""
+    images = images_for(config)
+    for start in ("", "a run"):
+        with pytest.raises(ConfigError, match=words) as error:
+            resolve.resolve(replace(config, start=start), images.manifest, images.task)
+        assert ("the model in a run: start from another one" in str(error.value)) == bool(start and "model." in words)
 
 
 # one image decides nothing -----------------------------------------------------------------------------

@@ -154,4 +154,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "a reader that is gone is an error", "harness.terminal:is_read", returns("True"),
         "tests/test_terminal.py::test_output_that_is_lost_is_told",
     ),
+    one(
+        "a start is told to have another shape", "harness.resolve:with_start", replace("not start", "True"),
+        "tests/test_resolve.py::test_what_makes_no_sense_is_refused_with_the_key",
+    ),
 )  # fmt: skip
