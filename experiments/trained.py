@@ -10,7 +10,8 @@
 Every finished training is a line of runs/experiments/trials.jsonl, known by a digest of its configuration: an
 interrupted experiment goes on where it stopped, a changed setting is trained anew, and experiments share what they
 have in common. Trials that stand in result.json are finished too. Models from which other arms start, or that several
-experiments look at, are kept beside the log, in models/. Remove all three to train everything again, as after a change of the code.
+experiments look at, are kept beside the log, in models/. Remove all three to train everything again, as after a change
+of the code.
 """
 
 import argparse

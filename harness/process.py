@@ -87,7 +87,8 @@ class Interrupted(Exception):
 class StopSignal:
     """True after a signal to stop: SIGTERM, Ctrl-C, a closed terminal (SIGHUP) or a batch system (SIGUSR1).
 
-    A second signal ends the process at once. A signal that is ignored, as `nohup` does, stays so. Within `waiting()` a signal raises Interrupted after `patience` seconds.
+    A second signal ends the process at once. A signal that is ignored, as under `nohup`, stays so. Within `waiting()` a
+    signal raises Interrupted after `patience` seconds.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)

@@ -65,7 +65,12 @@ def test_classes_and_false_captions_follow_their_image(root):
     [
         ("zeroshot.csv", None, DataMissing, "zeroshot.csv does not exist"),
         ("zeroshot.csv", "hexcode,subset\nA,novel\n", DataError, "no columns name and prompt_1 in its first line"),
-        ("compositional.csv", "path,subset,caption,foil,kind\nv/2,s,a,,swap\n", DataError, "line 2: the cell foil is empty"),
+        (
+            "compositional.csv",
+            "path,subset,caption,foil,kind\nv/2,s,a,,swap\n",
+            DataError,
+            "line 2: the cell foil is empty",
+        ),
         ("compositional.csv", b"\xff\xfe", DataError, "not a table in UTF-8"),
     ],
 )

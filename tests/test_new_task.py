@@ -69,7 +69,9 @@ def tasks_in(code: str) -> set[str]:
     """The tasks and heads that code names, as words of its own or in a string."""
     names = {kind.__name__ for kind in (*TASKS, ByText, PerClass)}
     words = ("id", "attr", "name", "value")
-    return {w for node in ast.walk(ast.parse(code)) for w in (getattr(node, word, None) for word in words) if w in names}
+    return {
+        w for node in ast.walk(ast.parse(code)) for w in (getattr(node, word, None) for word in words) if w in names
+    }
 
 
 def test_the_harness_knows_no_task_by_name():
@@ -95,4 +97,7 @@ def test_a_new_task_is_asked_what_it_can_do(toy, monkeypatch):
     assert module.task.started_from(saved, saved, same_classes=True) is saved
     assert module.task.started_from(saved | {"more": 0}, saved, same_classes=True) is None
     assert not (toy.named_by_texts or toy.held_out or module.task.prompts(("a",)))
-    assert toy.started_from(lambda: pytest.fail("a saved task is read that nothing is taken from"), "a run") == (toy, [])
+    assert toy.started_from(lambda: pytest.fail("a saved task is read that nothing is taken from"), "a run") == (
+        toy,
+        [],
+    )

@@ -144,8 +144,8 @@ def array_of(path: Path) -> UInt8[np.ndarray, "f h w C"]:
     shape, dtype = array_header(data, FRAMES)
     if len(shape) not in (3, 4) or dtype != np.uint8 or not 0 < prod(shape) <= MOST_BYTES:
         raise BadImage(
-            f"an array of {shape} and {dtype}: frames are uint8, frame x height x width x channel, at most {MOST_BYTES} "
-            "bytes"
+            f"an array of {shape} and {dtype}: frames are uint8, frame x height x width x channel, and take at most "
+            f"{MOST_BYTES} bytes"
         )
     try:
         stored = np.load(io.BytesIO(data), allow_pickle=False)

@@ -151,8 +151,8 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def matching(name: str) -> list[str]:
-    """What an argument stands for: the file or folder of this name, or where there is none all that match it as a pattern
-    (* ? [] and ** for folders), sorted. A name without a match stays."""
+    """What an argument stands for: the file or folder of this name, or where there is none all that match it as a
+    pattern (* ? [] and ** for folders), sorted. A name without a match stays."""
     if os.path.exists(name) or not glob.has_magic(name):
         return [name]
     return sorted(glob.iglob(name, recursive=True)) or [name]

@@ -23,8 +23,8 @@ TOGETHER = 16  # clips that are packed together
 
 
 def clip_paths(names: Iterable[str]) -> Iterator[str]:
-    """Clips of the arguments in order: files, folders of frames, and the clips below other folders, sorted. Patterns are
-    what they match."""
+    """Clips of the arguments in order: files, folders of frames, and the clips below other folders, sorted. Patterns
+    are what they match."""
     for name in chain.from_iterable(map(matching, names)):
         if not Path(name).is_dir() or has_frames(Path(name)):
             yield name

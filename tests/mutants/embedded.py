@@ -44,7 +44,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     one(
         "vectors: of a task that reads tokens too", "harness.embedded:check_frozen",
-        replace("TASKS[type(config.task)].pooled", "True"), "tests/test_new_task.py::test_a_new_task_is_asked_what_it_can_do",
+        replace("TASKS[type(config.task)].pooled", "True"),
+        "tests/test_new_task.py::test_a_new_task_is_asked_what_it_can_do",
     ),
     one(
         "vectors: what an empty slot holds is read", "navit_eqx.training.embedded:Given.__call__",
