@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import numpy as np
 
 from experiments import trained
 from experiments.trial import model_after
@@ -13,7 +14,11 @@ from tests.support.experiments import TINY, filled_program
 def looked_at(config, settings, keep=None) -> dict:
     """A trial that looks at the parameters of its model."""
     model, _, _, spent = model_after(config, keep)
-    return {"accuracy": {}, "sum": float(sum(abs(x).sum() for x in jax.tree.leaves(model))), **spent}
+    return {
+        "accuracy": {},
+        "sum": sum(float(np.abs(np.asarray(x, float)).sum()) for x in jax.tree.leaves(model)),
+        **spent,
+    }
 
 
 def test_experiments_share_the_models_they_look_at(tmp_path, monkeypatch):
