@@ -32,6 +32,7 @@ from harness.evaluation import studies
 from harness.evaluation.predictions import Context, Predictions, halves
 from harness.evaluation.studies.findings import compare
 from harness.evaluation.studies.probe import L2, Features, fit
+from harness.evaluation.studies.sweep import check_share, in_words
 from harness.run import loading
 from harness.run.folder import write_config
 from harness.run.loading import evaluation_rows, open_sources, training_rows
