@@ -1,7 +1,8 @@
 """Run an exported packed row with NumPy and onnxruntime alone: images of any size, several in a row.
 
-    python export.py runs/digits out --to onnx
+    python export.py runs/folder out --to onnx
     python examples/onnx_row.py out photo.npy other.npy
+    python examples/onnx_row.py out photo.jpg            # where Pillow is installed
 
 Nothing of this project is imported: `row.json` says how images are resized, cut into patches and packed. Images are
 arrays h w C of uint8.
@@ -25,6 +26,11 @@ def grid_of(size: tuple[int, int], rule: dict, patch: tuple[int, int]) -> tuple[
             scale = side / math.sqrt(size[0] * size[1])
         case {"kind": "Native", "factor": scale}:
             pass
+        case {"kind": "TokenBudget", "tokens": budget}:
+            height, width = size[0] * patch[1], size[1] * patch[0]
+            fits = lambda k, side, other: k == 1 or k * max(1, k * other // side) <= budget
+            most = lambda side, other: max(k for k in range(1, budget + 1) if fits(k, side, other))
+            return most(height, width), most(width, height)
         case {"kind": "NeverEnlarged", "rule": inner}:
             rows, columns = grid_of(size, inner, patch)
             return min(rows, whole(size[0] // patch[0])), min(columns, whole(size[1] // patch[1]))
@@ -33,22 +39,25 @@ def grid_of(size: tuple[int, int], rule: dict, patch: tuple[int, int]) -> tuple[
     return whole(scale * size[0] / patch[0]), whole(scale * size[1] / patch[1])
 
 
-def resize_matrix(n: int, m: int) -> np.ndarray:
-    """m x n weights of an antialiased bilinear resize, as Pillow computes them."""
+KERNELS = {"bilinear": lambda x: np.maximum(0, 1 - x)}
+
+
+def resize_matrix(n: int, m: int, filter: str) -> np.ndarray:
+    """m x n weights of an antialiased resize, as Pillow computes them."""
+    if filter not in KERNELS:
+        raise SystemExit(f"filter {filter}: write it into KERNELS")
     centers = (np.arange(m)[:, None] + 0.5) * n / m
-    weights = np.maximum(0, 1 - np.abs(np.arange(n) + 0.5 - centers) / max(n / m, 1.0))
+    weights = KERNELS[filter](np.abs(np.arange(n) + 0.5 - centers) / max(n / m, 1.0))
     return weights / weights.sum(1, keepdims=True)
 
 
 def resized(image: np.ndarray, height: int, width: int, filter: str) -> np.ndarray:
-    """The image in another size: rows, then columns, each rounded to bytes."""
-    if filter != "bilinear":
-        raise SystemExit(f"filter {filter}: write it into resize_matrix")
+    """The image in another size: columns, then rows, each rounded to bytes, in the order of Pillow."""
     as_bytes = lambda x: np.clip(np.round(x), 0, 255).astype(np.uint8)
-    if height != image.shape[0]:
-        image = as_bytes(np.einsum("hwc,uh->uwc", image.astype(float), resize_matrix(image.shape[0], height)))
     if width != image.shape[1]:
-        image = as_bytes(np.einsum("hwc,vw->hvc", image.astype(float), resize_matrix(image.shape[1], width)))
+        image = as_bytes(np.einsum("hwc,vw->hvc", image.astype(float), resize_matrix(image.shape[1], width, filter)))
+    if height != image.shape[0]:
+        image = as_bytes(np.einsum("hwc,uh->uwc", image.astype(float), resize_matrix(image.shape[0], height, filter)))
     return image
 
 
@@ -60,6 +69,11 @@ def pack(images: list[np.ndarray], said: dict) -> tuple[dict[str, np.ndarray], l
     grids = [grid_of(image.shape[:2], said["size"], (height, width)) for image in images]
     used: list[int] = []
     for n, (y, x) in enumerate(grids):
+        if images[n].shape[2] != said["channels"]:
+            raise SystemExit(f"image {n} has {images[n].shape[2]} channels, the model reads {said['channels']}")
+        if said["longest_side"] and max(y, x) > said["longest_side"]:
+            side = said["longest_side"]
+            raise SystemExit(f"image {n} has {y} x {x} patches, and the model no place beyond {side}: scale it down")
         if y * x > tokens:
             raise SystemExit(f"image {n} has {y} x {x} patches, a row holds {tokens}: export with --row.row-tokens")
         r = next((r for r, row in enumerate(rows) if used[r] + y * x <= tokens and len(row) < slots), len(rows))
@@ -85,13 +99,23 @@ def pack(images: list[np.ndarray], said: dict) -> tuple[dict[str, np.ndarray], l
     return made, [places[n] for n in range(len(images))]
 
 
+def read(path: str, channels: int) -> np.ndarray:
+    """An image h w C: an array, or by Pillow a photograph."""
+    if path.endswith(".npy"):
+        return np.load(path)
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(Image.open(path)).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
 def main(folder: str, *paths: str) -> np.ndarray:
     """The output of each image; for a classifier its most probable class is printed."""
     import onnxruntime
 
     said = json.loads((Path(folder) / "row.json").read_text())
     session = onnxruntime.InferenceSession(Path(folder) / "row.onnx", providers=["CPUExecutionProvider"])
-    inputs, places = pack([np.load(path) for path in paths], said)
+    inputs, places = pack([read(path, said["channels"]) for path in paths], said)
     step = said["inputs"]["patches"][0] or len(inputs["patches"])  # rows at once
     groups = range(0, len(inputs["patches"]), step)
     found = [session.run(None, {k: x[n : n + step] for k, x in inputs.items()})[0] for n in groups]

@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .config import ModelConfig
-from .layers import AbstractNorm, expand, full, make_norm, masked_softmax, matmul, normal
+from .layers import AbstractNorm, WholeRmsNorm, expand, full, make_norm, masked_softmax, matmul, normal
 from .masks import SegmentMask
 from .rope import apply_rotary
 
@@ -18,7 +18,8 @@ from .rope import apply_rotary
 class Attention(eqx.Module):
     """Σ_heads softmax(norm(q) norm(k)ᵀ · scale) v · o: tokens of `x` attend to the unmasked tokens of `context`.
 
-    Queries and keys are rotated by `angles` (self-attention only; None rotates nothing).
+    Queries and keys are rotated by `angles` (self-attention only; None rotates nothing), after their norm, but for a
+    norm of all heads together, which comes last.
     """
 
     q: Float[Array, "*L D H K"]
@@ -36,15 +37,16 @@ class Attention(eqx.Module):
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
         q, k, v, o = jr.split(key, 4)
         width, heads = config.width, config.heads
-        size = width // heads
+        size = config.head_channels
         self.q = normal(q, (width, heads, size), width)
         self.k = normal(k, (width, heads, size), width)
         self.v = normal(v, (width, heads, size), width)
-        self.o = normal(o, (heads, size, width), width)
+        self.o = normal(o, (heads, size, width), heads * size)
         self.q_bias = self.k_bias = self.v_bias = jnp.zeros((heads, size)) if config.biases else None
         self.o_bias = jnp.zeros(width) if config.biases else None
+        normed = heads * size if config.qk_norm == "whole" else size
         self.q_norm, self.k_norm = (
-            None if config.qk_norm == "none" else make_norm(config.qk_norm, size, config.biases, config.eps)
+            None if config.qk_norm == "none" else make_norm(config.qk_norm, normed, config.biases, config.eps)
             for _ in "qk"
         )
         self.logit_scale = size**-0.5 if config.logit_scale == "sqrt" else 1.0
@@ -56,11 +58,9 @@ class Attention(eqx.Module):
         mask: Bool[Array, "*B T S"] | SegmentMask | None,
         angles: Float[Array, "*B T half"] | None = None,
     ) -> Float[Array, "*B T D"]:
-        q = project(x, self.q, self.q_bias, self.q_norm)
-        k = project(context, self.k, self.k_bias, self.k_norm)
+        q = rotated(project(x, self.q, self.q_bias, self.q_norm), self.q_norm, angles)
+        k = rotated(project(context, self.k, self.k_bias, self.k_norm), self.k_norm, angles)
         v = project(context, self.v, self.v_bias, None)
-        if angles is not None:
-            q, k = apply_rotary(q, angles), apply_rotary(k, angles)
         mixed: Any = attend(q, k, v, mask, self.logit_scale)
         flat = heads_first(mixed).reshape(*x.shape[:-1], -1)
         return plus(matmul(flat, self.o.reshape(flat.shape[-1], -1)), self.o_bias)
@@ -122,9 +122,20 @@ def project(
     bias: Float[Array, "H K"] | None,
     norm: AbstractNorm | None,
 ) -> Float[Array, "*B H T K"]:
-    """Queries, keys or values of all heads, normalized where there is a norm."""
+    """Queries, keys or values of all heads, normalized where there is a norm of each head."""
     y = plus(matmul(x, w), bias)
-    return heads_first(y if norm is None else norm(y))
+    return heads_first(y if norm is None or isinstance(norm, WholeRmsNorm) else norm(y))
+
+
+def rotated(
+    x: Float[Array, "*B H T K"], norm: AbstractNorm | None, angles: Float[Array, "*B T half"] | None
+) -> Float[Array, "*B H T K"]:
+    """Queries or keys, rotated; then normalized where the norm is that of all heads together."""
+    y = x if angles is None else apply_rotary(x, angles)
+    if not isinstance(norm, WholeRmsNorm):
+        return y
+    y = heads_first(y)
+    return heads_first(norm(y.reshape(*y.shape[:-2], -1)).reshape(y.shape))
 
 
 def plus(x: Float[Array, "*n"], bias: Float[Array, "*#n"] | None) -> Float[Array, "*n"]:

@@ -76,6 +76,9 @@ class Plain:
 class Gated:
     """The activation of one linear layer times another one, then a third; SwiGLU with silu."""
 
+    norm: bool = False
+    """A norm of the products before the third layer, as in UniViTAR."""
+
 
 MlpKind = Plain | Gated
 
@@ -152,11 +155,13 @@ class ModelConfig:
     """Channels of an image: 1 gray, 3 RGB, 4 RGBA, or any number of bands. Of text, which is one-hot: the size of the
     vocabulary."""
     width: int = 192
-    """Channels of a token, a multiple of `heads`."""
+    """Channels of a token, a multiple of `heads` where `head_size` is left open."""
     depth: int = 12
     """Number of transformer blocks."""
     heads: int = 3
     """Number of attention heads per block."""
+    head_size: int | None = None
+    """Channels of a head; auto: width / heads."""
     mlp_width: int = 768
     """Hidden channels of the MLP of a block."""
     posembed: PosEmbed = field(default_factory=Factorised)
@@ -185,8 +190,9 @@ class ModelConfig:
     """Pooling of the tokens of an image to one vector."""
     norm: Literal["layer", "rms"] = "layer"
     """Normalization before attention, MLP and pooling: LayerNorm or RMSNorm."""
-    qk_norm: Literal["layer", "rms", "none"] = "layer"
-    """Normalization of queries and keys in each head; none turns it off."""
+    qk_norm: Literal["layer", "rms", "whole", "none"] = "layer"
+    """Normalization of queries and keys in each head; none turns it off. whole: RMSNorm of all heads together, after
+    the rotation, as in UniViTAR."""
     logit_scale: Literal["sqrt", "one"] = "sqrt"
     """Scale of attention logits: 1/√(size of a head), or 1 as in some public code with QK-norm."""
     biases: bool = False
@@ -217,7 +223,7 @@ class ModelConfig:
     def __post_init__(self):
         # Far beyond any model: a file from elsewhere is refused before anything is allocated.
         check_in("model", "[1, 4096]", patch=self.patch, depth=self.depth, unroll=self.unroll)
-        check_in("model", "[1, 65536]", channels=self.channels, heads=self.heads)
+        check_in("model", "[1, 65536]", channels=self.channels, heads=self.heads, head_size=self.head_size)
         check_in("model", "[1, 1048576]", width=self.width, mlp_width=self.mlp_width)
         check_in("model", "[0, 4096]", registers=self.registers)
         check_in("model", "[-1000000, 1000000]", mean=self.mean)
@@ -244,7 +250,10 @@ class ModelConfig:
                 f"model.{name} holds one number, or one for each of {self.channels} channels, "
                 f"got {len(getattr(self, name))}",
             )
-        check(self.width % self.heads == 0, f"model.width={self.width} must be a multiple of heads={self.heads}")
+        check(
+            self.head_size is not None or self.width % self.heads == 0,
+            f"model.width={self.width} must be a multiple of heads={self.heads}, or set model.head_size",
+        )
         check_posembed(self.posembed, self.width)
         check(
             not isinstance(self.pool, Token) or self.registers >= 1,
@@ -253,12 +262,16 @@ class ModelConfig:
         check_local(self.local, self.depth, self.tubelet_shapes, self.tubelet_strides)
         check_fuzzy(self.fuzzy, self.posembed)
         check_stages(self.stages, self.width, self.heads, self.depth)
-        size = self.width // self.heads
         check(
-            self.rope is None or size % (2 * self.rope.axes) == 0,
-            f"model.rope rotates pairs of channels on each axis: the head size {size} = width / heads must be a "
-            f"multiple of {2 * (self.rope.axes if self.rope else 2)}",
+            self.rope is None or self.head_channels % (2 * self.rope.axes) == 0,
+            f"model.rope rotates pairs of channels on each axis: the head size {self.head_channels} must be a multiple "
+            f"of {2 * (self.rope.axes if self.rope else 2)}: change model.width, heads or head_size",
         )
+
+    @property
+    def head_channels(self) -> int:
+        """Channels of a head, K."""
+        return self.width // self.heads if self.head_size is None else self.head_size
 
     @property
     def patch_dim(self) -> int:
@@ -316,6 +329,8 @@ class ModelConfig:
         options = {"pool": type(self.pool).__name__, "positions": positions}
         if isinstance(self.mlp, Gated):
             options["mlp_width"] = 3 * self.mlp_width // 2  # three matrices instead of two
+        if self.head_size is not None:
+            options["inner"] = self.heads * self.head_size
         if self.reads_text:
             options["patch_dim"] = 0  # ids select rows of a table
         if self.stages is not None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from .errors import check
 
-OPTIONS = ("flexi", "tubelets", "levels", "fuzzy", "local", "stages")  # None where they are not in use
+OPTIONS = ("flexi", "tubelets", "levels", "fuzzy", "local", "stages", "head_size")  # None where they are not in use
 
 
 def backends(*names: str) -> tuple[str, ...]:
@@ -21,6 +21,7 @@ EXCLUSIVE: dict[str, tuple[str, tuple[str, ...]]] = {
         ("model.registers", "text", *backends("Loop", "Windows", "Pallas", "CuDNN", "Splash")),
     ),
     "model.registers": ("are not beside the tokens of their image", backends("CuDNN", "Windows")),
+    "model.head_size": ("is not width / heads", ("model.stages",)),
     "model.fuzzy": ("moves coordinates", ("model.local", "model.levels", "clips", "text")),
     "model.stages": (
         "merge tokens of images",

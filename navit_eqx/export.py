@@ -16,7 +16,7 @@ import numpy as np
 from jax.export import export, symbolic_shape
 from jaxtyping import Array
 
-from .config import Dense
+from .config import UNLIMITED, Dense
 from .errors import ConfigError, check, check_in
 from .files import make_folder, replacing
 from .front import info_of, packing_options
@@ -138,6 +138,7 @@ def save_exported(
 def description(model: Model, shape: RowShape, output: Output) -> dict[str, Any]:
     """What a caller must know: shapes, size rule, filter, mean and deviation, classes, link function."""
     info = info_of(model)
+    longest = packing_options(model, {})["longest_side"]
     return {
         "inputs": {name: [shape.rows, *x.shape[1:]] for name, x in zip(FIELDS, shape.shapes(model, 1))},
         "pixels": shape.pixels,
@@ -145,6 +146,7 @@ def description(model: Model, shape: RowShape, output: Output) -> dict[str, Any]
         "patch": list(model.config.patch),
         "channels": model.config.channels,
         "size": encode(info.preprocessing.size),
+        "longest_side": longest if longest < UNLIMITED else None,
         "filter": info.preprocessing.filter,
         "mean": list(model.config.mean),
         "std": list(model.config.std),

@@ -96,13 +96,28 @@ class RmsNorm(AbstractNorm):
         return scaled(self, full(x)).astype(x.dtype)
 
 
+class WholeRmsNorm(AbstractNorm):
+    """RMSNorm of the queries or keys of all heads together, "H K" as one axis, after their rotation.
+
+    [UniViTAR, arXiv:2504.01792]
+    """
+
+    scale: Float[Array, "*L D"]
+    bias: Float[Array, "*L D"] | None
+    eps: float = eqx.field(static=True, default=EPSILON)
+
+    @jax.checkpoint
+    def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
+        return scaled(self, full(x)).astype(x.dtype)
+
+
 def scaled(norm: AbstractNorm, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
     """scale · x / √(mean x² + ε) + bias"""
     y = expand(norm.scale, x) * x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + norm.eps)
     return y if norm.bias is None else y + expand(norm.bias, y)
 
 
-NORMS = {"layer": LayerNorm, "rms": RmsNorm}
+NORMS = {"layer": LayerNorm, "rms": RmsNorm, "whole": WholeRmsNorm}
 
 
 def make_norm(kind: str, width: int, biases: bool, eps: float = EPSILON) -> AbstractNorm:
@@ -136,13 +151,14 @@ class Mlp(eqx.Module):
 
 
 class GatedMlp(eqx.Module):
-    """(activation(x w₁ + b₁) ∘ (x w₃ + b₃)) w₂ + b₂, with the names grow, gate, shrink for 1, 3, 2.
+    """norm(activation(x w₁ + b₁) ∘ (x w₃ + b₃)) w₂ + b₂, with the names grow, gate, shrink for 1, 3, 2.
 
-    [Shazeer, arXiv:2002.05202]
+    [Shazeer, arXiv:2002.05202]; most have no norm.
     """
 
     grow: Linear
     gate: Linear
+    norm: AbstractNorm | None
     shrink: Linear
     activation: str = eqx.field(static=True)
 
@@ -150,12 +166,15 @@ class GatedMlp(eqx.Module):
         grow, gate, shrink = jr.split(key, 3)
         self.grow = Linear(config.width, config.mlp_width, key=grow)
         self.gate = Linear(config.width, config.mlp_width, key=gate)
+        normed = isinstance(config.mlp, Gated) and config.mlp.norm
+        self.norm = make_norm(config.norm, config.mlp_width, config.biases, config.eps) if normed else None
         self.shrink = Linear(config.mlp_width, config.width, key=shrink)
         self.activation = config.activation
 
     def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
         activation = ACTIVATIONS[self.activation]
-        return self.shrink(jax.checkpoint(lambda a, b: activation(a) * b)(self.grow(x), self.gate(x)))
+        y = jax.checkpoint(lambda a, b: activation(a) * b)(self.grow(x), self.gate(x))
+        return self.shrink(y if self.norm is None else self.norm(y))
 
 
 def make_mlp(config: ModelConfig, *, key: PRNGKeyArray) -> Mlp | GatedMlp:

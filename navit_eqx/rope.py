@@ -32,7 +32,7 @@ class Rope(eqx.Module):
 def make_rope(config: ModelConfig) -> Rope | None:
     """Initialize the rotary positions of the configuration; None where there are none."""
     rope = config.rope
-    return None if rope is None else Rope(config.width // config.heads, rope.theta, rope.coordinate, rope.frequencies)
+    return None if rope is None else Rope(config.head_channels, rope.theta, rope.coordinate, rope.frequencies)
 
 
 def apply_rotary(x: Float[Array, "*B H T K"], angles: Float[Array, "*B T half"]) -> Float[Array, "*B H T K"]:

@@ -17,7 +17,7 @@ def attention(
     """Σ_heads softmax(norm(q) norm(k)ᵀ · scale) v · o: tokens of `x` attend to the unmasked tokens of `context`.
 
     Queries and keys are normalized over the head size K, with one scale shared by all heads, then rotated by `angles`
-    (self-attention only; None rotates nothing).
+    (self-attention only; None rotates nothing). A norm of all heads together comes after the rotation (`directions`).
     [ViT, app. A; QK-norm and no biases: NaViT, §2.1, after ViT-22B]
     Choice: layer norm, followed by the standard 1/√K (the paper names QK-norm without its details).
     """
@@ -35,11 +35,20 @@ def attention_weights(
     angles: Float[np.ndarray, "T half"] | None = None,
 ) -> Float[np.ndarray, "H T S"]:
     """softmax(norm(q) norm(k)ᵀ · scale): how much of each token of `context` a token of `x` reads, by each head."""
-    q = norm(params["q_norm"], project(params, "q", x))
-    k = norm(params["k_norm"], project(params, "k", context))
-    if angles is not None:
-        q, k = apply_rotary(q, angles), apply_rotary(k, angles)
+    q, k = directions(params, "q", x, angles), directions(params, "k", context, angles)
     return masked_softmax(np.einsum("thk,shk->hts", q, k) * params["logit_scale"], mask)
+
+
+def directions(
+    params: dict, name: str, x: Float[np.ndarray, "T D"], angles: Float[np.ndarray, "T half"] | None
+) -> Float[np.ndarray, "T H K"]:
+    """Queries or keys ("q", "k"), normalized in each head and rotated; or rotated, then normalized over all heads
+    together, H K as one axis   [UniViTAR, arXiv:2504.01792]"""
+    y, scale = project(params, name, x), params[f"{name}_norm"]
+    whole = scale is not None and scale["kind"] == "WholeRmsNorm"
+    y = y if whole else norm(scale, y)
+    y = y if angles is None else apply_rotary(y, angles)
+    return norm(scale, y.reshape(len(y), -1)).reshape(y.shape) if whole else y
 
 
 def project(params: dict, name: str, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T H K"]:

@@ -3,16 +3,16 @@
 import numpy as np
 from jaxtyping import Float
 
-from .layers import ACTIVATIONS, linear, mlp
+from .layers import ACTIVATIONS, linear, mlp, norm
 
 
 def gated_mlp(params: dict, x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T D"]:
-    """(activation(x w₁ + b₁) ∘ (x w₃ + b₃)) w₂ + b₂, with the names grow, gate, shrink for 1, 3, 2.
+    """norm(activation(x w₁ + b₁) ∘ (x w₃ + b₃)) w₂ + b₂, with the names grow, gate, shrink for 1, 3, 2.
 
-    With SiLU it is SwiGLU.   [Shazeer, arXiv:2002.05202]
+    With SiLU it is SwiGLU.   [Shazeer, arXiv:2002.05202] Most have no norm; UniViTAR has.
     """
     gate = ACTIVATIONS[params["activation"]](linear(params["grow"], x))
-    return linear(params["shrink"], gate * linear(params["gate"], x))
+    return linear(params["shrink"], norm(params["norm"], gate * linear(params["gate"], x)))
 
 
 MLPS = {"Mlp": mlp, "GatedMlp": gated_mlp}

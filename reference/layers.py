@@ -34,7 +34,7 @@ def norm(params: dict | None, x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray,
     return x if params is None else NORMS[params["kind"]](params, x)
 
 
-NORMS = {"LayerNorm": layer_norm, "RmsNorm": rms_norm}
+NORMS = {"LayerNorm": layer_norm, "RmsNorm": rms_norm, "WholeRmsNorm": rms_norm}
 
 
 def gelu_tanh(x: Float[np.ndarray, "*T D"]) -> Float[np.ndarray, "*T D"]:

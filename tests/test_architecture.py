@@ -28,6 +28,8 @@ WALKS = "the backend walks over blocks of similarities, and its gradients are pa
 EXCEPTIONS = {
     "tasks.class_heads.with_texts": "takes over saved parameters",
     "attention.project": "the reference reads its arrays by name",
+    "attention.directions": "project, then `rotated`",
+    "attention.rotated": "the end of `directions`",
     "attention.attend": "chooses a kernel",
     "attention.attention_weights": "pictures read them from the reference; kernels do not keep them",
     "attention.dot_product_attention": SPEED,

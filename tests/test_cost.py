@@ -86,7 +86,7 @@ def has_the_parameters_of(shape: ModelConfig, kind: str) -> None:
     formula = cost.parameters(
         patch_dim=shape.patch_dim, width=shape.width, depth=shape.depth, heads=shape.heads, mlp_width=shape.mlp_width,
         classes=CLASSES, positions=position_parameters(width=96, size=20).get(kind, 0), registers=shape.registers,
-        pool=type(shape.pool).__name__,
+        pool=type(shape.pool).__name__, head_size=shape.head_size or 0,
     )  # fmt: skip
     assert count == formula
 
@@ -100,6 +100,10 @@ def test_parameters_are_counted(kind):
 @registers
 def test_parameters_of_pools_and_registers_are_counted(pool, registers):
     has_the_parameters_of(shaped(pool, registers), "sum")
+
+
+def test_parameters_of_wide_heads_are_counted():
+    has_the_parameters_of(dataclasses.replace(SHAPE, head_size=48), "sum")
 
 
 @pytest.mark.parametrize("option", ["pool", "registers"])
@@ -197,6 +201,7 @@ def test_the_formula_is_the_program_for_every_position(kind):
 @pytest.mark.parametrize(
     "changes",
     [{"unroll": 3}, {"remat": True}, {"heads": 6}, {"channels": 5}, {"patch": (8, 24)}, {"mlp": Gated()}]
+    + [{"head_size": 48}]
     + [{"stages": Stages((1, 2), widths, pool)} for widths, pool in (((), "mean"), ((96, 160), "max"), ((), "concat"))],
 )
 def test_the_formula_is_the_program_however_it_runs(changes):

@@ -28,6 +28,7 @@ FIELDS = {
     "fuzzy": {"fuzzy": Fuzzy()},
     "local": {"local": Local()},
     "stages": {"stages": Stages((6, 6))},
+    "head_size": {"head_size": 32},
     "registers": {"registers": 1},
     "tubelets": {"patch": (2, 16, 16), "tubelets": Tubelets()},
     "clips": {"patch": (2, 16, 16)},
@@ -40,6 +41,7 @@ EXCLUDED = {
     "local": "registers text Loop Windows Pallas CuDNN Splash",
     "stages": "local levels registers clips text Windows Pallas CuDNN Splash",
     "registers": "Windows CuDNN",
+    "head_size": "stages",
 }
 PAIRS = [(a, b) for a, b in combinations(FIELDS, 2) if FIELDS[a].keys().isdisjoint(FIELDS[b])]
 

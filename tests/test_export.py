@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.export import deserialize
+from PIL import Image
 
 import export as program
 import navit_eqx as navit
@@ -21,7 +22,7 @@ from navit_eqx.config import Factorised, ModelConfig, Rope
 from navit_eqx.errors import ConfigError
 from navit_eqx.export import FIELDS, RowShape
 from navit_eqx.plain import as_matrices, plain
-from navit_eqx.preprocessing import Area, Fixed, Native, NeverEnlarged, Preprocessing
+from navit_eqx.preprocessing import Area, Fixed, Native, NeverEnlarged, Preprocessing, TokenBudget
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import abstract_model, is_shape
 from tests.support import golden
@@ -212,10 +213,11 @@ def test_onnx_says_what_the_model_says():
 @pytest.mark.parametrize("name", golden.FAMILIES)
 def test_onnx_says_what_a_tower_says(name):
     model = navit.load(FOLDER / name)
-    run, _ = session_of(model, RowShape(90, 7, pixels="float32"))
-    row = golden.packed()
+    grids = golden.grids_of(model.task.config)
+    run, _ = session_of(model, RowShape(golden.T[grids], golden.I, pixels="float32"))
+    row = golden.packed(grids)
     said = run(*(np.asarray(getattr(row, n))[None].astype(np.float32 if n == "patches" else np.int32) for n in FIELDS))
-    assert_close(said[0, : len(golden.GRIDS)], np.stack(golden.theirs(name).outputs), 10 * FLOAT32)
+    assert_close(said[0, : len(grids)], np.stack(golden.theirs(name).outputs), 10 * FLOAT32)
 
 
 # the program and the example --------------------------------------------------------------------------------------
@@ -268,7 +270,7 @@ def test_without_jax2onnx_the_way_is_told(monkeypatch):
     assert code_of(raised.value) == 78
 
 
-@pytest.mark.parametrize("rule", [Area(12), Native(0.4), NeverEnlarged(Area(12)), Fixed(8, 10)])
+@pytest.mark.parametrize("rule", [Area(12), Native(0.4), NeverEnlarged(Area(12)), Fixed(8, 10), TokenBudget(31)])
 def test_the_example_packs_as_the_library_does(rule):
     """Grids, places and pixels, these to a level of each pass: Pillow computes with fewer bits."""
     info = navit.ModelInfo(INFO.classes, Preprocessing(rule, row_tokens=40, row_images=4))
@@ -289,5 +291,20 @@ def test_the_example_packs_as_the_library_does(rule):
 def test_the_example_names_what_it_cannot_do():
     with pytest.raises(SystemExit, match="CeilBudget"):
         onnx_row.grid_of((3, 3), {"kind": "CeilBudget"}, (2, 2))
-    with pytest.raises(SystemExit, match="bicubic"):
-        onnx_row.resized(np.zeros((4, 4, 3), np.uint8), 2, 2, "bicubic")
+    with pytest.raises(SystemExit, match="lanczos"):
+        onnx_row.resized(np.zeros((4, 4, 3), np.uint8), 2, 2, "lanczos")
+    model = numbered(replace(CONFIG, posembed=Factorised(4)))
+    said = export.description(model, RowShape(240, 4).of(model), "output")
+    assert said["longest_side"] == 4 and export.description(MODEL, SHAPE, "output")["longest_side"] is None
+    for size, why in (((4, 40, 3), "1 x 18 patches, and the model no place beyond 4"), ((4, 4, 1), "has 1 channels")):
+        with pytest.raises(SystemExit, match=why):
+            onnx_row.pack([np.zeros(size, np.uint8)], said)
+
+
+def test_the_example_reads_photographs_upright(tmp_path):
+    """By Pillow as the library does: turned by EXIF, and in the channels of the model."""
+    image, exif = Image.fromarray(images_of([(4, 6)])[0]), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(onnx_row.read(str(tmp_path / "a.png"), 3), np.rot90(np.asarray(image), -1))
+    assert onnx_row.read(str(tmp_path / "a.png"), 1).shape == (6, 4, 1)

@@ -34,8 +34,9 @@ def at(config: Any, key: str) -> Any:
     return config
 
 
-LEFT_OPEN = """steps minutes save_every log_every data.resolution.lo data.resolution.hi data.patch_sizes.size
-data.packing.row_tokens data.packing.row_images data.val_resolution optim.head_decay task.classes"""
+LEFT_OPEN = """steps minutes save_every log_every model.head_size data.resolution.lo data.resolution.hi
+data.patch_sizes.size data.packing.row_tokens data.packing.row_images data.val_resolution
+optim.head_decay task.classes"""
 
 
 def test_the_fields_that_may_be_left_open():
@@ -44,7 +45,7 @@ def test_the_fields_that_may_be_left_open():
 
 @pytest.mark.parametrize("key", LEFT_OPEN.split())
 def test_auto_leaves_a_value_open(key):
-    option, value = f"--{key.replace('_', '-')}", ["8", "8"] if key.endswith("size") else ["8"]
+    option, value = f"--{key.replace('_', '-')}", ["8", "8"] if key.endswith("patch_sizes.size") else ["8"]
     base = photographs()
     given_, open_ = (parse(Config, default=base, args=[option, *words]) for words in (value, ["auto"]))
     assert at(given_, key) in (8, (8, 8)) and at(open_, key) is None

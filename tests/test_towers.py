@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ import navit_eqx as navit
 from navit_eqx.errors import ConfigError
 from navit_eqx.images import pack
 from navit_eqx.pixels import ImageError
-from navit_eqx.preprocessing import Blocks, LongestEdge, Preprocessing, at_resolution
+from navit_eqx.preprocessing import Blocks, Fixed, LongestEdge, Preprocessing, at_resolution
 from navit_eqx.rope import Rope
+from navit_eqx.weights import univitar
 from navit_eqx.weights.bridge import flatten, to_reference
+from navit_eqx.weights.folder import open_folder
 from reference import rope as slow_rope
 from reference import rotary_forms
 from tests.support.golden import FOLDER
@@ -176,3 +179,35 @@ def test_both_sides_rotate_by_the_same_angles(coordinate, frequencies):
     coords, grids = np.indices((3, 4)).reshape(2, -1).T, np.tile([3, 4], (12, 1))
     got = rope(jnp.asarray(coords), jnp.asarray(grids))
     assert_close(got, slow_rope.rope(to_reference(rope), coords, grids), EXACT)
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("moonvit_v2", lambda c: c["vision_config"].update(attn_bias=True), "attn_bias=True"),
+        ("moonvit_v2", lambda c: c["vision_config"].update(qkv_hidden_size=25), "25 is no multiple of 2 heads"),
+        ("moonvit_v2", lambda c: c["vision_config"].update(qkv_hidden_size=16), "has shape .*, config.json makes it"),
+        ("moonvit_v2", lambda c: c["vision_config"].update(pos_emb_interpolation_mode="nearest"), "'nearest'"),
+        ("moonvit_v2", lambda c: c.update(model_type="kimi_k25"), "lacks vision_tower"),
+        ("univitar", lambda c: c.update(hidden_act="gelu"), "hidden_act='gelu'"),
+        ("univitar", lambda c: c.update(resolution_mode="wide"), "'wide' is neither native nor a side"),
+        ("univitar", lambda c: c.update(qk_normalization=False), "which belongs to no part"),
+    ],
+)
+def test_what_the_newest_towers_cannot_be_is_named(name, change, words, tmp_path):
+    shutil.copytree(FOLDER / name, tmp_path / name)
+    refused(tmp_path / name, change, words)
+
+
+def test_a_square_of_univitar():
+    """Its other modes resize to squares of so many pixels."""
+    config = univitar.DEFAULTS | {"resolution_mode": "224"}
+    assert univitar.size_rule(config, open_folder(FOLDER / "univitar")) == Fixed()
+
+
+def test_a_bias_that_a_format_lacks_is_not_dropped(tmp_path):
+    model = navit.load(FOLDER / "univitar")
+    where = lambda m: m.backbone.encoder.blocks.attention.k_bias
+    model = eqx.tree_at(where, model, where(model) + 1)
+    with pytest.raises(ConfigError, match="attention: a bias that the other format does not have is not zero"):
+        navit.save_pretrained(model, tmp_path / "saved", "hf")

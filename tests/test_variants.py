@@ -57,7 +57,10 @@ VARIANTS = {
         "mlp": Gated(), "activation": "silu", "embedding_norm": True, "final_norm": False, "pool": NormedMean(),
         "rope": Rope(50.0, coordinate="centered"), "posembed": Table(3), "registers": 1, "eps": 1e-3,
     },
-    "quick gelu, gated pool": {"mlp": Gated(), "activation": "quick_gelu", "posembed": Table(4, "bucket")},
+    "quick gelu, gated pool, wide heads, one norm for all": {
+        "mlp": Gated(norm=True), "activation": "quick_gelu", "posembed": Table(4, "bucket"), "rope": Rope(20.0),
+        "head_size": 12, "qk_norm": "whole", "norm": "rms",
+    },
 }  # fmt: skip
 CONFIGS = {name: dataclasses.replace(CONFIG, **fields) for name, fields in VARIANTS.items()}
 variants = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -15,7 +15,7 @@ from navit_eqx.layers import normalize
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
 from navit_eqx.weights.moonvit import order
-from reference import layers, rope, tables
+from reference import attention, layers, rope, tables
 from reference import model as slow
 from reference import tasks as slow_tasks
 from reference.tasks import embed
@@ -31,7 +31,7 @@ IN_FLOAT32 = ("siglip2_naflex", "dinov3", "dinov3_gated", "moonvit")
 # One compiled program for each kind of part; the others differ in what the reference shows as well.
 COMPILED = (
     *("vit", "clip", "siglip2_naflex", "dinov2_swiglu", "dinov2_registers", "dinov3"),
-    *("timm_clip", "naflexvit", "naflexvit_parfac", "big_vision_flexivit", "pixtral", "qwen3_vl"),
+    *("timm_clip", "naflexvit", "naflexvit_parfac", "big_vision_flexivit", "pixtral", "qwen3_vl", "univitar"),
 )
 families = pytest.mark.parametrize("name", FAMILIES)
 
@@ -156,6 +156,7 @@ def put(path: str, value):
 
 
 MLP, NORM = "backbone.encoder.blocks.mlp", "backbone.encoder.blocks.mlp_norm"
+ATTENTION = "backbone.encoder.blocks.attention"
 LATE = (2, 4)
 MISTAKES = {
     "epsilon": ("clip", put(f"{NORM}.eps", 1e-6)),
@@ -180,6 +181,13 @@ MISTAKES = {
     "queries for keys": ("timm_vit", lambda p: swap(p["backbone"]["encoder"]["blocks"]["attention"], "q", "k")),
     "rotary pairs not permuted": ("moonvit", lambda p: unpermuted(p, "q", "k", "q_bias", "k_bias")),
     "biases not permuted": ("moonvit", lambda p: unpermuted(p, "q_bias", "k_bias")),
+    "pairs of wide heads not permuted": ("moonvit_v2", lambda p: unpermuted(p, "q", "k")),
+    "cubic for linear": ("moonvit_v2", put("backbone.posembed.kernel", "cubic")),
+    "an epsilon where there is none": ("moonvit_v2", put(f"{NORM}.eps", 1e-6)),
+    "the scale of narrow heads": ("moonvit_v2", put(f"{ATTENTION}.logit_scale", 8**-0.5)),
+    "no norm within a gate": ("univitar", put(f"{MLP}.norm", None)),
+    "gains of other heads": ("univitar", put(f"{ATTENTION}.q_norm.scale", lambda x: x[:, ::-1])),
+    "gate for value": ("univitar", lambda p: swap(p["backbone"]["encoder"]["blocks"]["mlp"])),
     "no LayerScale": ("dinov2", put("backbone.encoder.blocks.attention_scale", None)),
     "one set of frequencies for both axes": ("pixtral", put("backbone.rope.frequencies", "shared")),
     "epsilon of Pixtral": ("pixtral", put("backbone.embedding_norm.eps", 1e-6)),
@@ -221,6 +229,19 @@ def test_a_mistake_is_caught(what):
     params = copy.deepcopy(to_reference(golden.loaded(name)))
     change(params)
     caught(says_what_the_peer_says, by_reference(params), golden.theirs(name), name)
+
+
+def test_a_norm_before_the_rotation_is_caught(monkeypatch):
+    """Of all heads together: gains differ between the two channels of a pair."""
+
+    def early(params, name, x, angles):
+        y = attention.project(params, name, x)
+        y = layers.norm(params[f"{name}_norm"], y.reshape(len(y), -1)).reshape(y.shape)
+        return y if angles is None else rope.apply_rotary(y, angles)
+
+    monkeypatch.setattr(attention, "directions", early)
+    said = by_reference(to_reference(golden.loaded("univitar")))
+    caught(says_what_the_peer_says, said, golden.theirs("univitar"), "univitar")
 
 
 def test_axes_swapped_in_the_rotation_are_caught(monkeypatch):

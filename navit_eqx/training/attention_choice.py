@@ -90,7 +90,7 @@ def disagreement(attention: Callable[..., Array], config: ModelConfig, length: i
     the run.
     """
     segment_ids = jnp.asarray(gappy(length, slots))
-    shape = (len(segment_ids), config.heads, length, config.width // config.heads)
+    shape = (len(segment_ids), config.heads, length, config.head_channels)
     dtype = compute_dtype(config.dtype)
     drawn = np.random.default_rng(seed).normal(size=(4, *shape))
     inputs = [jnp.asarray(x, dtype) for x in drawn]

@@ -16,7 +16,9 @@ dino.py        family: DINOv2, DINOv3
 timm.py        family: `vit_*`, `deit_*`, `naflexvit_*` of timm
 big_vision.py  family: ViT, FlexiViT, SigLIP in `.npz`
 moonvit.py     family: MoonViT
+moonvit_v2.py  family: MoonViT-V2
 pixtral.py     family: Pixtral
 deepseek.py    family: DeepSeek-ViT, as in timm
 qwen.py        family: Qwen2-VL, Qwen2.5-VL, Qwen3-VL
+univitar.py    family: UniViTAR
 """

@@ -12,7 +12,7 @@ from jax.tree_util import tree_leaves_with_path
 
 from ..errors import ConfigError, check
 from ..tasks.model import Model, abstract_model, is_shape
-from . import big_vision, clip, deepseek, dino, moonvit, pixtral, qwen, timm, vit
+from . import big_vision, clip, deepseek, dino, moonvit, moonvit_v2, pixtral, qwen, timm, univitar, vit
 from .bridge import from_reference, unflatten
 from .family import Description, vision_config
 from .folder import Folder, open_folder, tensor_files
@@ -37,6 +37,8 @@ FAMILIES: dict[str, Callable[[Folder], Description]] = {
     "moonvit": moonvit.describe,
     "kimi_vl": moonvit.describe,
     "kimi_k25": moonvit.describe,
+    "kimi_k3": moonvit_v2.describe,
+    "kimi_k3_vision": moonvit_v2.describe,
     "pixtral": pixtral.describe,
     "qwen2_vl": qwen.describe_v2,
     "qwen2_vl_vision": qwen.describe_v2,
@@ -45,6 +47,7 @@ FAMILIES: dict[str, Callable[[Folder], Description]] = {
     "qwen3_vl": qwen.describe_v3,
     "qwen3_vl_moe": qwen.describe_v3,
     "qwen3_vl_vision": qwen.describe_v3,
+    "univitar": univitar.describe,
     "deepseek_vit": deepseek.describe,
     "timm": timm.describe,
     "npz": big_vision.describe,

@@ -25,6 +25,16 @@ DEFAULTS = {
 }
 PREFIXES = ("vision_tower.", "vision_model.", "model.vision_tower.", "")
 UNREAD = ("language_model.*", "model.language_model.*", "lm_head.*", "*mm_projector.*", "multi_modal_projector.*")
+RENAMED = {
+    **{"vt_hidden_size": "hidden_size", "vt_num_hidden_layers": "num_hidden_layers"},
+    **{"vt_num_attention_heads": "num_attention_heads", "vt_intermediate_size": "intermediate_size"},
+}  # as the files of Kimi K2.5 and K3 say it
+
+
+def tower_config(folder: Folder) -> dict[str, Any]:
+    """The configuration of the tower, by the names of transformers."""
+    said = vision_config(folder)
+    return said | {usual: said[name] for name, usual in RENAMED.items() if name in said}
 
 
 def order(size: int) -> np.ndarray:
@@ -36,11 +46,11 @@ def order(size: int) -> np.ndarray:
 
 def _read(c: ModelConfig, w: np.ndarray, b: np.ndarray) -> Arrays:
     q, q_bias, k, k_bias, *v = QKV.read(c, w, b)
-    return (*(array[..., order(c.width // c.heads)] for array in (q, q_bias, k, k_bias)), *v)
+    return (*(array[..., order(c.head_channels)] for array in (q, q_bias, k, k_bias)), *v)
 
 
 def _write(c: ModelConfig, *ours: np.ndarray) -> Arrays:
-    back = np.argsort(order(c.width // c.heads))
+    back = np.argsort(order(c.head_channels))
     return QKV.write(c, *(array[..., back] for array in ours[:4]), *ours[4:])
 
 
@@ -65,21 +75,26 @@ def table() -> Table:
 
 def describe(folder: Folder) -> Description:
     """The tower, without the merger of 2 x 2 tokens and the projector behind it.   Raises ConfigError."""
-    config = DEFAULTS | vision_config(folder)
+    config = DEFAULTS | tower_config(folder)
     prefix = prefix_of(folder, "patch_embed.pos_emb.weight", PREFIXES)
-    shape = folder.shapes[f"{prefix}patch_embed.pos_emb.weight"]
-    check(len(shape) == 3 and shape[0] == shape[1], f"{folder.where}: positions of shape {shape} are no square table")
     mean, std, how = preprocessing(folder)
     ours = ModelConfig(
         **sizes(config, folder, DEFAULTS),
         mlp_width=number(config, "intermediate_size", folder.where),
-        posembed=PositionTable(shape[0], "cubic"),
+        posembed=PositionTable(side_of_table(folder, prefix), "cubic"),
         rope=Rope(10_000.0),
         pool=Mean(),
         mean=mean,
         std=std,
     )
     return Description(ours, Embed(), ModelInfo((), how), table(), prefix, UNREAD)
+
+
+def side_of_table(folder: Folder, prefix: str) -> int:
+    """Entries per side of the position table.   Raises ConfigError where it is no square."""
+    shape = folder.shapes[f"{prefix}patch_embed.pos_emb.weight"]
+    check(len(shape) == 3 and shape[0] == shape[1], f"{folder.where}: positions of shape {shape} are no square table")
+    return shape[0]
 
 
 def preprocessing(folder: Folder) -> tuple[tuple[float, ...], tuple[float, ...], Preprocessing]:
@@ -101,15 +116,18 @@ def preprocessing(folder: Folder) -> tuple[tuple[float, ...], tuple[float, ...],
 
 def propose(c: ModelConfig, task: Task, info: ModelInfo) -> Proposal:
     """MoonViT alone.   Raises ConfigError where the size rule is not that of its processor."""
+    said, how = proposed(c, info)
+    return Proposal(hub_sizes(c) | {"model_type": "moonvit"} | said, table(), preprocessor=how)
+
+
+def proposed(c: ModelConfig, info: ModelInfo) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What config.json and preprocessor_config.json of both MoonViTs say.   Raises ConfigError."""
     match info.preprocessing.size:
         case NeverEnlarged(TokenBudget(limit)):
-            how = {"in_token_limit": limit, "patch_size": c.patch[0], "merge_kernel_size": [1, 1]}
+            how: dict[str, Any] = {"in_token_limit": limit, "patch_size": c.patch[0], "merge_kernel_size": [1, 1]}
         case other:
             raise ConfigError(f"info.preprocessing.size={other} is not NeverEnlarged(TokenBudget(...)), as of MoonViT")
     side = {"init_pos_emb_height": table_side(c), "init_pos_emb_width": table_side(c)}
-    said = (
-        hub_sizes(c) | {"model_type": "moonvit", "intermediate_size": c.mlp_width, "merge_kernel_size": [1, 1]} | side
-    )
     for name in ("mean", "std"):
         how[f"image_{name}"] = list(per_channel(getattr(c, name), c.channels))
-    return Proposal(said, table(), preprocessor=how)
+    return {"intermediate_size": c.mlp_width, "merge_kernel_size": [1, 1]} | side, how

@@ -78,7 +78,7 @@ def conv_in_time(frames: int, bias: bool) -> Form:
 
 def heads(c: ModelConfig) -> tuple[int, int]:
     """Number of heads and size of each."""
-    return c.heads, c.width // c.heads
+    return c.heads, c.head_channels
 
 
 HEADS = Form(
@@ -122,14 +122,15 @@ PROBE = Form(("{}",), ("{}",), lambda c, x: (x.reshape(-1),), lambda c, x: (x[No
 
 
 def without_bias(form: Form) -> Form:
-    """The form where theirs has no bias: ours, the last array, is zero. Writing another one raises ConfigError."""
+    """The form where theirs, the last array, is left out: ours is zero. Writing another one raises ConfigError."""
 
     def read(c: ModelConfig, *theirs: np.ndarray) -> Arrays:
         return form.read(c, *theirs, np.zeros(len(theirs[0]), theirs[0].dtype))
 
     def write(c: ModelConfig, *ours: np.ndarray) -> Arrays:
-        check(not np.any(ours[-1]), "a bias that the other format does not have is not zero")
-        return form.write(c, *ours)[:-1]
+        *kept, bias = form.write(c, *ours)
+        check(not np.any(bias), "a bias that the other format does not have is not zero")
+        return (*kept,)
 
     return form._replace(theirs=form.theirs[:-1], read=read, write=write)
 

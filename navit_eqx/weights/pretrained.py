@@ -21,7 +21,7 @@ from ..info import ModelInfo
 from ..preprocessing import Blocks, CeilBudget, Fixed, LongestEdge, NeverEnlarged, Preprocessing, TokenBudget
 from ..tasks.config import Embed, Task
 from ..tasks.model import Model
-from . import big_vision, clip, deepseek, dino, moonvit, pixtral, qwen, timm, vit
+from . import big_vision, clip, deepseek, dino, moonvit, moonvit_v2, pixtral, qwen, timm, univitar, vit
 from .bridge import flatten
 from .card import Card, card_text
 from .family import Description
@@ -37,7 +37,7 @@ LAYOUTS: dict[str, tuple[Propose, ...]] = {
     "hf": (
         *(vit.propose, clip.propose_clip, clip.propose_siglip, clip.propose_siglip2, clip.propose_idefics),
         *(dino.propose_v2, dino.propose_v3, moonvit.propose, pixtral.propose, qwen.propose_v2, qwen.propose_v25),
-        qwen.propose_v3,
+        *(qwen.propose_v3, moonvit_v2.propose, univitar.propose),
     ),
     "timm": (timm.propose_vit, timm.propose_naflexvit, deepseek.propose),
     "big_vision": (big_vision.propose,),

@@ -2,7 +2,8 @@
 resizing of a kernel to other patches are left out.
 
 Options of a model: `registers`, learned tokens of each image; `pool`, by its name in the configuration; `positions`,
-FLOPs of a token's position (`position_flops`); `stages` of a hierarchy, which take the place of width, depth and MLP.
+FLOPs of a token's position (`position_flops`); `stages` of a hierarchy, which take the place of width, depth and MLP;
+`inner`, channels of all heads together where they are not `width`.
 """
 
 from collections.abc import Sequence
@@ -20,10 +21,12 @@ def parameters(
     positions: int,
     registers: int = 0,
     pool: str = "Map",
+    head_size: int = 0,
 ) -> int:
     """Parameters of a model without biases in attention and norms; `positions` of them in the position embedding
     (`position_parameters`)."""
-    attention = 4 * width**2 + 2 * (width // heads)
+    size = head_size or width // heads
+    attention = 4 * width * heads * size + 2 * size
     mlp = 2 * width * mlp_width + mlp_width + width
     block = attention + mlp + 2 * width
     embed = (patch_dim + 1) * width + positions + registers * width
@@ -67,10 +70,11 @@ class PoolCost(NamedTuple):
     image: int
 
 
-def pool_cost(pool: str, *, width: int, mlp_width: int) -> PoolCost:
+def pool_cost(pool: str, *, width: int, mlp_width: int, inner: int = 0) -> PoolCost:
     """Attention maps tokens to keys and values, and the probe to a query and an output; a mean is a product with the
     mask."""
-    attention = PoolCost(token=4 * width**2, pair=4 * width, image=4 * width**2)
+    inner = inner or width
+    attention = PoolCost(token=4 * width * inner, pair=4 * inner, image=4 * width * inner)
     return {
         "Map": attention._replace(image=attention.image + 4 * width * mlp_width),
         "ResidualMap": attention,
@@ -81,28 +85,35 @@ def pool_cost(pool: str, *, width: int, mlp_width: int) -> PoolCost:
     }[pool]
 
 
-def block_flops(*, width: int, depth: int, mlp_width: int) -> int:
+def block_flops(*, width: int, depth: int, mlp_width: int, inner: int = 0) -> int:
     """Forward FLOPs of one token or register in all blocks, without the pairs of attention."""
-    return depth * (8 * width**2 + 4 * width * mlp_width)
+    return depth * (8 * width * (inner or width) + 4 * width * mlp_width)
 
 
 def token_flops(
-    *, patch_dim: int, width: int, depth: int, mlp_width: int, pool: str = "Map", positions: int = 0
+    *,
+    patch_dim: int,
+    width: int,
+    depth: int,
+    mlp_width: int,
+    pool: str = "Map",
+    positions: int = 0,
+    inner: int = 0,
 ) -> int:
     """Forward FLOPs of one token without pairs: embedding, position, blocks, keys and values of the pool."""
-    blocks = block_flops(width=width, depth=depth, mlp_width=mlp_width)
-    return 2 * patch_dim * width + positions + blocks + pool_cost(pool, width=width, mlp_width=mlp_width).token
+    one = {"width": width, "mlp_width": mlp_width, "inner": inner}
+    return 2 * patch_dim * width + positions + block_flops(depth=depth, **one) + pool_cost(pool, **one).token
 
 
-def pair_flops(*, width: int, depth: int) -> int:
+def pair_flops(*, width: int, depth: int, inner: int = 0) -> int:
     """Forward FLOPs of one (query, key) pair in all blocks: a logit and a weighted value."""
-    return 4 * width * depth
+    return 4 * (inner or width) * depth
 
 
-def pool_flops(*, width: int, mlp_width: int, classes: int, pool: str = "Map") -> int:
+def pool_flops(*, width: int, mlp_width: int, classes: int, pool: str = "Map", inner: int = 0) -> int:
     """Forward FLOPs of one image without its tokens: query, output and MLP of the pool, where it has them, and the
     head."""
-    return pool_cost(pool, width=width, mlp_width=mlp_width).image + 2 * width * classes
+    return pool_cost(pool, width=width, mlp_width=mlp_width, inner=inner).image + 2 * width * classes
 
 
 Stage = tuple[int, int, int, int]
@@ -144,10 +155,12 @@ def image_flops(
     pool: str = "Map",
     positions: int = 0,
     stages: Sequence[Stage] = (),
+    inner: int = 0,
 ) -> float:
     """Forward FLOPs that one image of n tokens and r registers needs: linear in n and r, pairs (n + r)², pool."""
     sizes = {"patch_dim": patch_dim, "width": width, "depth": depth, "mlp_width": mlp_width, "classes": classes}
-    return dense_flops(tokens, 1, **sizes, registers=registers, pool=pool, positions=positions, stages=stages)
+    options = {"registers": registers, "pool": pool, "positions": positions, "stages": stages, "inner": inner}
+    return dense_flops(tokens, 1, **sizes, **options)
 
 
 def dense_flops(
@@ -163,17 +176,18 @@ def dense_flops(
     pool: str = "Map",
     positions: int = 0,
     stages: Sequence[Stage] = (),
+    inner: int = 0,
 ) -> float:
     """Forward FLOPs of n tokens and I slots of r registers: all pairs of both, a pool over n tokens per slot."""
     if stages:
         options = {"classes": classes, "pool": pool, "positions": positions}
         return staged_flops(tokens, slots, patch_dim=patch_dim, stages=stages, **options)
-    one = {"width": width, "mlp_width": mlp_width}
+    one = {"width": width, "mlp_width": mlp_width, "inner": inner}
     per_token = token_flops(patch_dim=patch_dim, depth=depth, pool=pool, positions=positions, **one)
     return (
         tokens * (per_token + slots * pool_cost(pool, **one).pair)
         + slots * registers * block_flops(depth=depth, **one)
-        + (tokens + slots * registers) ** 2 * pair_flops(width=width, depth=depth)
+        + (tokens + slots * registers) ** 2 * pair_flops(width=width, depth=depth, inner=inner)
         + slots * pool_flops(classes=classes, pool=pool, **one)
     )
 
@@ -192,6 +206,7 @@ def row_flops(
     pool: str = "Map",
     positions: int = 0,
     stages: Sequence[Stage] = (),
+    inner: int = 0,
 ) -> tuple[float, float]:
     """(needed, spent) forward FLOPs of a packed row with a dense mask.
 
@@ -199,7 +214,7 @@ def row_flops(
     slots were pooled over all T tokens. The difference is padding and pairs of tokens of different images.
     """
     sizes = {"patch_dim": patch_dim, "width": width, "depth": depth, "mlp_width": mlp_width, "classes": classes}
-    options = {"registers": registers, "pool": pool, "positions": positions, "stages": stages}
+    options = {"registers": registers, "pool": pool, "positions": positions, "stages": stages, "inner": inner}
     needed = sum(image_flops(n, **sizes, **options) for n in lengths)
     spent = dense_flops(row_tokens, row_images, **sizes, **options)
     return needed, spent

@@ -342,9 +342,10 @@ def said(found, grid):
 
 
 def main() -> None:
-    from towers import GRIDS_OF, TOWERS  # which are made of the functions above
+    from published import PUBLISHED  # which are made of the functions above
+    from towers import GRIDS_OF, TOWERS
 
-    PEERS.update(TOWERS)
+    PEERS.update(TOWERS | PUBLISHED)
     root, *names = sys.argv[1:] or [str(Path(__file__).parent)]
     for name in names or PEERS:
         out = Path(root) / name

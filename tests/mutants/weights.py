@@ -112,4 +112,26 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("PoolCost(0, 2 * width, 0)", "PoolCost(0, 0, 0)", 1),
         "tests/test_cost.py::test_the_formula_is_the_program_for_every_pool",
     ),
+    one(
+        "pairs of tokens cost as much in wide heads as in narrow ones", "reference.evaluation.cost:pair_flops",
+        replace("inner or width", "width"), "tests/test_cost.py::test_the_formula_is_the_program_however_it_runs",
+    ),
+    one(
+        "queries that are normalized together are not rotated", "navit_eqx.attention:rotated",
+        replace("apply_rotary(x, angles)", "x if isinstance(norm, WholeRmsNorm) else apply_rotary(x, angles)"),
+        "tests/test_variants.py::test_agrees",
+    ),
+    one(
+        "a gate without its norm", "navit_eqx.layers:GatedMlp.__call__", replace("self.norm(y)", "y"),
+        "tests/test_variants.py::test_agrees",
+    ),
+    one(
+        "keys of MoonViT-V2 in the order of the file", "navit_eqx.weights.moonvit_v2:_read",
+        replace("k[..., order(c.head_channels)]", "k"),
+        "tests/test_weights.py::test_the_reference_says_what_the_peer_says",
+    ),
+    one(
+        "biases that a format lacks are dropped", "navit_eqx.weights.names:without_bias.write",
+        replace("not np.any(bias)", "True"), "tests/test_towers.py::test_a_bias_that_a_format_lacks_is_not_dropped",
+    ),
 )  # fmt: skip
