@@ -4,6 +4,8 @@ As MoonViT, with RMSNorm, no bias anywhere, heads that are wider than width / he
 interpolation. Its norms are left without an ε: PyTorch takes that of the numbers.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..config import Mean, ModelConfig, Rope
@@ -63,7 +65,7 @@ def describe(folder: Folder) -> Description:
         check(not config.get(name), f"{where}: {name}={config.get(name)!r}, and MoonViT-V2 has no bias")
     kernel = config.get("pos_emb_interpolation_mode", "bilinear")
     check(kernel in KERNELS, f"{where}: pos_emb_interpolation_mode={kernel!r} is none of {', '.join(KERNELS)}")
-    fields = sizes(config, folder, DEFAULTS) | {"biases": False}
+    fields: dict[str, Any] = sizes(config, folder, DEFAULTS) | {"biases": False}
     inner, heads = number(config, "qkv_hidden_size", folder.where), fields["heads"]
     check(inner % heads == 0, f"{where}: qkv_hidden_size={inner} is no multiple of {heads} heads")
     prefix = prefix_of(folder, "patch_embed.pos_emb.weight", PREFIXES)
