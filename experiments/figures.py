@@ -71,7 +71,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "table 2", "images in a row, padding", "table2_packing"),
     Figure(NAVIT, "table 4", "calibration stays over tokens", "fig17_inference", "calibration"),
     Figure(NAVIT, "§2.3", "the contrastive loss in chunks: same value, memory of a chunk", why="held by tests: `test_devices_store_few_blocks`, `test_every_number_of_devices_agrees`; `python -m benchmarks.contrastive`"),
-    Figure(NAVIT, "§3.1", "contrastive: better than ViT at equal compute", why="not run: `experiments/contrast_glyphs`; `train.py contrast-digits` reaches .942 zero-shot on the digit, one seed"),
+    Figure(NAVIT, "§3.1", "contrastive: better than ViT at equal compute", "contrast_glyphs", "NaViT names 36|NaViT finds"),
     Figure(NAVIT, "§3.3", "which tokens to drop: the paper drops at random", "choosing_tokens"),
     Figure(FLEXIVIT, "fig. 2", "one model is nearly as good as each fixed one at its size", "flexi_sizes", "at most two points"),
     Figure(FLEXIVIT, "fig. 2", "longer training helps coarse patches most", why="not run"),

@@ -160,8 +160,6 @@ class ModelConfig:
     """Number of transformer blocks."""
     heads: int = 3
     """Number of attention heads per block."""
-    head_size: int | None = None
-    """Channels of a head; auto: width / heads."""
     mlp_width: int = 768
     """Hidden channels of the MLP of a block."""
     posembed: PosEmbed = field(default_factory=Factorised)
@@ -195,6 +193,8 @@ class ModelConfig:
     the rotation, as in UniViTAR."""
     logit_scale: Literal["sqrt", "one"] = "sqrt"
     """Scale of attention logits: 1/√(size of a head), or 1 as in some public code with QK-norm."""
+    head_size: int | None = None
+    """Channels of a head; auto: width / heads."""
     biases: bool = False
     """Biases in attention and norms, as in ViT; MLP, patch embedding and head always have them."""
     eps: float = 1e-6

@@ -15,7 +15,7 @@ class Local:
     whole: tuple[int, ...] = ()
     """Blocks, from 1, that attend to the whole image, or clip."""
     frame: tuple[int, ...] = ()
-    """Blocks, from 1, that attend to one frame of a clip: all tubelets of one time.   [Qwen2-VL, arXiv:2409.12191]"""
+    """Blocks, from 1, that attend to one frame of a clip: all tubelets of one time, as in Qwen2-VL (arXiv:2409.12191)."""
 
     def __post_init__(self):
         check_in("model.local", "[1, 1048576]", window=self.window)

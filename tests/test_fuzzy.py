@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from data.sampling.merge import Merge
-from harness.resolve import fuzzy as resolver
+from harness.adaptive import fuzzy as resolver
 from navit_eqx import fuzzy as fast
 from navit_eqx.config import Factorised, Fuzzy, Levels, Local, NoPositions, Rope, Sinusoidal, Stages, Table
 from navit_eqx.errors import ConfigError

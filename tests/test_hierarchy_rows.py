@@ -20,8 +20,8 @@ from data.sampling.resolution import Native, NeverEnlarged, Sides, Square, Token
 from data.sampling.token_selection import AtRandom, ByContrast, Spread
 from data.sources.source import Arrays
 from data.stream import Epochs
+from harness.adaptive import stages
 from harness.evaluation.loaded import sampling_of
-from harness.resolve import stages
 from navit_eqx import preprocessing
 from navit_eqx.config import Stages
 from navit_eqx.errors import ConfigError

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 
 from data.sampling.merge import Merge
-from harness.resolve import merging
+from harness.adaptive import merging
 from navit_eqx.tasks import detect as fast
 from navit_eqx.tasks.config_detect import Detect
 from navit_eqx.weights.bridge import to_reference

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 import navit_eqx as navit
 from data.adaptive import PlannedBlocks
+from data.counts import of_source
 from data.errors import DataError
+from data.evaluation_plan import plan_evaluation
 from data.plan import EpochPlans, plan_epoch
 from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
 from data.sampling.dropping import Constant
-from data.sampling.merge import Merge, law_of
+from data.sampling.merge import Merge, MergeByThreshold, law_of
 from data.sampling.packing import Packing
 from data.sampling.resolution import Native
 from data.stream import Epochs
@@ -163,23 +165,32 @@ def test_a_block_has_the_class_of_its_owner(decoder):
 # rows ---------------------------------------------------------------------------------------------------
 
 
-def rows_of(source: Painted, merge: Merge | None, augment: Augment | None = None, seed: int = 0) -> PlannedRows:
+def rows_of(
+    source: Painted, merge: Merge | MergeByThreshold | None, augment: Augment | None = None, seed: int = 0
+) -> PlannedRows:
     """All rows of an epoch at native size."""
-    how: dict[str, Any] = dict(patch_size=SIDE, dropping=Constant(0.0), packing=Packing(25, 6), longest_side=99)
-    law = law_of(Native(1, 1), merge)
-    plan = plan_epoch(source.manifest.sizes, seed=seed, epoch=0, resolution=law, **how)
+    how: dict[str, Any] = dict(patch_size=SIDE, packing=Packing(25, 6), longest_side=99)
+    law = of_source(law_of(Native(1, 1), merge), source, SIDE)
+    if isinstance(merge, MergeByThreshold):
+        plan = plan_evaluation(source.manifest.sizes, resolution=law, **how)
+    else:
+        how |= dict(seed=seed, epoch=0, dropping=Constant(0.0))
+        plan = plan_epoch(source.manifest.sizes, resolution=law, **how)
     kind = PlannedRows if merge is None else partial(PlannedBlocks, merge=merge)
     return kind(source, Epochs(lambda place: plan), len(plan.image_ids), Pixels(SIDE), 25, seed, augment)
 
 
-@pytest.mark.parametrize("augment", [None, Augment(flip=True, quarter_turns=True)])
-def test_labels_are_those_of_the_pixels(augment):
+MERGE, TURNED, FLAT = Merge(0.7, rule="area"), Augment(flip=True, quarter_turns=True), MergeByThreshold((9.0, 9.0))
+
+
+@pytest.mark.parametrize("merge, augment", [(MERGE, None), (MERGE, TURNED), (FLAT, None)])
+def test_labels_are_those_of_the_pixels(merge, augment):
     """Where the first channel is the mask, the cells of a row hold all pixels of its images, merged or not."""
-    source, merge = painted(3, 9, 4), Merge(0.7, rule="area")
+    source = painted(3, 9, 4)
     rows = rows_of(source, merge, augment)
     for index in range(0, len(rows), 2):
         row, targets = SegmentedRows(rows, SIDE)[index]
-        assert len(targets.labels) == slow.most_cells(25, 0.7, 3)
+        assert len(targets.labels) == slow.most_cells(25, merge.highest, 3)
         for slot in range(int(row.segment_ids.max())):
             here = (row.segment_ids[targets.owner] == slot + 1) & (targets.labels.min((1, 2)) < slow.IGNORE)
             rows_, columns = row.grids[slot, 1:].astype(int)

@@ -23,8 +23,8 @@ from data.sampling.resolution import Clips, Native, Sides, TokenBudget, WholeBlo
 from data.sampling.token_selection import ByContrast, Spread
 from data.sources.source import Arrays
 from data.stream import Epochs
+from harness.adaptive import merging
 from harness.evaluation.pictures import blocks, image_of
-from harness.resolve import merging
 from navit_eqx import preprocessing
 from navit_eqx.config import Flexi, Levels
 from navit_eqx.errors import ConfigError

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 import navit_eqx as navit
 from data.sampling.merge import Merge
-from harness.resolve import may_merge
+from harness.adaptive import may_merge
 from navit_eqx.config import Local, Mean
 from navit_eqx.errors import ConfigError
 from navit_eqx.info import ModelInfo

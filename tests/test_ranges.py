@@ -82,7 +82,7 @@ RANGES = {
     "BestFit": {"window": COUNT, "misfits": FROM_0},
     "ModelConfig": {
         **dict.fromkeys(("patch", "depth", "unroll"), "[1, 4096]"),
-        **dict.fromkeys(("channels", "heads"), "[1, 65536]"),
+        **dict.fromkeys(("channels", "heads", "head_size"), "[1, 65536]"),
         **dict.fromkeys(("width", "mlp_width"), "[1, 1048576]"),
         "registers": "[0, 4096]",
         "mean": "[-1000000, 1000000]",

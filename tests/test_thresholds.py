@@ -19,7 +19,7 @@ from data.sampling.resolution import Sides
 from data.sources.folder import Folder
 from data.sources.source import Arrays
 from data.stream import Epochs
-from harness.resolve import merging
+from harness.adaptive import merging
 from navit_eqx import adaptive as fast
 from navit_eqx.errors import ConfigError
 from navit_eqx.images import pack

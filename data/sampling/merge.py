@@ -125,6 +125,11 @@ class MergeByThreshold:
         return 1 + len(self.thresholds)
 
     @property
+    def highest(self) -> float:
+        """The largest share of the possible merges in an image: flat images are merged as far as can be."""
+        return 1.0
+
+    @property
     def fixed(self) -> "MergeByThreshold":
         """Itself: nothing is drawn."""
         return self

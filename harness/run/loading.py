@@ -40,10 +40,10 @@ from navit_eqx.tasks import PreparedTask, prepare
 from reference.resize import Interpolation
 from reference.rows import Row
 
+from ..adaptive import may_merge
 from ..config import Config
 from ..cost import imbalance
 from ..lengths import patch_sampling
-from ..resolve import may_merge
 from .trained import trained_model
 
 WHOLE = Whole()

@@ -260,13 +260,13 @@ class TextTower:
     def model(self, tokenizer: Tokenizer) -> ModelConfig:
         """The configuration of the tower: one axis, one-hot patches."""
         return ModelConfig(
-            (1,),
-            tokenizer.vocabulary,
-            self.width,
-            self.depth,
-            self.heads,
-            self.mlp_width,
-            Factorised(tokenizer.max_length, axes=1),
+            patch=(1,),
+            channels=tokenizer.vocabulary,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            mlp_width=self.mlp_width,
+            posembed=Factorised(tokenizer.max_length, axes=1),
             dtype=self.dtype,
             unroll=self.depth,
         )

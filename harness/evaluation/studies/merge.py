@@ -10,7 +10,7 @@ from data.sampling.dropping import Constant
 from data.sampling.merge import Law, Merge
 from navit_eqx.errors import check
 
-from ...resolve import may_merge
+from ...adaptive import may_merge
 from ..pictures import accuracy_axis, accuracy_curve, sheet
 from ..predictions import Context, measures, on_common_images
 from .findings import Findings, curve, difference, largest
