@@ -27,7 +27,7 @@ from navit_eqx.preprocessing import Merge, OneSquare, Preprocessing, Square, Tok
 from reference.evaluation.probe import accuracy, ridge
 
 L2 = 10.0 ** np.arange(-4, 5)
-AT_ONCE = 16
+AT_ONCE, ROW = 16, 512  # images that are packed together; tokens of a row
 
 
 def files(root: Path, classes: int, count: int) -> tuple[list[Path], np.ndarray]:
@@ -38,14 +38,14 @@ def files(root: Path, classes: int, count: int) -> tuple[list[Path], np.ndarray]
 
 
 def features(
-    model: navit.Model, paths: list[Path], how: Preprocessing, layers: list[int]
+    model: navit.Model, paths: list[Path], how: Preprocessing, layers: list[int], count: int
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Features of each image by layer; tokens of an image in the mean."""
+    """Features of each image by layer, `count` rows at once; tokens of an image in the mean."""
     found: dict[str, list] = {}
     tokens = 0
     for start in range(0, len(paths), AT_ONCE):
         part = paths[start : start + AT_ONCE]
-        batch = navit.pack(part, model, preprocessing=how, row_tokens=512, row_images=16, rows=4)
+        batch = navit.pack(part, model, preprocessing=how, row_tokens=ROW, row_images=AT_ONCE, rows=count)
         states = np.asarray(inference.hidden_states(model, batch))
         tokens += int((np.asarray(batch.segment_ids) > 0).sum())
         for layer in layers:
@@ -69,12 +69,13 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
     model = navit.load(options.folder)
     depth = model.config.depth
     layers = sorted({0, depth // 4, depth // 2, 3 * depth // 4, depth - 2, depth})
+    count = math.ceil(AT_ONCE / (ROW // options.tokens))
     paths, labels = files(options.data / "train", options.classes, options.shots)
     others, truth = files(options.data / "val", options.classes, options.val)
 
     def row(name: str, how: Preprocessing) -> dict:
-        train, _ = features(model, paths, how, layers)
-        val, tokens = features(model, others, how, layers)
+        train, _ = features(model, paths, how, layers, count)
+        val, tokens = features(model, others, how, layers, count)
         scores = {key: round(probe(train[key], labels, val[key], truth, options.classes), 3) for key in train}
         counts = [len(labels), len(truth)]
         return {"size": name, "tokens": round(tokens, 1), "images": counts, "accuracy": scores}

@@ -11,6 +11,7 @@ cli.py         command lines from dataclasses
 habits.py      answers to options of other programs
 settings.py    settings that are not defaults
 resolve.py     automatic options, from statistics of the data
+adaptive.py    merged patches, hierarchies, moved coordinates: what goes with them
 content.py     what rates by content need to know of the data
 embedded.py    whether images can be embedded once
 lengths.py     tokens of a set of images under a configuration
