@@ -8,14 +8,17 @@ from .errors import check, check_in
 
 @dataclass(frozen=True)
 class Local:
-    """Attention within windows of an image, or of a frame, but for some blocks.   [Qwen2.5-VL, arXiv:2502.13923]"""
+    """Attention within windows of an image, or of a frame, but for some blocks.
+
+    [Qwen2.5-VL, arXiv:2502.13923; Qwen2-VL, arXiv:2409.12191]
+    """
 
     window: tuple[int, int] = (8, 8)
     """Height and width of a window, in patches; windows begin at the top left, those at the other rims are smaller."""
     whole: tuple[int, ...] = ()
     """Blocks, from 1, that attend to the whole image, or clip."""
     frame: tuple[int, ...] = ()
-    """Blocks, from 1, that attend to one frame of a clip: all tubelets of one time, as in Qwen2-VL (arXiv:2409.12191)."""
+    """Blocks, from 1, that attend to one frame of a clip: all tubelets of one time, as in Qwen2-VL."""
 
     def __post_init__(self):
         check_in("model.local", "[1, 1048576]", window=self.window)

@@ -93,6 +93,11 @@ def arms(steps: int) -> dict[str, Config]:
     }
 
 
+def budget(arm: str) -> float:
+    """FLOPs of a training of an arm."""
+    return BUDGET["texts" if arm in SHARED else "towers"]
+
+
 def step_flops(config: Config) -> float:
     """Of both towers, forward and backward, for any vocabulary; the similarities are a thousandth of it."""
     task = config.task
