@@ -122,6 +122,8 @@ ASKED = """
 import signal, sys, time
 from harness.process import StopSignal
 
+for n in StopSignal.SIGNALS:  # SIGINT is ignored below a shell in the background
+    signal.signal(n, signal.default_int_handler if n == signal.SIGINT else signal.SIG_DFL)
 before = {n: signal.getsignal(n) for n in StopSignal.SIGNALS}
 with StopSignal() as stop:
     print(bool(stop), flush=True)
