@@ -102,7 +102,7 @@ class StopSignal:
         return self.received
 
     def __enter__(self) -> "StopSignal":
-        handlers = dict.fromkeys(heeded(self.SIGNALS), self.receive) | {signal.SIGALRM: self.interrupt}
+        handlers = dict.fromkeys(not_ignored(self.SIGNALS), self.receive) | {signal.SIGALRM: self.interrupt}
         self.before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
@@ -147,7 +147,7 @@ class Terminated(BaseException):
         self.number = number
 
 
-def heeded(signals: Iterable[int]) -> list[int]:
+def not_ignored(signals: Iterable[int]) -> list[int]:
     """The signals that this process does not ignore."""
     return [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -162,7 +162,7 @@ def ended_by_signals() -> Iterator[None]:
         raise Terminated(number)
 
     here = threading.current_thread() is threading.main_thread()
-    chosen = heeded((signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)) if here else []
+    chosen = not_ignored((signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)) if here else []
     before = {number: signal.signal(number, end) for number in chosen}
     try:
         yield

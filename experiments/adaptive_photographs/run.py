@@ -6,6 +6,7 @@ Needs the folder `caltech101` of NAVIT_DATASETS (train/<class>/*, val/<class>/*)
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,7 @@ def trial(config: Config, settings: tuple[str, ...], keep: Path | None = None) -
     return strips.trial(replace(config, data=replace(config.data, root=str(root))), settings, keep)
 
 
-def each(first: str, second: str) -> tuple[tuple[tuple[str], tuple[str]], ...]:
-    """Two kinds of arm, at both numbers of tokens."""
-    return tuple(((first.format(t),), (second.format(t),)) for t in TOKENS)
-
-
+each = partial(strips.each, tokens=TOKENS)
 CLAIMS = (
     Claim("Merging is at least as good as a smaller image with as many tokens, at 34 and at 24",
           0.0, each("merge, {}", "resize, {}")),

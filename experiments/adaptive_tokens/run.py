@@ -148,9 +148,9 @@ def read(trials: list[dict]) -> list[dict]:
     return trials + views
 
 
-def each(first: str, second: str) -> tuple[tuple[tuple[str], tuple[str]], ...]:
-    """Two kinds of arm, at both numbers of tokens."""
-    return tuple(((first.format(t),), (second.format(t),)) for t in TOKENS)
+def each(first: str, second: str, tokens: Sequence[int] = TOKENS) -> tuple[tuple[tuple[str], tuple[str]], ...]:
+    """Two kinds of arm, at each number of tokens."""
+    return tuple(((first.format(t),), (second.format(t),)) for t in tokens)
 
 
 CLAIMS = (

@@ -139,7 +139,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_choice.py::test_boxes_and_masks_are_read_as_chosen", survived=True,
     ),
     one(
-        "a signal that nohup ignores stops training", "harness.process:heeded", returns("[*signals]"),
+        "a signal that nohup ignores stops training", "harness.process:not_ignored", returns("[*signals]"),
         "tests/test_terminal.py::test_a_signal_that_is_ignored_stays_so",
     ),
     one(
