@@ -3,7 +3,6 @@
 A law that follows it (`MergeByContent`, `ByContent`) knows the number of tokens of every image before a row is read.
 """
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from reference.sampling.complexity import BOX, SIDE, complexity, complexity_size
 from .errors import BadImage, DataError
 from .manifest import Manifest
 from .rows import read_region
+from .sources import measured
 from .sources.decode import Shrunk
-from .sources.measured import LIMITS, cache_folder, load_arrays, store_arrays
+from .sources.measured import load_arrays, store_arrays
 from .sources.source import Source
 
 DECODING = Shrunk(2.0)  # at least 2 x 2 decoded pixels for each that is measured
@@ -46,10 +46,7 @@ def cached(source: Source) -> Float[np.ndarray, " N"]:
 
 def cache_file(manifest: Manifest) -> Path | None:
     """The place of the values of these images; None where a change of the images would not be noticed."""
-    if not manifest.stamp:
-        return None
-    key = repr([LIMITS, manifest.stamp, manifest.digest, manifest.channels, SIDE, BOX])
-    return cache_folder() / f"complexity-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    return measured.cache_file(manifest, "complexity", SIDE, BOX)
 
 
 def measure(source: Source, index: int) -> float:

@@ -3,7 +3,6 @@
 [APT, arXiv:2510.18091] leaves the number to the pixels; with a table of numbers the plan still knows it beforehand.
 """
 
-import hashlib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +17,9 @@ from .errors import BadImage
 from .rows import read_region
 from .sampling.kinds import Patch
 from .sampling.merge import Law, MergeByContent, MergeByThreshold, Merged, of_images
+from .sources import measured
 from .sources.decode import Whole
-from .sources.measured import LIMITS, cache_folder, load_arrays, store_arrays
+from .sources.measured import load_arrays, store_arrays
 from .sources.source import Source
 
 
@@ -59,8 +59,4 @@ def count(source: Source, law: Merged, index: int, grid: list[int], patch: Patch
 
 def cache_file(source: Source, law: Merged, patch: Patch, grids: Int[np.ndarray, "N 2"]) -> Path | None:
     """The place of the numbers of these images; None where a change of the images would not be noticed."""
-    known = source.manifest
-    if not known.stamp:
-        return None
-    key = repr([LIMITS, known.stamp, known.digest, known.channels, law, patch]).encode() + grids.tobytes()
-    return cache_folder() / f"counts-{hashlib.sha256(key).hexdigest()[:24]}.npz"
+    return measured.cache_file(source.manifest, "counts", law, patch, grids.tolist())

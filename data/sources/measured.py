@@ -132,6 +132,14 @@ def _stored(file: Path, count: int, axes: int = 2) -> tuple[np.ndarray, list[str
     return sizes, reasons.tolist()
 
 
+def cache_file(manifest: Manifest, kind: str, *key: object) -> Path | None:
+    """The place of what was measured of these images; None where a change of the images would not be noticed."""
+    if not manifest.stamp:
+        return None
+    whole = repr([LIMITS, manifest.stamp, manifest.digest, manifest.channels, *key]).encode()
+    return cache_folder() / f"{kind}-{hashlib.sha256(whole).hexdigest()[:24]}.npz"
+
+
 def load_arrays(file: Path, names: tuple[str, ...]) -> tuple[np.ndarray, ...] | None:
     """Arrays of a cache; None where it is missing or damaged: the file has checksums."""
     try:

@@ -107,7 +107,7 @@ MUTANTS = (
         CONTENT + "what_is_planned_is_loaded",
     ),
     one(
-        "complexity: values of other files are taken", "data.complexity:cache_file",
+        "complexity: values of other files are taken", "data.sources.measured:cache_file",
         replace("[LIMITS, manifest.stamp, *__rest]", "[LIMITS, *__rest]"), CONTENT + "files_are_measured_once",
     ),
     one(
@@ -144,7 +144,7 @@ MUTANTS = (
     ),
     one(
         "thresholds: a table of other thresholds is taken", "data.counts:cache_file",
-        replace("[LIMITS, __s, __d, __c, law, patch]", "[LIMITS, __s, __d, __c, patch]"),
+        replace("measured.cache_file(__m, __k, law, *__rest)", "measured.cache_file(__m, __k, *__rest)"),
         APT + "a_table_is_of_these_images",
     ),
     one(
