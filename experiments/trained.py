@@ -17,10 +17,11 @@ of the code.
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import jax
 
@@ -30,10 +31,11 @@ from experiments.kept import digest, kept, located, others, seeded
 from experiments.results import fill_readme, load, renew, save
 from experiments.settings import AnySetting
 from experiments.trial import trial
-from harness.config import Config
+from harness.config import Config, with_data
 from harness.process import tune_allocator
 
 SEEDS = 3
+FEW = 100  # validation images of a rehearsal
 LOG = Path(__file__).parent.parent / "runs" / "experiments" / "trials.jsonl"
 
 
@@ -85,9 +87,9 @@ def command_line() -> argparse.Namespace:
 
 
 def tiny(experiment: Experiment) -> None:
-    """Train two arms for two steps, and the arms that they need, and evaluate them; nothing is kept."""
+    """Train two arms for two steps, and the arms that they need, and evaluate them on few images; nothing is kept."""
     jax.config.update("jax_disable_most_optimizations", True)
-    arms = experiment.arms(2)
+    arms = {name: with_few_images(config) for name, config in experiment.arms(2).items()}
     few = dict(islice(arms.items(), 2))
     needed = set().union(*(others(config) for config in few.values()))
     named = {name: config for name, config in arms.items() if name in few or name in needed}
@@ -97,6 +99,13 @@ def tiny(experiment: Experiment) -> None:
             pass
         found = experiment.read(trials_of(named, 1, experiment.settings, log))
     print(f"{len(named)} trainings, {len(found)} arms: {', '.join(line['arm'] for line in found)}")
+
+
+def with_few_images(config: Config) -> Config:
+    """The configuration with at most FEW validation images, where a source makes as many as it is told."""
+    source: Any = config.data.source
+    count = getattr(source, "val_images", 0)
+    return with_data(config, source=replace(source, val_images=FEW)) if count > FEW else config
 
 
 def trials_in(folder: Path) -> list[dict]:

@@ -19,10 +19,11 @@ from data.sampling.patch_size import OneSize
 from data.sampling.resolution import Native
 from data.sources.digits import Digits
 from data.stream import Epochs
-from experiments.flexi_coarse_to_fine.run import Pairs, tuned
+from experiments.flexi_coarse_to_fine.run import tuned
 from experiments.flexi_knobs.knobs import first_blocks, shallow_or_deep, windowed, windows
 from experiments.flexi_knobs.run import BLOCKS, SETTINGS, SIZE, STRIDE, evaluation, flops_of, within
 from experiments.flexi_knobs.run import arms as arms_of_knobs
+from experiments.pairs import Pairs
 from experiments.trial import sizes, training_flops, trial
 from navit_eqx import load_model
 from navit_eqx.config import Flexi

@@ -1,17 +1,12 @@
 """Fine-tuned coarse, deployed fine: a flexible model gains by the move, a fixed one loses.   [FlexiViT, fig. 8]"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Num
-
 from data.sampling.patch_size import OneSize
-from data.sources.digits import Digits
-from data.sources.source import Source
 from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, fixed, flexible
+from experiments.pairs import fine_tuned
 from experiments.pictures import statistics
 from experiments.settings import name
 from experiments.trained import Experiment, main
@@ -25,27 +20,6 @@ TUNED = {model: f"{model}, fine-tuned on pairs at {COARSE} px" for model in (FLE
 STEPS, RATE = 150, 4e-3  # of fine-tuning: a fifth of the rate of the training before
 
 
-@dataclass(frozen=True)
-class Pairs(Digits):
-    """Strips whose digits 0 and 1, 2 and 3, … are one class: another task on the same pictures."""
-
-    def open(self, root: str, split: str, channels: int = 3) -> Source:
-        return Paired(super().open(root, split, channels))
-
-
-class Paired:
-    """A source with classes 2k and 2k + 1 in one."""
-
-    def __init__(self, source: Source):
-        self.source = source
-        known = source.manifest
-        classes = tuple(" or ".join(known.classes[k : k + 2]) for k in range(0, len(known.classes), 2))
-        self.manifest = replace(known, labels=known.labels // 2, classes=classes, where=f"{known.where}, in pairs")
-
-    def image(self, index: int, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
-        return self.source.image(index, shrink)
-
-
 def arms(steps: int) -> dict[str, Config]:
     before = {FLEXIBLE: flexible(steps), FIXED: fixed(steps, COARSE)}
     return {TRAINED[model]: config for model, config in before.items()} | {
@@ -55,14 +29,7 @@ def arms(steps: int) -> dict[str, Config]:
 
 def tuned(config: Config, start: str) -> Config:
     """Fine-tuned on the other task, all images in coarse patches."""
-    return replace(
-        config,
-        start=start,
-        steps=STEPS,
-        task=replace(config.task, classes=None),
-        data=replace(config.data, source=Pairs(**vars(config.data.source)), patch_sizes=OneSize((COARSE, COARSE))),
-        optim=replace(config.optim, lr=RATE),
-    )
+    return fine_tuned(config, start, STEPS, RATE, patch_sizes=OneSize((COARSE, COARSE)))
 
 
 def deployed(model: str, size: int) -> str:
