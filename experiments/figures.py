@@ -70,7 +70,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "fig. 22", "corruptions: one fine-tuning for all resolutions is as robust", why="not run: `experiments/fig06_finetuning`"),
     Figure(NAVIT, "table 2", "images in a row, padding", "table2_packing"),
     Figure(NAVIT, "table 4", "calibration stays over tokens", "fig17_inference", "calibration"),
-    Figure(NAVIT, "§2.3", "the contrastive loss in chunks: same value, memory of a chunk", why="not run: `experiments/contrast_chunks`"),
+    Figure(NAVIT, "§2.3", "the contrastive loss in chunks: same value, memory of a chunk", "contrast_chunks"),
     Figure(NAVIT, "§3.1", "contrastive: better than ViT at equal compute", "contrast_glyphs", "NaViT names 36|NaViT finds"),
     Figure(NAVIT, "§3.3", "which tokens to drop: the paper drops at random", "choosing_tokens"),
     Figure(FLEXIVIT, "fig. 2", "one model is nearly as good as each fixed one at its size", "flexi_sizes", "at most two points"),
