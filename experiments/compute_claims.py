@@ -9,8 +9,7 @@ import numpy as np
 
 from experiments.claims import Claim, estimate
 from experiments.compute_bed import OWN
-from experiments.pictures import arms as trained
-from experiments.pictures import dots, statistics
+from experiments.pictures import statistics
 from harness.config import Config
 from harness.evaluation.pictures import sheet
 
@@ -81,9 +80,6 @@ def accuracy(trial: Mapping) -> float:
 
 
 def draw(result: Mapping, path: Path) -> None:
-    if f"vit, {BUDGETS[-1]}x" not in trained(result):
-        with sheet(path, 1) as (axis,):
-            return dots(axis, result)
     with sheet(path, 2) as (left, right):
         against(left, result, "flops", "training compute, FLOPs")
         against(right, result, "images", "images seen")

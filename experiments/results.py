@@ -1,4 +1,5 @@
-"""The three files of an experiment's folder: result.json, its picture, and the part of README.md made from it."""
+"""The three files of an experiment's folder: result.json, its picture, and the part of README.md made from it; on an
+accelerator accelerator.json and its picture."""
 
 import json
 import platform
@@ -10,31 +11,32 @@ from typing import Any
 
 from harness.run.folder import PACKAGES, commit, write_json
 
+RESULT, ACCELERATOR = "result", "accelerator"  # names of the files
 HEADING = "## Result"
 PLUS_MINUS = "Over {seeds} seeds; ± is half the width of a 95 % t interval."
 
 
-def save(folder: Path, **found: Any) -> dict:
-    """Write result.json: what was found, with which code."""
+def save(folder: Path, name: str = RESULT, **found: Any) -> dict:
+    """Write NAME.json: what was found, with which code."""
     versions = {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()}
     arguments = [
         Path(word).name if word.startswith("/") else word for word in sys.argv[1:]
     ]  # no folders of this machine
     command = " ".join(["python", f"experiments/{folder.name}/run.py", *arguments])
     result = {"experiment": folder.name, "command": command, "commit": commit(), "versions": versions, **found}
-    write_json(folder / "result.json", result)
+    write_json(folder / f"{name}.json", result)
     return result
 
 
-def renew(folder: Path, **found: Any) -> dict:
-    """Write result.json with other findings from the same command and code."""
-    result = load(folder) | found
-    write_json(folder / "result.json", result)
+def renew(folder: Path, name: str = RESULT, **found: Any) -> dict:
+    """Write NAME.json with other findings from the same command and code."""
+    result = load(folder, name) | found
+    write_json(folder / f"{name}.json", result)
     return result
 
 
-def load(folder: Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
+def load(folder: Path, name: str = RESULT) -> dict:
+    return json.loads((folder / f"{name}.json").read_text())
 
 
 def fill_readme(folder: Path, result: Mapping) -> None:

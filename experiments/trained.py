@@ -6,6 +6,7 @@
     python experiments/NAME/run.py --judge           judge the trials of result.json again, and draw
     python experiments/NAME/run.py --draw            picture and tables from result.json alone
     python experiments/NAME/run.py --tiny            does it run? two arms, two steps, one seed; nothing is written
+    python experiments/NAME/run.py --accelerator     wider models and more rows: accelerator.json and accelerator.png
 
 Every finished training is a line of runs/experiments/trials.jsonl, known by a digest of its configuration: an
 interrupted experiment goes on where it stopped, a changed setting is trained anew, and experiments share what they
@@ -16,7 +17,7 @@ of the code.
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,12 +26,13 @@ from typing import Any
 
 import jax
 
+from experiments.accelerator import enlarged
 from experiments.bed import STEPS
 from experiments.claims import Claim, estimate, judge
 from experiments.kept import digest, kept, located, others, seeded
-from experiments.results import fill_readme, load, renew, save
+from experiments.results import ACCELERATOR, RESULT, fill_readme, load, renew, save
 from experiments.settings import AnySetting
-from experiments.trial import trial
+from experiments.trial import training_flops, trial
 from harness.config import Config, with_data
 from harness.process import tune_allocator
 
@@ -56,21 +58,27 @@ class Experiment:
     """One training and what came of it."""
     keep: bool = False
     """Whether all models are kept, for experiments that look at the same ones."""
+    cost: Callable[[Config], float] = training_flops
+    """What arms share: with `--accelerator` each has as large a part of it as without."""
 
 
 def main(experiment: Experiment) -> None:
     options = command_line()
     if options.tiny:
         return tiny(experiment)
+    folder, name = experiment.folder, ACCELERATOR if options.accelerator else RESULT
     if options.draw:
-        result = load(experiment.folder)
+        result = load(folder, name)
     elif options.judge:
-        result = renew(experiment.folder, **summary(experiment, trials_in(experiment.folder)))
+        result = renew(folder, name, **summary(experiment, trials_in(folder, name)))
     else:
-        trials = train(experiment, options)
-        result = save(experiment.folder, steps=options.steps, **summary(experiment, trials))
-    experiment.draw(result, experiment.folder / "result.png")
-    fill_readme(experiment.folder, result)
+        trials = train(experiment, options, name)
+        if waiting := too_few(experiment.arms(options.steps), trials):
+            return print(f"no result yet: fewer than two seeds of {len(waiting)} arms, {waiting[0]} the first")
+        result = save(folder, name, steps=options.steps, **summary(experiment, trials))
+    experiment.draw(result, folder / f"{name}.png")
+    if not options.accelerator:
+        fill_readme(folder, result)
     for claim in result["claims"]:
         print(f"{claim['verdict']}: {claim['says']}")
 
@@ -83,7 +91,13 @@ def command_line() -> argparse.Namespace:
     parser.add_argument("--judge", action="store_true")
     parser.add_argument("--draw", action="store_true")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--accelerator", action="store_true")
     return parser.parse_args()
+
+
+def too_few(arms: Iterable[str], trials: Sequence[Mapping]) -> list[str]:
+    """Arms that no interval can be given for: those with fewer than two trials."""
+    return [arm for arm in arms if [t["arm"] for t in trials].count(arm) < 2]
 
 
 def tiny(experiment: Experiment) -> None:
@@ -108,17 +122,19 @@ def with_few_images(config: Config) -> Config:
     return with_data(config, source=replace(source, val_images=FEW)) if count > FEW else config
 
 
-def trials_in(folder: Path) -> list[dict]:
-    """Those of result.json, if there is one."""
-    return load(folder)["trials"] if (folder / "result.json").exists() else []
+def trials_in(folder: Path, name: str = RESULT) -> list[dict]:
+    """Those of a result, if there is one."""
+    return load(folder, name)["trials"] if (folder / f"{name}.json").exists() else []
 
 
-def train(experiment: Experiment, options: argparse.Namespace) -> list[dict]:
+def train(experiment: Experiment, options: argparse.Namespace, result: str) -> list[dict]:
     """All finished trials, after those that were missing."""
     tune_allocator()
     jax.config.update("jax_compilation_cache_dir", str(LOG.parent / "compiled"))  # experiments share programs
-    remember(trials_in(experiment.folder))
+    remember(trials_in(experiment.folder, result))
     arms = experiment.arms(options.steps)
+    if options.accelerator:
+        arms = enlarged(arms, experiment.cost)
     how = {"only": options.only, "trial": experiment.trial, "keep": experiment.keep}
     for name, line in train_missing(arms, options.seeds, experiment.settings, **how):
         print(f"{name}, seed {line['seed']}: {line['accuracy']}, {line['seconds']:.0f} s", flush=True)

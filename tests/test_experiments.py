@@ -388,3 +388,10 @@ def test_pages_keep_what_stands_around_the_result():
     page = "# A\n\n## Result\n\nold\n\n## Reading\n\nmine\n"
     assert results.filled(page, "new") == "# A\n\n## Result\n\nnew\n\n## Reading\n\nmine\n"
     assert results.filled("# A\n\n## Result\n\nold\n", "new") == "# A\n\n## Result\n\nnew\n"
+
+
+def test_no_result_of_part_of_the_arms():
+    """An arm without two seeds has no interval: the experiment waits for it."""
+    found = trials(a=[0.2, 0.5], b=[0.4])
+    assert trained.too_few(["a", "b", "c"], found) == ["b", "c"]
+    assert trained.too_few(["a"], found) == []

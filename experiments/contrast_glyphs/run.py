@@ -107,6 +107,11 @@ def step_flops(config: Config) -> float:
     return 3 * (config.rows * row_cost(config.model, task.embedding, *config.data.packing.shape) + texts)
 
 
+def training_cost(config: Config) -> float:
+    """FLOPs of a training, both towers."""
+    return config.total_steps * step_flops(config)
+
+
 def trial(config: Config, settings: Sequence[str], keep: Path | None = None) -> dict:
     """Train, then name and find images never seen."""
     start = time.perf_counter()
@@ -184,4 +189,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 if __name__ == "__main__":
     settings = (PAIRS, UNSEEN, "color", "shape", "count", "texture", TEXT, IMAGE)
-    main(Experiment(Path(__file__).parent, arms, settings, CLAIMS, draw, read, trial))
+    main(Experiment(Path(__file__).parent, arms, settings, CLAIMS, draw, read, trial, cost=training_cost))

@@ -27,8 +27,8 @@ def arms(steps: int) -> dict[str, Config]:
 
 
 def budget(arm: str) -> float:
-    """The formula takes the embedding to be done by the stored kernel; it is done by those that are made from it, which
-    are the same in all arms."""
+    """Compute of an arm, in units of the first: patches of all sizes are mapped to that of the stored kernel, so that a
+    larger one costs more. What is equal here are steps and images."""
     return training_flops(arms(1)[arm]) / training_flops(flexible(1))
 
 
@@ -49,4 +49,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, at(*SIZES), CLAIMS, draw))
+    main(Experiment(Path(__file__).parent, arms, at(*SIZES), CLAIMS, draw, cost=lambda config: config.total_steps))

@@ -49,4 +49,4 @@ def draw(result: Mapping, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Experiment(Path(__file__).parent, arms, RESOLUTIONS, CLAIMS, draw))
+    main(Experiment(Path(__file__).parent, arms, RESOLUTIONS, CLAIMS, draw, cost=lambda config: config.total_steps))
