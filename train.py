@@ -19,18 +19,12 @@ if __name__ == "__main__":
 import difflib
 import sys
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
-import equinox as eqx
 import jax
-import jax.random as jr
 
-from data.check import undecodable, why_not
-from data.errors import DataError
+from data.check import undecodable
 from data.plan import Plan
 from data.segments import prefix_of
 from data.sources.source import Source
@@ -45,26 +39,23 @@ from harness.evaluation.loaded import merging_of
 from harness.evaluation.predictions import Context, context_of
 from harness.evaluation.report import write_report
 from harness.evaluation.studies import named, publish_all, studies_of
-from harness.evaluation.studies.sweep import evaluate_at, in_words
-from harness.exit_codes import run
+from harness.evaluation.studies.sweep import in_words
+from harness.exit_codes import run as run_program
 from harness.habits import TRAINING, answer_folder, answer_habits, check_obeyed
 from harness.presets import PRESETS, adapted
-from harness.process import Interrupted, StopSignal, enable_compilation_cache
-from harness.resolve import resolve
+from harness.process import enable_compilation_cache
 from harness.run.ahead import look_ahead, resolutions_of
 from harness.run.attention import shape_for
-from harness.run.budget import is_timed, steps_of, steps_within
-from harness.run.cadence import LOG_SECONDS, SAVE_SECONDS, Cadence
 from harness.run.embedded import rows_to_train
 from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
-from harness.run.loading import check_left_out, imbalance_of, open_sources, open_task, training_batches, training_rows
+from harness.run.loading import check_left_out, training_batches, training_rows
+from harness.run.opened import Opened, opened, within_minutes
 from harness.run.program import program_of
-from harness.run.progress import VALIDATION, Progress, append
-from harness.run.resume import RunPosition, check_alone, exit_saved, flat, reconcile, resume_at
-from harness.run.selection import Selection, check_selection
+from harness.run.resume import reconcile, resume_at
+from harness.run.selection import check_selection
 from harness.run.stream import Stream
 from harness.run.trace import Trace
-from harness.run.warm_start import resume_from, shape_from, warm_start
+from harness.run.training import Training, first_state, progress_of, score_text
 from harness.terminal import clock
 from harness.working import working
 from navit_eqx import ModelInfo, save_model
@@ -73,14 +64,11 @@ from navit_eqx.preprocessing import Preprocessing, size_rule
 from navit_eqx.serialize import encode
 from navit_eqx.training import hosts
 from navit_eqx.training.checkpoints import Checkpointer
-from navit_eqx.training.optim import schedule
-from navit_eqx.training.program import Program
 from navit_eqx.training.sharding import data_mesh
 from reference.rows import Row
 
 PICTURED_ROWS = 5
 NO_HELP = "PYTHONOPTIMIZE=2 removes the help: docs/run_folder.md"
-PATIENCE = 20.0  # seconds after a signal in which a batch may still come, where other processes wait for this one
 
 
 def main() -> None:
@@ -99,172 +87,52 @@ def train(config: Config, preset: str) -> None:
     check_selection(config)
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
-    # data -----------------------------------------------------------------------------------------
-    with working("reading the images"):
-        images, val = open_sources(config)
-    config, notes = shape_from(config)
-    prepared, task = open_task(config, images.manifest)
-    asked = replace(config, task=prepared.config)
-    config, more = resolve(asked, images.manifest, task)
-    hosts.assert_same_on_hosts(flat(encode(config)) | {"the images": images.manifest.digest})
-
-    # run folder, checkpoints of an interrupted run ------------------------------------------------
-    folder, held = acquire_run_dir(config.out, config.name, preset)
-    if is_timed(asked):
-        print(f"training takes {config.minutes:g} minutes at most; --minutes N makes it shorter or longer", flush=True)
-        steps = hosts.broadcast_from_main(steps_of(folder, config))
-        steps = steps or steps_within(config, images, task, prepared, mesh)
-        config, more = resolve(replace(asked, steps=steps), images.manifest, task)
+    # data, run folder, plan -------------------------------------------------------------------------
+    run = opened(config)
+    folder, lock = acquire_run_dir(config.out, config.name, preset)
+    run = within_minutes(run, folder, mesh)
+    config, images = run.config, run.images
     with working("planning the first rows"):
-        planned = training_rows(config, images, task, folder / BLOCKS)
+        planned = training_rows(config, images, run.task, folder / BLOCKS)
         plan = planned.epochs.locate(0)[1]
-    introduce(config, images, val, folder, notes + more, plan)
+    introduce(run, folder, plan)
+
+    # program, state of this run or of an interrupted one --------------------------------------------
     checkpointer = Checkpointer(folder / "checkpoints", config.keep)
     changed = reconcile(folder, config, images.manifest) if checkpointer.steps else []
-
-    # model, optimizer, step -----------------------------------------------------------------------
     shape, found = shape_for(config, plan, folder)
     for note in found:
         print(f"attention: {note}", flush=True)
-    program = program_of(replace(config, model=shape), prepared, mesh)
-    state, position = restored(checkpointer, config, program)
-    if state is None:
-        state = program.init_state(jr.key(config.seed))
-        if config.start:
-            initial = program.model(hosts.replicate_to_host(state.model))
-            warm = warm_start(initial, config, images.manifest.classes)
-            state = program.state_from(jax.device_get(eqx.filter(warm, eqx.is_inexact_array)))
-    rate = schedule(config.optim, config.total_steps)
-
-    # position -------------------------------------------------------------------------------------
+    program = program_of(replace(config, model=shape), run.prepared, mesh)
+    state, position = first_state(run, program, checkpointer)
     start = int(state.step)
     history = resume_at(folder, config, images.manifest, start, position, changed)
     if hosts.is_main_process():
-        info, manifests = info_of(config, images), (images.manifest, val.manifest)
+        info, manifests = info_of(config, images), (images.manifest, run.val.manifest)
         write_config(folder, config, preset, history, shape.attention, info, manifests)
         picture([planned[r] for r in range(min(PICTURED_ROWS, config.rows))], config, folder)
-    selection = Selection(config.select, position.best)
-    balance = imbalance_of(config, task, planned)
-    progress = Progress(folder, config, images.manifest, start, position.progress, balance)
-    unreadable = dict(position.unreadable)
-    host: dict[str, Any] = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
-    host["prefix"] = prefix_of(folder)
-    stream = Stream(training_batches(config, task, rows_to_train(config, planned, program, state), **host), start)
-    trace = Trace(folder / "trace", start, config.trace, config.total_steps)
-    any_host = hosts.AnyHost(mesh)
 
-    def validated(step: int) -> Any:
-        """Evaluate the state after a step; the state with the best parameters so far."""
-        model = program.model(hosts.replicate_to_host(state.eval_params))
-        score = None
-        if hosts.is_main_process():
-            with progress.paused():
-                score = validate(context_of(model, config, val, task), progress, step)
-        return selection.see(state, hosts.broadcast_from_main(score), step)
+    # training ---------------------------------------------------------------------------------------
+    progress = progress_of(run, folder, planned, (state, position))
+    training = Training(run, program, checkpointer, progress, (state, position), lock, mesh)
+    host = {"host": jax.process_index(), "hosts": jax.process_count(), "workers": config.data.workers}
+    rows = rows_to_train(config, planned, program, state)
+    stream = Stream(training_batches(config, run.task, rows, prefix=prefix_of(folder), **host), start)
+    training.to_the_end(stream, Trace(folder / "trace", start, config.trace, config.total_steps))
 
-    def save(step: int, refused_too: bool) -> None:
-        """Save the state after a step; after a refused one only where asked, to keep a good checkpoint."""
-        everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
-        missing = {int(index): why for index, why in everywhere.items()}
-        position = RunPosition(images.manifest.digest, missing, progress.position(), selection.position())
-        if refused_too or not progress.in_a_row:
-            if held:
-                held.check()
-            checkpointer.save(step, state, position.as_json())
-
-    def stop_after(step: int) -> NoReturn:
-        """Save the state after a step unless it is saved, and exit."""
-        checkpointer.finish()
-        if step > start and step not in hosts.broadcast_from_main(checkpointer.steps):
-            save(step, refused_too=True)
-        exit_saved(checkpointer, step)
-
-    # training loop --------------------------------------------------------------------------------
-    line, saving = Cadence(config.log_every, LOG_SECONDS), Cadence(config.save_every, SAVE_SECONDS)
-    with StopSignal(0.0 if jax.process_count() == 1 else PATIENCE) as stop:
-        with closing(stream), checkpointer, closing(progress), closing(trace), progress.shown(start) as advance:
-            for n in range(start + 1, config.total_steps + 1):
-                try:
-                    with stop.waiting():
-                        batch = progress.next(stream)
-                except Interrupted:
-                    check_alone(n)
-                    stop_after(n - 1)
-                if config.eval_every and n > 1 and (n - 1) % config.eval_every == 0:  # after a save: again when resumed
-                    state = validated(n - 1)
-                    if selection.enough:
-                        print(f"no better score since step {selection.standing.step}: training stops", flush=True)
-                        progress.line(n - 1, rate, len(unreadable))
-                        break
-                set_aside(batch.row, unreadable, images, config)
-                with progress.compiling(n) if n == start + 1 else nullcontext():
-                    state, metrics = program.step(state, program.device_batch(batch))
-                trace.after(n, metrics)
-                progress.add(n, metrics, batch.row.image_ids)
-                advance(1)
-                last = n == config.total_steps
-                stopping, line_wanted, save_wanted = any_host(bool(stop), line.wanted, saving.wanted)
-                if line.due(n, line_wanted) or last:
-                    progress.line(n, rate, len(unreadable))
-                if stopping:
-                    stop_after(n)
-                if saving.due(n, save_wanted) or (last and config.save_every != 0):
-                    save(n, refused_too=False)
-            batch = None  # may be in memory shared with a worker, which Grain frees after the last reference
-            if any_host(bool(stop))[0]:
-                stop_after(int(state.step))
-            if selection.wanted and not selection.enough:
-                state = validated(config.total_steps)
-            with working("saving"):
-                checkpointer.finish()
-        if any_host(bool(stop))[0]:  # of several processes, each tells its signal one call late
-            stop_after(int(state.step))
-
-    # model, evaluation, summary -------------------------------------------------------------------
-    model = program.model(jax.device_get(hosts.replicate_to_host(selection.params(state)))).for_inference()
-    everywhere = hosts.merge_from_hosts({str(index): why for index, why in unreadable.items()})
+    # model, evaluation, summary ---------------------------------------------------------------------
+    model, unreadable = training.model(), training.unreadable_everywhere()
     if not hosts.is_main_process():
         return  # the main process evaluates
     with working("saving the model"):
         save_model(folder / "model", model, info_of(config, images))
-    conclude(context_of(model, config, val, task), images, folder, progress, program, everywhere, selection)
+    conclude(context_of(model, config, run.val, run.task), training, folder, unreadable)
 
 
-def restored(checkpointer: Checkpointer, config: Config, program: Program) -> tuple[Any, RunPosition]:
-    """State and position to continue from, of this run or of RUN@STEP in `start`; None for a new run."""
-    found = checkpointer.restore(program.abstract_state)
-    if found:
-        return found[0], RunPosition.from_json(found[1])
-    return resume_from(config, program.abstract_state) or (None, RunPosition())
-
-
-def validate(context: Context, progress: Progress, step: int) -> float | None:
-    """The score at the validation resolution, logged and printed."""
-    at = context.config.data.reported_at
-    score = evaluate_at(context, at)["score"]
-    if score is not None:
-        progress.logger.log(step, {f"val_{context.task.metric}": score})
-        append(progress.folder / VALIDATION, {"step": step, context.task.metric: score})
-    print(f"step {step}: validation {context.metric} {score_text(score)}", flush=True)
-    return score
-
-
-def score_text(score: float | None) -> str:
-    """A score for printing."""
-    return "unknown, no image can be read," if score is None else f"{score:.3f}"
-
-
-def conclude(
-    context: Context,
-    images: Source,
-    folder: Path,
-    progress: Progress,
-    program: Program,
-    unreadable: dict[str, str],
-    selection: Selection,
-) -> None:
+def conclude(context: Context, training: Training, folder: Path, unreadable: dict[str, str]) -> None:
     """Evaluate at all resolutions; write and print the summary."""
     config, val, metric = context.config, context.source, context.task.metric
+    manifest = training.run.images.manifest
     at = config.data.reported_at
     draw_learning_curve(folder, metric)
     names, context = studies_of(context.task, config.model), replace(context, resolutions=tuple(resolutions_of(config)))
@@ -281,12 +149,11 @@ def conclude(
         "val_images": at_reported["images"],
         "val_left_out": at_reported["left_out"],
         "val_unreadable": at_reported["unreadable"],
-        **selection.summary(),
-        **progress.summary(),
-        "compiles": program.step._cache_size(),
+        **training.selection.summary(),
+        **training.progress.summary(),
+        "compiles": training.program.step._cache_size(),
         "set_aside": {
-            "train": dict(images.manifest.set_aside)
-            | {images.manifest.name(int(i)): why for i, why in unreadable.items()},
+            "train": dict(manifest.set_aside) | {manifest.name(int(i)): why for i, why in unreadable.items()},
             "val": dict(val.manifest.set_aside) | undecoded,
         },
         "sweep": [named(entry, metric) for entry in entries],
@@ -327,8 +194,9 @@ def command_line(arguments: list[str]) -> tuple[str, Config]:
     return preset, config
 
 
-def introduce(config: Config, train: Source, val: Source, folder: Path, notes: list[str], plan: Plan) -> None:
+def introduce(run: Opened, folder: Path, plan: Plan) -> None:
     """Print data, resolved options, the first plan, and what the evaluation at the end leaves out."""
+    config, train, val = run.config, run.images, run.val
     print(f"run {folder} on {jax.device_count()} {jax.devices()[0].device_kind} device(s)")
     for source in (train, val):
         manifest = source.manifest
@@ -337,7 +205,7 @@ def introduce(config: Config, train: Source, val: Source, folder: Path, notes: l
             print(f"  {note}")
         for name, reason in manifest.set_aside:
             print(f"  set aside {name}: {reason}")
-    for note in notes:
+    for note in run.taken + run.chosen:
         print(f"auto: {note}")
     planned = int((plan.image_ids >= 0).sum()) + len(plan.left_out)
     part = "" if planned == len(train.manifest) else f"the first {planned} images of "
@@ -367,20 +235,6 @@ def picture(first: Sequence[Row], config: Config, folder: Path) -> None:
     pictures.draw_mask(first[0], folder / "attention_mask.png")
 
 
-def set_aside(batch: Row, unreadable: dict[int, str], source: Source, config: Config) -> None:
-    """Print and record images that could not be decoded.   Raises DataError where there are too many."""
-    empty = (batch.image_ids >= 0) & (batch.grids[..., 0] == 0)
-    new = set(batch.image_ids[empty].tolist()) - unreadable.keys()
-    for index in sorted(new):
-        unreadable[index] = why_not(partial(source.image, index)) or "could not be read at first"
-        print(f"set aside {source.manifest.name(index)}: {unreadable[index]}", flush=True)
-    if new and len(unreadable) > config.data.max_unreadable * len(source.manifest):
-        raise DataError(
-            f"{len(unreadable)} of {len(source.manifest)} images cannot be decoded, more than the share "
-            f"data.max_unreadable={config.data.max_unreadable}: fix them, or raise the share"
-        )
-
-
 def info_of(config: Config, images: Source) -> ModelInfo:
     """Classes and preprocessing for the saved model."""
     sampling = config.data.resolution.at(config.data.reported_at)
@@ -397,4 +251,4 @@ def info_of(config: Config, images: Source) -> ModelInfo:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_program(main)

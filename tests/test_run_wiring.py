@@ -17,7 +17,7 @@ from data.tasks import TASKS
 from harness.config import Config
 from harness.digit_presets import large_digits
 from harness.evaluation import predictions
-from harness.run import loading
+from harness.run import loading, training
 from navit_eqx import ModelInfo, save_model
 from navit_eqx.config import Factorised
 from navit_eqx.tasks.model import abstract_model
@@ -75,7 +75,7 @@ def run(registered, tmp_path_factory) -> Run:
     registered.setattr(predictions, "REPEATS", 1)
     registered.setattr(train, "picture", lambda *rest: None)
     registered.setattr(train, "Checkpointer", Recorded)
-    registered.setattr(train, "validate", validate)
+    registered.setattr(training, "validation_score", validate)
     with jax.numpy_dtype_promotion("standard"):  # Optax multiplies floats by integer step counts
         train.train(config, "digits")
     return Run(out / "toy", config, states, evaluated)

@@ -102,8 +102,8 @@ MUTANTS: tuple[Mutant, ...] = (
         RUN + "the_exported_model_is_the_average", survived=True,
     ),
     one(
-        "validation on the way takes the parameters, not their average", "train:train",
-        replace("hosts.replicate_to_host(state.eval_params)", "hosts.replicate_to_host(state.model)"),
+        "validation on the way takes the parameters, not their average", "harness.run.training:Training.validate",
+        replace("hosts.replicate_to_host(self.state.eval_params)", "hosts.replicate_to_host(self.state.model)"),
         RUN + "validation_on_the_way_is_that_of_the_average", survived=True,
     ),
     one(
@@ -117,14 +117,14 @@ MUTANTS: tuple[Mutant, ...] = (
         RUN + "the_summary_is_that_of_the_model_on_disk",
     ),
     one(
-        "a student is saved as a student", "train:train",
-        replace("program.model(__params).for_inference()", "program.model(__params)"),
+        "a student is saved as a student", "harness.run.training:Training.model",
+        replace("self.program.model(__params).for_inference()", "self.program.model(__params)"),
         RUN + "a_new_task_trains_from_end_to_end", survived=True,
     ),
     one(
-        "a run starts as if it had no model to start from", "train:train",
-        replace("warm_start(__initial, config, __classes)", "__initial"), RUN + "a_start_is_that_of_the_model_on_disk",
-        survived=True,
+        "a run starts as if it had no model to start from", "harness.run.training:first_state",
+        replace("warm_start(__initial, __config, __classes)", "__initial"),
+        RUN + "a_start_is_that_of_the_model_on_disk", survived=True,
     ),
     one(
         "the rate of the next step is logged", "harness.run.progress:Progress.line",
