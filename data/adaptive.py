@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Int, Num
 
 from reference.adaptive import merged
+from reference.detail import places, with_parts
 from reference.patches import normalize, patchify
+from reference.resize import FLEXIVIT
 from reference.rows import Tokens
 
 from .rows import PlannedRows
@@ -20,9 +22,18 @@ class PlannedBlocks(PlannedRows):
 
     merge: Merge | MergeByThreshold = Merge()
 
+    @property
+    def room(self) -> int:
+        """Places for parts a token; 0 for a model that reads none."""
+        return places(self.merge.highest, self.merge.scales) if self.pixels.detail else 0
+
+    def with_room(self, patches: Num[np.ndarray, "T P"]) -> Num[np.ndarray, "T W"]:
+        """Patches of which none is merged."""
+        return np.pad(patches, ((0, 0), (0, self.room * patches.shape[1]))) if self.room else patches
+
     def nothing(self, patch: Int[np.ndarray, " 2"]) -> Tokens:
         """An image of zero tokens, for a row without images."""
-        patches, _, _ = super().nothing(patch)
+        patches = self.with_room(super().nothing(patch).patches)
         return Tokens(patches, np.zeros((0, 3), np.float32), np.zeros(3, np.float32))
 
     def cut(
@@ -40,16 +51,20 @@ class PlannedBlocks(PlannedRows):
         """All tokens of a picture, as rows store them: bytes, or float16 mapped to the kernel."""
         if not quads:  # patches of one size: nothing is scored
             patches, places, grid = patchify(picture, patch)
-            coords = np.insert(places, 0, 0, axis=1).astype(np.float32)
-            return Tokens(self.pixels.as_stored(patches, patch), coords, np.array([1, *grid], np.float32))
+            coords = np.concatenate([np.zeros_like(places[:, :1]), places], 1, dtype=np.float32)
+            stored = self.with_room(self.pixels.as_stored(patches, patch))
+            return Tokens(stored, coords, np.array([1, *grid], np.float32))
         levels = self.merge.levels(picture, patch, quads)
         how = self.pixels.interpolation
         if how is None:  # patches of rows have the size at which images are cut
+            read, base, how = picture, patch, FLEXIVIT
             patches, coords, grid = merged(picture, patch, levels, patch, self.merge.rule)
             stored = (np.rint(patches) if picture.dtype == np.uint8 else patches).astype(picture.dtype)
         else:
             flat = normalize(picture.reshape(len(picture), -1), self.pixels.mean, self.pixels.std)
-            normalized = flat.reshape(picture.shape)
-            patches, coords, grid = merged(normalized, patch, levels, self.pixels.patch, self.merge.rule, how)
+            read, base = flat.reshape(picture.shape), self.pixels.patch
+            patches, coords, grid = merged(read, patch, levels, base, self.merge.rule, how)
             stored = patches.astype(np.float16)
+        if self.room:
+            stored = with_parts(stored, read, patch, levels, base, self.room, how)
         return Tokens(stored, coords.astype(np.float32), grid.astype(np.float32))

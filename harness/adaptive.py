@@ -1,5 +1,6 @@
 """Merged patches, hierarchies and moved coordinates: what goes with them, and what follows from them."""
 
+from data.sampling.dropping import Constant
 from data.sampling.merge import MergeByThreshold
 from data.sampling.resolution import Clips, WholeBlocks
 from data.sampling.token_selection import ByContrast
@@ -33,11 +34,16 @@ def merging(config: Config, images: Images) -> tuple[Config, list[str]]:
         not (per_step and merge.rule == "pi"),
         "data.merge.rule=pi maps patches to one size, and data.patch_sizes draws one per step: --data.merge.rule area",
     )
-    if vectors := config.model.levels:
+    for name in ("levels", "detail"):
+        scales = getattr(getattr(config.model, name), "scales", merge.scales)
         check(
-            vectors.scales >= merge.scales,
-            f"data.merge.scales={merge.scales}, but model.levels has {vectors.scales}: make them equal",
+            scales >= merge.scales,
+            f"data.merge.scales={merge.scales}, but model.{name} has {scales}: make them equal",
         )
+    check(
+        config.model.detail is None or data.dropping == Constant(0.0),
+        "model.detail reads the parts of all merged patches, and data.dropping leaves some out: --data.dropping.rate 0",
+    )
     return config, []
 
 

@@ -14,7 +14,7 @@ from navit_eqx.errors import ConfigError
 
 from .config import Config
 from .presets import PRESETS
-from .run.warm_start import FREE
+from .run.warm_start import ADDED, FREE
 
 # Words of other programs, without dashes → what to write here. Options are named in full: a test looks them up.
 SIZES = "img-size image-size input-size imgsz size resolution"
@@ -123,7 +123,8 @@ def idle(config: Config) -> Iterator[tuple[str, str]]:
         if data.packing.fill == "rate":
             yield "data.packing.fill", "rows are filled by dropping less, and nothing is dropped: --data.dropping beta"
     if data.merge is None and not config.start:
-        yield "model.levels", "patches of several sizes are those of --data.merge merge"
+        for name in ("levels", "detail", "areas"):
+            yield f"model.{name}", "patches of several sizes are those of --data.merge merge"
     if flexi and flexi.sizes and data.patch_sizes == OneSize() and not config.start:
         yield (
             "model.flexi",
@@ -133,5 +134,5 @@ def idle(config: Config) -> Iterator[tuple[str, str]]:
 
 def fixed_by_start(default: Any, model: Any) -> list[str]:
     """Fields of a model configuration that a start decides, and that differ from the default."""
-    free = (*FREE, "flexi", "levels", *(("patch",) if model.flexi else ()))
+    free = (*FREE, "flexi", *ADDED, *(("patch",) if model.flexi else ()))
     return [name for name in vars(model) if name not in free and getattr(model, name) != getattr(default, name)]

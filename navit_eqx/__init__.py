@@ -17,7 +17,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
 
     front.py          the six names above; finetuning.py, a train step for custom loops
     config.py         model configuration as frozen dataclasses; config_attention.py, config_positions.py,
-    config_local.py   and config_stages.py, its parts; config_exclusive.py, options that exclude each other
+    config_local.py   config_adaptive.py and config_stages.py, its parts; config_exclusive.py, which exclude each other
     info.py           classes and preprocessing of a saved model
     preprocessing.py  how images become patches; size_rules.py and tower_sizes.py, image size → grid of patches
     text.py           canonical text, bytes as token ids; text_rows.py, packed rows of them
@@ -41,6 +41,7 @@ a batch, which is faster than `vmap` over rows (docs/log.md). Axis letters and v
     tables.py         position tables of imported towers
     tubelets.py       clips as tubelets: cut on the host, time and shape on the device
     adaptive.py       patches of several sizes within an image: cut on the host, level on the device
+    detail.py         what the parts of merged patches say; areas.py, merged patches that count as their parts
     complexity.py     how much of an image large patches lose, by which their number may be planned
     resize.py         PI-resize
     export.py         one packed row as StableHLO or ONNX; plain.py, in plain operations

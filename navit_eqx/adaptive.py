@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from . import config
+from .detail import places, with_parts
 from .layers import expand
 from .preprocessing import Merge, MergeByThreshold
 from .resize import FLEXIVIT, Interpolation, pi_matrix
@@ -148,9 +149,8 @@ def merged(
         free[y : y + 2**s, x : x + 2**s] = False
         height, width = patch[0] << s, patch[1] << s
         block = image[y * patch[0] : y * patch[0] + height, x * patch[1] : x * patch[1] + width].astype(float)
-        if rule == "area":
-            for _ in range(s):
-                block = pooled(block) / 4
+        if s and rule != "pi":
+            block = reduced(block, s, rule)
         if block.shape[:2] != tuple(base):
             ky, kx = (pi_matrix(old, new, interpolation) for old, new in zip(base, block.shape))
             block = np.einsum("abc,ai,bj->ijc", block, ky, kx, optimize=True)
@@ -158,6 +158,17 @@ def merged(
         coords.append((s, *(n + 2**s / 2 - 0.5 for n in (y, x))))
     grid = np.array([1 + levels.max(), *levels.shape], np.float32)
     return np.stack(patches), np.array(coords, np.float32), grid
+
+
+def reduced(block: Float[np.ndarray, "h w C"], s: int, rule: str) -> Float[np.ndarray, "rows columns C"]:
+    """A block of level s, reduced to one patch by means of boxes (`area`) or of their middle 2 x 2 pixels (`apt`)."""
+    if rule == "apt":
+        keep = np.isin(np.arange(1 << s), (2 ** (s - 1) - 1, 2 ** (s - 1)))
+        rows, columns = np.tile(keep, len(block) >> s), np.tile(keep, block.shape[1] >> s)
+        return pooled(block[rows][:, columns]) / 4
+    for _ in range(s):
+        block = pooled(block) / 4
+    return block
 
 
 def cut(
@@ -171,15 +182,24 @@ def cut(
         levels = levels_by_threshold(pixels, patch, merge)
     else:
         levels = cut_by_budget(residual_scores(pixels, patch, merge.scales), quads)
-    if merge.rule == "area":
-        patches, coords, grid = merged(pixels, patch, levels, patch, "area")
-        return (np.rint(patches) if pixels.dtype == np.uint8 else patches).astype(pixels.dtype), coords, grid
-    if (kernel := merge.kernel) is None:
-        raise ValueError("blocks are mapped to the kernel of a model: pack by navit.pack(images, model)")
-    if pixels.dtype == np.uint8:
-        pixels = (pixels / 255 - np.array(kernel.mean)) / np.array(kernel.std)
-    patches, coords, grid = merged(pixels, patch, levels, kernel.patch, "pi", kernel.interpolation)
-    return patches.astype(np.float16), coords, grid
+    room, base, how = room_of(merge), patch, FLEXIVIT
+    if merge.rule != "pi":
+        patches, coords, grid = merged(pixels, patch, levels, patch, merge.rule)
+        stored = (np.rint(patches) if pixels.dtype == np.uint8 else patches).astype(pixels.dtype)
+    else:
+        if (kernel := merge.kernel) is None:
+            raise ValueError("blocks are mapped to the kernel of a model: pack by navit.pack(images, model)")
+        if pixels.dtype == np.uint8:
+            pixels = (pixels / 255 - np.array(kernel.mean)) / np.array(kernel.std)
+        base, how = kernel.patch, kernel.interpolation
+        patches, coords, grid = merged(pixels, patch, levels, base, "pi", how)
+        stored = patches.astype(np.float16)
+    return (with_parts(stored, pixels, patch, levels, base, room, how) if room else stored), coords, grid
+
+
+def room_of(merge: Merge | MergeByThreshold) -> int:
+    """Places for parts a token; 0 for a model that reads none."""
+    return places(merge.highest, merge.scales) if merge.kernel and merge.kernel.detail else 0
 
 
 class LevelEmbedding(eqx.Module):

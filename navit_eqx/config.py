@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
+from .config_adaptive import AreaWeights as AreaWeights
+from .config_adaptive import Detail as Detail
+from .config_adaptive import Levels as Levels
 from .config_attention import Auto as Auto
 from .config_attention import Backend as Backend
 from .config_attention import CuDNN as CuDNN
@@ -133,18 +136,6 @@ class Flexi:
 
 
 @dataclass(frozen=True)
-class Levels:
-    """A learned vector for each coarser size of patches within an image (`data.merge`), zero at first; without it the
-    model tells sizes apart by their pixels alone."""
-
-    scales: int = 3
-    """Sizes of patches: p, 2 p, 4 p and so on."""
-
-    def __post_init__(self):
-        check_in("model.levels", "[2, 8]", scales=self.scales)
-
-
-@dataclass(frozen=True)
 class ModelConfig:
     """Architecture and numerics of a NaViT."""
 
@@ -170,6 +161,10 @@ class ModelConfig:
     """Clips instead of images, as tubelets; none: images."""
     levels: Levels | None = None
     """Vectors for the sizes of patches within an image; none: no vectors."""
+    detail: Detail | None = None
+    """What the parts of merged patches say; none: merged patches are reduced, and no more is read of them."""
+    areas: AreaWeights | None = None
+    """Merged patches count as often as the patches they stand for; none: every token counts once."""
     mean: tuple[float, ...] = (0.5,)
     """Mean of pixels in [0, 1], subtracted before division by `std`: one number, or one per channel."""
     std: tuple[float, ...] = (0.5,)

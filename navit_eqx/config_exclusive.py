@@ -4,7 +4,17 @@ from typing import Any
 
 from .errors import check
 
-OPTIONS = ("flexi", "tubelets", "levels", "fuzzy", "local", "stages", "head_size")  # None where they are not in use
+OPTIONS = (
+    "flexi",
+    "tubelets",
+    "levels",
+    "detail",
+    "areas",
+    "fuzzy",
+    "local",
+    "stages",
+    "head_size",
+)  # None where they are not in use
 
 
 def backends(*names: str) -> tuple[str, ...]:
@@ -16,13 +26,21 @@ def backends(*names: str) -> tuple[str, ...]:
 EXCLUSIVE: dict[str, tuple[str, tuple[str, ...]]] = {
     "model.flexi": ("resizes square patches", ("model.tubelets",)),
     "model.levels": ("are sizes of the patches of images", ("clips", "text")),
+    "model.detail": ("reads patches of images, all of one size", ("model.flexi", "model.stages", "clips", "text")),
+    "model.areas": (
+        "are those of patches of images, and a further channel of queries and keys",
+        ("model.stages", "clips", "text", *backends("Windows", "CuDNN", "Splash")),
+    ),
     "model.local": (
         "needs tokens with a place in an image, and attention within windows",
         ("model.registers", "text", *backends("Loop", "Windows", "Pallas", "CuDNN", "Splash")),
     ),
     "model.registers": ("are not beside the tokens of their image", backends("CuDNN", "Windows")),
     "model.head_size": ("is not width / heads", ("model.stages",)),
-    "model.fuzzy": ("moves coordinates", ("model.local", "model.levels", "clips", "text")),
+    "model.fuzzy": (
+        "moves coordinates",
+        ("model.local", "model.levels", "model.detail", "model.areas", "clips", "text"),
+    ),
     "model.stages": (
         "merge tokens of images",
         ("model.local", "model.levels", "model.registers", "clips", "text")

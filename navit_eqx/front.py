@@ -78,7 +78,7 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
         config = model.config
         if config.local:
             check_whole_blocks(config.local.window, how.merge.scales)
-        kernel = Kernel(pair(config.patch), config.mean, config.std, config.interpolation)
+        kernel = Kernel(pair(config.patch), config.mean, config.std, config.interpolation, config.detail is not None)
         options = options | {"preprocessing": replace(how, merge=replace(how.merge, kernel=kernel))}
     defaults = {
         "preprocessing": how,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Num, Shaped
 
-from .adaptive import cut, levels_by_threshold, quads_in
+from .adaptive import cut, levels_by_threshold, quads_in, room_of
 from .complexity import complexity, complexity_size
 from .hierarchy import block_order
 from .pixels import Header, ImageError, Source, patchify, read_header, read_image, resize
@@ -130,12 +130,13 @@ def rows_of(
     """A batch of `shape` (rows, tokens, slots) with the pixels of these images of one dtype, row by row."""
     rows, row_tokens, row_images = shape
     dtype = next((image.header.dtype for row in members for image in row if image.header), np.dtype(np.uint8))
-    if (merge := preprocessing.merge) is None:
+    if (merge := preprocessing.merging) is None:
         batch = empty_rows(rows, row_tokens, row_images, prod(patch) * preprocessing.channels, 2, dtype)
     else:
         mapped = merge.kernel if merge.rule == "pi" else None
         stored, dtype = (mapped.patch, np.float16) if mapped else (patch, dtype)
-        batch = empty_rows(rows, row_tokens, row_images, prod(stored) * preprocessing.channels, 3, dtype, np.float32)
+        width = (1 + room_of(merge)) * prod(stored) * preprocessing.channels
+        batch = empty_rows(rows, row_tokens, row_images, width, 3, dtype, np.float32)
     for r, images in enumerate(members):
         _fill(Row(*(leaf[r] for leaf in batch)), images, preprocessing, patch, report)
     return batch
@@ -299,7 +300,7 @@ def plan(
     try:
         header = read_header(source, preprocessing.channels, name)
         planned = Planned(index, source, name, header, _grid_of(header, preprocessing, patch, name))
-        if merge := preprocessing.merge:
+        if merge := preprocessing.merging:
             planned = planned._replace(quads=_quads(planned, header, preprocessing, merge, patch))
         _check_fits(planned, lengths, longest_side)
         return planned
@@ -331,7 +332,7 @@ def _fill(
             report(image.index, str(error))
             continue
         start, end = end, end + image.tokens
-        if (merge := preprocessing.merge) is None:
+        if (merge := preprocessing.merging) is None:
             found = patchify(pixels, patch), np.indices(image.grid).reshape(2, -1).T, image.grid
             if isinstance(preprocessing.size, WholeBlocks):
                 order = block_order(image.grid, preprocessing.size.merges)

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Num
 
+from .areas import weighted
 from .config import ModelConfig
 from .layers import expand
+from .masks import SegmentMask
 
 
 class BlockMasks(eqx.Module):
@@ -20,10 +22,16 @@ class BlockMasks(eqx.Module):
 
     masks: Bool[Array, "groups *B T T"]
     which: Int[np.ndarray, " L"]
+    levels: Num[Array, "*B T"] | None = None
+    """Of the keys, where their areas count."""
 
-    def of(self, which: Int[Array, ""]) -> Bool[Array, "*B T T"]:
+    def of(self, which: Int[Array, ""]) -> Bool[Array, "*B T T"] | SegmentMask:
         """The mask of a block, by its number among the groups."""
-        return jax.lax.dynamic_index_in_dim(self.masks, which, keepdims=False)
+        return weighted(jax.lax.dynamic_index_in_dim(self.masks, which, keepdims=False), self.levels)
+
+    def weighted(self, levels: Num[Array, "*B T"] | None) -> "BlockMasks":
+        """The masks with keys of these levels."""
+        return BlockMasks(self.masks, self.which, levels)
 
 
 def same_window(coords: Num[Array, "*B T 2"], window: Sequence[int]) -> Bool[Array, "*B T T"]:

@@ -14,7 +14,7 @@ class SegmentMask(eqx.Module):
 
     @abc.abstractmethod
     def dot_product_attention(
-        self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H T K"], v: Float[Array, "*B H T K"], scale: float
+        self, q: Float[Array, "*B H T K"], k: Float[Array, "*B H S K"], v: Float[Array, "*B H S K"], scale: float
     ) -> Float[Array, "*B H T K"]:
         """softmax(q kᵀ · scale) v, where each token attends to the tokens of its image; 0 for padding."""
 

@@ -9,7 +9,9 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 from .adaptive import LevelEmbedding, make_levels
+from .areas import weighted
 from .config import ModelConfig
+from .detail import Detail, make_detail
 from .encoder import Encoder, sample_gates, skip_rates, token_gates
 from .errors import check
 from .hierarchy import Hierarchy, last_level, make_encoder, stage_configs
@@ -38,12 +40,14 @@ class NaViT(eqx.Module):
     levels: LevelEmbedding | None
     rope: Rope | None
     local: LayerMasks | None
+    detail: Detail | None
     registers: Float[Array, "R D"] | None
     embedding_norm: AbstractNorm | None
     encoder: Encoder | Hierarchy
     pool: AbstractPool
     mean: tuple[float, ...] = eqx.field(static=True)
     std: tuple[float, ...] = eqx.field(static=True)
+    areas: bool = eqx.field(static=True)
     config: ModelConfig = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
@@ -56,6 +60,7 @@ class NaViT(eqx.Module):
         self.posembed = make_posembed(config.posembed, config.width, key=posembed)
         self.time = make_time(config, key=jr.fold_in(posembed, 0))
         self.levels = make_levels(config)
+        self.detail = make_detail(config, key=jr.fold_in(embedding, 0))
         self.rope = make_rope(config)
         self.local = make_local(config)
         self.registers = 0.02 * jr.normal(registers, (config.registers, config.width)) if config.registers else None
@@ -65,6 +70,7 @@ class NaViT(eqx.Module):
         self.pool = make_pool(stage_configs(config)[-1] if config.stages else config, key=pooling)
         self.mean = config.mean
         self.std = config.std
+        self.areas = config.areas is not None
         self.config = config
 
     def embed_patches(
@@ -83,6 +89,23 @@ class NaViT(eqx.Module):
         else:
             x = self.patch_embedding_at(patches.shape[-1])(normalize(patches, self.mean, self.std).astype(dtype))
         return x if self.posembed is None else x + self.posembed(coords, grids).astype(dtype)
+
+    def with_parts(self, patches: Num[Array, "*B T W"]) -> tuple[Num[Array, "*B T P"], Num[Array, "*B parts P"] | None]:
+        """Patches, and the parts of merged patches that rows hold beside them (`detail.py`), m places a token; None
+        where they hold none.   Raises ValueError where a row has no whole number of places."""
+        size, length = self.config.patch_dim, patches.shape[-1]
+        if self.detail is None or length == size:
+            return patches, None
+        if length % size:
+            raise ValueError(
+                f"rows hold {length} numbers a token; this model reads multiples of {size}, with model.detail"
+            )
+        parts = patches[..., size:].reshape(*patches.shape[:-2], -1, size)
+        return patches[..., :size], parts
+
+    def embed_parts(self, parts: Num[Array, "*B U P"], dtype: jnp.dtype) -> Float[Array, "*B U D"]:
+        """Parts of merged patches → vectors, by the embedding of patches without positions.   [APT, eq. 2]"""
+        return self.patch_embedding(normalize(parts, self.mean, self.std).astype(dtype))
 
     def patch_embedding_at(self, patch_dim: int) -> Linear:
         """The embedding of patches of length P = `patch_dim`: the stored kernel, or its PI-resize.   [FlexiViT]
@@ -107,7 +130,8 @@ class NaViT(eqx.Module):
         """One vector per image slot; zeros for an empty slot. `gates` are the factors of stochastic depth."""
         x, registers = self.encode(row, gates)
         ids = last_level(row, self.config).segment_ids
-        return self.pool(x, slot_tokens(ids, row.grids.shape[-2]), registers)
+        slots = slot_tokens(ids, row.grids.shape[-2])
+        return self.pool(x, weighted(slots, self.levels_that_count(row)), registers)
 
     def tokens(self, row: Row) -> Float[Array, "*B T D"]:
         """The encoded tokens of a row, without registers; of a hierarchy those of the last level (`last_level`)."""
@@ -139,7 +163,19 @@ class NaViT(eqx.Module):
     def mask(self, row: Row, ids: Int[Array, "*B S"]) -> Bool[Array, "*B S S"] | SegmentMask | BlockMasks:
         """Which token attends to which, registers included: one mask for all blocks, or one for each kind of group."""
         mask: Any = attention_mask(self.config.attention, ids, row.grids.shape[-2])
-        return mask if self.local is None else self.local(row.coords, mask)
+        levels = self.levels_that_count(row)
+        if self.local is not None:
+            return self.local(row.coords, mask).weighted(levels)
+        registers = ids.shape[-1] - row.segment_ids.shape[-1]
+        return weighted(
+            mask, levels if levels is None else jnp.pad(levels, [*[(0, 0)] * (ids.ndim - 1), (0, registers)])
+        )
+
+    def levels_that_count(self, row: Row) -> Num[Array, "*B T"] | None:
+        """Levels of the tokens of a row with merged patches, where their areas count; None where each counts once."""
+        if not self.areas or row.coords.shape[-1] == self.config.axes:
+            return None
+        return jnp.where(row.segment_ids > 0, row.coords[..., 0], 0)
 
     def context(self, row: Row) -> tuple[Any, Float[Array, "*B T half"] | None]:
         """The attention mask and the rotary angles of a row without registers, at any level of a hierarchy."""
@@ -161,7 +197,10 @@ class NaViT(eqx.Module):
         token_grids = jnp.take_along_axis(row.grids, slot[..., None], axis=-2)
         patches = jnp.where(real, row.patches, 0)
         coords = jnp.where(real, row.coords, 0)
+        patches, parts = self.with_parts(patches)
         x = self.embed_patches(patches, *self.in_space(coords, token_grids))
+        if self.detail is not None and parts is not None:
+            x = x + self.detail(self.embed_parts(parts, x.dtype), coords[..., 0], row.segment_ids)
         x = x if self.time is None else x + self.time(coords, token_grids).astype(x.dtype)
         if self.levels is not None and coords.shape[-1] > self.config.axes:
             x = x + self.levels(coords).astype(x.dtype)

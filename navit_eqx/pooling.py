@@ -8,17 +8,24 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from . import config
+from .areas import AreaMask, key_weights, pairs
 from .attention import Attention
 from .config import ModelConfig
 from .layers import AbstractNorm, GatedMlp, Mlp, full, make_mlp, make_norm, normal
 
+Slots = Bool[Array, "*B I T"] | AreaMask
+"""The tokens of each slot."""
+
 
 class AbstractPool(eqx.Module):
-    """Tokens of a row, the mask of each slot, and the registers of each slot → one vector per slot."""
+    """Tokens of a row, the mask of each slot, and the registers of each slot → one vector per slot.
+
+    Where areas count, the mask has the level of each token: it counts 4^level times (`areas.py`).
+    """
 
     @abc.abstractmethod
     def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+        self, x: Float[Array, "*B T D"], mask: Slots, registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]: ...
 
 
@@ -41,7 +48,7 @@ class MapPool(AbstractPool):
         self.mlp = make_mlp(config, key=mlp)
 
     def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+        self, x: Float[Array, "*B T D"], mask: Slots, registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]:
         pooled = self.attention(probes(self.probe, x, mask), x, mask)
         return blank(pooled + self.mlp(self.norm(pooled)), mask)
@@ -59,7 +66,7 @@ class ResidualMapPool(AbstractPool):
         self.attention = Attention(config, key=attention)
 
     def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+        self, x: Float[Array, "*B T D"], mask: Slots, registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]:
         queries = probes(self.probe, x, mask)
         return blank(queries + self.attention(queries, x, mask), mask)
@@ -69,11 +76,11 @@ class MeanPool(AbstractPool):
     """Mean over the tokens of each slot."""
 
     def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+        self, x: Float[Array, "*B T D"], mask: Slots, registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]:
         y = full(x)  # bfloat16 cannot count beyond 256
-        count = jnp.maximum(mask.sum(-1, keepdims=True), 1)
-        return (mask.astype(y.dtype) @ y / count.astype(y.dtype)).astype(x.dtype)
+        weights = key_weights(mask, y.dtype)
+        return (weights @ y / jnp.maximum(weights.sum(-1, keepdims=True), 1)).astype(x.dtype)
 
 
 class NormedMeanPool(AbstractPool):
@@ -85,7 +92,7 @@ class NormedMeanPool(AbstractPool):
         self.norm = make_norm(config.norm, config.width, config.biases, config.eps)
 
     def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+        self, x: Float[Array, "*B T D"], mask: Slots, registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]:
         return blank(self.norm(MeanPool()(x, mask, registers)), mask)
 
@@ -98,10 +105,10 @@ class MaxPool(AbstractPool):
     """
 
     def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+        self, x: Float[Array, "*B T D"], mask: Slots, registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]:
         lowest = jnp.finfo(x.dtype).min
-        place = jnp.where(mask[..., None], x[..., None, :, :], lowest).argmax(-2)
+        place = jnp.where(pairs(mask)[..., None], x[..., None, :, :], lowest).argmax(-2)
         return blank(jnp.take_along_axis(x, place, axis=-2), mask)
 
 
@@ -109,7 +116,7 @@ class TokenPool(AbstractPool):
     """The first register of each slot, used as a class token.   [ViT, §3.1]"""
 
     def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"], registers: Float[Array, "*B I R D"]
+        self, x: Float[Array, "*B T D"], mask: Slots, registers: Float[Array, "*B I R D"]
     ) -> Float[Array, "*B I D"]:
         return blank(registers[..., 0, :], mask)
 
@@ -131,11 +138,11 @@ def make_pool(model: ModelConfig, *, key: PRNGKeyArray) -> AbstractPool:
             return TokenPool()
 
 
-def probes(probe: Float[Array, " D"], x: Float[Array, "*B T D"], mask: Bool[Array, "*B I T"]) -> Float[Array, "*B I D"]:
+def probes(probe: Float[Array, " D"], x: Float[Array, "*B T D"], mask: Slots) -> Float[Array, "*B I D"]:
     """The probe, repeated for each slot."""
-    return jnp.broadcast_to(probe.astype(x.dtype), (*mask.shape[:-1], x.shape[-1]))
+    return jnp.broadcast_to(probe.astype(x.dtype), (*pairs(mask).shape[:-1], x.shape[-1]))
 
 
-def blank(pooled: Float[Array, "*B I D"], mask: Bool[Array, "*B I T"]) -> Float[Array, "*B I D"]:
+def blank(pooled: Float[Array, "*B I D"], mask: Slots) -> Float[Array, "*B I D"]:
     """`pooled`, with zeros for slots without tokens."""
-    return jnp.where(mask.any(-1, keepdims=True), pooled, 0)
+    return jnp.where(pairs(mask).any(-1, keepdims=True), pooled, 0)

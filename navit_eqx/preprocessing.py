@@ -42,6 +42,8 @@ class Kernel:
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
     interpolation: Interpolation = FLEXIVIT
+    detail: bool = False
+    """Whether the parts of merged patches are read, too."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class Merge:
     """Share of the possible merges; 0 merges nothing."""
     scales: int = 3
     """Sizes of patches: p, 2 p, 4 p and so on."""
-    rule: Literal["pi", "area"] = "pi"
-    """pi: large patches are mapped to the kernel as FlexiViT does; area: means of boxes of pixels."""
+    rule: Literal["pi", "area", "apt"] = "pi"
+    """pi: large patches are mapped to the kernel as FlexiViT does; area: means of boxes of pixels; apt: of the middle
+    2 x 2 of each box."""
     kernel: Kernel | None = None
     """The kernel of a model; `navit.pack` fills it in."""
 
@@ -72,6 +75,11 @@ class Merge:
 
     def rate_of(self, complexity: float | None) -> float:
         """The rate of an image."""
+        return self.rate
+
+    @property
+    def highest(self) -> float:
+        """The largest rate of an image."""
         return self.rate
 
 
@@ -98,6 +106,11 @@ class MergeByContent(Merge):
         assert complexity is not None, "the complexity of an image is measured before it is planned"
         return rate_by_complexity(self.rate, self.spread, rank(complexity, self.quantiles))
 
+    @property
+    def highest(self) -> float:
+        """The largest rate that an image can have."""
+        return min(1.0, self.rate + self.spread, 2 * self.rate)
+
 
 @dataclass(frozen=True)
 class MergeByThreshold:
@@ -110,7 +123,7 @@ class MergeByThreshold:
 
     thresholds: tuple[float, ...] = (5.75, 4.0)
     """Bits of the gray levels of a block, for patches of 2 p, 4 p and so on."""
-    rule: Literal["pi", "area"] = "area"
+    rule: Literal["pi", "area", "apt"] = "area"
     """As in `Merge`."""
     kernel: Kernel | None = None
     """The kernel of a model; `navit.pack` fills it in."""
@@ -123,6 +136,11 @@ class MergeByThreshold:
     def scales(self) -> int:
         """Sizes of patches."""
         return 1 + len(self.thresholds)
+
+    @property
+    def highest(self) -> float:
+        """The largest share of the possible merges in an image: flat images are merged as far as can be."""
+        return 1.0
 
 
 @dataclass(frozen=True)
@@ -155,6 +173,11 @@ class Preprocessing:
         check_in("info.preprocessing", "[1, 65536]", channels=self.channels)
         check_in("info.preprocessing", "[1, 1048576]", row_tokens=self.row_tokens, row_images=self.row_images)
         check_in("info.preprocessing", "[0, 1000000]", decode_margin=self.decode_margin)
+
+    @property
+    def merging(self) -> Merge | MergeByContent | MergeByThreshold | None:
+        """How patches are merged; None where no image is: rows are those without merging."""
+        return self.merge if self.merge and self.merge.highest else None
 
     def shrink(self, size: Size, target: Size) -> int:
         """Factor 1, 2, 4 or 8 by which a JPEG of `size` pixels is decoded smaller before it is resized to `target`."""

@@ -70,6 +70,7 @@ Reading order (★ = the core path, one sitting):
       text.py       text as an image with one axis
       tubelets.py   clips: tubelets of several shapes in one row
       adaptive.py   patches of several sizes within one image
+      detail.py     what the parts of merged patches say
       boxes.py      areas of boxes, IoU and GIoU
       template.py   rows that are all cut into the same windows: no mask
       dealing.py    which device computes which rows of a batch

@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from . import model
+from .detail import detail
 from .patches import normalize, patchify
 from .resize import FLEXIVIT, Interpolation, adjoint_patches
 from .rows import Row, Tokens
@@ -155,7 +156,8 @@ def merged(
     """The tokens of a partitioned image, all in the format of a kernel of shape `base`.
 
     A block of level s is a patch of 2^s · `patch` pixels, mapped to `base` by the adjoint of PI-resize (`pi`), or first
-    reduced to `patch` by means of 2^s x 2^s pixels (`area`).   [FlexiViT, PI-resize] [APT, §3.2]
+    reduced to `patch` by means of 2^s x 2^s pixels (`area`), or of their middle ones (`apt`).   [FlexiViT, PI-resize]
+    [APT, §3.2]
     Choice: `pi`, so that an image in blocks of one level is that image in patches of that size.
     """
     parts, owner = [], owner_map(levels)
@@ -190,34 +192,67 @@ def by_area(
     return by_pi(pixels.mean((2, 4)).reshape(len(blocks), -1), patch, patch, base, how)
 
 
-REDUCE = {"pi": by_pi, "area": by_area}
+def by_apt(
+    blocks: Num[np.ndarray, "T Q"], size: Sequence[int], patch: Sequence[int], base: Sequence[int], how: Interpolation
+) -> Float[np.ndarray, "T P"]:
+    """Means of the middle 2 x 2 pixels of boxes, which is bilinear reduction without antialiasing; then Kᵀ x K.
+
+    At level 1 these are the means of boxes, at level 2 three quarters of the pixels are not read.   [code of APT]
+    """
+    side = size[0] // patch[0]
+    middle = slice((side - 1) // 2, side // 2 + 1)
+    boxes = blocks.reshape(len(blocks), patch[0], side, patch[1], side, -1)
+    return by_pi(boxes[:, :, middle, :, middle].mean((2, 4)).reshape(len(blocks), -1), patch, patch, base, how)
 
 
-def in_plane(params: dict, image: Tokens) -> tuple[dict, Tokens]:
+REDUCE = {"pi": by_pi, "area": by_area, "apt": by_apt}
+
+
+def in_plane(params: dict, image: Tokens, segment_ids: Int[np.ndarray, " T"] | None = None) -> tuple[dict, Tokens]:
     """Parameters and tokens in the form that `model` reads, patches with places (y, x).
 
-    w · patch + vector of its level = [w, vectors] · [patch, one-hot level]; cells, of level 0, have no vector.
+    w · patch + vector of its level + detail = [w, vectors, 1] · [patch, one-hot level, detail]; cells, of level 0, have
+    no vector and no detail. `segment_ids` tell the images of a row apart.
     """
-    vectors, embedding = params.get("levels"), params["patch_embedding"]
-    plain = image._replace(coords=image.coords[:, 1:], grid=image.grid[..., 1:])
-    if vectors is None:
+    vectors, embedding, coords = params.get("levels"), params["patch_embedding"], image.coords
+    plain = image._replace(coords=coords[:, 1:], grid=image.grid[..., 1:])
+    more: list[tuple[np.ndarray, np.ndarray]] = []
+    if vectors is not None:
+        which = np.equal(coords[:, :1], 1 + np.arange(len(vectors["vectors"]))).astype(float)
+        more.append((which, vectors["vectors"]))
+    if params.get("detail") is not None:
+        ids = np.ones(len(coords), int) if segment_ids is None else segment_ids
+        more.append((detail(params, image.patches, coords[:, 0], ids), np.eye(len(embedding["b"]))))
+        plain = plain._replace(patches=image.patches[:, : len(embedding["w"])])
+    if not more:
         return params, plain
-    vectors = vectors["vectors"]
-    which = np.equal(image.coords[:, :1], 1 + np.arange(len(vectors))).astype(float)
-    patches = normalize(image.patches, params["mean"], params["std"])
-    w = np.concatenate([embedding["w"], vectors])
-    patches = np.concatenate([patches, which], -1)
+    patches = normalize(plain.patches, params["mean"], params["std"])
+    patches = np.concatenate([patches, *(entries for entries, _ in more)], -1)
+    w = np.concatenate([embedding["w"], *(weights for _, weights in more)])
     return {**params, "patch_embedding": {**embedding, "w": w}}, plain._replace(patches=patches)
+
+
+def copies(params: dict, coords: Num[np.ndarray, "T 3"]) -> Int[np.ndarray, " T"]:
+    """How often each token stands in the row that is read: once; or, where areas count, 4^level times, as often as the
+    patches it stands for.
+
+    Copies of a token stay equal, so that none need be computed: a weight for a key does the same.   [ToMe, §3]
+    """
+    return 4 ** (coords[:, 0].astype(int) * bool(params.get("areas")))
 
 
 def forward_merged(params: dict, image: Tokens) -> Float[np.ndarray, " D"]:
     """The meaning: a plain Vision Transformer on the blocks of one image."""
-    return model.forward_image(*in_plane(params, image))
+    n = copies(params, image.coords)
+    params, image = in_plane(params, image)
+    repeated = image._replace(patches=np.repeat(image.patches, n, 0), coords=np.repeat(image.coords, n, 0))
+    return model.forward_image(params, repeated)
 
 
 def forward(params: dict, row: Row) -> Float[np.ndarray, "I D"]:
     """The mechanism: one vector per image of a packed row; zeros for an empty slot."""
     real = (row.segment_ids > 0)[:, None]
     tokens = Tokens(np.where(real, row.patches, 0), np.where(real, row.coords, 0), row.grids)
-    inner, (patches, coords, sizes) = in_plane(params, tokens)
-    return model.forward(inner, row._replace(patches=patches, coords=coords, grids=sizes))
+    n, (inner, (*tokens, sizes)) = copies(params, tokens.coords), in_plane(params, tokens, row.segment_ids)
+    patches, coords, segment_ids = (np.repeat(x, n, 0) for x in (*tokens, row.segment_ids))
+    return model.forward(inner, Row(patches, coords, segment_ids, sizes, row.image_ids))

@@ -219,9 +219,9 @@ def test_a_block_scores_at_least_its_parts(seed, grid):
 # tokens ------------------------------------------------------------------------------------------------
 
 
-def tokens_of(image, quads, rule="pi"):
-    levels = slow.cut_by_budget(slow.residual_scores(image, PATCH, SCALES), quads)
-    return slow.merged(image / 127.5 - 1, PATCH, levels, PATCH, rule)
+def tokens_of(image, quads, rule="pi", patch=PATCH):
+    levels = slow.cut_by_budget(slow.residual_scores(image, patch, SCALES), quads)
+    return slow.merged(image / 127.5 - 1, patch, levels, PATCH, rule)
 
 
 @pytest.mark.parametrize("rule", slow.REDUCE)
@@ -307,10 +307,11 @@ def test_values_of_tokens_fill_the_grid_and_come_back(seed, grid):
 
 @st.composite
 def rows_of_merged(draw):
-    """A row of images with any mixture of levels, some with dropped tokens."""
+    """A row of images with any mixture of levels and of patch sizes, some with dropped tokens."""
     rng, images, room = np.random.default_rng(draw(seeds)), [], T
     for grid in draw(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=I)):
-        tokens = tokens_of(picture(int(rng.integers(2**32)), grid), budget(int(rng.integers(2**32)), grid))
+        image, patch = int(rng.integers(2**32)), draw(patches)
+        tokens = tokens_of(picture(image, grid, patch), budget(int(rng.integers(2**32)), grid), patch=patch)
         stay = np.sort(rng.permutation(len(tokens.patches))[: draw(st.integers(1, len(tokens.patches)))])
         if len(stay) <= room:
             images.append(tokens._replace(patches=tokens.patches[stay], coords=tokens.coords[stay]))

@@ -5,7 +5,9 @@ from itertools import combinations
 import pytest
 
 from navit_eqx.config import (
+    AreaWeights,
     CuDNN,
+    Detail,
     Flexi,
     Fuzzy,
     Levels,
@@ -25,6 +27,8 @@ BACKENDS = (Loop, Windows, Pallas, CuDNN, Splash)
 FIELDS = {
     "flexi": {"flexi": Flexi((8,))},
     "levels": {"levels": Levels()},
+    "detail": {"detail": Detail()},
+    "areas": {"areas": AreaWeights()},
     "fuzzy": {"fuzzy": Fuzzy()},
     "local": {"local": Local()},
     "stages": {"stages": Stages((6, 6))},
@@ -37,7 +41,9 @@ FIELDS = {
 EXCLUDED = {
     "flexi": "tubelets",
     "levels": "clips text",
-    "fuzzy": "local levels clips text",
+    "detail": "flexi stages clips text",
+    "areas": "stages clips text Windows CuDNN Splash",
+    "fuzzy": "local levels detail areas clips text",
     "local": "registers text Loop Windows Pallas CuDNN Splash",
     "stages": "local levels registers clips text Windows Pallas CuDNN Splash",
     "registers": "Windows CuDNN",

@@ -121,6 +121,8 @@ def test_a_finished_run_says_so_and_how_to_train_it_on(tmp_path, capsys):
         ("--data.token-selection bycontrast", "--data.packing.rule template"),
         ("--data.packing.fill rate", "--data.dropping beta"),
         ("--model.levels levels", "--data.merge merge"),
+        ("--model.detail detail", "--data.merge merge"),
+        ("--model.areas area-weights", "--data.merge merge"),
         ("--model.flexi flexi --model.flexi.sizes 6 10", "--data.patch-sizes perimage"),
     ],
 )
@@ -135,8 +137,6 @@ def test_what_would_change_nothing_is_refused(alone, counts):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_preset_has_an_idle_option(preset):
     """Unless the command takes away what makes it count."""
-    assert {given for given, _ in idle(PRESETS[preset]())} <= {
-        "data.token_selection",
-        "model.levels",
-    }  # at their defaults
+    at_defaults = {"data.token_selection", "model.levels", "model.detail", "model.areas"}
+    assert {given for given, _ in idle(PRESETS[preset]())} <= at_defaults
     train.command_line([preset, "--data.dropping", "constant", "--data.dropping.rate", "0"])

@@ -16,7 +16,7 @@ from data.plan import NOTHING, EpochPlans, plan_epoch
 from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
 from data.sampling.dropping import Beta, Constant
-from data.sampling.merge import Merge, Merged, law_of
+from data.sampling.merge import Merge, MergeByContent, MergeByThreshold, Merged, law_of
 from data.sampling.packing import Packing, Template
 from data.sampling.patch_size import PerImage, PerStep
 from data.sampling.resolution import Clips, Native, Sides, TokenBudget, WholeBlocks
@@ -32,7 +32,7 @@ from navit_eqx.images import pack, unpack_tokens
 from navit_eqx.preprocessing import Area, Kernel, Preprocessing
 from reference.adaptive import block_sums, most_quads
 from reference.patches import normalize, unpatchify
-from reference.resize import FLEXIVIT
+from reference.resize import FLEXIVIT, base_patches
 from reference.rows import unpack
 from reference.sampling.dropping import kept_tokens
 from tests.support.laws import caught
@@ -63,7 +63,7 @@ def images() -> Arrays:
 
 def rows_of(merge: Merge | None, dropping=NOTHING, mapped=None, augment=None, **more):
     """Rows of an epoch, merged or not, and their plan."""
-    law, source = law_of(SIZES, merge), images()
+    law, source = SIZES if merge is None else Merged(SIZES, merge), images()
     mapped = merge is not None and merge.rule == "pi" if mapped is None else mapped
     sampling = dict(seed=3, patch_size=PATCH, resolution=law, dropping=dropping, packing=PACKING, longest_side=20)
     epochs = Epochs(EpochPlans(source, sampling))
@@ -181,6 +181,37 @@ def test_nothing_merged_is_what_it_was():
         else:
             real = want.segment_ids > 0
             assert_close(got.patches[real], normalize(want.patches)[real], HALF)
+
+
+def test_a_rate_of_zero_is_no_merging():
+    """The plan is that without merging, and so are rows of `navit.pack`: the plain program reads them."""
+    for merge in (Merge(0.0), MergeByContent(0.0), Merge(0.0, rule="area")):
+        assert law_of(SIZES, merge) is SIZES
+    for merge in (Merge(0.1), Merge(0.1, lowest=0.0), MergeByContent(0.1), MergeByThreshold((-1.0,))):
+        assert law_of(SIZES, merge) == Merged(SIZES, merge)
+    how = Preprocessing(Area(24), row_tokens=64)
+    one, other = (
+        pack(images().images[:3], preprocessing=replace(how, merge=merge), patch=PATCH)
+        for merge in (None, preprocessing.Merge(0.0))
+    )
+    for got, want in zip(one, other, strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+
+
+@given(seed=seeds, channels=st.sampled_from([1, 3, 4]), means=st.booleans())
+@settings(max_examples=6)
+def test_bytes_are_mapped_by_a_table_to_the_bit(seed, channels, means):
+    """What `base_patches` computes, for every byte, and means for one or for each channel."""
+    rng = np.random.default_rng(seed)
+    count = channels if means else 1
+    mean, std = (tuple(float(x) for x in rng.uniform(0.1, 0.9, count)) for _ in "ms")
+    pixels = Pixels(PATCH, channels, mean, std, FLEXIVIT)
+    bytes_ = np.tile(np.arange(256, dtype=np.uint8), (16 * channels)).reshape(-1, 16 * channels)
+    want = base_patches(normalize(bytes_, mean, std), PATCH, PATCH, FLEXIVIT)
+    got = pixels.as_stored(bytes_, PATCH)
+    assert got.dtype == want.dtype == np.float16
+    np.testing.assert_array_equal(got, want)
 
 
 def test_large_blocks_are_where_least_is_lost():

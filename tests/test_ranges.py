@@ -107,6 +107,7 @@ RANGES = {
     "MergeByContent": dict.fromkeys(("rate", "lowest", "spread"), SHARE)
     | {"scales": "[2, 8]", "quantiles": NOT_NEGATIVE},
     "Levels": {"scales": "[2, 8]"},
+    "Detail": {"scales": "[2, 8]"},
     "Pallas": {"tile": "[16, 65536]"},
     "Splash": {"longest": FROM_0, "block": f"[128, {INT}]"},
     "Loop": {"windows": "[1, 64]"},

@@ -1,6 +1,7 @@
 """Merging on models that were trained without it: zero-shot on an imported tower, and with vectors of levels added."""
 
 from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,8 +10,9 @@ import numpy as np
 import navit_eqx as navit
 from harness.digit_presets import large_digits
 from harness.evaluation.predictions import model_for_patch
+from harness.run import warm_start as warm
 from harness.run.warm_start import shape_from, warm_start
-from navit_eqx.config import Levels
+from navit_eqx.config import Detail, Levels
 from navit_eqx.front import info_of
 from navit_eqx.preprocessing import Merge, Native
 from navit_eqx.tasks.config import Classify
@@ -53,10 +55,10 @@ def test_an_imported_tower_is_merged_without_training():
     is_merged_without_training()
 
 
-def started(levels: Levels | None) -> tuple[Model, list[str]]:
-    """A run that starts from the tower, with vectors of levels or without."""
+def started(**more: Any) -> tuple[Model, list[str]]:
+    """A run that starts from the tower, with further parts of a model."""
     base = large_digits()
-    base = replace(base, start=str(FOLDER / TOWER), task=Classify(classes=4), model=replace(base.model, levels=levels))
+    base = replace(base, start=str(FOLDER / TOWER), task=Classify(classes=4), model=replace(base.model, **more))
     (config, notes), info = shape_from(base), info_of(golden.loaded(TOWER))
     fresh = eqx.filter_eval_shape(lambda key: Model(config.model, config.task, info, key=key), jax.random.key(0))
     fresh = jax.tree.map(lambda leaf: jax.numpy.ones(leaf.shape, leaf.dtype), fresh)
@@ -64,11 +66,14 @@ def started(levels: Levels | None) -> tuple[Model, list[str]]:
 
 
 def starts_as_it_was() -> None:
-    """The same features of merged images, to the bit of the sum: vectors start at zero, and the output says so."""
-    (model, notes), (without, silent) = started(Levels(3)), started(None)
+    """The same features of merged images, to the bit of the sum: vectors and the end of the detail path start at zero,
+    and the output says so."""
+    (model, notes), (without, silent) = started(levels=Levels(3), detail=Detail(3)), started()
     assert model.backbone.levels is not None and without.backbone.levels is None
     assert model.backbone.levels.vectors.shape[0] == 2 and not np.asarray(model.backbone.levels.vectors).any()
-    assert any("model.levels = 3" in note for note in notes) and not any("model.levels" in note for note in silent)
+    assert model.backbone.detail is not None and np.asarray(model.backbone.detail.join.w).any()
+    for name in ("model.levels", "model.detail"):
+        assert any(f"{name} = " in note for note in notes) and not any(name in note for note in silent)
     merge = Merge(0.6)
     assert_close(features(model, merge), features(without, merge), FLOAT32)
 
@@ -78,9 +83,12 @@ def test_vectors_that_are_added_change_nothing_at_first():
 
 
 def test_vectors_that_do_not_start_at_zero_are_caught(monkeypatch):
-    """They are ones in the model that is filled."""
-    monkeypatch.setattr("harness.run.warm_start.zero_at_first", lambda saved, initial: {"levels": initial["levels"]})
-    caught(starts_as_it_was)
+    """They are ones in the model that is filled; so is the end of the detail path."""
+    right = warm.zero_at_first
+    for part in ("levels", "detail"):
+        wrong = lambda saved, initial, part=part: right(saved, initial) | {part: initial[part]}
+        monkeypatch.setattr(warm, "zero_at_first", wrong)
+        caught(starts_as_it_was)
 
 
 def test_a_tower_with_a_table_of_positions_is_merged():

@@ -29,7 +29,7 @@ from .dropping import Complexity, check_sorted, ranks_in
 from .kinds import Patch, PatchSize, Rng
 from .resolution import Clips, OfFrames, Resolution, WholeBlocks
 
-Rule = Literal["pi", "area"]
+Rule = Literal["pi", "area", "apt"]
 Known = Num[np.ndarray, " N"] | None
 
 
@@ -46,7 +46,7 @@ class Merge:
     """Sizes of patches: p, 2 p, 4 p and so on."""
     rule: Rule = "pi"
     """pi: large patches are mapped to the kernel as FlexiViT does; area: they are reduced by means of boxes of pixels,
-    and rows hold bytes."""
+    and rows hold bytes; apt: by means of the middle 2 x 2 of each box, as in the code of APT."""
 
     def __post_init__(self):
         check_in("[0, 1]", rate=self.rate, lowest=self.lowest)
@@ -187,8 +187,11 @@ Law = Resolution | Merged
 
 
 def law_of(resolution: Resolution, merge: Merge | MergeByThreshold | None) -> Law:
-    """Resolution and merging together.   Raises ValueError for clips and for blocks of a hierarchy."""
-    if merge is None:
+    """Resolution and merging together; where no image is merged, the resolution alone: rows are those without merging.
+
+    Raises ValueError for clips and for blocks of a hierarchy.
+    """
+    if merge is None or not merge.highest:
         return resolution
     if isinstance(resolution, WholeBlocks):
         raise ValueError("data.merge joins patches, and model.stages merge tokens of equal patches: --data.merge none")

@@ -98,7 +98,7 @@ def check_left_out(config: Config, manifest: Manifest, plan: Plan) -> None:
 def pixels_of(model: ModelConfig, mapped: bool) -> Pixels:
     """Pixel format of rows for a model; `mapped` where patches of several sizes share a row."""
     interpolation = Interpolation(**asdict(model.interpolation)) if mapped else None
-    return Pixels(model.patch, model.channels, model.mean, model.std, interpolation)
+    return Pixels(model.patch, model.channels, model.mean, model.std, interpolation, model.detail is not None)
 
 
 def is_mapped(model: ModelConfig, law: Law) -> bool:

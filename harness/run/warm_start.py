@@ -23,6 +23,11 @@ from .resume import RunPosition
 from .trained import shape_of, trained_model
 
 FREE = ("dtype", "attention", "remat", "unroll", "stochastic_depth", "fuzzy")  # options of the new run
+ADDED = {  # to a model that has none, and what it changes
+    "levels": "a vector for each size of patches above the first, zero; outputs are the same",
+    "detail": "what the parts of merged patches say, times zero; outputs are the same",
+    "areas": "merged patches count as the patches they stand for; outputs are the same where nothing is merged",
+}
 
 
 def run_and_step(start: str) -> tuple[Path, int] | None:
@@ -56,16 +61,15 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
         model = replace(model, patch=(config.model.patch[0], *saved.patch), tubelets=config.model.tubelets)
         how = config.model.tubelets.inflation
         notes += [f"model.patch = {model.patch}: the kernel of {saved.patch} in time, {how}; time adds nothing yet"]
-    levels = config.model.levels
-    check(
-        not (levels and saved.levels) or levels == saved.levels,
-        f"model.levels={levels}, but the model in {config.start} has {saved.levels}: leave out one of them",
-    )
-    if levels and not saved.levels and not parent:
-        model = replace(model, levels=levels)
-        notes += [
-            f"model.levels = {levels.scales} sizes: a vector for each above the first, zero; outputs are the same"
-        ]
+    for name, what in ADDED.items():
+        mine, there = getattr(config.model, name), getattr(saved, name)
+        check(
+            not (mine and there) or mine == there,
+            f"model.{name}={mine}, but the model in {config.start} has {there}: leave out one of them",
+        )
+        if mine and not there and not parent:
+            model = replace(model, **{name: mine})
+            notes += [f"model.{name} = {mine}: {what}"]
     return replace(config, model=model), notes
 
 
@@ -121,12 +125,12 @@ def resume_from(config: Config, abstract_state: Any) -> tuple[Any, RunPosition] 
 
 
 def zero_at_first(saved: dict, initial: dict) -> dict:
-    """Parameters of time and of levels of blocks where the saved model has none: zeros, which change no output."""
-    return {
-        part: {name: 0 * value if isinstance(value, np.ndarray) else value for name, value in initial[part].items()}
-        for part in ("time", "levels")
-        if saved[part] is None and initial[part] is not None
-    }
+    """Parameters of time, of levels of blocks and of the detail path where the saved model has none: zeros, which
+    change no output. Of the detail path only the map at its end is zero: zeros before it would never learn."""
+    new = [part for part in ("time", "levels", "detail") if saved[part] is None and initial[part] is not None]
+    zeros = lambda params: {name: 0 * x if isinstance(x, np.ndarray) else x for name, x in params.items()}
+    learning = lambda params: {**params, "out": zeros(params["out"])}
+    return {part: (learning if part == "detail" else zeros)(initial[part]) for part in new}
 
 
 def warm_start(model: Model, config: Config, classes: tuple[str, ...]) -> Model:

@@ -12,7 +12,7 @@ from optax.contrib import MuonDimensionNumbers, muon
 from .config import Adafactor, AdamW, Cosine, LayerDecay, Muon, OptimConfig, Rsqrt
 from .frozen import part_at
 
-BEFORE_BLOCKS = {"patch_embedding", "posembed", "time", "levels", "registers"}
+BEFORE_BLOCKS = {"patch_embedding", "posembed", "time", "levels", "detail", "registers"}
 DECAYED = {"w", "q", "k", "v", "o"}  # matrices; not biases, scales, position tables or the probe
 
 

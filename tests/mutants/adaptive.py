@@ -9,6 +9,7 @@ APT = "tests/test_thresholds.py::test_"
 BOXES = "tests/test_merged_boxes.py::test_"
 MASKS = "tests/test_merged_masks.py::test_"
 STUDY = "tests/test_merge_study.py::test_"
+AREAS, DETAIL = "tests/test_areas.py::test_", "tests/test_detail.py::test_"
 SIDES = PARTS + "both_sides_make_the_same_tokens"
 MUTANTS = (
     one(
@@ -21,7 +22,7 @@ MUTANTS = (
     ),
     one(
         "levels: what is not merged is a level up", "data.adaptive:PlannedBlocks.blocks",
-        replace("np.insert(places, 0, 0, axis=1)", "np.insert(places, 0, 1, axis=1)"),
+        replace("np.zeros_like(places[:, :1])", "np.ones_like(places[:, :1])"),
         ROWS + "nothing_merged_is_what_it_was",
     ),
     one(
@@ -31,6 +32,69 @@ MUTANTS = (
     one(
         "levels: a block of 4 x 4 is reduced to the middle of its boxes", "reference.adaptive:by_area",
         replace("__p.mean((2, 4))", "__p[:, :, (__p.shape[2] - 1) // 2:__p.shape[2] // 2 + 1].mean((2, 4))"), SIDES,
+    ),
+    one(
+        "levels: APT's bilinear reduction reads the first pixels of each box", "navit_eqx.adaptive:reduced",
+        replace("(2 ** (s - 1) - 1, 2 ** (s - 1))", "(0, 1)"), SIDES,
+    ),
+    one(
+        "levels: a rate of zero is planned as merging", "data.sampling.merge:law_of",
+        replace("__m is None or not __m.highest", "__m is None"), ROWS + "a_rate_of_zero_is_no_merging",
+    ),
+    one(
+        "rows: bytes are mapped by the table of the first channel", "data.rows:half_of_bytes",
+        replace("len(__t) == 1", "True"), ROWS + "bytes_are_mapped_by_a_table_to_the_bit",
+    ),
+    one(
+        "areas: a patch of level 2 counts as two of level 1", "navit_eqx.areas:key_weights",
+        replace("jnp.exp2(2 * __l)", "(1 + 3 * __l)"), AREAS + "merging_equal_patches_is_not_seen",
+    ),
+    one(
+        "areas: the weight of a key is scaled with its logit", "navit_eqx.areas:AreaMask.dot_product_attention",
+        replace("log(4) / scale", "log(4)"), AREAS + "a_key_of_level_one_counts_four_times",
+    ),
+    one(
+        "areas: the pool counts every token once", "navit_eqx.model:NaViT.__call__",
+        replace("weighted(__s, __l)", "__s"), AREAS + "merging_equal_patches_is_not_seen",
+    ),
+    one(
+        "areas: windows forget them", "navit_eqx.local:BlockMasks.weighted",
+        returns("self"), AREAS + "packed_is_alone",
+    ),
+    one(
+        "areas: rows without levels take the y of a place for one", "navit_eqx.model:NaViT.levels_that_count",
+        replace("row.coords.shape[-1] == __a", "False"), AREAS + "rows_without_merging_are_read_by_the_plain_program",
+    ),
+    one(
+        "detail: places for the mean, not for any image", "reference.detail:places",
+        replace("min(4 * __s / 3, 1) / (1 - __s)", "__s / (1 - __s)"), DETAIL + "places_are_enough_for_any_image",
+    ),
+    one(
+        "detail: parts are stored by columns", "reference.detail:in_quads",
+        replace("[part for half in np.split(block, 2, 0) for part in np.split(half, 2, 1)]",
+                "[part for half in np.split(block, 2, 1) for part in np.split(half, 2, 0)]"),
+        DETAIL + "both_sides_keep_the_same_parts",
+    ),
+    one(
+        "detail: parts of an image follow those of the image before it", "navit_eqx.detail:first_parts",
+        replace("__a + __b - __b[__s]", "__a + __b"), DETAIL + "packed_is_alone",
+    ),
+    one(
+        "detail: quads are joined once, whatever the level", "navit_eqx.detail:Detail.of_row",
+        replace("range(__s)", "range(1)"), DETAIL + "packed_is_alone",
+    ),
+    one(
+        "detail: cells that are not merged get the bias", "navit_eqx.detail:Detail.of_row",
+        replace("jnp.where((levels > 0)[:, None], self.out(__j), 0)", "self.out(__j)"), DETAIL + "packed_is_alone",
+    ),
+    one(
+        "detail: the map at its end is not zero at first", "navit_eqx.detail:Detail.__init__",
+        replace("jax.tree.map(jnp.zeros_like, __l)", "__l"), DETAIL + "the_path_adds_nothing_at_first_and_learns",
+    ),
+    one(
+        "detail: tokens are dropped beside it", "harness.adaptive:merging",
+        replace("config.model.detail is None or data.dropping == Constant(0.0)", "True"),
+        DETAIL + "what_does_not_go_with_it_is_refused",
     ),
     one(
         "levels: the parts of a block are tokens too", "reference.adaptive:merged",
