@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from reference.evaluation.confusion import IGNORE, class_iou, confusion, mean_iou, pixel_accuracy
+from reference.evaluation.threshold import otsu, smaller_side
 from tests.support.laws import caught
 from tests.support.strategies import seeds
 from tests.support.tolerances import EXACT, assert_close
@@ -74,3 +75,39 @@ def test_a_stack_of_matrices_has_a_score_each():
     for k, matrix in enumerate(stack):
         for metric in (class_iou, mean_iou, pixel_accuracy):
             np.testing.assert_array_equal(metric(stack)[k], metric(matrix))
+
+
+# masks by a threshold -------------------------------------------------------------------------------
+
+
+def parts_best(threshold, gray: np.ndarray) -> None:
+    """No other level leaves less variance within both parts; of equal ones it is the first."""
+
+    def within(k: int) -> float:
+        parts = [part for part in (gray[gray <= k], gray[gray > k]) if part.size]
+        return sum(float(part.size * part.astype(float).var()) for part in parts)
+
+    every = [within(k) for k in range(256)]
+    found = threshold(np.bincount(gray.ravel(), minlength=256))
+    assert every[found] <= min(every) + 1e-6 * gray.size and not np.isclose(every[:found], every[found]).any()
+
+
+@given(seed=seeds, count=st.integers(2, 60), levels=st.integers(1, 5))
+@settings(max_examples=10)
+def test_otsu_parts_an_image_best(seed, count, levels):
+    rng = np.random.default_rng(seed)
+    gray = rng.choice(rng.integers(0, 256, levels), count).astype(np.uint8)
+    if gray.min() < gray.max():
+        parts_best(otsu, gray)
+        caught(parts_best, lambda counts: otsu(counts) + 1, gray)
+
+
+@given(seed=seeds, size=st.tuples(st.integers(1, 7), st.integers(1, 7)))
+@settings(max_examples=10)
+def test_the_smaller_side_is_the_same_in_the_negative(seed, size):
+    """It has at most half of the pixels, and holds the same ones where dark and bright are exchanged."""
+    gray = np.random.default_rng(seed).integers(0, 256, size).astype(np.uint8)
+    mask = smaller_side(gray)
+    assert 2 * mask.sum() <= mask.size
+    if 2 * mask.sum() < mask.size:
+        np.testing.assert_array_equal(smaller_side(255 - gray), mask)

@@ -18,8 +18,9 @@ from data.sources.glyph_scenes import GlyphScenes
 from data.sources.memory import CachedInMemory
 from data.sources.source import Chosen, mask_of, with_classes
 from data.stream import Epochs
-from data.tasks.segment import Segment, SegmentedRows
-from reference.evaluation.confusion import confusion, mean_iou
+from data.tasks.segment import Segment, SegmentedRows, drawn_again
+from harness.evaluation.studies.masks import compared
+from reference.evaluation.confusion import class_iou, confusion, mean_iou
 from reference.tasks.segment import IGNORE
 from tests.support.laws import caught
 from tests.support.segment import CLASSES, Painted, painted
@@ -103,6 +104,17 @@ def test_the_score_does_not_depend_on_packing():
     spread = np.std([mean_iou(one[np.random.default_rng(k).integers(9, size=9)].sum(0)) for k in range(400)])
     assert 0.7 < error / spread < 1.4
     assert task.metrics(one, ids, source.manifest)["mean_iou_of_single_images"] == pytest.approx(mean_iou(one).mean())
+
+
+def test_a_difference_is_that_of_the_same_images():
+    """Images drawn again are the same for a model and its floor: a constant gain has hardly an error."""
+    rng = np.random.default_rng(0)
+    floor = rng.integers(1, 99, (30, 2, 2))
+    assert compared(floor, floor, 1).endswith("+0.000 (standard error 0.000)")
+    better = floor + np.eye(2, dtype=int)
+    one, other = class_iou(drawn_again(better))[:, 1], class_iou(drawn_again(floor))[:, 1]
+    said = compared(better, floor, 1)
+    assert said.endswith(f"(standard error {(one - other).std():.3f})") and (one - other).std() < other.std() / 9
 
 
 def test_classes_are_compared_at_the_pixels_of_the_photograph():

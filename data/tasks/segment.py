@@ -114,9 +114,7 @@ class Segment(DataTask):
     ) -> tuple[float, float]:
         """Mean IoU over all pixels of the set, and its standard deviation over sets of images drawn with
         replacement."""
-        count = len(outputs)
-        times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLED)
-        again = mean_iou(np.tensordot(times, outputs, 1))
+        again = mean_iou(drawn_again(outputs))
         return float(mean_iou(outputs.sum(0))), float(np.nanstd(again)) if not np.isnan(again).all() else 0.0
 
     def metrics(
@@ -133,6 +131,13 @@ class Segment(DataTask):
         if len(total) > FEW:
             return found
         return found | {f"iou_{c}": float(iou) for c, iou in zip(manifest.classes, class_iou(total))}
+
+
+def drawn_again(outputs: Int[np.ndarray, "N Y Y"]) -> Int[np.ndarray, "R Y Y"]:
+    """The confusion matrices of sets of images drawn with replacement, the same sets for all who saw as many images."""
+    count = len(outputs)
+    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLED)
+    return np.tensordot(times, outputs, 1)
 
 
 def truth_of(source: Source, image: int) -> UInt8[np.ndarray, "h w"]:

@@ -3,6 +3,7 @@
 metrics.py      accuracy, precision@1, mean average precision, balanced accuracy, consistency of errors
 average_precision.py  precision and recall of detections, as COCO defines them
 confusion.py    confusion matrix of pixels, IoU
+threshold.py    masks by a threshold of brightness
 retrieval.py    rank of the right text for an image, and of the right image for a text
 zero_shot.py    the vector of a class from its texts
 cost.py         FLOPs and parameters as formulas

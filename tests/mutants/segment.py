@@ -84,6 +84,18 @@ MUTANTS = (
         replace("np.nan", "0.0"), SCORE + "is_that_of_scikit_learn", survived=True,
     ),
     one(
+        "the threshold parts numbers of pixels, not levels", "reference.evaluation.threshold:otsu",
+        replace("(__a - __b) ** 2", "1.0"), SCORE + "otsu_parts_an_image_best",
+    ),
+    one(
+        "the bright side, whichever is smaller", "reference.evaluation.threshold:smaller_side",
+        returns("bright"), SCORE + "the_smaller_side_is_the_same_in_the_negative",
+    ),
+    one(
+        "model and floor are compared on other images", "harness.evaluation.studies.masks:compared",
+        replace("drawn_again(floor)", "drawn_again(floor[::-1])"), CUT + "a_difference_is_that_of_the_same_images",
+    ),
+    one(
         "classes and predictions are exchanged", "reference.evaluation.confusion:confusion",
         returns("__value.T"), SCORE + "is_that_of_scikit_learn",
     ),

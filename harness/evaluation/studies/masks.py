@@ -1,4 +1,4 @@
-"""IoU by class, and the worst masks on their photographs, truth beside prediction."""
+"""IoU by class, beside that of a threshold, and the worst masks on their photographs, truth beside prediction."""
 
 from functools import partial
 from pathlib import Path
@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from PIL import Image
 
 from data.errors import BadImage
 from data.manifest import printable
 from data.sources.source import Chosen
-from data.tasks.segment import truth_of
+from data.tasks.segment import drawn_again, truth_of
 from navit_eqx.errors import ConfigError
 from navit_eqx.inference import outputs
 from navit_eqx.rows import row_of
-from reference.evaluation.confusion import class_iou
+from reference.evaluation.confusion import class_iou, confusion
+from reference.evaluation.threshold import smaller_side
 
 from ...run.loading import evaluation_rows
 from ..overlays import Panel, draw_mask, draw_sheet, plain_classes
@@ -32,7 +34,12 @@ def masks(context: Context) -> Findings:
         raise ConfigError("this study needs a model that gives every pixel a class: --task segment")
     resolution, manifest = context.config.data.reported_at, context.source.manifest
     found = context.predict(context.sampling_at(resolution))
-    rows = class_rows(found.outputs.sum(0), manifest.classes)
+    total, beside, floor = found.outputs.sum(0), "", None
+    if len(manifest.classes) == 2:
+        rare = int(total.sum(1).argmin())
+        blind = by_brightness(context, found.image_ids, rare)
+        beside, floor = f"; {printable(manifest.classes[rare])}: {compared(found.outputs, blind, rare)}", blind.sum(0)
+    rows = class_rows(total, manifest.classes, floor)
     order = np.argsort(found.scores, kind="stable")[:WORST]
     value, error = found.score
     single = found.metrics["mean_iou_of_single_images"]
@@ -40,20 +47,43 @@ def masks(context: Context) -> Findings:
         f"masks: IoU by class over all pixels of {len(found.image_ids)} images, worst first, at resolution "
         f"{resolution:g}",
         rows,
-        f"mean IoU {value:.3f} (standard error {error:.3f}); mean over images of their own mean IoU {single:.3f}; the "
-        f"picture has the {len(order)} images with the lowest of those",
+        f"mean IoU {value:.3f} (standard error {error:.3f}); mean over images of their own mean IoU {single:.3f}"
+        f"{beside}; the picture has the {len(order)} images with the lowest means",
         "masks.png",
         partial(draw, context, resolution, found.image_ids[order].tolist(), found.scores[order].tolist()),
     )
 
 
-def class_rows(total: Int[np.ndarray, "Y Y"], classes: tuple[str, ...]) -> list[dict]:
-    """IoU, recall, precision and share of the pixels of each class that occurs or is predicted."""
+def by_brightness(context: Context, image_ids: Int[np.ndarray, " N"], rare: int) -> Int[np.ndarray, "N 2 2"]:
+    """The confusion matrix of each image where pixels on the smaller side of its own Otsu threshold are of class
+    `rare`: what a model of two classes has to pass."""
+    found = []
+    for image in image_ids.tolist():
+        photo = displayable(context.source.image(image), context.config.model)
+        gray = np.asarray(Image.fromarray(photo).convert("L"))
+        found.append(confusion(truth_of(context.source, image), np.where(smaller_side(gray), rare, 1 - rare), 2))
+    return np.array(found, np.int64).reshape(-1, 2, 2)
+
+
+def compared(outputs: Int[np.ndarray, "N 2 2"], floor: Int[np.ndarray, "N 2 2"], rare: int) -> str:
+    """The IoU of a class, that of its floor, and their difference: its error is that over images drawn again, the same
+    for both."""
+    one, other = class_iou(outputs.sum(0))[rare], class_iou(floor.sum(0))[rare]
+    error = (class_iou(drawn_again(outputs)) - class_iou(drawn_again(floor)))[:, rare].std()
+    return f"IoU {one:.3f}, by Otsu's threshold {other:.3f}, {one - other:+.3f} (standard error {error:.3f})"
+
+
+def class_rows(
+    total: Int[np.ndarray, "Y Y"], classes: tuple[str, ...], floor: Int[np.ndarray, "Y Y"] | None = None
+) -> list[dict]:
+    """IoU, recall, precision and share of the pixels of each class that occurs or is predicted; IoU of a floor."""
     iou, both = class_iou(total), total.diagonal()
+    blind = [{}] * len(classes) if floor is None else [{"iou_blind": float(x)} for x in class_iou(floor)]
     rows = [
         {
             "class": printable(name),
             "iou": float(iou[y]),
+            **blind[y],
             "recall": float(both[y] / total[y].sum()) if total[y].sum() else None,
             "precision": float(both[y] / total[:, y].sum()) if total[:, y].sum() else None,
             "share_of_pixels": float(total[y].sum() / max(total.sum(), 1)),
