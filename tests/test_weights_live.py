@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from navit_eqx import load_model, save_pretrained
+from navit_eqx.weights.bridge import to_reference
 from tests.support import golden
 from tests.support.golden import FAMILIES, FOLDER
-from tests.support.tolerances import PEER32, PEER64
+from tests.support.tolerances import PEER32, PEER64, assert_close
 from tests.test_pretrained import HELD
-from tests.test_weights import IN_FLOAT32, says_the_same, says_what_the_peer_says
+from tests.test_weights import IN_FLOAT32, by_reference, says_the_same, says_what_the_peer_says
 
 PEER = os.environ.get("NAVIT_PARITY", "")
 
@@ -69,3 +70,25 @@ def test_the_peers_say_the_same_of_what_was_saved(said_again, name, layout):
     for key in before.keys() & after.keys():
         if key.startswith("bytes") and before[key].ndim == after[key].ndim:  # NaFlex of timm hands on no patches
             np.testing.assert_array_equal(after[key], before[key])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Whole models of images and texts, as the peers save them."""
+    if not PEER:
+        pytest.skip("NAVIT_PARITY is not set: no Python with torch, transformers and timm")
+    folder = tmp_path_factory.mktemp("whole")
+    done = subprocess.run([PEER, FOLDER / "whole.py", folder], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["clip", "siglip", "siglip2", "idefics2", "idefics3", "smolvlm"])
+def test_the_tower_of_a_whole_model_says_what_it_said(whole, name):
+    """The folder of a whole model gives the tokens of its vision tower."""
+    model = golden.in_float64(load_model(whole / name))
+    said = np.load(whole / f"{name}.npz")
+    tokens = by_reference(to_reference(model)).tokens
+    for grid, got in zip(golden.GRIDS, tokens, strict=True):
+        assert_close(got, said["{}x{}".format(*grid)], PEER32 if name == "siglip2" else PEER64)

@@ -90,6 +90,11 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("__w.sum(2)", "__w[:, :, 0]"), SAYS,
     ),
     one(
+        "towers within a whole model are not looked for", "navit_eqx.weights.clip:vision",
+        replace("('vision_model.', 'vision_model.vision_model.', 'model.vision_model.', '')", "('vision_model.', '')"),
+        "tests/test_towers.py::test_a_tower_is_taken_out_of_the_whole_model",
+    ),
+    one(
         "windows begin one patch early", "navit_eqx.local:same_window",
         replace("__coords // __window", "(__coords + 1) // __window"), "tests/test_variants.py::test_agrees",
     ),

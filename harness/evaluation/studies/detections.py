@@ -94,7 +94,7 @@ def pair_of(context: Context, image: int, output: np.ndarray, score: float) -> l
     corners = corners_of(found[:, :4], (pixels.shape[0], pixels.shape[1]))
     return [
         Panel(
-            f"{manifest.name(image)}: {len(truth.classes)}", draw_boxes(pixels, truth.corners, truth.classes.tolist())
+            f"{manifest.name(image)}: {len(truth.classes)} true", draw_boxes(pixels, truth.corners, truth.classes.tolist())
         ),
         Panel(f"found {len(found)}, F {score:.2f}", draw_boxes(pixels, corners, found[:, 5].astype(int).tolist())),
     ]
