@@ -56,6 +56,15 @@ def test_captions_can_be_read():
         assert (label == color).all(-1).any()
 
 
+def test_no_caption_covers_another():
+    """The first of those at one place stays, as it is alone; one elsewhere is written too."""
+    gray, boxes = np.full((90, 160, 3), 128, np.uint8), np.array([[5.0, 30, 80, 55], [9, 33, 90, 70], [5, 75, 60, 89]])
+    one, all_ = (draw_boxes(gray, boxes[:n], [1, 2, 4][:n], ["cat 0.9", "dog 0.8", "cow 0.7"][:n]) for n in (1, 3))
+    first = (slice(0, 30), slice(0, 60))
+    np.testing.assert_array_equal(all_[first], one[first])
+    assert (all_[56:75] == text_color(class_color(4))).all(-1).any()
+
+
 def test_a_sheet_has_all_panels_and_names(tmp_path):
     large = np.zeros((MOST, 2 * MOST, 3), np.uint8)
     rows = [[Panel("photo", PHOTO), Panel("truth", PHOTO)], [Panel("a far too long title of a picture", large)]]

@@ -67,19 +67,34 @@ def draw_boxes(
     classes: Sequence[int],
     captions: Sequence[str] = (),
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Boxes (left, top, right, bottom, in pixels) on the photograph, in the colors of their classes, with captions."""
+    """Boxes (left, top, right, bottom, in pixels) on the photograph, in the colors of their classes, with captions.
+
+    The first lie on top: their lines are drawn last, and a caption that would cover an earlier one is left out.
+    """
     canvas = Image.fromarray(image)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT)
-    for k, (box, number) in enumerate(zip(np.asarray(boxes, float).tolist(), classes)):
-        color = class_color(number)
+    corners = []
+    for box in np.asarray(boxes, float).tolist():
         left, top = max(0.0, box[0]), max(0.0, box[1])
         right, bottom = max(left, min(box[2], canvas.width) - 1), max(top, min(box[3], canvas.height) - 1)
-        draw.rectangle((left, top, right, bottom), outline=color, width=max(1, max(canvas.size) // 320))
-        if k < len(captions) and captions[k]:
-            place = draw.textbbox((left + 2, max(0, top - FONT - 2)), captions[k], font=font)
+        corners.append((left, top, right, bottom))
+    colors = [class_color(number) for number in classes]
+    for corner, color in reversed([*zip(corners, colors)]):
+        draw.rectangle(corner, outline=color, width=max(1, max(canvas.size) // 320))
+    written: list[tuple[float, float, float, float]] = []
+    for (left, top, *_), color, caption in zip(corners, colors, captions):
+        above = max(0, top - FONT - 2)
+        place = draw.textbbox((left + 2, above), caption, font=font)
+        if caption and not any(overlap(place, other) for other in written):
+            written.append(place)
             draw.rectangle(place, fill=color)
-            draw.text((place[0], max(0, top - FONT - 2)), captions[k], fill=text_color(color), font=font)
+            draw.text((place[0], above), caption, fill=text_color(color), font=font)
     return np.asarray(canvas)
+
+
+def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two rectangles (left, top, right, bottom) share a pixel."""
+    return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
 
 
 def text_color(background: Color) -> Color:

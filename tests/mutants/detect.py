@@ -175,6 +175,10 @@ MUTANTS: tuple[Mutant, ...] = (
         survived=True,
     ),
     one(
+        "captions cover each other", "harness.evaluation.overlays:draw_boxes",
+        replace("overlap(place, __other)", "False"), "tests/test_overlays.py::test_no_caption_covers_another",
+    ),
+    one(
         "the error of AP is that of the mean of samples", DATA + "Detect.score",
         replace("np.nanstd(again)", "np.nanstd(again) / np.sqrt(RESAMPLED)"),
         ROWS + "the_error_of_average_precision_is_that_of_other_images", survived=True,

@@ -92,9 +92,8 @@ def pair_of(context: Context, image: int, output: np.ndarray, score: float) -> l
     truth = truth.only(truth.kinds == COUNTS)
     found = sure(output, SURE)
     corners = corners_of(found[:, :4], (pixels.shape[0], pixels.shape[1]))
+    shown = draw_boxes(pixels, truth.corners, truth.classes.tolist())
     return [
-        Panel(
-            f"{manifest.name(image)}: {len(truth.classes)} true", draw_boxes(pixels, truth.corners, truth.classes.tolist())
-        ),
+        Panel(f"{manifest.name(image)}: {len(truth.classes)} true", shown),
         Panel(f"found {len(found)}, F {score:.2f}", draw_boxes(pixels, corners, found[:, 5].astype(int).tolist())),
     ]
