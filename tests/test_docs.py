@@ -55,6 +55,23 @@ def test_links_lead_to_files(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_part_of_a_page_stands_twice(page):
+    """Headings, outside of code, are different ones."""
+    assert repeated(page.read_text()) == set()
+
+
+def repeated(text: str) -> set[str]:
+    """Headings that stand more than once."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ .*$", text, flags=re.MULTILINE)
+    return {heading for heading in found if found.count(heading) > 1}
+
+
+def test_a_part_that_stands_twice_is_found():
+    assert repeated("# A\n## B\n```\n# c\n# c\n```\n## D\n## B\n") == {"## B"}
+
+
 def test_every_row_of_the_method_has_a_test_and_its_objects_exist():
     classes = set().union(*(names_in(path) for path in OBJECTS))
     paper, *table = rows((ROOT / "docs/method.md").read_text())
