@@ -14,7 +14,7 @@ Every option of `data` can be changed. Each study writes a table (CSV and JSON) 
 into --out, and report.html shows all of them: docs/evaluation.md.
 """
 
-from harness.cli import parse
+from harness.cli import check_used, parse
 from harness.exit_codes import run
 from harness.process import find_temporary_folder, tune_allocator
 
@@ -24,12 +24,14 @@ if __name__ == "__main__":
 
 import hashlib
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import jax
 
+from data.errors import DataError, UnknownClasses
 from data.sources.source import Source, with_classes
 from data.tasks import DataTask
 from harness.config import Config, DataConfig
@@ -44,7 +46,7 @@ from harness.evaluation.studies.calibration import link_of
 from harness.evaluation.studies.findings import cheapest_within
 from harness.evaluation.studies.sweep import check_share, in_words
 from harness.evaluation.studies.trade_off import AXES
-from harness.habits import EVALUATION, answer_habits
+from harness.habits import EVALUATION, answer_habits, check_read
 from harness.lengths import Images
 from harness.run.folder import read_config, read_saved
 from harness.run.loading import open_source, task_of
@@ -54,6 +56,12 @@ from navit_eqx.config import Flexi
 from navit_eqx.errors import check, check_in
 from navit_eqx.files import make_folder
 from navit_eqx.front import info_of
+
+USED = {  # options that count in some studies alone
+    "compare": ("corruptions",),
+    "patch_sizes": ("patches", "similarity", "trade_off"),
+    "merge_rates": ("merge", "trade_off"),
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ def main() -> None:
     folder = Path(arguments[0])
     config = config_of(folder)
     options = parse(Options, default=Options(config.data), args=arguments[1:], prog="evaluate.py RUN")
+    check_read(options.data, type(config.task).__name__)
     if options.split == "auto":
         options = replace(options, split="val" if options.data.root == config.data.root else "all")
     evaluate(folder, replace(config, data=options.data), options)
@@ -128,6 +137,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
         if budget
         else chosen(options.studies, always)
     )
+    check_used(options, Options(options.data), idle(names))
     shape = model.config
     if options.patch_sizes:
         shape = replace(shape, flexi=Flexi(options.patch_sizes, shape.interpolation))
@@ -135,8 +145,10 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     with working("reading the images"):
         source = open_source(config, options.split)
     if options.label_map:
+        check(hasattr(task, "truth"), f"--label-map: {type(task).__name__} has no class of an image, leave it out")
         source, task, names = mapped(Path(options.label_map), source, config, info_of(model).classes, names)
-    source = with_classes(source, info_of(model).classes) if task.own_classes and not options.label_map else source
+    elif task.own_classes:
+        source = in_classes(source, info_of(model).classes, task)
     config, found = content(config, Images(source.manifest, task))
     manifest = source.manifest
     print(f"{len(manifest)} images, {len(manifest.classes)} classes: {manifest.where}")
@@ -149,7 +161,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     resolutions = options.resolutions or (*config.data.eval_resolutions, config.data.reported_at)
     patch = (options.patch_size, options.patch_size) if options.patch_size else None
     context = context_of(model, config, source, task, tuple(sorted(set(resolutions))), patch)
-    other = on_same_images(Path(options.compare), source) if options.compare else None
+    other = on_same_images(Path(options.compare), source, task.metric) if options.compare else None
     context = replace(context, other=other, budget=budget, merge_rates=options.merge_rates)
     outcomes = publish_all(names, context, out, ("sweep", "trade_off") if budget else ("sweep",))
     found = outcomes.rows
@@ -173,6 +185,23 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
     outcomes.check()
 
 
+def idle(studies: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Options that change nothing in these studies, and those in which they would count."""
+    for option, used in USED.items():
+        if not {*used} & {*studies}:
+            asked = [f"--studies {' '.join(name for name in used if name != 'trade_off')}", "--budget AMOUNT"]
+            yield option, f"it is for {' or '.join(asked[: 1 + ('trade_off' in used)])}"
+
+
+def in_classes(source: Source, classes: tuple[str, ...], task: DataTask) -> Source:
+    """The source with the classes of the model.   Raises DataError, with the way of a label map if an image has one."""
+    try:
+        return with_classes(source, classes)
+    except UnknownClasses as error:
+        advice = ", or say which classes of the model mean them, --label-map FILE" if hasattr(task, "truth") else ""
+        raise DataError(f"{error}{advice}") from None
+
+
 def mapped(
     path: Path, source: Source, config: Config, classes: tuple[str, ...], names: list[str]
 ) -> tuple[Source, DataTask, list[str]]:
@@ -185,10 +214,12 @@ def mapped(
     return answerable(source, labels), task, [name for name in names if name in SUITED]
 
 
-def on_same_images(folder: Path, source: Source) -> Context:
-    """Another model, sampled as in its own run.   Raises ConfigError or DataError where it reads no such images."""
+def on_same_images(folder: Path, source: Source, metric: str) -> Context:
+    """Another model, sampled as in its own run.   Raises ConfigError or DataError where it reads no such images, or is
+    measured otherwise."""
     model, config = trained_model(folder), config_of(folder)
     task, channels = task_of(model), source.manifest.channels
+    check(task.metric == metric, f"--compare: {folder} is measured by {task.metric}, the model here by {metric}")
     check(
         model.config.channels == channels,
         f"{folder} reads {model.config.channels} channels, the images have {channels}",
@@ -248,4 +279,4 @@ def choice(rows: list[dict], points: float, metric: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, "smaller --resolutions or --patch-size, fewer --data.workers, smaller --data.memory")

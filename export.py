@@ -22,10 +22,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import navit_eqx as navit
+from harness.evaluation.loaded import is_run
+from harness.run.folder import SUMMARY, read_results, read_saved
 from harness.run.trained import trained_model
 from harness.working import working
 from navit_eqx.export import FORMATS, Output, RowShape, save_exported
-from navit_eqx.serialize import read_json
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,8 @@ def main() -> None:
 
 def card_of(folder: Path, options: Options) -> navit.Card:
     """The model card, with what the folder of a run knows: its command, and what it came to."""
-    known: dict[str, Any] = {
-        name: read_json(folder / f"{name}.json")
-        for name in ("config", "summary")
-        if (folder / f"{name}.json").is_file()
-    }
-    summary, command = known.get("summary", {}), known.get("config", {}).get("command", [])
+    summary: dict[str, Any] = read_results(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
+    command = read_saved(folder)["command"] if is_run(folder) else []
     metrics = {name: summary[name] for name in summary if name.startswith("val_") and is_number(summary[name])}
     return navit.Card(
         name=folder.resolve().name,
@@ -86,4 +83,4 @@ def is_number(value: Any) -> bool:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, "fewer --row.row-tokens or --row.rows")

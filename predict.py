@@ -13,7 +13,7 @@ python predict.py runs/detect photo.jpg --least 0.3 --out found    # boxes: pict
 python predict.py runs/detect-texts photo.jpg --texts "a three" "a seven" --out found    # boxes of what texts name
 """
 
-from harness.cli import parse
+from harness.cli import check_used, parse
 from harness.exit_codes import run
 from harness.process import find_temporary_folder, tune_allocator
 
@@ -33,6 +33,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from jaxtyping import Float
 
 import navit_eqx as navit
 from data.errors import DataError, DataMissing
@@ -42,7 +43,7 @@ from data.sources.layout import files_below, matching
 from data.tasks.detect import SURE
 from harness.evaluation import found_boxes, found_masks
 from harness.evaluation.budget import Choice, Reading, stored
-from harness.evaluation.clip_predictions import clip_paths, logits_of
+from harness.evaluation.clip_predictions import clip_paths, outputs_of
 from harness.evaluation.predictions import model_for_patch
 from harness.evaluation.search import contact_sheet, similarities
 from harness.run.trained import trained_model
@@ -53,11 +54,19 @@ from navit_eqx.errors import ConfigError, check, check_in
 from navit_eqx.files import check_apart, make_folder, replacing
 from navit_eqx.front import info_of
 from navit_eqx.pixels import read_header
-from navit_eqx.preprocessing import at_resolution
+from navit_eqx.preprocessing import Frames, at_resolution
 from navit_eqx.tasks.config import Contrast, Segment
 from navit_eqx.tasks.config_detect import Detect
 
 EVERY = 5.0  # seconds between lines of progress
+USED = {  # options that count in some ways of reading images alone, and what they are for
+    "top": (("classify", "search"), "it is the number of classes, or of images found"),
+    "texts": (("classify", "detect"), "they name classes, which --search and --features do not read, nor masks"),
+    "features": (("features",), "--search writes no features: leave out one of them"),
+    "sheet": (("search",), "it is the picture of --search"),
+    "least": (("detect",), "it is a score of boxes"),
+    "out": (("detect", "segment"), "boxes and masks are drawn; what is printed is kept by > FILE"),
+}
 TOGETHER = 1024  # images whose first predictions are made before the second ones
 
 
@@ -107,21 +116,26 @@ def main() -> None:
     paths = [*files(options.images)]
     if not paths:
         raise DataMissing("no image: name one or more image files, folders or patterns")
+    way = way_of(model, options)
+    idle = ((name, why) for name, (ways, why) in USED.items() if way not in ways)
+    check_used(options, Options(options.run, options.images), idle)
     if options.texts:
         model = navit.zero_shot(model, options.texts)
     reasons: dict[int, str] = {}
     if model.config.tubelets:
+        check(not options.patch_size, "--patch-size: clips have the tubelets of the model")
+        check(not options.merge_rate, "--merge-rate: patches of images are merged, not of clips")
         paths = [*clip_paths(options.images)]
-    if options.search:
+    if way == "search":
         search(model, paths, options, reasons)
-    elif options.features:
+    elif way == "features":
         features(model, paths, options, reasons)
     else:
         choice = obeyed(model, options)
         of_pixels = with_reading(options, choice.first) if choice else options
-        if isinstance(model.task.config, Detect):
+        if way == "detect":
             detect(model, paths, of_pixels, reasons)
-        elif isinstance(model.task.config, Segment):
+        elif way == "segment":
             segment(model, paths, of_pixels, reasons)
         else:
             classify(model, paths, options, reasons, choice)
@@ -130,6 +144,13 @@ def main() -> None:
         print(f"{len(paths) - len(reasons)} of {len(paths)} files, {len(reasons)} set aside", file=sys.stderr)
     if len(reasons) == len(paths):
         raise DataError(f"none of {len(paths)} files is an image that can be read")
+
+
+def way_of(model: navit.Model, options: Options) -> str:
+    """What is made of the images: what was asked for, or else what the model was trained for."""
+    kinds = {Detect: "detect", Segment: "segment"}
+    asked = [name for name in ("search", "features") if getattr(options, name)]
+    return asked[0] if asked else kinds.get(type(model.task.config), "classify")
 
 
 def obeyed(model: navit.Model, options: Options) -> Choice | None:
@@ -152,11 +173,16 @@ def classify(
     """Print the top classes of each image.   Raises ConfigError where the model has none."""
     if isinstance(model.task.config, Contrast):
         raise ConfigError('this model has no classes: name some, --texts "a dog" "a cat", or search, --search "a dog"')
-    show = in_json if options.json else in_words
-    check(not (model.config.tubelets and options.patch_size), "--patch-size: clips have the tubelets of the model")
     check(
-        not (model.config.tubelets and options.merge_rate), "--merge-rate: patches of images are merged, not of clips"
+        hasattr(model.task.config, "link"),
+        f"this model has no classes, its task is {type(model.task).__name__}: --features FILE writes its vectors, and "
+        "`python train.py folder --data.root DIR --start MODEL` trains a head",
     )
+    check(
+        len(options.texts) != 1,
+        "--texts: of one text alone the probability is 1: name another, or rank images by it, --search TEXT",
+    )
+    show = in_json if options.json else in_words
     read = partial(predict_clips if model.config.tubelets else predict_images, model)
     predictions = in_turn(read, paths, choice, reasons) if choice else read(paths, reading_of(options), reasons)
     for index, p in enumerate(progress(predictions, len(paths))):
@@ -169,9 +195,7 @@ def features(model: navit.Model, paths: list[str], options: Options, reasons: di
     """Write the pooled vector of each image, in memory that does not grow with their number."""
     make_folder(Path(options.features).parent)
     check_apart([options.features], paths)
-    how = chosen(model, options)
-    model = model_for_patch(model, how.get("patch"))
-    vectors = navit.stream(model, paths, inference.pooled, report=reasons.__setitem__, **how)
+    vectors = pooled(model, paths, options, reasons)
 
     def found() -> Iterator[tuple[str, np.ndarray]]:
         for index, vector in enumerate(progress(vectors, len(paths))):
@@ -186,6 +210,18 @@ def features(model: navit.Model, paths: list[str], options: Options, reasons: di
     with replacing(Path(options.features)) as draft:
         count = write_features(found(), model.config.out_width, draft)
     print(f"features of {count} images, {model.config.out_width} numbers each: {options.features}", file=sys.stderr)
+
+
+def pooled(
+    model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]
+) -> Iterator[Float[np.ndarray, " D"]]:
+    """The pooled vector of each image or clip, in order."""
+    if model.config.tubelets:
+        rule = frames_rule(model, reading_of(options))
+        return outputs_of(model, paths, rule, reasons.__setitem__, inference.pooled)
+    how = chosen(model, options)
+    model = model_for_patch(model, how.get("patch"))
+    return navit.stream(model, paths, inference.pooled, report=reasons.__setitem__, **how)
 
 
 def search(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
@@ -297,10 +333,14 @@ def predict_clips(
     model: navit.Model, clips: Iterable[str], reading: Reading, reasons: dict[int, str]
 ) -> Iterator[np.ndarray]:
     """Class probabilities of each clip, as `predict` gives them of images."""
-    rule = rule_of(model)  # refuses a model of images
-    rule = replace(rule, rule=at_resolution(rule.rule, reading.resolution)) if reading.resolution else rule
-    for logits in logits_of(model, clips, rule, reasons.__setitem__):
+    for logits in outputs_of(model, clips, frames_rule(model, reading), reasons.__setitem__):
         yield navit.probabilities(model, logits)
+
+
+def frames_rule(model: navit.Model, reading: Reading) -> Frames:
+    """The rule for frames of a model of clips, at the resolution of a reading."""
+    rule = rule_of(model)
+    return replace(rule, rule=at_resolution(rule.rule, reading.resolution)) if reading.resolution else rule
 
 
 def in_turn(
@@ -354,4 +394,4 @@ def in_json(path: str, p: np.ndarray, why: str | None, classes: tuple[str, ...],
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, "smaller --resolution or --patch-size, or smaller images")

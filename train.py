@@ -47,7 +47,7 @@ from harness.process import enable_compilation_cache
 from harness.run.ahead import look_ahead, resolutions_of
 from harness.run.attention import shape_for
 from harness.run.embedded import rows_to_train
-from harness.run.folder import BLOCKS, acquire_run_dir, write_config, write_json
+from harness.run.folder import BLOCKS, SUMMARY, acquire_run_dir, check_place, write_config, write_sealed
 from harness.run.loading import check_left_out, training_batches, training_rows
 from harness.run.opened import Opened, opened, within_minutes
 from harness.run.program import program_of
@@ -85,6 +85,7 @@ def train(config: Config, preset: str) -> None:
     mesh = data_mesh()
     enable_compilation_cache()
     check_selection(config)
+    check_place(config)
     check(config.rows % mesh.size == 0, f"rows={config.rows} must be a multiple of the {mesh.size} devices")
 
     # data, run folder, plan -------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def conclude(context: Context, training: Training, folder: Path, unreadable: dic
         },
         "sweep": [named(entry, metric) for entry in entries],
     }
-    write_json(folder / "summary.json", summary)
+    write_sealed(folder / SUMMARY, summary)
     print(
         f"\nvalidation {context.metric} {score_text(at_reported['score'])} at resolution {at:g} "
         f"({in_words(at_reported, val.manifest)}) after "

@@ -12,6 +12,10 @@ class DataMissing(DataError):
     """The path does not exist or has no image."""
 
 
+class UnknownClasses(DataError):
+    """Images have classes that are not among those that are known."""
+
+
 class BadImage(ValueError):
     """An image that cannot be used, with the reason; the run continues without it."""
 

@@ -13,14 +13,14 @@ AT_ONCE = 1024  # rows that are kept before they are written
 
 
 def write_features(found: Iterable[tuple[str, np.ndarray]], width: int, out: Path) -> int:
-    """Write columns `file` and `features` (`width` numbers in float32); the number of rows.
+    """Write columns `file` and `features` (`width` numbers in float32), with checksums; the number of rows.
 
     Memory does not grow with their number. Bytes of a name that are no UTF-8 are escaped.
     """
     schema = pa.schema([("file", pa.string()), ("features", pa.list_(pa.float32(), width))])
     rows: Iterator[tuple[str, np.ndarray]] = iter(found)
     count = 0
-    with pq.ParquetWriter(out, schema) as writer:
+    with pq.ParquetWriter(out, schema, write_page_checksum=True) as writer:
         while some := list(islice(rows, AT_ONCE)):
             flat = pa.array(np.concatenate([vector.astype(np.float32).ravel() for _, vector in some]))
             names = pa.array([os.fsencode(name).decode("utf-8", "backslashreplace") for name, _ in some], pa.string())

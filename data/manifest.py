@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .boxes import Boxes
-from .errors import DataError, DataMissing
+from .errors import DataError, DataMissing, UnknownClasses
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Manifest:
     def renamed(self, classes: tuple[str, ...]) -> "Manifest":
         """The same images with labels that index `classes`, matched by class name.
 
-        Raises DataError where an image has a class that is not in `classes`.
+        Raises UnknownClasses where an image has a class that is not in `classes`.
         """
         if classes == self.classes:
             return self
@@ -114,7 +114,7 @@ class Manifest:
         used = np.unique(self.labels[self.labels >= 0]).tolist()
         unknown = [self.classes[i] for i in used if self.classes[i] not in place]
         if unknown:
-            raise DataError(
+            raise UnknownClasses(
                 f"{self.where} has images of {len(unknown)} unknown classes, first {unknown[0]!r}; "
                 f"known are {len(classes)}, first {', '.join(map(repr, classes[:3]))}: rename or remove them"
             )

@@ -5,10 +5,9 @@ process too, they would stay until the machine restarts.
 """
 
 import hashlib
-import multiprocessing
 import secrets
 from contextlib import suppress
-from multiprocessing import shared_memory
+from multiprocessing import shared_memory, synchronize
 from pathlib import Path
 
 PLACE = Path("/dev/shm")  # of Linux; other systems do not list them
@@ -24,10 +23,12 @@ def prefix_of(folder: Path) -> str:
 def name_by(prefix: str) -> None:
     """Begin the names of segments and semaphores that this process makes from now on.
 
-    Python 3.11 to 3.14 have no public way, and Grain 0.2 none at all.
+    Python 3.11 to 3.14 have no public way, and Grain 0.2 none at all. joblib, which scikit-learn imports, names all
+    semaphores of a process in its own way: what is set here comes after it.
     """
-    shared_memory._make_filename = lambda: f"/{prefix}{secrets.token_hex(4)}"  # pyright: ignore[reportAttributeAccessIssue]
-    multiprocessing.current_process()._config["semprefix"] = f"/{prefix}"  # pyright: ignore[reportAttributeAccessIssue]
+    name = lambda: f"/{prefix}{secrets.token_hex(4)}"
+    shared_memory._make_filename = name  # pyright: ignore[reportAttributeAccessIssue]
+    synchronize.SemLock._make_name = staticmethod(name)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def remove(prefix: str) -> int:

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import io
 import operator
+import re
 import sys
 import traceback
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tyro
@@ -29,36 +30,81 @@ def parse(
     """A value of `kind` from the command line. A field with several possible classes takes the name of a class
     (`--task.loss sigmoid`), then the fields of that class (`--task.loss.smoothing 0.1`).
 
-    A word that is no option or no number ends the program with code 2. Raises ConfigError where a value is out of
-    range, as in a file.
+    A word that is empty, no option or no number ends the program with code 2. Raises ConfigError where a value is out
+    of range, as in a file.
     """
+    args = sys.argv[1:] if args is None else args
+    check_words(args)
     if default is None:
         with out_of_range_raises():
             return tyro.cli(kind, config=config, args=args, registry=REGISTRY, **options)
-    default, rest = choose_classes(default, sys.argv[1:] if args is None else args)
+    default, rest = choose_classes(default, args)
+    check_chosen(default, rest)
     choices = " · ".join(f"--{path} {{{','.join(classes)}}}" for path, classes in unions(default).items())
     options["description"] = f"{options.get('description') or ''}\n\nClasses, chosen by name: {choices}"
-    with out_of_range_raises():
+    with out_of_range_raises(default):
         return tyro.cli(kind, config=config, default=default, args=rest, registry=REGISTRY, **options)
 
 
+def check_words(args: Sequence[str]) -> None:
+    """Exit with code 2 where a word is empty: it would mean an option that was not given."""
+    words = [part for arg in args for part in _split(arg)]
+    for before, word in zip(("", *words), words):
+        if not word.strip():
+            named = f"{before} has an empty value" if before.startswith("-") else "a word is empty"
+            print(f"error: {named}, as of a shell variable that is not set: leave it out, or set it", file=sys.stderr)
+            sys.exit(2)
+
+
 @contextlib.contextmanager
-def out_of_range_raises() -> Iterator[None]:
-    """Raise the errors of `__post_init__` as ConfigError; tyro prints them as a wrong command line."""
+def out_of_range_raises(default: Any = None) -> Iterator[None]:
+    """Raise the errors of `__post_init__` as ConfigError, with the place of the object in `default`; tyro prints them
+    as a wrong command line."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             yield
     except SystemExit as end:
         error = end.__context__
-        while error is not None and not any(
-            frame.name == "__post_init__" for frame in traceback.extract_tb(error.__traceback__)
-        ):
+        while error is not None and not (made := checked_by(error)):
             error = error.__cause__ or error.__context__
         if isinstance(error, ValueError):
-            raise ConfigError(str(error)) from None
+            raise ConfigError(with_place(str(error), type(made[-1]), default)) from None
         sys.stderr.write(said.getvalue())
         raise
+
+
+def checked_by(error: BaseException) -> list[Any]:
+    """The objects whose `__post_init__` an error left, outer ones first."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return [frame.f_locals["self"] for frame in frames if frame.f_code.co_name == "__post_init__"]
+
+
+def with_place(words: str, kind: type, default: Any) -> str:
+    """The words of an error, behind the option of the object with the wrong field, where one place alone has it."""
+    found = [place for place, part in parts(default) if place and type(part) is kind]
+    if len(found) != 1 or words.startswith(found[0]):
+        return words
+    named = re.match(r"(?:([a-z_0-9.]+)\.)?[a-z_0-9]+=", words)
+    if named and named[1] and found[0].endswith(f".{named[1]}"):
+        words = words.removeprefix(f"{named[1]}.")
+    return f"{found[0]}{'.' if named else ': '}{words}"
+
+
+def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of the dataclasses in a configuration."""
+    if dataclasses.is_dataclass(value):
+        yield path, value
+        for field in dataclasses.fields(value):
+            yield from parts(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))
+
+
+def check_used(options: Any, default: Any, idle: Iterable[tuple[str, str]]) -> None:
+    """Raises ConfigError where an option was given that changes nothing beside the others, with what would make it
+    count."""
+    for given, why in idle:
+        if operator.attrgetter(given)(options) != operator.attrgetter(given)(default):
+            raise ConfigError(f"{given} was given, and changes nothing: {why}")
 
 
 REGISTRY = ConstructorRegistry()
@@ -107,6 +153,24 @@ def choose_classes(default: Any, args: Sequence[str]) -> tuple[Any, list[str]]:
         new = classes[name]
         default = _put(default, word.removeprefix("--").replace("-", "_").split("."), new and new())
     return default, rest
+
+
+def check_chosen(default: Any, rest: Sequence[str]) -> None:
+    """Exit with code 2 where an option is one of a class that was not chosen, and name the class."""
+    known = unions(default)
+    for word in (word for word in rest if word.startswith("--")):
+        path, _, name = word.removeprefix("--").replace("-", "_").rpartition(".")
+        chosen = operator.attrgetter(path)(default) if path in known else None
+        others = [kind for kind, made in known.get(path, {}).items() if made and name in names_of(made)]
+        if others and not (chosen and name in names_of(type(chosen))):
+            option = f"--{path.replace('_', '-')}"
+            print(f"error: {word} is an option of {option} {' or '.join(others)}: name it first", file=sys.stderr)
+            sys.exit(2)
+
+
+def names_of(kind: type) -> set[str]:
+    """The fields of a dataclass."""
+    return {field.name for field in dataclasses.fields(kind)}
 
 
 def unions(value: Any, path: str = "") -> dict[str, dict[str, type | None]]:

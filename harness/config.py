@@ -203,6 +203,9 @@ class Config:
             f"optim.accumulate={self.optim.accumulate}, but the loss compares all images with all texts of a batch and "
             f"does not add up from parts: --task.parts {self.optim.accumulate} saves as much memory",
         )
+        cuts = {"optim.accumulate": self.optim.accumulate, "task.parts": getattr(self.task, "parts", 1)}
+        for name, count in cuts.items():
+            check(self.rows % count == 0, f"rows={self.rows} must be a multiple of {name}={count}")
         check_in("", "(0, inf)", minutes=self.minutes)
         check_in("", "[0, 4294967295]", seed=self.seed)
         check_in("", "[1, 2147483647]", log_every=self.log_every, keep=self.keep, max_refused=self.max_refused)

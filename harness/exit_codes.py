@@ -56,8 +56,9 @@ def code_of(error: BaseException) -> int:
     return next((code for kind, code in CODES if isinstance(error, kind)), 70)
 
 
-def run(main: Callable[[], Any]) -> None:
-    """Run a program; errors that a user can fix end it with a message and an exit code, without a traceback."""
+def run(main: Callable[[], Any], less_memory: str = LESS_MEMORY) -> None:
+    """Run a program; errors that a user can fix end it with a message and an exit code, without a traceback.
+    `less_memory`: what to do where memory is not enough."""
     limit_pillow()
     make_safe()
     try:
@@ -81,7 +82,7 @@ def run(main: Callable[[], Any]) -> None:
             )
             exit_with(69)
         if is_out_of_memory(error):
-            print(f"\nerror: out of memory, {error}: {LESS_MEMORY}", file=sys.stderr, flush=True)
+            print(f"\nerror: out of memory, {error}: {less_memory}", file=sys.stderr, flush=True)
             exit_with(78)
         traceback.print_exc()
         exit_with(70)

@@ -1,6 +1,5 @@
 """Answers to options of other programs, and to a folder where a preset is expected."""
 
-import operator
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,10 +8,12 @@ from typing import Any
 from data.plan import NOTHING
 from data.sampling.packing import Template
 from data.sampling.patch_size import OneSize
-from data.sources.digits import Digits
+from data.sampling.resolution import Clips
+from data.sources.generated import Generated
 from navit_eqx.errors import ConfigError
 
-from .config import Config
+from .cli import check_used
+from .config import Config, DataConfig
 from .presets import PRESETS
 from .run.warm_start import ADDED, FREE
 
@@ -67,6 +68,15 @@ EVALUATION = DATA | {
 }
 
 
+# Tasks → the preset and the source that read folders for them.
+READERS = {
+    "Detect": ("detect", "boxed"),
+    "Segment": ("segment", "masks"),
+    "Contrast": ("contrast", "captions"),
+    "MultiLabel": ("folder", "labelsets"),
+}
+
+
 def answer(arguments: Sequence[str], table: dict[str, str]) -> str:
     """The answer to the first option of another program; empty where there is none."""
     answers = {word: what for words, what in table.items() for word in words.split()}
@@ -98,11 +108,7 @@ def refused(message: str) -> int:
 
 def check_obeyed(default: Config, config: Config) -> None:
     """Raises ConfigError where an option was given that the rest of the command makes ineffective."""
-    if isinstance(config.data.source, Digits) and config.data.root:
-        raise ConfigError(
-            f"data.root={config.data.root}, but the digits are embedded: python train.py folder --data.root "
-            f"{config.data.root}"
-        )
+    check_read(config.data, type(config.task).__name__, "python train.py {preset} --data.root {root}, or ")
     if config.start:
         changed = [f"model.{name}" for name in fixed_by_start(default.model, config.model)]
         if changed:
@@ -110,9 +116,20 @@ def check_obeyed(default: Config, config: Config) -> None:
                 f"{', '.join(changed)} was given, but --start takes the shape of the model in {config.start}: leave "
                 "out one of them"
             )
-    for given, why in idle(config):
-        if operator.attrgetter(given)(config) != operator.attrgetter(given)(default):
-            raise ConfigError(f"{given} was given, and changes nothing: {why}")
+    check_used(config, default, idle(config))
+
+
+def check_read(data: DataConfig, task: str, way: str = "") -> None:
+    """Raises ConfigError where a folder is given and the source reads none, with the source for a task that does."""
+    if not (isinstance(data.source, Generated) and data.root):
+        return
+    clips = isinstance(data.resolution, Clips)
+    preset, source = READERS.get(task, ("folder", "clipfolder" if clips else "folder"))
+    way = "" if clips else way.format(preset=preset, root=data.root)
+    raise ConfigError(
+        f"data.root={data.root}, but {data.source.WHAT} are embedded, and no folder is read: "
+        f"{way}--data.source {source}"
+    )
 
 
 def idle(config: Config) -> Iterator[tuple[str, str]]:

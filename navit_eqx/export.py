@@ -55,6 +55,10 @@ class RowShape:
 
     def of(self, model: Model) -> "RowShape":
         """The shape with what was left open, by the preprocessing of the model."""
+        check(
+            model.config.tubelets is None,
+            "a program reads one packed row of images, and this model reads clips: export it as a folder, --to navit",
+        )
         how, options = info_of(model).preprocessing, packing_options(model, {})
         tokens = row_lengths(how, options["patch"], options["longest_side"]).ordinary
         return replace(

@@ -17,6 +17,10 @@ REMEDIES = {
     errno.EROFS: "choose a folder that can be written",
     errno.EACCES: "make it writable, or choose another folder",
     errno.EPERM: "make it writable, or choose another folder",
+    errno.EEXIST: "name a folder, this is a file",
+    errno.ENOTDIR: "name a folder, this is a file",
+    errno.EISDIR: "name a file, this is a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit of open files (ulimit -n 4096)",
 }
 
@@ -33,6 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     draft = path.with_name(path.name + DRAFT)
     try:
+        if path.is_dir():  # before hours of work
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         yield draft
         draft.replace(path)
     except NotWritten:

@@ -307,7 +307,7 @@ def plan(
     except (ImageError, OSError) as error:
         if report is None:
             raise
-        report(index, str(error))
+        report(index, reason(name, error))
         return Planned(index, source, name, None, (0, 0))
 
 
@@ -329,7 +329,7 @@ def _fill(
         except (ImageError, OSError) as error:
             if report is None:
                 raise
-            report(image.index, str(error))
+            report(image.index, reason(image.name, error))
             continue
         start, end = end, end + image.tokens
         if (merge := preprocessing.merging) is None:
@@ -341,6 +341,11 @@ def _fill(
             found = cut(pixels, patch, merge, image.quads)
         row.patches[start:end], row.coords[start:end], row.grids[slot] = found
         row.segment_ids[start:end] = slot + 1
+
+
+def reason(name: str, error: Exception) -> str:
+    """Why an image cannot be used: errors of the system do not say it in words."""
+    return f"{name} cannot be read, {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _quads(

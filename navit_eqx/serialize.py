@@ -17,7 +17,7 @@ MAX_BYTES = 1 << 26  # of a configuration file, class names included
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.   Raises ConfigError where the file is missing, too large or not a JSON object."""
-    check(path.is_file(), f"no {path.name} in {path.parent}: name the folder of a run, or of a saved model")
+    check(path.is_file(), f"{missing(path)}: name the folder of a run, or of a saved model")
     check(path.stat().st_size <= MAX_BYTES, f"{path} has more than {MAX_BYTES} bytes, which no configuration has")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -25,6 +25,16 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is damaged, {error}: restore it from a copy") from None
     check(isinstance(value, dict), f"{path} is damaged, it holds no JSON object: restore it from a copy")
     return value
+
+
+def missing(path: Path) -> str:
+    """That a file is not there, and what is in its place."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"{folder} is a file, and no folder" if folder.exists() else f"there is no folder {folder}"
+    below = sorted(file.parent.name for file in folder.glob(f"*/{path.name}"))
+    there = f", but in its folders {', '.join(below[:5])}{' …' if len(below) > 5 else ''}" if below else ""
+    return f"no {path.name} in {folder}{there}"
 
 
 def seal(value: dict[str, Any]) -> dict[str, Any]:

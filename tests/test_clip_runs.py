@@ -7,6 +7,7 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -152,6 +153,13 @@ def test_files_of_every_kind_are_predicted_alike(saved, tmp_path, capsys):
     scores = [line["classes"] for line in lines.values() if "classes" in line]
     for other in scores[1:]:
         assert_close([other[name] for name in CLASSES], [scores[0][name] for name in CLASSES], 1e-2)
+    assert not run_predict(str(saved / "clip"), str(tmp_path), "--features", str(tmp_path / "f.parquet"))
+    table = pq.read_table(tmp_path / "f.parquet").to_pydict()
+    model = navit.load(saved / "clip")
+    assert table["file"] == [name for name, line in lines.items() if "classes" in line]
+    for vector, probabilities in zip(table["features"], scores):
+        found = navit.probabilities(model, model.task.head(np.array(vector, np.float32)))
+        assert_close(found, [probabilities[name] for name in CLASSES], 1e-4)
 
 
 def run_predict(*words: str) -> int | None:

@@ -253,7 +253,7 @@ def test_splits_and_classes_of_kinetics(tmp_path):
     few(tmp_path / "val" / "unknown" / "a.gif")
     with pytest.raises(DataError, match="'unknown' has no folder among the training classes"):
         ClipFolder().open(str(tmp_path), "val")
-    with pytest.raises(DataMissing, match="no clip to train on"):
+    with pytest.raises(DataMissing, match="no clip for the split train in"):
         ClipFolder().open(str(tmp_path / "train" / "zumba"), "train")
 
 

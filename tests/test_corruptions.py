@@ -330,11 +330,13 @@ def test_another_model_is_read_with_its_own_classes(tmp_path):
     model = eqx.tree_at(lambda m: (m.task.head.w, m.task.head.b), turned.model, (head.w[:, order], head.b[order]))
     source = with_classes(turned.source, tuple("9876543210"))
     folder = saved_run(tmp_path, replace(turned, model=model, source=source))
-    other = on_same_images(folder, turned.source)
+    other = on_same_images(folder, turned.source, "accuracy")
     assert other.source.manifest.classes == tuple("9876543210")
     np.testing.assert_array_equal(scores_of(other, turned.source), scores_of(turned, turned.source))
     with pytest.raises(ConfigError, match="reads 3 channels, the images have 1"):
-        on_same_images(folder, arrays(1))
+        on_same_images(folder, arrays(1), "accuracy")
+    with pytest.raises(ConfigError, match="is measured by accuracy, the model here by mean_iou"):
+        on_same_images(folder, turned.source, "mean_iou")
 
 
 def test_few_images_of_many_pixels():

@@ -16,8 +16,10 @@ from data.errors import BadImage
 from data.rows import PlannedRows
 from data.sampling.augment import Augment
 from data.sampling.dropping import Beta, Constant
-from data.sampling.packing import Packing
-from data.sampling.resolution import Native
+from data.sampling.merge import Merge
+from data.sampling.packing import Packing, Template
+from data.sampling.patch_size import OneSize
+from data.sampling.resolution import Clips, Native, WholeBlocks
 from data.sources.digit_captions import DigitCaptions
 from data.sources.digits import Digits
 from data.tasks import TASKS
@@ -31,7 +33,7 @@ from harness.run import loading
 from harness.run.loading import open_task, training_batches, training_rows
 from harness.run.program import program_of
 from navit_eqx import Model
-from navit_eqx.config import ModelConfig
+from navit_eqx.config import Fuzzy, ModelConfig, Sinusoidal
 from navit_eqx.errors import ConfigError
 from navit_eqx.rows import to_device
 from navit_eqx.tasks.config import Bytes, Classify, Contrast, Embed, TextTower
@@ -259,6 +261,12 @@ REFUSED = {
     "dropping": (replace(CLASSES, data=replace(ON_VECTORS, dropping=Beta())), "data.dropping drops"),
     "sizes": (replace(CLASSES, data=replace(ON_VECTORS, resolution=Native(0.5, 1))), "draws sizes from 0.5 to 1"),
     "fill": (replace(CLASSES, data=replace(ON_VECTORS, packing=Packing(64, 12, fill="rate"))), "data.packing.fill"),
+    "clips": (replace(CLASSES, data=replace(ON_VECTORS, resolution=Clips(Native()))), "samples clips"),
+    "whole blocks": (replace(CLASSES, data=replace(ON_VECTORS, resolution=WholeBlocks(Native()))), "for a hierarchy"),
+    "patches": (replace(CLASSES, data=replace(ON_VECTORS, patch_sizes=OneSize((4, 4)))), "data.patch_sizes: one size"),
+    "merging": (replace(CLASSES, data=replace(ON_VECTORS, merge=Merge())), "data.merge joins patches"),
+    "templates": (replace(CLASSES, data=replace(ON_VECTORS, packing=Packing(64, 12, Template()))), "Template cuts"),
+    "moves": (replace(CLASSES, model=replace(SHAPE, fuzzy=Fuzzy(), posembed=Sinusoidal())), "model.fuzzy moves"),
     "blocks": (replace(CLASSES, model=replace(SHAPE, stochastic_depth=0.1)), "stochastic_depth skips blocks"),
 }
 

@@ -17,6 +17,7 @@ import export as program
 import navit_eqx as navit
 from examples import onnx_row
 from harness.exit_codes import code_of
+from harness.run.folder import write_sealed
 from navit_eqx import export
 from navit_eqx.config import Factorised, ModelConfig, Rope
 from navit_eqx.errors import ConfigError
@@ -256,8 +257,8 @@ def test_the_program_writes_folders_of_others(tmp_path, monkeypatch):
 
 
 def test_the_card_of_a_run_has_its_command_and_results(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"command": ["train.py", "folder", "--data.root", "a b"]}))
-    (tmp_path / "summary.json").write_text(json.dumps({"val_accuracy": 0.5, "images_seen": 9, "set_aside": {}}))
+    write_sealed(tmp_path / "config.json", {"config": {}, "command": ["train.py", "folder", "--data.root", "a b"]})
+    write_sealed(tmp_path / "summary.json", {"val_accuracy": 0.5, "images_seen": 9, "set_aside": {}})
     card = program.card_of(tmp_path, program.Options("", "", "navit", licence="mit"))
     assert card.command == "python train.py folder --data.root 'a b'" and card.licence == "mit"
     assert card.metrics == {"val_accuracy": 0.5, "images_seen": 9}

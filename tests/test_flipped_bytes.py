@@ -5,16 +5,24 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import export
 from data.cache import write_split
 from data.checksums import checked_line, read_lines
 from data.errors import DataError
+from data.feature_file import write_features
 from data.sources import Cached, Folder
+from data.sources.measured import load_arrays, store_arrays
 from data.stream import BlockCounts
 from harness.config import Config
-from harness.run.folder import read_run, write_config
+from harness.evaluation import budget
+from harness.evaluation.budget import Choice, Reading
+from harness.evaluation.report import summary_of
+from harness.evaluation.studies.findings import FINDINGS, Published, published, record, table_in
+from harness.run.folder import read_run, write_config, write_json, write_sealed
 from harness.run.progress import append, is_sound
 from navit_eqx import ModelConfig, ModelInfo, load_model, save_model
 from navit_eqx.config import Factorised
@@ -96,6 +104,76 @@ def test_counts_of_blocks(tmp_path):
     for content in flips(counts.path, len(whole)):
         counts.path.write_bytes(content)
         assert counts.rows().items() <= known.items(), "a line is right, or it is counted again"
+
+
+def test_what_a_run_came_to(tmp_path, capsys):
+    """Wrong numbers reach neither a report nor a model card."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_sealed(run / "summary.json", {"val_accuracy": 0.125, "images_seen": 9, "set_aside": {}})
+    card = lambda: export.card_of(run, export.Options("", "", "navit")).metrics
+    notices(run / "summary.json", card, ConfigError, 60)
+    assert card() == {"val_accuracy": 0.125, "images_seen": 9}
+    known = summary_of(run)
+    capsys.readouterr()
+    for content in flips(run / "summary.json", 20):
+        (run / "summary.json").write_bytes(content)
+        found = summary_of(run)
+        assert not found or {key: found.get(key) for key in known} == known
+        assert ("summary.json" in capsys.readouterr().out) == (not found)
+
+
+def test_tables_of_studies(tmp_path):
+    write_json(tmp_path / "sweep.json", [{"resolution": 1.0, "accuracy": 0.75}])
+    record("sweep", Published("a title", "an answer", "sweep.png"), tmp_path)
+    said = published(tmp_path)
+    assert said.keys() == {"sweep"}
+    notices(tmp_path / "sweep.json", lambda: table_in(tmp_path, "sweep", said["sweep"]), ConfigError)
+    whole = (tmp_path / FINDINGS).read_bytes()
+    for content in flips(tmp_path / FINDINGS, 100):
+        (tmp_path / FINDINGS).write_bytes(content)
+        assert published(tmp_path) in ({}, said)
+    (tmp_path / FINDINGS).write_bytes(whole)
+    assert published(tmp_path) == said
+
+
+def test_a_choice(tmp_path):
+    choice = Choice("5 ms", Reading(64.0), Reading(96.0, merge=0.5), 0.5, 0.001, "accuracy", 0.75, "cpu", "digest")
+    file = budget.store(choice, tmp_path)
+    notices(file, lambda: budget.stored(tmp_path, "digest"), ConfigError, 100)
+    assert budget.stored(tmp_path, "digest") == choice
+
+
+def test_caches_of_what_was_measured(tmp_path):
+    """Damaged ones are measured anew."""
+    known = {"sizes": np.arange(12, dtype=np.int32).reshape(6, 2), "reasons": np.array(["empty file"])}
+    store_arrays(tmp_path / "a.npz", **known)
+    for content in flips(tmp_path / "a.npz", 200):
+        (tmp_path / "b.npz").write_bytes(content)
+        found = load_arrays(tmp_path / "b.npz", ("sizes", "reasons"))
+        assert found is None or all(map(np.array_equal, found, known.values()))
+
+
+def test_features_that_were_written(tmp_path):
+    """Any reader that verifies the checksums of pages sees it. What parquet says of the pages, at the end, has none."""
+    file = tmp_path / "features.parquet"
+    write_features([(f"{i}.jpg", np.full(3, i / 8, np.float32)) for i in range(5)], 3, file)
+
+    def read() -> list:
+        table = pq.read_table(file, page_checksum_verification=True).to_pydict()
+        return [table["file"], table["features"]]
+
+    want, whole = read(), file.read_bytes()
+    pages = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for content in flips(file, 400):
+        if content[pages:] != whole[pages:]:
+            break
+        file.write_bytes(content)
+        try:
+            found = read()
+        except Exception:  # a damaged file raises errors of any kind
+            continue
+        assert found == want
 
 
 def test_lines_of_metrics(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import typing
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from harness.config import Config
 from harness.exit_codes import code_of
 from harness.habits import EVALUATION, TRAINING, answer, idle
 from harness.presets import FINE_TUNING, PRESETS, folder
-from harness.run.folder import acquire_run_dir
+from harness.run.folder import acquire_run_dir, check_place
 from navit_eqx.errors import ConfigError
 from navit_eqx.serialize import alternatives
 from tests.support.laws import caught
@@ -74,7 +75,17 @@ def test_own_options_are_no_habits():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["digits", "--data.root", "photos"], "embedded: python train.py folder --data.root photos"),
+        (
+            ["digits", "--data.root", "photos"],
+            "embedded, .* folder --data.root photos, or --data.source f",
+        ),
+        (["detect-digits", "--data.root", "a"], "pages of digits are embedded, .* detect --data.root a, .* boxed"),
+        (["contrast-digits", "--data.root", "a"], "digit strips are embedded, .* contrast --data.root a, .* captions"),
+        (["segment-glyphs", "--data.root", "a"], "glyph scenes are embedded, .* segment --data.root a, .* masks"),
+        (
+            ["video-digits", "--data.root", "a"],
+            "moving digits are embedded, .* read: --data.source clipf",
+        ),
         (["folder", "--start", "runs/a", "--model.width", "256"], "model.width was given, but --start takes the shape"),
     ],
 )
@@ -90,7 +101,6 @@ def test_what_is_not_obeyed_is_refused(arguments, words):
         (["--start", "runs/a"], FINE_TUNING),
         (["--start=runs/a"], FINE_TUNING),
         (["--start", "runs/a@100"], 1),
-        (["--start", ""], 1),
         (["--start", "runs/a", "--optim.frozen", "backbone"], 1),
         (["--start", "runs/a", "--optim.frozen=backbone"], 1),
     ],
@@ -107,11 +117,11 @@ def test_a_finished_run_says_so_and_how_to_train_it_on(tmp_path, capsys):
     (done / "config.json").write_text("{}")
     (done / "summary.json").write_text("{}")
     with pytest.raises(ConfigError, match=rf"clothing is finished. Evaluate it.*--start {done} and another") as error:
-        acquire_run_dir(str(tmp_path), "clothing", "folder")
+        check_place(replace(folder(), out=str(tmp_path), name="clothing"))
     assert code_of(error.value) == 78
-    folder, held = acquire_run_dir(str(tmp_path), "", "clothing")  # the name of a preset is not asked for
+    place, held = acquire_run_dir(str(tmp_path), "", "clothing")  # the name of a preset is not asked for
     held.close()
-    assert folder.name == "clothing-2" and "clothing is finished" in capsys.readouterr().out
+    assert place.name == "clothing-2" and "clothing is finished" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

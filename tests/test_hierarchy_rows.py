@@ -16,14 +16,16 @@ from data.rows import Pixels
 from data.sampling.dropping import Beta
 from data.sampling.merge import Merge, law_of
 from data.sampling.packing import Packing, Template
-from data.sampling.resolution import Native, NeverEnlarged, Sides, Square, TokenBudget, WholeBlocks
+from data.sampling.patch_size import PerStep
+from data.sampling.resolution import Clips, Native, NeverEnlarged, Sides, Square, TokenBudget, WholeBlocks
 from data.sampling.token_selection import AtRandom, ByContrast, Spread
 from data.sources.source import Arrays
 from data.stream import Epochs
 from harness.adaptive import stages
+from harness.config import with_data
 from harness.evaluation.loaded import sampling_of
 from navit_eqx import preprocessing
-from navit_eqx.config import Stages
+from navit_eqx.config import Flexi, Stages
 from navit_eqx.errors import ConfigError
 from navit_eqx.hierarchy import are_quads
 from navit_eqx.images import pack
@@ -31,6 +33,7 @@ from navit_eqx.preprocessing import Preprocessing, at_resolution, size_rule
 from navit_eqx.rows import to_device
 from navit_eqx.serialize import encode
 from navit_eqx.tasks.config import Segment
+from navit_eqx.training.config import Backbone, LayerDecay
 from reference.hierarchy import coarser
 from reference.rows import Row
 from tests.support.strategies import seeds
@@ -161,8 +164,18 @@ def test_the_model_decides_the_grids_and_what_does_not_go_with_it_is_refused():
     assert stages(found, images_for(config)) == (found, [])
     with pytest.raises(ConfigError, match="2 merges|1 merges"):
         stages(replace(found, data=replace(found.data, resolution=WholeBlocks(Sides(), 2))), images_for(config))
-    with pytest.raises(ConfigError, match="not for Segment"):
-        stages(replace(config, task=Segment()), images_for(config))
+    last, decay = Backbone(last_n=1), LayerDecay()
+    for words, other in {
+        "not for Segment": replace(config, task=Segment()),
+        "optim.layers decays": replace(config, optim=replace(config.optim, layers=decay)),
+        "last_n counts the blocks": replace(config, optim=replace(config.optim, frozen=last)),
+        "draw one per image": with_data(
+            replace(config, model=replace(config.model, flexi=Flexi((8, 16)))), patch_sizes=PerStep()
+        ),
+        "samples clips": with_data(config, resolution=Clips(Native())),
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            stages(other, images_for(config))
     with pytest.raises(ConfigError, match="set model.stages"):
         stages(replace(found, model=replace(found.model, stages=None)), images_for(config))
     with pytest.raises(ValueError, match="model.stages merge tokens"):

@@ -30,6 +30,7 @@ from navit_eqx.config import Flexi, Levels
 from navit_eqx.errors import ConfigError
 from navit_eqx.images import pack, unpack_tokens
 from navit_eqx.preprocessing import Area, Kernel, Preprocessing
+from navit_eqx.tasks.config import Distill
 from reference.adaptive import block_sums, most_quads
 from reference.patches import normalize, unpatchify
 from reference.resize import FLEXIVIT, base_patches
@@ -317,6 +318,12 @@ def test_what_does_not_go_with_merging_is_refused(words, data, more):
     with pytest.raises(ConfigError, match=words):
         merging(config, images_for(config))
     merging(replace(config, data=replace(config.data, merge=None)), images_for(config))
+
+
+def test_merged_images_have_no_teacher():
+    config = config_of(merge=Merge())
+    with pytest.raises(ConfigError, match="have no teacher"):
+        merging(replace(config, task=Distill("runs/teacher")), images_for(config))
 
 
 def test_what_goes_with_merging():

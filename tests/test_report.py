@@ -17,7 +17,7 @@ from harness.evaluation.report import MOST, Written, report, table_of, write_rep
 from harness.evaluation.studies import STUDIES, suited
 from harness.evaluation.studies.findings import FINDINGS, Published, published, record
 from harness.presets import PRESETS
-from harness.run.folder import write_config, write_json
+from harness.run.folder import write_config, write_json, write_sealed
 from harness.run.progress import append
 from harness.settings import REQUIRED, changed, default_of, words
 from harness.terminal import plain
@@ -83,7 +83,7 @@ def picture(path: Path) -> None:
 def folder(tmp_path):
     """The folder of a run with two studies, one that was not possible, and a refused step."""
     write_config(tmp_path, CONFIG, "digits", info=ModelInfo(tuple("ab"), trained_on="strips"))
-    write_json(tmp_path / "summary.json", SUMMARY | {"set_aside": {"train": {"half.png": "truncated"}, "val": {}}})
+    write_sealed(tmp_path / "summary.json", SUMMARY | {"set_aside": {"train": {"half.png": "truncated"}, "val": {}}})
     append(tmp_path / "metrics.jsonl", {"step": 20, "loss": 0.5, "lr": 1e-3})
     append(tmp_path / "refused.jsonl", {"step": 7, "loss": "nan", "grad_norm": "nan", "images": ["seven.png"]})
     for name in ("learning_curve.png", "packed_rows.png", "attention_mask.png", "sweep.png", "mistakes.png"):
@@ -191,4 +191,4 @@ def test_a_default_is_no_setting():
 
 
 def test_the_file_of_findings_is_json(folder):
-    assert json.loads((folder / FINDINGS).read_text()).keys() == {"sweep", "mistakes", "probe"}
+    assert json.loads((folder / FINDINGS).read_text()).keys() == {"sweep", "mistakes", "probe", "digest"}

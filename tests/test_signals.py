@@ -1,6 +1,7 @@
 """Signals while the program waits, workers that hang, shared memory of killed runs, processes that never meet."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import socket
@@ -74,6 +75,7 @@ def left(prefix: str) -> list[str]:
 def test_a_worker_that_hangs_does_not_hold_up_the_end_and_what_it_leaves_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "PATIENCE", 0.5)
     monkeypatch.setattr(segments.shared_memory, "_make_filename", segments.shared_memory._make_filename)
+    monkeypatch.setattr(segments.synchronize.SemLock, "_make_name", segments.synchronize.SemLock._make_name)
     prefix = segments.prefix_of(tmp_path)
     running = Stream(partial(batches, Small(), 2, workers=1, prefix=prefix), 0)
     next(running.batches)
@@ -85,6 +87,19 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end_and_what_it_leaves_is_foun
     assert time.monotonic() - start < 60 and not worker.is_alive()
     assert any(not name.startswith("sem.") for name in left(prefix))
     assert segments.remove(prefix) > 0 and left(prefix) == []
+
+
+def test_all_that_a_worker_shares_is_named_by_its_run(monkeypatch):
+    """Whatever was imported: joblib, by scikit-learn, names semaphores anew, and those of a killed run stayed."""
+    import joblib  # noqa: F401
+
+    for place, name in ((segments.shared_memory, "_make_filename"), (segments.synchronize.SemLock, "_make_name")):
+        monkeypatch.setattr(place, name, getattr(place, name))
+    segments.name_by("navit-0123-")
+    lock, memory = multiprocessing.get_context("spawn").Lock(), segments.shared_memory.SharedMemory(create=True, size=1)
+    memory.close()
+    memory.unlink()
+    assert lock._semlock.name.startswith("/navit-0123-") and memory.name.startswith("navit-0123-")
 
 
 def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path, monkeypatch):

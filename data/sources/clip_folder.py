@@ -20,7 +20,7 @@ from ..manifest import Manifest, as_names, printable
 from .clip_files import STILLS, clip_size, is_clip_name, read_clip
 from .clip_lists import INDEX, Clips, annotated, annotation_tables, by_list, frames_listed, listed_in
 from .folder import first_names, folder_of
-from .layout import files_below, folders_in, held_out, is_image_name, part_of
+from .layout import files_below, folders_in, held_out, is_image_name, missing, part_of
 from .measured import cached_sizes, stamp
 from .source import Source, existing
 
@@ -53,7 +53,7 @@ class FolderOfClips:
         self.channels = channels
         pairs = [(name, label) for label, each in enumerate(classes) for name in clips.get(each, [])]
         if not pairs:
-            raise DataMissing(f"no clip to {split} on in {self.root}: put clips into it as CLASS/NAME.mp4, .gif, …")
+            raise DataMissing(missing("clip", split, self.root, "CLASS/NAME.mp4, .gif, …"))
         names, labels = zip(*pairs)
         expected = frames_listed(root, self.root, names)
         key = [str(self.root.resolve()), channels, *((name, stamp(self.root / name)) for name in names), expected]

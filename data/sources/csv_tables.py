@@ -25,7 +25,9 @@ def csv_lines(path: Path, *needed: str) -> tuple[list[str], list[tuple[int, Cell
                 raise DataError(f"{path} has two columns {printable(twice[0])!r} in its first line: rename one")
             if missing := [name for name in needed if name not in columns]:
                 some = "columns" if missing[1:] else "column"
-                raise DataError(f"{path} has no {some} {' and '.join(missing)} in its first line: add it")
+                other = next((mark for mark in (";", "\t") if mark in "".join(columns)), "")
+                how = f"columns are parted by commas, not by {other!r}" if other else "add it"
+                raise DataError(f"{path} has no {some} {' and '.join(missing)} in its first line: {how}")
             return columns, [(lines.line_num, cells_of(line, f"{path}, line {lines.line_num}")) for line in lines]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a table in UTF-8, {error}: save it again") from None

@@ -14,7 +14,7 @@ from ..errors import DataError, DataMissing
 from ..manifest import printable
 from .attribute_tables import beside
 from .decode import read_file
-from .layout import classes_in, held_out, splits_of, suffixes_for
+from .layout import classes_in, held_out, missing, splits_of, suffixes_for
 from .measured import cached_manifest, decoded_as, stamp
 from .source import Source, existing
 
@@ -56,7 +56,7 @@ class ImageFolder:
         place = {name: i for i, name in enumerate(sorted(known))}
         names, labels = zip(*[(f, place[name]) for name in sorted(files) for f in files[name]]) if files else ((), ())
         if not names:
-            raise DataMissing(f"no image to {split} on in {self.folder}: put images into it as CLASS/NAME.jpg")
+            raise DataMissing(missing("image", split, self.folder, "CLASS/NAME.jpg"))
         key = [str(self.folder.resolve()), *((n, stamp(self.folder / n)) for n in names)]
         self.manifest = cached_manifest(
             key,

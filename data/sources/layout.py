@@ -150,6 +150,12 @@ def files_below(folder: Path) -> Iterator[str]:
         yield from (os.path.normpath(f"{inside}/{file}") for file in sorted(files) if not file.startswith("."))
 
 
+def missing(what: str, split: str, folder: Path, layout: str) -> str:
+    """That a folder has no image or clip of a split, and what it should have."""
+    use = "" if split == "all" else f" for the split {split}"
+    return f"no {what}{use} in {folder}: name the folder that holds the folders of the classes, {layout}"
+
+
 def matching(name: str) -> list[str]:
     """What an argument stands for: the file or folder of this name, or where there is none all that match it as a
     pattern (* ? [] and ** for folders), sorted. A name without a match stays."""

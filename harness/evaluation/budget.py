@@ -1,6 +1,5 @@
 """A budget for an image, ways to read images, and the choice among them that is stored with a model."""
 
-import json
 import math
 import re
 from dataclasses import dataclass, replace
@@ -9,9 +8,9 @@ from typing import Any
 
 from navit_eqx.errors import ConfigError
 from navit_eqx.preprocessing import Merge, Preprocessing, at_resolution
-from navit_eqx.serialize import decode, encode, read_json, seal, unseal
+from navit_eqx.serialize import decode, encode
 
-from ..run.folder import write_json
+from ..run.folder import read_sealed, write_sealed
 
 FILE = "choice.json"
 SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -142,7 +141,7 @@ def place(folder: Path) -> Path:
 
 def store(choice: Choice, folder: Path) -> Path:
     """Write the choice for the model in a folder.   Raises OSError where it cannot be written."""
-    write_json(place(folder), seal(json.loads(json.dumps(encode(choice)))))
+    write_sealed(place(folder), encode(choice))
     return place(folder)
 
 
@@ -152,5 +151,5 @@ def stored(folder: Path, digest: str) -> Choice | None:
     file = place(folder)
     if not file.is_file():
         return None
-    choice = decode(Choice, unseal(read_json(file), f"{file}"), f"{file}")
+    choice = decode(Choice, read_sealed(file), f"{file}")
     return choice if choice.parameters == digest else None

@@ -15,6 +15,7 @@ from data.manifest import printable
 from data.sources.clip_files import clip_size, frames_in, read_clip
 from data.sources.clip_folder import clips_of
 from data.sources.layout import matching
+from navit_eqx import inference
 from navit_eqx.clips import tokens_of
 from navit_eqx.pixels import ImageError
 from navit_eqx.preprocessing import Frames
@@ -37,17 +38,21 @@ def has_frames(folder: Path) -> bool:
     return not why_not(partial(frames_in, folder))
 
 
-def logits_of(
-    model: navit.Model, paths: Iterable[str], rule: Frames, report: Callable[[int, str], None]
-) -> Iterator[Float[np.ndarray, " Y"]]:
-    """The output for each clip, in order; NaN and a report with its number and the reason for one that is set aside."""
-    assert model.info is not None
-    nothing = np.full(len(model.info.classes), np.nan)
+def outputs_of(
+    model: navit.Model,
+    paths: Iterable[str],
+    rule: Frames,
+    report: Callable[[int, str], None],
+    output: inference.Output = inference.forward,
+) -> Iterator[Float[np.ndarray, " n"]]:
+    """An output of each clip, by default its logits, in order; NaN and a report with its number and the reason for one
+    that is set aside."""
+    nothing = np.full(1, np.nan)
     numbered = enumerate(paths)
     while some := list(islice(numbered, TOGETHER)):
         clips = {i: clip for i, path in some if (clip := readable(model, i, path, rule, report)) is not None}
         row = navit.pack_clips([*clips.values()], model, rule)
-        found = dict(zip(clips, navit.unpack(row, navit.forward(model, row)))) if clips else {}
+        found = dict(zip(clips, navit.unpack(row, inference.run(model, row, output)))) if clips else {}
         yield from (found.get(i, nothing) for i, _ in some)
 
 
@@ -62,6 +67,8 @@ def readable(
         clip = read_clip(Path(path), np.array(times), channels, frames)
         tokens_of(clip, model, rule, path)
         return clip
-    except (BadImage, ImageError) as error:
+    except BadImage as error:
         report(index, f"{printable(path)}: {error}")
+    except ImageError as error:  # which names it
+        report(index, str(error))
     return None

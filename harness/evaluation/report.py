@@ -1,6 +1,5 @@
 """`report.html`: a run in one file, gathered from what training and studies wrote. See docs/run_folder.md."""
 
-import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,17 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.tasks import TASKS
+from navit_eqx.errors import ConfigError
 from navit_eqx.files import replacing
 from navit_eqx.serialize import decode
 
 from ..config import Config
+from ..run.folder import SUMMARY, read_results, read_saved
 from ..settings import REQUIRED, changed, words
 from ..terminal import clock
 from .html import Markup, data_uri, joined, page, tag
 from .learning_curve import read_log
 from .loaded import is_run
 from .studies import STUDIES, suited
-from .studies.findings import Published, published
+from .studies.findings import Published, published, table_in
 from .tables import cell, flat
 
 REPORT = "report.html"
@@ -53,8 +54,8 @@ class Written:
 def write_report(folder: Path, run: Path | None = None, set_aside: SetAside | None = None) -> Path:
     """Write the report of a run, or of an evaluation of its model in another folder.   Raises NotWritten."""
     run = run or folder
-    saved = read_object(run / "config.json") if is_run(run) else {}
-    summary = read_object(run / "summary.json")
+    saved = read_saved(run) if is_run(run) else {}
+    summary = summary_of(run)
     config = decode(Config, saved["config"], f"{run}/config.json") if saved else None
     aside = summary.get("set_aside", {}) if set_aside is None else set_aside
     text = report(Written(folder, run, saved, config, summary, published(folder), aside))
@@ -63,9 +64,15 @@ def write_report(folder: Path, run: Path | None = None, set_aside: SetAside | No
     return folder / REPORT
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty where there is none."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+def summary_of(run: Path) -> dict[str, Any]:
+    """What a run came to; empty where it is not finished, and with a line where the file is damaged."""
+    if not (run / SUMMARY).is_file():
+        return {}
+    try:
+        return read_results(run / SUMMARY)
+    except ConfigError as error:
+        print(f"results of the run are left out of the report: {error}", flush=True)
+        return {}
 
 
 def report(written: Written) -> Markup:
@@ -124,7 +131,7 @@ def about(written: Written) -> Section:
         "Training": f"{config.total_steps} steps, {summary['images_seen']} images, {summary['tokens_seen']} tokens, "
         f"{summary['images_per_second']:.3g} images/s, padding {summary['padding']:.2%}"
         if summary
-        else f"{config.steps} steps; not finished",
+        else f"{config.steps} steps; not finished, or without its summary",
         "Continued": "; ".join(f"at step {each['step']}" for each in saved["continued"]) or None,
         "Device": f"{saved['device']}, attention by {saved['attention']['kind']}" if saved["attention"] else None,
         "Software": ", ".join(f"{name} {version}" for name, version in saved["versions"].items()),
@@ -164,7 +171,10 @@ def study_section(written: Written, name: str) -> Section:
     found = written.findings[name]
     if found.impossible:
         return Section(name.capitalize(), tag("p", f"Not possible: {found.impossible}"))
-    lines = json.loads((written.folder / f"{name}.json").read_text())
+    try:
+        lines = table_in(written.folder, name, found)
+    except ConfigError as error:
+        return Section(name.capitalize(), tag("p", str(error)))
     return Section(
         name.capitalize(),
         joined(
@@ -213,7 +223,7 @@ def set_aside(written: Written) -> Section:
         for line in read_log(written.run / "refused.jsonl")
     ]
     tables = {
-        f"{len(lines)} files that were not used": (lines, "summary.json"),
+        f"{len(lines)} files that were not used": (lines, SUMMARY),
         f"{len(refused)} training steps that were refused": (refused, "refused.jsonl"),
     }
     content = joined(table_of(caption, *table) for caption, table in tables.items() if table[0])

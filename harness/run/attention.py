@@ -11,11 +11,12 @@ from data.plan import Plan
 from data.sampling.packing import Template
 from navit_eqx.config import Auto, Backend, Dense, ModelConfig, Windows
 from navit_eqx.errors import check
-from navit_eqx.serialize import decode, encode, read_json
+from navit_eqx.serialize import decode, encode
 from navit_eqx.training.attention_choice import choose
 from navit_eqx.training.hosts import broadcast_from_main, is_main_process
 
 from ..config import Config
+from .folder import read_saved
 
 
 def shape_for(config: Config, plan: Plan, folder: Path | None = None) -> tuple[ModelConfig, list[str]]:
@@ -51,7 +52,7 @@ def saved_backend(folder: Path) -> Backend | None:
     """The attention backend of an unfinished run, if its device is of the same kind."""
     if not (folder / "config.json").exists():
         return None
-    saved = read_json(folder / "config.json")
+    saved = read_saved(folder)
     backend = saved.get("attention") if saved.get("device") == jax.devices()[0].device_kind else None
     return backend and decode(Backend, backend, f"{folder}/config.json: attention")
 

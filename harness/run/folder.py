@@ -38,6 +38,21 @@ def write_json(path: Path, value: Any) -> None:
         draft.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object with its digest atomically.   Raises OSError with file and remedy."""
+    write_json(path, seal(json.loads(json.dumps(value))))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote, without the digest.   Raises ConfigError where it is missing or damaged."""
+    return unseal(read_json(path), str(path))
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The same of results, which had no digest in earlier versions; a changed byte of its key changes nothing else."""
+    return read_sealed(path) if "digest" in (value := read_json(path)) else value
+
+
 def write_config(
     folder: Path,
     config: Config,
@@ -54,7 +69,7 @@ def write_config(
     about = {"preset": preset, "command": sys.argv, "versions": versions, "commit": commit(), "continued": continued}
     saved = {"config": encode(config), **about, **machine(), "attention": encode(attention)}
     saved |= {"images": [manifest.digest for manifest in images]} | ({"info": encode(info)} if info else {})
-    write_json(folder / "config.json", seal(json.loads(json.dumps(saved))))
+    write_sealed(folder / "config.json", saved)
 
 
 def machine() -> dict[str, Any]:
@@ -80,7 +95,7 @@ def read_run(folder: Path) -> tuple[Config, list[dict[str, Any]]]:
 
 def read_saved(folder: Path) -> dict[str, Any]:
     """config.json of a run or of a saved model.   Raises ConfigError where it is missing or damaged."""
-    return unseal(read_json(folder / "config.json"), f"{folder}/config.json")
+    return read_sealed(folder / "config.json")
 
 
 def commit() -> str | None:
@@ -94,18 +109,16 @@ def commit() -> str | None:
 
 
 LOCK = "lock"
+SUMMARY = "summary.json"  # what a finished run came to
 BLOCKS = "blocks.jsonl"  # number of rows of each block
 
 
 def acquire_run_dir(out: str, name: str, preset: str = "") -> tuple[Path, "RunLock | None"]:
     """The run folder; the main process chooses it and holds the lock.
 
-    Whoever has the lock removes the shared memory that killed processes of the run left on this machine. Raises Locked,
-    or ConfigError where a run that was named is finished. Without a name, the folder is that of the preset or the next
-    one that is free.
+    Whoever has the lock removes the shared memory that killed processes of the run left on this machine. Without a
+    name, the folder is that of the preset or the next one that is free. Raises Locked.
     """
-    if is_main_process() and name:
-        check_unfinished(Path(out) / name)
     chosen, held = open_run_dir(out, name or preset) if is_main_process() else (None, None)
     folder = Path(broadcast_from_main(str(chosen)))
     if left := remove(prefix_of(folder)):
@@ -135,6 +148,14 @@ def open_run_dir(out: str, name: str) -> tuple[Path, "RunLock"]:
     raise ConfigError(f"{out} holds too many runs called {name}: choose another with --name")
 
 
+def check_place(config: Config) -> None:
+    """Raises ConfigError where a run cannot have the name that was given, or is finished: before images are read."""
+    if config.name:
+        check_name(config.name)
+        check_path(Path(config.out, config.name).resolve())
+        check_unfinished(Path(config.out) / config.name)
+
+
 def check_unfinished(folder: Path) -> None:
     """Raises ConfigError where the run in a folder is finished."""
     check(
@@ -154,7 +175,7 @@ def is_taken(folder: Path) -> bool:
     """Whether a folder has a finished run, or files that are not a run."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     files = {name for name in names - {LOCK, BLOCKS} if not name.endswith(DRAFT)}
-    return bool(files) and ("config.json" not in files or "summary.json" in files)
+    return bool(files) and ("config.json" not in files or SUMMARY in files)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from tests.mutants.kinds import Mutant, one
 from tests.support.mutation import replace, returns
 
+WORDS, FLIPPED = "tests/test_command_line.py::test_", "tests/test_flipped_bytes.py::test_"
 BUDGET, TRADE_OFF = "tests/test_trade_off.py::test_", "harness.evaluation.studies.trade_off:"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -157,5 +158,88 @@ MUTANTS: tuple[Mutant, ...] = (
     one(
         "a start is told to have another shape", "harness.resolve:with_start", replace("not start", "True"),
         "tests/test_resolve.py::test_what_makes_no_sense_is_refused_with_the_key",
+    ),
+    one(
+        "an empty word is an option that was not given", "harness.cli:check_words",
+        replace("not __word.strip()", "False"), WORDS + "an_empty_word_is_refused", survived=True,
+    ),
+    one(
+        "a number out of range is named without its section", "harness.cli:with_place",
+        replace("f'{__a}{__b}{words}'", "words"), WORDS + "a_number_out_of_range_is_named_by_its_option",
+        survived=True,
+    ),
+    one(
+        "a section stands twice before a number", "harness.cli:with_place",
+        replace("__a and __b and __c", "False"), WORDS + "a_number_out_of_range_is_named_by_its_option",
+    ),
+    one(
+        "options without effect are taken by every program", "harness.cli:check_used",
+        replace("__a != __b", "False"), WORDS + "an_option_that_changes_nothing_is_refused", survived=True,
+    ),
+    one(
+        "a folder without a model does not say what it has", "navit_eqx.serialize:missing",
+        replace("sorted(__names)", "[]"), WORDS + "a_folder_without_a_model_says_what_it_has",
+    ),
+    one(
+        "every task is told to map classes", "evaluate:in_classes", replace("hasattr(task, 'truth')", "True"),
+        WORDS + "unknown_classes_can_be_mapped_where_an_image_has_one",
+    ),
+    one(
+        "an option of a class that was not chosen is unknown", "harness.cli:check_chosen",
+        replace("others and not __chosen", "False"),
+        WORDS + "an_option_of_a_class_that_was_not_chosen_names_the_class", survived=True,
+    ),
+    one(
+        "semaphores of data workers have the names of joblib", "data.segments:name_by",
+        replace("staticmethod(name)", "synchronize.SemLock._make_name"),
+        "tests/test_signals.py::test_all_that_a_worker_shares_is_named_by_its_run", survived=True,
+    ),
+    one(
+        "a folder beside drawn images is ignored", "harness.habits:check_read",
+        replace("isinstance(__a, Generated) and __b", "False"),
+        WORDS + "a_folder_for_images_that_are_drawn_is_refused_by_every_program", survived=True,
+    ),
+    one(
+        "a folder in the place of a file is found after the work", "navit_eqx.files:replacing",
+        replace("path.is_dir()", "False"), WORDS + "a_folder_in_the_place_of_a_file_is_named_before_the_work",
+        survived=True,
+    ),
+    one(
+        "a prediction is advised on as a training", "harness.exit_codes:run",
+        replace("f'\\nerror: out of memory, {error}: {less_memory}'", "f'{error}: {LESS_MEMORY}'"),
+        WORDS + "memory_is_advised_on_by_the_program",
+    ),
+    one(
+        "another model is compared by another measure", "evaluate:on_same_images",
+        replace("task.metric == metric", "True"),
+        "tests/test_corruptions.py::test_another_model_is_read_with_its_own_classes", survived=True,
+    ),
+    one(
+        "a hierarchy decays rates of its blocks", "harness.adaptive:stages",
+        replace("config.optim.layers is None", "True"),
+        "tests/test_hierarchy_rows.py::test_the_model_decides_the_grids_and_what_does_not_go_with_it_is_refused",
+    ),
+    one(
+        "vectors of moved patches are kept", "harness.embedded:check_fixed",
+        replace("model.fuzzy is not None", "False"),
+        "tests/test_embedded.py::test_what_has_no_single_vector_is_refused_by_name",
+    ),
+    one(
+        "the digest of a summary is not compared", "harness.run.folder:read_sealed",
+        returns("{k: v for k, v in read_json(path).items() if k != 'digest'}"),
+        FLIPPED + "what_a_run_came_to", FLIPPED + "a_choice", survived=True,
+    ),
+    one(
+        "the table of a study is believed", "harness.evaluation.studies.findings:table_in",
+        replace("file.is_file() and __same", "file.is_file()"), FLIPPED + "tables_of_studies", survived=True,
+    ),
+    one(
+        "features are written without checksums", "data.feature_file:write_features",
+        replace("pq.ParquetWriter(__a, __b, write_page_checksum=True)", "pq.ParquetWriter(__a, __b)"),
+        FLIPPED + "features_that_were_written", survived=True,
+    ),
+    one(
+        "features of clips are their logits", "predict:pooled", replace("inference.pooled", "inference.forward", nth=0),
+        "tests/test_clip_runs.py::test_files_of_every_kind_are_predicted_alike",
     ),
 )  # fmt: skip

@@ -127,7 +127,7 @@ MUTANTS = (
         CLIPS + "labels_are_directions",
     ),
     one(
-        "clips: one that cannot be read shifts those after it", "harness.evaluation.clip_predictions:logits_of",
+        "clips: one that cannot be read shifts those after it", "harness.evaluation.clip_predictions:outputs_of",
         replace("zip(clips, __o)", "zip([i for i, _ in some], __o)"),
         "tests/test_clip_runs.py::test_files_of_every_kind_are_predicted_alike",
     ),

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...run.folder import write_json
+from data.checksums import checksum
+from navit_eqx.errors import ConfigError, check
+
+from ...run.folder import read_results, write_sealed
 from ..pictures import accuracy_axis, accuracy_curve, sheet
 from ..predictions import Predictions, measures, on_common_images
 
@@ -39,20 +42,37 @@ class Published(NamedTuple):
     command: tuple[str, ...] = ()
     impossible: str = ""
     """Why the study was not possible."""
+    table: int | None = None
+    """Checksum of its table, NAME.json; None: by an earlier version."""
 
 
 def published(folder: Path) -> dict[str, Published]:
-    """What the studies left in a folder, by name; nothing where the file is missing or damaged."""
+    """What the studies left in a folder, by name; nothing, and a line, where the file is damaged."""
+    if not (folder / FINDINGS).is_file():
+        return {}
     try:
-        return {name: Published(**said) for name, said in json.loads((folder / FINDINGS).read_text()).items()}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {name: Published(**said) for name, said in read_results(folder / FINDINGS).items()}
+    except (ConfigError, TypeError) as error:
+        print(f"earlier studies are left out of the report: {error}", flush=True)
         return {}
 
 
 def record(name: str, said: Published, folder: Path) -> None:
     """Add to what the studies left in a folder."""
-    known = published(folder) | {name: said._replace(command=tuple(sys.argv))}
-    write_json(folder / FINDINGS, {name: said._asdict() for name, said in known.items()})
+    file = folder / f"{name}.json"
+    table = checksum(file.read_bytes()) if file.is_file() else None
+    known = published(folder) | {name: said._replace(command=tuple(sys.argv), table=table)}
+    write_sealed(folder / FINDINGS, {name: said._asdict() for name, said in known.items()})
+
+
+def table_in(folder: Path, name: str, said: Published) -> list[dict]:
+    """The rows that a study left in a folder.   Raises ConfigError where they are missing or damaged."""
+    file = folder / f"{name}.json"
+    check(
+        file.is_file() and said.table in (None, checksum(file.read_bytes())),
+        f"{file} is missing, or differs from what was saved: make it again, --studies {name}",
+    )
+    return json.loads(file.read_bytes())
 
 
 def cheapest_within(rows: Sequence[dict], points: float) -> dict:
