@@ -14,7 +14,7 @@ Every option of `data` can be changed. Each study writes a table (CSV and JSON) 
 into --out, and report.html shows all of them: docs/evaluation.md.
 """
 
-from harness.cli import check_used, parse
+from harness.cli import check_used, check_words, parse
 from harness.exit_codes import run
 from harness.process import find_temporary_folder, tune_allocator
 
@@ -114,6 +114,7 @@ def main() -> None:
     if not arguments or arguments[0].startswith("-"):
         print(__doc__ or "PYTHONOPTIMIZE=2 removes the help: docs/evaluation.md")
         sys.exit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
+    check_words(arguments)
     answer_habits(arguments[1:], EVALUATION)
     folder = Path(arguments[0])
     config = config_of(folder)

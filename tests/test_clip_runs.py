@@ -158,7 +158,7 @@ def test_files_of_every_kind_are_predicted_alike(saved, tmp_path, capsys):
     model = navit.load(saved / "clip")
     assert table["file"] == [name for name, line in lines.items() if "classes" in line]
     for vector, probabilities in zip(table["features"], scores):
-        found = navit.probabilities(model, model.task.head(np.array(vector, np.float32)))
+        found = navit.probabilities(model, model.task.head(jnp.array(vector, np.float32)))
         assert_close(found, [probabilities[name] for name in CLASSES], 1e-4)
 
 

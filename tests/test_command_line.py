@@ -50,6 +50,14 @@ def test_an_empty_word_is_refused(words, named, capsys):
     assert end.value.code == 2 and named in capsys.readouterr().err
 
 
+def test_no_run_is_no_name_of_this_folder(monkeypatch, capsys):
+    """`evaluate.py "$RUN"` would look for a run in the working folder."""
+    monkeypatch.setattr(evaluate.sys, "argv", ["evaluate.py", ""])
+    with pytest.raises(SystemExit) as end:
+        evaluate.main()
+    assert end.value.code == 2 and "a word is empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words, named",
     [

@@ -219,7 +219,7 @@ def test_all_of_other_images_are_evaluated(tmp_path, monkeypatch):
     asked = []
     write_config(tmp_path, config(), "digits", [], config().model.attention)
     monkeypatch.setattr(evaluate, "evaluate", lambda folder, config, options: asked.append(options.split))
-    for more in ([], ["--data.root", str(tmp_path)], ["--split", "train"]):
+    for more in ([], ["--data.source", "folder", "--data.root", str(tmp_path)], ["--split", "train"]):
         monkeypatch.setattr(sys, "argv", ["evaluate.py", str(tmp_path), *more])
         evaluate.main()
     assert asked == ["val", "all", "train"]
