@@ -2,6 +2,8 @@
 
 folder.py      run folder: lock, configuration, versions
 loading.py     sources, tasks, plans and packed rows of a configuration
+opened.py      what a run opens: images, task, resolved configuration
+training.py    the training loop: steps, lines, validation, saves
 program.py     compiled training program of a configuration
 ahead.py       the evaluation at the end, planned before the first step
 trained.py     the model of a run, finished or not
