@@ -56,6 +56,7 @@ from navit_eqx.config import Flexi
 from navit_eqx.errors import check, check_in
 from navit_eqx.files import make_folder
 from navit_eqx.front import info_of
+from reference.evaluation.label_map import How
 
 USED = {  # options that count in some studies alone
     "compare": ("corruptions",),
@@ -82,6 +83,8 @@ class Options:
     label_map: str = ""
     """CSV file with columns source and target: classes of the model that mean classes of the images; empty: equal
     names."""
+    label_map_how: How = "mean"
+    """What of its sources counts for a target: the mean, largest or total probability, or log Σ exp of their logits."""
     patch_size: int | None = None
     """Side of the patches in pixels, except in the studies `patches` and `similarity`; auto: the patch of the model."""
     patch_sizes: tuple[int, ...] = ()
@@ -104,6 +107,10 @@ class Options:
         check_in("", "[0, 1]", merge_rates=self.merge_rates)
         check(
             not (self.budget and self.label_map), "--budget chooses for the classes of the model: not with --label-map"
+        )
+        check(
+            bool(self.label_map) or self.label_map_how == "mean",
+            "--label-map-how says how --label-map is read: give both",
         )
         if self.budget:
             Budget.parse(self.budget)
@@ -147,7 +154,7 @@ def evaluate(folder: Path, config: Config, options: Options) -> None:
         source = open_source(config, options.split)
     if options.label_map:
         check(hasattr(task, "truth"), f"--label-map: {type(task).__name__} has no class of an image, leave it out")
-        source, task, names = mapped(Path(options.label_map), source, config, info_of(model).classes, names)
+        source, task, names = mapped(options, source, config, info_of(model).classes, names)
     elif task.own_classes:
         source = in_classes(source, info_of(model).classes, task)
     config, found = content(config, Images(source.manifest, task))
@@ -204,14 +211,14 @@ def in_classes(source: Source, classes: tuple[str, ...], task: DataTask) -> Sour
 
 
 def mapped(
-    path: Path, source: Source, config: Config, classes: tuple[str, ...], names: list[str]
+    options: Options, source: Source, config: Config, classes: tuple[str, ...], names: list[str]
 ) -> tuple[Source, DataTask, list[str]]:
     """Images that a label map can answer, the task with its answers, and the studies that look at scores alone."""
-    labels = read_map(path, classes, source.manifest.classes)
+    labels = read_map(Path(options.label_map), classes, source.manifest.classes)
     left_out = [name for name in names if name not in SUITED]
     if left_out:
         print(f"not with a label map: {', '.join(left_out)}")
-    task = Mapped(labels, link_of(config.task))
+    task = Mapped(labels, link_of(config.task), options.label_map_how)
     return answerable(source, labels), task, [name for name in names if name in SUITED]
 
 

@@ -1,7 +1,7 @@
 """Boxes of images: one table for all images of a source."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,16 @@ def boxes_of(images: Sequence[Sequence[Sequence[Any]]]) -> Boxes:
     areas = np.where(table[:, 6] < 0, own, table[:, 6]).astype(np.float32)
     ends = np.cumsum([0, *map(len, images)])
     return Boxes(ends, corners, table[:, 4].astype(np.int32), table[:, 5].astype(np.int32), areas)
+
+
+def turned(boxes: Boxes, sizes: Int[np.ndarray, "N 2"], quarter_turns: int) -> Boxes:
+    """The boxes of images of these heights and widths that are turned by 90 degrees, so often, counterclockwise."""
+    height, width = np.repeat(sizes, np.diff(boxes.ends), 0).T[..., None]
+    x, y = boxes.corners[:, [0, 2]], boxes.corners[:, [1, 3]]
+    for _ in range(quarter_turns):
+        x, y, height, width = y, width - x, width, height
+    low, high = (np.stack([end(x, -1), end(y, -1)], -1) for end in (np.min, np.max))
+    return replace(boxes, corners=np.concatenate([low, high], -1).astype(np.float32))
 
 
 def middles(corners: Float[np.ndarray, "K 4"], size: tuple[int, int]) -> Float[np.ndarray, "K 4"]:

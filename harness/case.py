@@ -13,6 +13,7 @@ from data.rows import PlannedRows
 from data.sources.source import Source
 from data.tasks import DataTask
 from navit_eqx import ModelConfig
+from navit_eqx.errors import ConfigError
 from navit_eqx.tasks import PreparedTask
 from navit_eqx.training.program import Program
 from navit_eqx.training.sharding import data_mesh
@@ -47,7 +48,11 @@ class Case:
 
     @cached_property
     def sources(self) -> tuple[Source, Source]:
-        return open_sources(self.requested)
+        """With the channels of the model to start from; one that cannot be read is a matter of `shaped`."""
+        try:
+            return open_sources(self.shaped)
+        except ConfigError:
+            return open_sources(self.requested)
 
     @cached_property
     def shaped(self) -> Config:

@@ -67,11 +67,11 @@ def resolve(config: Config, manifest: Manifest, task: DataTask) -> tuple[Config,
     return config, notes
 
 
-def with_start(error: ConfigError, start: str) -> ConfigError:
+def with_start(error: Exception, start: str) -> Exception:
     """The error; where it asks for another shape of a model that is started from, it says whose shape it is."""
     if not start or "model." not in str(error):
         return error
-    return ConfigError(f"{error}. But the shape is that of the model in {start}: start from another one, or from none")
+    return type(error)(f"{error}. But the shape is that of the model in {start}: start from another one, or from none")
 
 
 def channels(config: Config, images: Images) -> tuple[Config, list[str]]:

@@ -13,7 +13,9 @@ from PIL import Image
 
 import navit_eqx as navit
 import predict
+from data.errors import DataError
 from data.sources.moving_digits import MovingDigits
+from harness.case import Case
 from harness.evaluation import clip_pictures
 from harness.evaluation.clip_predictions import clip_paths
 from harness.evaluation.predictions import context_of
@@ -21,7 +23,7 @@ from harness.evaluation.studies import OF_CLIPS, OF_IMAGES, studies_of, suited
 from harness.evaluation.studies.frames import frames
 from harness.evaluation.studies.leaks import leaks, neighbors
 from harness.resolve import resolve
-from harness.run.loading import evaluation_rows, open_task
+from harness.run.loading import evaluation_rows, open_sources, open_task
 from harness.run.warm_start import shape_from, warm_start
 from harness.video_presets import video_digits
 from navit_eqx.config import Factorised, ModelConfig, Tubelets
@@ -89,6 +91,17 @@ def test_a_start_from_images_reads_a_still_clip_as_the_image(saved, inflation):
     want = image_model(to_device(pack([patchify(image, (8, 8))], [0], 16, 2)))[0]
     assert_close(got, want, 8 * FLOAT32)
     caught(assert_close, fresh(to_device(pack([still], [0], 40, 2)))[0], want, 1e-2)
+
+
+def test_clips_are_read_with_the_channels_of_the_start(saved):
+    """Those of the preset are those of its own model."""
+    config = replace(video_digits(), start=str(saved / "image"), model=replace(OF_TUBELETS, channels=3))
+    for source in Case(config, "video-digits").sources:
+        assert source.manifest.channels == SMALL.channels == 1
+    config, notes = shape_from(config)
+    assert any("model.channels = 1" in note for note in notes)
+    with pytest.raises(DataError, match="But the shape is that of the model in"):
+        open_sources(replace(config, model=replace(config.model, channels=4)))
 
 
 # front door -----------------------------------------------------------------------------------------------
@@ -188,6 +201,9 @@ def test_studies_of_clips(saved, tmp_path):
     assert tokens == sorted(tokens) and found.rows[0]["images"] == 24
     controls = leaks(context)
     assert [row["bound"] for row in controls.rows][2:] == [0.5, controls.rows[1]["bound"]]
+    law = config.data.resolution.at(config.data.reported_at)
+    for row, control in zip(controls.rows, (law, replace(law, frames=(1,)), replace(law, order="shuffled"))):
+        assert row["score"] == context.predict(control).scores.mean()
     for each in (found, controls):
         each.draw(tmp_path / each.picture)
         assert (tmp_path / each.picture).stat().st_size > 5000

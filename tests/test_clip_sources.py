@@ -11,10 +11,11 @@ from PIL import Image
 from data.errors import BadImage, DataError, DataMissing
 from data.sources import clip_files, video_files
 from data.sources.clip_files import clip_size, read_clip
-from data.sources.clip_folder import ClipFolder, recording_of
+from data.sources.clip_folder import ClipFolder, clips_of, recording_of
 from data.sources.memory import CachedInMemory
 from data.sources.moving_digits import MovingDigits
 from data.sources.source import Chosen, with_classes
+from harness.evaluation.clip_predictions import clip_paths
 
 av = pytest.importorskip("av")
 
@@ -223,6 +224,22 @@ def test_recordings_are_never_split(tmp_path):
 
 def are_apart(sides: dict[str, set[str]]) -> None:
     assert sides["train"] and sides["val"] and not sides["train"] & sides["val"]
+
+
+@pytest.mark.parametrize("beside", ["poster.jpg", "poster.png", "a.npy"])
+def test_a_folder_with_other_clips_is_no_clip(tmp_path, beside):
+    """A picture beside clips does not hide them, in training and in prediction; a folder of frames stays one."""
+    part = tmp_path / "Run" / "day"
+    few(part / "b.gif")
+    write_frames(part / "frames", FRAMES[:2])
+    if beside.endswith(".npy"):
+        np.save(part / beside, FRAMES[:4])
+    else:
+        Image.fromarray(FRAMES[0]).save(part / beside)
+    found = {*clips_of(tmp_path / "Run")}
+    assert found - {f"day/{beside}"} == {"day/b.gif", "day/frames"}
+    assert {*clip_paths([str(part)])} == {str(tmp_path / "Run" / name) for name in found}
+    assert [*clip_paths([str(part / "frames")])] == [str(part / "frames")]
 
 
 def test_recordings_by_name():

@@ -91,6 +91,14 @@ def test_a_row_holds_what_each_clip_holds_alone():
         np.testing.assert_array_equal(row.grids[slot], clip.grid)
 
 
+def test_frames_differ_between_epochs():
+    config, images, task = opened()
+    rows = training_rows(config, images, task)
+    index = int(images.manifest.sizes[:, 0].argmax())
+    clips = [rows.tokens(epoch, index, np.array([4, 3, 3]), 9, (8, 8))[0].patches for epoch in range(4)]
+    assert len({clip.tobytes() for clip in clips}) > 1
+
+
 def test_evaluation_reads_every_clip_in_the_middle():
     """The frames of a clip at its own size, from the tokens of the shape of the kernel."""
     config, _, _ = opened()

@@ -1,7 +1,6 @@
 """Contrastive training end to end: rows of pairs, the loss of packed towers, classifiers made from texts."""
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -14,28 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import navit_eqx as navit
-from data.errors import BadImage, DataError
-from data.manifest import Manifest
+from data.errors import DataError
 from data.pipeline import batches
-from data.plan import EpochPlans
-from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment, Mix
-from data.sampling.dropping import Constant
-from data.sampling.packing import Packing
-from data.sampling.patch_size import OneSize, PerStep
-from data.sampling.resolution import Native
+from data.sampling.patch_size import PerStep
 from data.sources.source import Arrays
-from data.stream import Epochs
 from data.tasks.contrast import Contrast as PairData
-from data.tasks.contrast import PairRows, distinct_tokens
+from data.tasks.contrast import distinct_tokens
 from data.texts import Texts
 from harness.config import Config
-from navit_eqx.config import Factorised
 from navit_eqx.errors import ConfigError
-from navit_eqx.rows import Batch as DeviceBatch
 from navit_eqx.rows import Row as DeviceRow
-from navit_eqx.tasks.config import Bytes, Classify, Clip, Contrast, SigLip, TextRows, TextTower
-from navit_eqx.tasks.contrast import device_targets
+from navit_eqx.tasks.config import Bytes, Classify, Contrast, SigLip, TextRows
 from navit_eqx.training.config import OptimConfig
 from navit_eqx.training.optim import decay_groups
 from navit_eqx.weights.bridge import to_reference
@@ -45,49 +34,27 @@ from reference.evaluation.zero_shot import class_vectors as slow_vectors
 from reference.layers import linear
 from reference.rows import Batch, Row
 from reference.tasks import contrast as slow
+from tests.support.contrast_rows import (
+    CAPTIONS,
+    COUNT,
+    IMAGES,
+    ROWS,
+    SETS,
+    SHAPE,
+    TASK,
+    TOKENIZER,
+    in_float64,
+    loss_of,
+    on_device,
+    rows_of,
+    towers,
+)
 from tests.support.laws import caught
-from tests.support.strategies import CONFIG, model
+from tests.support.programs import compiled
+from tests.support.strategies import model
 from tests.support.tolerances import FLOAT64, GRADIENT64, assert_close
 
-COUNT, PATCH, ROWS = 24, (2, 2), 4
-CAPTIONS = ("a dog", "A dog!", "a cat", "two cats", "", "a small red dog", "birds")
-SETS = np.stack([np.arange(COUNT) % 7, np.where(np.arange(COUNT) % 3, (np.arange(COUNT) + 2) % 7, -1)], -1)
-TOKENIZER = Bytes(10)
-TASK = Contrast(text=TextTower(8, 1, 1, 8, "float64"), tokenizer=TOKENIZER, embedding=6, texts=TextRows(2, 30, 8))
-SHAPE = replace(CONFIG, posembed=Factorised(12), depth=1)
-_rng = np.random.default_rng(3)
-IMAGES = [_rng.integers(0, 256, (*_rng.integers(2, 9, 2), 3), np.uint8) for _ in range(COUNT)]
-
-
 # rows of pairs ------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Pictures:
-    """Images with captions, of which some cannot be read."""
-
-    manifest: Manifest
-    bad: frozenset[int] = frozenset()
-
-    def image(self, index: int, shrink: int = 1) -> np.ndarray:
-        if index in self.bad:
-            raise BadImage("spoilt")
-        return IMAGES[index]
-
-
-def rows_of(
-    bad: frozenset[int] = frozenset(), shards: int = 1, seed: int = 0, texts: TextRows = TASK.texts
-) -> PairRows:
-    """Rows of pairs over several epochs."""
-    packing = Packing(24, 6)
-    source = Pictures(Arrays(IMAGES, SETS.astype(np.int32), CAPTIONS).manifest, bad)
-    task = PairData(tokenizer=TOKENIZER, texts=texts, shards=shards, loss=SigLip())
-    sampling = dict(
-        seed=seed, patch_size=OneSize(PATCH), resolution=Native(), dropping=Constant(0.25), packing=packing,
-        longest_side=12, step_rows=ROWS,
-    )  # fmt: skip
-    plans = task.plans(EpochPlans(source, sampling), ROWS)
-    return task.batches(PlannedRows(source, Epochs(plans), 64, Pixels(PATCH), packing.shape[0], seed, None))
 
 
 def both_rows_hold_the_same_pairs(group: Batch, sets: np.ndarray, bad: frozenset[int]) -> None:
@@ -159,6 +126,19 @@ def test_a_text_stands_once_for_all_its_images(bad, shards, seed):
         one_text_serves_all_its_images(group, SETS)
     images = np.concatenate([group.row.image_ids[group.row.image_ids >= 0] for group in groups])
     assert (np.diff(np.sort(np.bincount(images, minlength=COUNT))[[0, -1]]) <= 1).all()
+
+
+@given(seed=st.integers(0, 9))
+def test_doubling_every_text_changes_nothing_where_each_stands_once(seed):
+    """Captions that read alike are one text, under whatever names the data have them."""
+    texts = TextRows(2, 24, 8, unique=True)
+    coin = np.random.default_rng(seed).integers(0, 2, SETS.shape)
+    doubled = dict(
+        captions=(*CAPTIONS, *(f"{text.upper()}." for text in CAPTIONS)), sets=np.where(SETS < 0, -1, SETS + 7 * coin)
+    )
+    once, twice = rows_of(seed=seed, texts=texts), rows_of(seed=seed, texts=texts, **doubled)
+    for group in range(4):
+        jax.tree.map(np.testing.assert_array_equal, once[group], twice[group])
 
 
 def test_a_text_for_each_image_is_caught():
@@ -249,28 +229,6 @@ def test_pairs_that_cannot_be_are_refused():
 # loss ---------------------------------------------------------------------------------------------------------
 
 
-@lru_cache
-def towers(kind: str = "sigmoid", duplicates: Any = "positive", parts: int = 1) -> Any:
-    """A small model in float64 that reads images and texts."""
-    loss = SigLip(bias=-1.0) if kind == "sigmoid" else Clip()
-    return model(0, SHAPE, replace(TASK, loss=loss, duplicates=duplicates, parts=parts))
-
-
-def on_device(batch: Batch) -> DeviceBatch:
-    row, targets = jax.tree.map(jnp.asarray, batch)
-    return DeviceBatch(DeviceRow(*row), device_targets(targets))
-
-
-def in_float64(batch: Batch) -> Batch:
-    """The batch with pixels normalized in float64: the model would do so in float32."""
-    return batch._replace(row=batch.row._replace(patches=batch.row.patches / 127.5 - 1))
-
-
-def loss_of(made: Any, batch: Batch) -> tuple[float, int]:
-    total, count, _ = eqx.filter_jit(made.loss)(on_device(batch), jr.key(0))
-    return float(total), int(count)
-
-
 def slow_loss(made: Any, batch: Batch) -> tuple[float, int]:
     """The loss by the reference: both towers row by row, then the formula on all slots."""
     params = to_reference(made)
@@ -328,6 +286,29 @@ def test_pairs_by_place_are_caught():
     caught(the_place_of_a_pair_is_invisible, by_place, rows_of()[0])
 
 
+@pytest.mark.slow
+def test_the_loss_mixes_images_and_the_tower_does_not():
+    """Pixels of an image move its own vector alone; its gradient depends on every other image of the batch."""
+    made, batch = towers(), on_device(in_float64(rows_of()[0]))
+    row, seen, r = batch.row, np.asarray(batch.row.segment_ids), 0
+
+    def of_vector(patches, slot):
+        return made.task.predict(made.backbone, row._replace(patches=patches))[r, slot].sum()
+
+    def of_loss(patches):
+        return made.loss(batch._replace(row=row._replace(patches=patches)), jr.key(0))[0]
+
+    slope, pull = jax.jit(jax.grad(of_vector)), jax.jit(jax.grad(of_loss))
+    before = np.abs(np.asarray(pull(row.patches))).sum(-1)
+    assert (before[seen > 0] > 0).all()
+    for slot in range(seen[r].max()):
+        own = np.zeros(seen.shape, bool)
+        own[r] = seen[r] == slot + 1
+        np.testing.assert_array_equal(np.abs(np.asarray(slope(row.patches, slot))).sum(-1) > 0, own)
+        after = np.abs(np.asarray(pull(jnp.where(own[..., None], -row.patches, row.patches)))).sum(-1)
+        assert (after[seen > 0] != before[seen > 0]).all()
+
+
 def test_embedding_twice_changes_nothing():
     batch = on_device(rows_of()[0])
 
@@ -383,9 +364,10 @@ def test_texts_keep_their_order_in_one_program(count, seed):
     made = towers()
     rng = np.random.default_rng(seed)
     texts = [CAPTIONS[i] for i in rng.integers(0, len(CAPTIONS), count)]
-    vectors = navit.embed_texts(made, texts)
-    assert vectors.shape == (count, 6)
     alone = navit.embed_texts(made, CAPTIONS)
+    with compiled() as programs:
+        vectors = navit.embed_texts(made, texts)
+    assert vectors.shape == (count, 6) and programs == [0]
     if count:
         assert_close(vectors, np.stack([alone[CAPTIONS.index(text)] for text in texts]), 1e-6)
 

@@ -11,17 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
+from data.boxes import boxes_of
 from data.errors import DataError
 from data.sources.corrupted import Corrupted, changes
 from data.sources.glyph_captions import GlyphField
 from data.sources.source import Arrays, Chosen, mask_of, with_classes
 from evaluate import on_same_images
-from harness.evaluation.studies.corruptions import corruptions, part_of, scores_of
+from harness.evaluation.predictions import Predictions
+from harness.evaluation.studies.corruptions import corruptions, part_of, predictions_of
+from harness.evaluation.studies.corruptions import row as columns_of
 from navit_eqx.errors import ConfigError
 from reference.evaluation import corruptions as c
 from reference.evaluation.corruptions import CORRUPTIONS, corrupt
 from reference.evaluation.metrics import error_consistency
 from tests.support.laws import caught
+from tests.support.segment import painted
 from tests.support.strategies import seeds
 from tests.support.studies import context, saved_run
 from tests.support.tolerances import EXACT, FLOAT64, assert_close
@@ -292,6 +296,35 @@ def test_sizes_are_those_of_the_images():
     np.testing.assert_array_equal(Corrupted(arrays(), "contrast", 0).image(2), arrays().image(2))
 
 
+@given(seed=seeds, severity=st.sampled_from([0, 1, 2, 3]))
+def test_masks_and_boxes_turn_with_their_image(seed, severity):
+    """A mask says what the pixels say; a box holds the pixels that it held before."""
+    source = painted(seed, 3, 4)
+    low, side = rng(seed).integers(0, 2, (2, 3, 1, 2)) + [[[[0]]], [[[1]]]]
+    corners = np.concatenate([low, low + side], -1)  # of a box in each image
+    source.manifest = replace(
+        source.manifest, boxes=boxes_of([[(*box, 0) for box in some] for some in corners.tolist()])
+    )
+    turned = Corrupted(source, "rotation", severity)
+    assert turned.manifest.boxes is not None
+    for index, ((left, top, right, bottom),) in enumerate(corners.tolist()):
+        np.testing.assert_array_equal(mask_of(turned, index), turned.image(index)[..., 0])
+        inside = np.zeros(source.manifest.sizes[index])
+        inside[top:bottom, left:right] = 1
+        l, t, r, b = turned.manifest.boxes.of(index).corners.astype(int)[0]
+        shown = np.zeros_like(np.rot90(inside, severity))
+        shown[t:b, l:r] = 1
+        np.testing.assert_array_equal(shown, np.rot90(inside, severity))
+
+
+def test_places_are_not_moved_and_not_given_away():
+    """With masks or boxes: no eidolons and phases, no silhouettes, which are the answer."""
+    left = {*CORRUPTIONS} - {name for name in CORRUPTIONS if changes(painted(0, 3, 2), name)}
+    assert left == {"phase", "silhouette", *(name for name in CORRUPTIONS if name.startswith("eidolon"))}
+    with pytest.raises(DataError, match="'phase' moves pixels, but neither masks nor boxes"):
+        Corrupted(painted(0, 3, 2), "phase", 1)
+
+
 def test_what_cannot_be_corrupted_is_refused():
     with pytest.raises(DataError, match="bytes, gray or RGB"):
         Corrupted(arrays(4), "contrast", 1)
@@ -317,9 +350,18 @@ def test_the_study(monkeypatch, tmp_path):
         assert row["other_score"] == row["score"] == alone["score"] and row["kappa"] in (None, 1.0)
     assert "κ 1.000" in beside.summary and "κ" not in plain.summary
     last = [row for row in plain.rows if row["corruption"] == "contrast"][-1]
-    direct = scores_of(context(), Corrupted(context().source, "contrast", 2, context().config.seed))
-    assert last["score"] == direct.mean() and last["strength"] == 0.01
+    direct = predictions_of(context(), Corrupted(context().source, "contrast", 2, context().config.seed))
+    assert last["score"] == direct.scores.mean() and last["strength"] == 0.01
     beside.draw(tmp_path / "corruptions.png")
+
+
+def test_errors_are_compared_where_images_are_right_or_wrong():
+    scores = np.array([1.0, 0.0, 1.0])
+    simple = Predictions(np.arange(3), scores, scores, scores.astype(int), scores, np.nan, 0, 0, {})
+    joint = simple._replace(together=lambda outputs, image_ids: (0.3, 0.1))
+    assert columns_of("contrast", 1, 0.5, [simple, simple])["kappa"] == 1
+    found = columns_of("contrast", 1, 0.5, [joint, joint])
+    assert (found["score"], found["score_se"], found["other_score"], found["kappa"]) == (0.3, 0.1, 0.3, None)
 
 
 def test_another_model_is_read_with_its_own_classes(tmp_path):
@@ -332,7 +374,8 @@ def test_another_model_is_read_with_its_own_classes(tmp_path):
     folder = saved_run(tmp_path, replace(turned, model=model, source=source))
     other = on_same_images(folder, turned.source, "accuracy")
     assert other.source.manifest.classes == tuple("9876543210")
-    np.testing.assert_array_equal(scores_of(other, turned.source), scores_of(turned, turned.source))
+    found = [predictions_of(each, turned.source).scores for each in (other, turned)]
+    np.testing.assert_array_equal(*found)
     with pytest.raises(ConfigError, match="reads 3 channels, the images have 1"):
         on_same_images(folder, arrays(1), "accuracy")
     with pytest.raises(ConfigError, match="is measured by accuracy, the model here by mean_iou"):

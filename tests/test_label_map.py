@@ -16,7 +16,7 @@ from harness.evaluation.label_map import LabelMap, Mapped, answerable, read_map
 from harness.evaluation.studies.crops import VIEWS, is_factor, row_of
 from navit_eqx.errors import ConfigError
 from reference.evaluation.calibration import softmax
-from reference.evaluation.label_map import How, target_probabilities
+from reference.evaluation.label_map import How, target_scores
 from tests.support.laws import caught
 from tests.support.strategies import seeds
 from tests.support.studies import context, saved_run
@@ -43,20 +43,35 @@ def does_not_prefer_large_targets(answer) -> None:
 def test_a_target_has_the_mean_of_its_members(seed, targets):
     p = rng(seed).dirichlet(np.ones(5), 3)
     members = members_of(seed, 5, targets)
-    found = target_probabilities(p, members)
+    found = target_scores(p, members)
     for t, sources in enumerate(members):
         want = p[:, sources].mean(1) if len(sources) else np.full(3, -np.inf)
         np.testing.assert_allclose(found[:, t], want)
-    np.testing.assert_allclose(target_probabilities(p, members[::-1])[:, ::-1], found)
+    np.testing.assert_allclose(target_scores(p, members[::-1])[:, ::-1], found)
     one = [np.array([t]) for t in range(5)]
     ways: tuple[How, ...] = ("mean", "max", "sum")
     for how in ways:
-        np.testing.assert_array_equal(target_probabilities(p, one, how), p)
+        np.testing.assert_array_equal(target_scores(p, one, how), p)
+
+
+@given(seed=seeds)
+def test_log_sum_exp_of_logits_answers_as_the_sum_of_their_softmax(seed):
+    """Where probabilities are too small to be told apart, too."""
+    logits, members = rng(seed).normal(size=(4, 5)), members_of(seed, 5, 3)
+    found, total = target_scores(logits, members, "logsumexp"), target_scores(softmax(logits), members, "sum")
+    known = np.isfinite(found)
+    np.testing.assert_allclose(np.exp(found[known]), total[known] * np.exp(logits).sum(-1)[np.nonzero(known)[0]])
+    np.testing.assert_allclose(target_scores(logits - 1e4, members, "logsumexp") + 1e4, found, atol=1e-9)
+    labels = LabelMap(TARGETS, (np.array([0, 1]), np.array([2]), np.array([], int)))
+    far = np.array([[-2e3, -2e3, -2e3 + 0.5, 0.0]])
+    manifest = arrays([0], TARGETS).manifest
+    assert Mapped(labels, softmax, "logsumexp").scores(far, np.arange(1), manifest).tolist() == [1.0]
+    assert Mapped(labels, softmax, "max").scores(far + [[0, 0, 2e3, 0]], np.arange(1), manifest).tolist() == [0.0]
 
 
 def test_large_targets_are_not_preferred():
-    does_not_prefer_large_targets(target_probabilities)
-    caught(does_not_prefer_large_targets, lambda p, members: target_probabilities(p, members, "sum"))
+    does_not_prefer_large_targets(target_scores)
+    caught(does_not_prefer_large_targets, lambda p, members: target_scores(p, members, "sum"))
 
 
 def test_answers_are_targets():

@@ -4,7 +4,9 @@ A frame is chosen by the time at which it is shown, so that a clip of a variable
 """
 
 import io
+import os
 import re
+from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +57,12 @@ def shown_at(times: Float[np.ndarray, " F"], starts: Float[np.ndarray, " f"], en
 def is_clip_name(name: str) -> bool:
     """Whether a name has a suffix of clips."""
     return Path(name).suffix.lower() in CLIPS
+
+
+def are_frames(names: Iterable[str]) -> bool:
+    """Whether the files of a folder are the frames of a clip: images, and no clip of another kind beside them."""
+    suffixes = {Path(name).suffix.lower() for name in names if not os.path.basename(name).startswith(".")}
+    return bool(suffixes & STILLS) and not suffixes & (CLIPS - STILLS)
 
 
 def clip_size(path: Path, channels: int) -> Size:

@@ -17,10 +17,10 @@ from jaxtyping import Float, UInt8
 
 from ..errors import BadImage, DataError, DataMissing, check_in
 from ..manifest import Manifest, as_names, printable
-from .clip_files import STILLS, clip_size, is_clip_name, read_clip
+from .clip_files import are_frames, clip_size, is_clip_name, read_clip
 from .clip_lists import INDEX, Clips, annotated, annotation_tables, by_list, frames_listed, listed_in
 from .folder import first_names, folder_of
-from .layout import files_below, folders_in, held_out, is_image_name, missing, part_of
+from .layout import files_below, folders_in, held_out, missing, part_of
 from .measured import cached_sizes, stamp
 from .source import Source, existing
 
@@ -138,9 +138,11 @@ def clips_in(folder: Path) -> dict[str, list[str]]:
 
 
 def clips_of(folder: Path) -> Iterator[str]:
-    """Clips of a class: files with a suffix of clips, and folders that hold images."""
-    files = list(files_below(folder))
-    of_frames = {os.path.dirname(name) for name in files if "/" in name and is_image_name(name, STILLS)}
+    """Clips of a class: files with a suffix of clips, and folders of frames."""
+    files, inside = list(files_below(folder)), dict[str, list[str]]()
+    for name in files:
+        inside.setdefault(os.path.dirname(name), []).append(name)
+    of_frames = {below for below, names in inside.items() if below and are_frames(names)}
     yield from of_frames
     yield from (name for name in files if is_clip_name(name) and os.path.dirname(name) not in of_frames)
 

@@ -1,7 +1,6 @@
 """Outputs of a model of clips for files of every kind: videos, animations, NumPy files, folders of frames."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -9,10 +8,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 import navit_eqx as navit
-from data.check import why_not
 from data.errors import BadImage
 from data.manifest import printable
-from data.sources.clip_files import clip_size, frames_in, read_clip
+from data.sources.clip_files import are_frames, clip_size, read_clip
 from data.sources.clip_folder import clips_of
 from data.sources.layout import matching
 from navit_eqx import inference
@@ -34,8 +32,11 @@ def clip_paths(names: Iterable[str]) -> Iterator[str]:
 
 
 def has_frames(folder: Path) -> bool:
-    """Whether a folder is a clip: whether it holds images."""
-    return not why_not(partial(frames_in, folder))
+    """Whether a folder is a clip, of frames; one that cannot be listed is none."""
+    try:
+        return are_frames(path.name for path in folder.iterdir())
+    except OSError:
+        return False
 
 
 def outputs_of(

@@ -1,7 +1,8 @@
 """Images of other classes than those of the model: a table says which classes of the model mean which of the images.
 
 A CSV file with the columns `source` (a class of the model) and `target` (a class of the images). A target may have
-several sources, a source several targets. The answer is the target with the highest mean probability (forced choice).
+several sources, a source several targets. The answer is the target with the highest mean probability (forced choice),
+or with the highest of what `How` names.
 Images whose target has no source cannot be answered: they are left out of the denominator and counted.
 """
 
@@ -20,7 +21,7 @@ from data.sources.source import Chosen, Source
 from data.tasks import DataTask
 from navit_eqx.errors import ConfigError, check
 from reference.evaluation.calibration import Link
-from reference.evaluation.label_map import How, target_probabilities
+from reference.evaluation.label_map import How, target_scores
 
 SUITED = ("sweep", "aspect", "upscaling", "dropping", "crops", "corruptions")
 
@@ -76,8 +77,9 @@ class Mapped(DataTask):
     def scores(
         self, outputs: Num[np.ndarray, "N S"], image_ids: Int[np.ndarray, " N"], manifest: Manifest
     ) -> Float[np.ndarray, " N"]:
-        """1 where the target of an image has the highest probability, else 0."""
-        found = target_probabilities(self.link(outputs.astype(float)), self.labels.members, self.how)
+        """1 where the target of an image has the highest score, else 0."""
+        logits = outputs.astype(float)
+        found = target_scores(logits if self.how == "logsumexp" else self.link(logits), self.labels.members, self.how)
         return (found.argmax(-1) == manifest.labels[image_ids]).astype(float)
 
 

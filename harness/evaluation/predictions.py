@@ -88,10 +88,11 @@ def evaluate(
     output: Output = forward,
     patch: Patch | None = None,
     longest: int = 0,
+    repeats: int = REPEATS,
 ) -> Predictions:
     """Predictions for every image on all devices of this process, at the patch size of the model or at `patch`.
 
-    `longest`: see `evaluation_rows`; equal values share compiled programs.
+    `longest`: see `evaluation_rows`; equal values share compiled programs. `repeats`: how often a batch is timed.
     """
     model = model_for_patch(model, patch)
     batches, plan = evaluation_rows(config, source, resolution, dropping, patch, longest)
@@ -110,7 +111,7 @@ def evaluate(
         outputs,
         tokens,
         forward_flops(tokens, replace(config.model, patch=patch or config.model.patch, flexi=None), config),
-        seconds_per_image(model, next(iter(by_length.values()))[0], output),
+        seconds_per_image(model, next(iter(by_length.values()))[0], output, repeats),
         len(plan.left_out),
         int((plan.image_ids >= 0).sum()) - len(image_ids),
         task.metrics(outputs, image_ids, source.manifest) if has_scores else {},
@@ -150,12 +151,14 @@ def forward_flops(tokens: Int[np.ndarray, " N"], shape: ModelConfig, config: Con
     return np.array([image_cost(shape, config.task.classes or 0, int(n)) for n in lengths], float)[place]
 
 
-def seconds_per_image(model: Model, batch: Row, output: Output = forward) -> float:
-    """Time of the compiled model for one batch on the devices, divided by its images.
+def seconds_per_image(model: Model, batch: Row, output: Output = forward, repeats: int = REPEATS) -> float:
+    """Time of the compiled model for one batch on the devices, divided by its images; NaN where it is not repeated.
 
     The time includes padding, but not reading, resizing, transfer and compilation. The fastest repetition counts,
     since disturbances only slow it down.
     """
+    if not repeats:
+        return np.nan
 
     runner = Runner.on(model, output, jax.local_devices())
     rows = runner.put(batch)
@@ -166,7 +169,7 @@ def seconds_per_image(model: Model, batch: Row, output: Output = forward) -> flo
         return time.perf_counter() - start
 
     once()
-    return min(once() for _ in range(REPEATS)) / max(int((batch.grids[..., 0] > 0).sum()), 1)
+    return min(once() for _ in range(repeats)) / max(int((batch.grids[..., 0] > 0).sum()), 1)
 
 
 def on_common_images(predictions: Sequence[Predictions]) -> list[Predictions]:

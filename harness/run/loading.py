@@ -44,6 +44,7 @@ from ..adaptive import may_merge
 from ..config import Config
 from ..cost import imbalance
 from ..lengths import patch_sampling
+from ..resolve import with_start
 from .trained import trained_model
 
 WHOLE = Whole()
@@ -62,8 +63,11 @@ def open_source(config: Config, split: str) -> Source:
 def open_sources(config: Config) -> tuple[Source, Source]:
     """Training images, repeated by `data.balance`, and validation images; labels index the same classes where these
     belong to the model. Where texts name the classes, validation keeps its own, and those held out have no box in
-    training."""
-    train, val = open_source(config, "train"), open_source(config, "val")
+    training.   Raises DataError."""
+    try:
+        train, val = open_source(config, "train"), open_source(config, "val")
+    except DataError as error:
+        raise with_start(error, config.start) from None
     if config.task.named_by_texts:
         return balanced(unboxed(train, config.task.held_out), config.data.balance, config.seed), val
     if not TASKS[type(config.task).__name__].own_classes:

@@ -45,9 +45,9 @@ class Opened(NamedTuple):
 
 def opened(config: Config) -> Opened:
     """Open the images and the task of a configuration.   Raises ConfigError where processes have opened others."""
+    config, taken = shape_from(config)
     with working("reading the images"):
         images, val = open_sources(config)
-    config, taken = shape_from(config)
     prepared, task = open_task(config, images.manifest)
     asked = replace(config, task=prepared.config)
     config, chosen = resolve(asked, images.manifest, task)

@@ -50,6 +50,8 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
     notes = [f"model: the shape of the model in {config.start}"]
     task, more = config.task.started_from(lambda: task_of(config.start), config.start)
     config, notes = replace(config, task=task), notes + more
+    if saved.channels != config.model.channels:
+        notes.append(f"model.channels = {saved.channels}: images are read with those of the model in {config.start}")
     if not parent:
         notes.append(f"optim.lr = {config.optim.lr:g}: a tenth of the preset's, unless it is given or parts are frozen")
     if config.model.flexi and not parent:

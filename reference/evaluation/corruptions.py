@@ -211,6 +211,8 @@ class Corruption(NamedTuple):
     """Whether it changes color images alone."""
     things: bool = False
     """Whether it asks which pixels belong to things, after the image."""
+    moves: bool = False
+    """Whether pixels leave their places in other ways than by turning: their masks and boxes are then unknown."""
 
 
 REACHES = (2.0, 8.0, 32.0, 128.0)  # every second of the benchmark
@@ -223,10 +225,10 @@ CORRUPTIONS: dict[str, Corruption] = {
     "low-pass": Corruption(low_pass, (1.0, 3.0, 5.0, 7.0, 10.0, 15.0, 40.0), "pixels of 224"),
     "high-pass": Corruption(high_pass, (3.0, 1.5, 1.0, 0.7, 0.55, 0.45, 0.4), "pixels of 224"),
     "equal power": Corruption(equalize_power, (1.0,), "exponent"),
-    "phase": Corruption(scramble_phases, (30.0, 60.0, 90.0, 120.0, 150.0, 180.0), "degrees"),
-    "eidolon 1": Corruption(eidolon(1.0), REACHES, "pixels of 224"),
-    "eidolon 0.3": Corruption(eidolon(0.3), REACHES, "pixels of 224"),
-    "eidolon 0": Corruption(eidolon(0.0), REACHES, "pixels of 224"),
+    "phase": Corruption(scramble_phases, (30.0, 60.0, 90.0, 120.0, 150.0, 180.0), "degrees", moves=True),
+    "eidolon 1": Corruption(eidolon(1.0), REACHES, "pixels of 224", moves=True),
+    "eidolon 0.3": Corruption(eidolon(0.3), REACHES, "pixels of 224", moves=True),
+    "eidolon 0": Corruption(eidolon(0.0), REACHES, "pixels of 224", moves=True),
     "edges": Corruption(edges, (1.0,), "share"),
     "silhouette": Corruption(silhouette, (1.0,), "share", things=True),
 }

@@ -45,6 +45,19 @@ MUTANTS = (
         replace("manifest.sizes[:, ::-1]", "manifest.sizes"), CORRUPT + "sizes_are_those_of_the_images",
     ),
     one(
+        "corruptions: a mask stays upright", "data.sources.corrupted:Corrupted.mask",
+        replace("np.rot90(mask_of(self.source, index), self.turns)", "mask_of(self.source, index)"),
+        CORRUPT + "masks_and_boxes_turn_with_their_image",
+    ),
+    one(
+        "corruptions: boxes turn clockwise", "data.boxes:turned",
+        replace("range(quarter_turns)", "range(-quarter_turns % 4)"), CORRUPT + "masks_and_boxes_turn_with_their_image",
+    ),
+    one(
+        "corruptions: masks of pixels that moved", "data.sources.corrupted:changes",
+        replace("found.moves or found.things", "found.things"), CORRUPT + "places_are_not_moved_and_not_given_away",
+    ),
+    one(
         "corruptions: noise follows the place of an image", "data.sources.corrupted:Corrupted.image",
         replace("zlib.crc32(name)", "index"), CORRUPT + "a_corruption_follows_the_name_of_an_image",
     ),
@@ -70,7 +83,7 @@ MUTANTS = (
         replace("p * q + (1 - p) * (1 - q)", "0.0 * p * q"), CORRUPT + "consistency_is_that_of_scikit_learn",
     ),
     one(
-        "corruptions: another model reads labels by number", "harness.evaluation.studies.corruptions:scores_of",
+        "corruptions: another model reads labels by number", "harness.evaluation.studies.corruptions:predictions_of",
         replace("with_classes(source, __c)", "source"), CORRUPT + "another_model_is_read_with_its_own_classes",
     ),
     one(
@@ -114,11 +127,16 @@ MUTANTS = (
         replace("any(more)", "False"), ATTRIBUTES + "every_damaged_table_is_refused_in_the_same_words",
     ),
     one(
-        "label maps: targets with many members are preferred", "reference.evaluation.label_map:target_probabilities",
+        "label maps: targets with many members are preferred", "reference.evaluation.label_map:target_scores",
         replace("TAKEN[how]", "np.sum"), MAPS + "large_targets_are_not_preferred",
     ),
     one(
-        "label maps: a target without members is the answer", "reference.evaluation.label_map:target_probabilities",
+        "label maps: log Σ exp of probabilities", "harness.evaluation.label_map:Mapped.scores",
+        replace("logits if self.how == 'logsumexp' else self.link(logits)", "self.link(logits)"),
+        MAPS + "log_sum_exp_of_logits_answers_as_the_sum_of_their_softmax",
+    ),
+    one(
+        "label maps: a target without members is the answer", "reference.evaluation.label_map:target_scores",
         replace("-np.inf", "np.inf"), MAPS + "answers_are_targets",
     ),
     one(

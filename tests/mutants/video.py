@@ -67,6 +67,33 @@ MUTANTS = (
         CLIPS + "frames_in_the_middle_are_read_in_evaluation",
     ),
     one(
+        "clips: times are drawn by the process that reads", "data.clips:PlannedClips.tokens",
+        replace("generator(Purpose.IMAGE, self.seed, epoch, image_id)", "np.random.default_rng()"),
+        CLIPS + "a_row_holds_what_each_clip_holds_alone",
+    ),
+    one(
+        "clips: training reads the same frames in every epoch", "data.clips:PlannedClips.tokens",
+        replace("generator(Purpose.IMAGE, self.seed, epoch, image_id)",
+                "generator(Purpose.IMAGE, self.seed, 0, image_id)"),
+        CLIPS + "frames_differ_between_epochs",
+    ),
+    one(
+        "tubelets: equal frames of a kernel add up", "reference.tubelets:mean",
+        replace("w / frames", "w"), TUBELETS + "a_still_clip_is_the_image",
+    ),
+    one(
+        "tubelets: the table of time is read at the height", "navit_eqx.tubelets:TimeEmbedding.__call__",
+        replace("coords[..., 1:2]", "coords[..., 2:3]"), TUBELETS + "packed_is_alone",
+    ),
+    one(
+        "tubelets: a short clip has no long ones", "reference.tubelets:capped",
+        returns("tuple(shape)"), TUBELETS + "a_clip_of_one_frame_is_the_image",
+    ),
+    one(
+        "leaks: the order of frames is kept", "harness.evaluation.studies.leaks:leaks",
+        replace("replace(law, order='shuffled')", "law"), "tests/test_clip_runs.py::test_studies_of_clips",
+    ),
+    one(
         "clips: shuffled frames are in order", "data.clips:PlannedClips.clip",
         replace("self.clips.order == 'shuffled'", "False"), CLIPS + "shuffled_frames_are_the_same_frames",
     ),
@@ -98,6 +125,15 @@ MUTANTS = (
     one(
         "folders of frames: frame 10 comes after frame 1", "data.sources.clip_files:frames_in",
         replace("int(__p) if __p.isdecimal() else __p", "__p"), FILES + "every_frame_once_and_in_order",
+    ),
+    one(
+        "clips: they are read with the channels of the preset", "harness.case:Case.sources",
+        replace("open_sources(self.shaped)", "open_sources(self.requested)"),
+        "tests/test_clip_runs.py::test_clips_are_read_with_the_channels_of_the_start",
+    ),
+    one(
+        "clips: a picture beside clips hides them", "data.sources.clip_files:are_frames",
+        returns("bool(suffixes & STILLS)"), FILES + "a_folder_with_other_clips_is_no_clip",
     ),
     one(
         "clips: parts of one recording are split", "data.sources.clip_folder:recording_of",

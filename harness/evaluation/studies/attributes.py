@@ -150,15 +150,18 @@ def standardized(x: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def worst_group(context: Context, right: np.ndarray, ids: Int[np.ndarray, " N"]) -> dict:
-    """The group of images with the lowest share of right answers, its distance from the best one, and all groups."""
+    """The group of images with the lowest share of right answers, its distance from the best one, and all groups;
+    groups of few images have no share."""
     masks = groups(context.config, context.source.manifest)
     found = {name: right[mask[ids]] for name, mask in masks.items()}
-    known = {name: float(some.mean()) for name, some in found.items() if len(some) >= FEWEST}
+    shares = {name: float(some.mean()) if len(some) >= FEWEST else None for name, some in found.items()}
+    known = {name: share for name, share in shares.items() if share is not None}
     if not known:
-        return {"worst_group": None, "worst": None, "worst_se": None, "gap": None}
+        return {"worst_group": None, "worst": None, "worst_se": None, "gap": None, "groups": shares}
     worst = min(known, key=known.__getitem__)
     error = float(found[worst].std() / np.sqrt(len(found[worst])))
-    return {"worst_group": worst, "worst": known[worst], "worst_se": error, "gap": max(known.values()) - known[worst]}
+    gap = max(known.values()) - known[worst]
+    return {"worst_group": worst, "worst": known[worst], "worst_se": error, "gap": gap, "groups": shares}
 
 
 def differences(rows: Sequence[dict]) -> Float[np.ndarray, " n"]:

@@ -4,21 +4,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from data.sources.corrupted import Corrupted, changes
 from data.sources.source import Chosen, Source, with_classes
-from navit_eqx.errors import check
-from navit_eqx.inference import predict
-from navit_eqx.rows import row_of
 from reference.evaluation.corruptions import CORRUPTIONS
 from reference.evaluation.metrics import error_consistency
 
-from ...run.loading import evaluation_rows
 from ...working import working
 from ..pictures import displayable, save
-from ..predictions import Context, model_for_patch
+from ..predictions import Context, Predictions, evaluate, on_common_images
 from .findings import Findings
 
 IMAGES = (100, 1000)  # fewest and most, between which PIXELS decides
@@ -29,17 +24,13 @@ COLUMNS = 5  # of the picture
 def corruptions(context: Context) -> Findings:
     """How does accuracy fall with the severity of corruptions, and do two models err on the same images?
 
-    Raises ConfigError where the truth of an image is a matter of places.
+    Raises ConfigError where no image can be read.
     """
-    manifest = context.source.manifest
-    check(manifest.boxes is None and not manifest.masks, "this study moves pixels, but neither boxes nor masks")
     source = part_of(context.source)
     names = [name for name in CORRUPTIONS if changes(source, name)]
     contexts = [context, *([context.other] if context.other else [])]
-    clean = [scores_of(each, source) for each in contexts]
-    known = np.flatnonzero(~np.isnan(clean).any(0))
-    check(len(known) > 0, "no image can be read by all models: choose a smaller data.val_resolution")
-    source, clean = Chosen(source, known), [scores[known] for scores in clean]
+    clean = on_common_images([predictions_of(each, source) for each in contexts])
+    source = Chosen(source, clean[0].image_ids)
     rows = []
     with working("evaluating corruptions", len(names), "corruptions") as advance:
         for name in names:
@@ -63,42 +54,41 @@ def part_of(source: Source) -> Source:
     return Chosen(source, np.sort(ids))
 
 
-def scores_of(context: Context, source: Source) -> Float[np.ndarray, " N"]:
-    """The score of each image; NaN where it cannot be read or is left out."""
+def predictions_of(context: Context, source: Source) -> Predictions:
+    """Predictions of the images that can be read, not timed."""
     source = with_classes(source, context.source.manifest.classes)  # those of another model may be in another order
     law = context.sampling_at(context.config.data.reported_at)
-    batches, _ = evaluation_rows(context.config, source, law, patch=context.patch, longest=context.longest)
-    ids, outputs = predict(model_for_patch(context.model, context.patch), map(row_of, batches))
-    scores = np.full(len(source.manifest), np.nan)
-    scores[ids] = context.task.scores(outputs, ids, source.manifest)
-    return scores
+    known = {"patch": context.patch, "longest": context.longest}
+    return evaluate(context.model, context.config, source, context.task, law, **known, repeats=0)
 
 
-def rows_of(contexts: list[Context], source: Source, name: str, clean: list[Float[np.ndarray, " N"]]) -> list[dict]:
-    """The rows of a corruption, from severity 0 on; `clean` are the scores at severity 0."""
+def rows_of(contexts: list[Context], source: Source, name: str, clean: list[Predictions]) -> list[dict]:
+    """The rows of a corruption, from severity 0 on; `clean` are the predictions at severity 0."""
     found, rows = CORRUPTIONS[name], []
     for severity, strength in enumerate((None, *found.strengths)):
         corrupted = Corrupted(source, name, severity, contexts[0].config.seed)
-        scores = [scores_of(each, corrupted) for each in contexts] if severity else clean
-        rows.append(row(name, severity, strength, scores))
+        known = on_common_images([predictions_of(each, corrupted) for each in contexts]) if severity else clean
+        rows.append(row(name, severity, strength, known))
     return rows
 
 
-def row(name: str, severity: int, strength: float | None, scores: list[Float[np.ndarray, " N"]]) -> dict:
-    """One row of the table; with a second model, its score and how consistent the errors are."""
-    own, count = scores[0], len(scores[0])
+def row(name: str, severity: int, strength: float | None, found: list[Predictions]) -> dict:
+    """One row of the table; with a second model, its score and, where each image is right or wrong, how consistent the
+    errors are."""
+    score, error = found[0].score
     columns = {
         "corruption": name,
         "severity": severity,
         "strength": strength,
-        "score": float(own.mean()),
-        "score_se": float(own.std() / np.sqrt(count)),
-        "images": count,
+        "score": score,
+        "score_se": error,
+        "images": len(found[0].image_ids),
     }
-    if len(scores) == 1:
+    if len(found) == 1:
         return columns
-    kappa = error_consistency(own > 0.5, scores[1] > 0.5)
-    return columns | {"other_score": float(scores[1].mean()), "kappa": None if np.isnan(kappa) else kappa}
+    right_or_wrong = found[0].together(found[0].outputs, found[0].image_ids) is None
+    kappa = error_consistency(found[0].correct, found[1].correct) if right_or_wrong else np.nan
+    return columns | {"other_score": found[1].score[0], "kappa": None if np.isnan(kappa) else kappa}
 
 
 def summary(rows: list[dict], metric: str) -> str:
