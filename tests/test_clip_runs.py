@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +19,13 @@ from data.sources.moving_digits import MovingDigits
 from harness.case import Case
 from harness.evaluation import clip_pictures
 from harness.evaluation.clip_predictions import clip_paths
-from harness.evaluation.predictions import context_of
+from harness.evaluation.predictions import Context, Predictions, context_of
 from harness.evaluation.studies import OF_CLIPS, OF_IMAGES, studies_of, suited
 from harness.evaluation.studies.frames import frames
 from harness.evaluation.studies.leaks import leaks, neighbors
 from harness.resolve import resolve
 from harness.run.loading import evaluation_rows, open_sources, open_task
-from harness.run.warm_start import shape_from, warm_start
+from harness.run.warm_start import in_patches, shape_from, warm_start
 from harness.video_presets import video_digits
 from navit_eqx.config import Factorised, ModelConfig, Tubelets
 from navit_eqx.errors import ConfigError
@@ -91,6 +92,16 @@ def test_a_start_from_images_reads_a_still_clip_as_the_image(saved, inflation):
     want = image_model(to_device(pack([patchify(image, (8, 8))], [0], 16, 2)))[0]
     assert_close(got, want, 8 * FLOAT32)
     caught(assert_close, fresh(to_device(pack([still], [0], 40, 2)))[0], want, 1e-2)
+
+
+def test_tubelets_keep_to_the_patches_of_the_start():
+    """A kernel of another size: shapes grow with it, so that a still clip is the image; those in its pixels stay."""
+    three = video_digits().model.tubelets
+    found = in_patches(three, (8, 8), (14, 16))
+    assert found.shapes == ((2, 14, 16), (1, 14, 16), (4, 28, 32)) and found.strides[1] == (8, 14, 16)
+    assert in_patches(found, (8, 8), (14, 16)) == found and in_patches(three, (8, 8), (8, 8)) == three
+    odd = Tubelets(((2, 12, 12),), ((2, 12, 12),))
+    assert in_patches(odd, (8, 8), (14, 14)) == odd and in_patches(Tubelets(), (8, 8), (14, 14)) == Tubelets()
 
 
 def test_clips_are_read_with_the_channels_of_the_start(saved):
@@ -201,12 +212,28 @@ def test_studies_of_clips(saved, tmp_path):
     assert tokens == sorted(tokens) and found.rows[0]["images"] == 24
     controls = leaks(context)
     assert [row["bound"] for row in controls.rows][2:] == [0.5, controls.rows[1]["bound"]]
-    law = config.data.resolution.at(config.data.reported_at)
-    for row, control in zip(controls.rows, (law, replace(law, frames=(1,)), replace(law, order="shuffled"))):
-        assert row["score"] == context.predict(control).scores.mean()
     for each in (found, controls):
         each.draw(tmp_path / each.picture)
         assert (tmp_path / each.picture).stat().st_size > 5000
+
+
+def test_controls_show_no_motion(saved, monkeypatch):
+    """One frame, and the same frames in another order; what is above its bound is named."""
+    config, source, task = opened()
+    asked: list[Any] = []
+    scores = [np.full(24, value) for value in (0.25, 0.5, 0.75)]
+
+    def predict(self, law):
+        asked.append(law)
+        own = scores[len(asked) - 1]
+        return Predictions(np.arange(24), own, own, own.astype(int), own, np.nan, 0, 0, {})
+
+    monkeypatch.setattr(Context, "predict", predict)
+    found = leaks(context_of(navit.load(saved / "clip"), config, source, task))
+    own, single, shuffled = asked
+    assert single == replace(own, frames=(1,)) and shuffled == replace(own, order="shuffled") and own.order == "forward"
+    assert [row["score"] for row in found.rows[:3]] == [0.25, 0.5, 0.75]
+    assert found.summary.startswith("above its bound: a single frame, frames in random order")
 
 
 def test_studies_suit_clips_or_images():

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from navit_eqx import Model
-from navit_eqx.config import ModelConfig
+from navit_eqx.config import ModelConfig, Tubelets
 from navit_eqx.errors import ConfigError, check
 from navit_eqx.resize import pi_resize
 from navit_eqx.training.checkpoints import CorruptCheckpoint, load, saved_steps
@@ -60,9 +60,12 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
         notes += [f"model.patch = {model.patch}: the kernel of {saved.patch}, PI-resized"]
     if config.model.tubelets and not saved.tubelets and not parent:
         check(saved.flexi is None, f"start={config.start} reads patches of several sizes: start clips from one size")
-        model = replace(model, patch=(config.model.patch[0], *saved.patch), tubelets=config.model.tubelets)
-        how = config.model.tubelets.inflation
+        tubelets = in_patches(config.model.tubelets, config.model.patch[1:], saved.patch)
+        model = replace(model, patch=(config.model.patch[0], *saved.patch), tubelets=tubelets)
+        how = tubelets.inflation
         notes += [f"model.patch = {model.patch}: the kernel of {saved.patch} in time, {how}; time adds nothing yet"]
+        if tubelets != config.model.tubelets:
+            notes.append(f"model.tubelets.shapes = {tubelets.shapes}, strides = {tubelets.strides}: in patches of it")
     for name, what in ADDED.items():
         mine, there = getattr(config.model, name), getattr(saved, name)
         check(
@@ -73,6 +76,17 @@ def shape_from(config: Config) -> tuple[Config, list[str]]:
             model = replace(model, **{name: mine})
             notes += [f"model.{name} = {mine}: {what}"]
     return replace(config, model=model), notes
+
+
+def in_patches(tubelets: Tubelets, old: tuple[int, ...], new: tuple[int, ...]) -> Tubelets:
+    """Tubelets of as many patches of `new` as they had of `old`, so that a still clip stays the image; as they are
+    where they are no whole patches of `old`, or whole ones of `new`: then they were meant in pixels."""
+    every = (*tubelets.shapes, *tubelets.strides)
+    whole = lambda sides: all(n % side == 0 for shape in every for n, side in zip(shape[1:], sides))
+    if not whole(old) or whole(new):
+        return tubelets
+    scaled = lambda shapes: tuple((t, *(n // a * b for n, a, b in zip(sides, old, new))) for t, *sides in shapes)
+    return replace(tubelets, shapes=scaled(tubelets.shapes), strides=scaled(tubelets.strides))
 
 
 def task_of(start: str) -> Any:

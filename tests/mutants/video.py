@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     one(
         "leaks: the order of frames is kept", "harness.evaluation.studies.leaks:leaks",
-        replace("replace(law, order='shuffled')", "law"), "tests/test_clip_runs.py::test_studies_of_clips",
+        replace("replace(law, order='shuffled')", "law"), "tests/test_clip_runs.py::test_controls_show_no_motion",
     ),
     one(
         "clips: shuffled frames are in order", "data.clips:PlannedClips.clip",
@@ -130,6 +130,11 @@ MUTANTS = (
         "clips: they are read with the channels of the preset", "harness.case:Case.sources",
         replace("open_sources(self.shaped)", "open_sources(self.requested)"),
         "tests/test_clip_runs.py::test_clips_are_read_with_the_channels_of_the_start",
+    ),
+    one(
+        "clips: tubelets keep the pixels of another kernel", "harness.run.warm_start:in_patches",
+        replace("not whole(old) or whole(new)", "True"),
+        "tests/test_clip_runs.py::test_tubelets_keep_to_the_patches_of_the_start",
     ),
     one(
         "clips: a picture beside clips hides them", "data.sources.clip_files:are_frames",
