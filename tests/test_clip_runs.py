@@ -26,7 +26,7 @@ from harness.evaluation.studies.leaks import leaks, neighbors
 from harness.resolve import resolve
 from harness.run.loading import evaluation_rows, open_sources, open_task
 from harness.run.warm_start import in_patches, shape_from, warm_start
-from harness.video_presets import video_digits
+from harness.video_presets import THREE, video_digits
 from navit_eqx.config import Factorised, ModelConfig, Tubelets
 from navit_eqx.errors import ConfigError
 from navit_eqx.info import ModelInfo
@@ -96,10 +96,9 @@ def test_a_start_from_images_reads_a_still_clip_as_the_image(saved, inflation):
 
 def test_tubelets_keep_to_the_patches_of_the_start():
     """A kernel of another size: shapes grow with it, so that a still clip is the image; those in its pixels stay."""
-    three = video_digits().model.tubelets
-    found = in_patches(three, (8, 8), (14, 16))
+    found = in_patches(THREE, (8, 8), (14, 16))
     assert found.shapes == ((2, 14, 16), (1, 14, 16), (4, 28, 32)) and found.strides[1] == (8, 14, 16)
-    assert in_patches(found, (8, 8), (14, 16)) == found and in_patches(three, (8, 8), (8, 8)) == three
+    assert in_patches(found, (8, 8), (14, 16)) == found and in_patches(THREE, (8, 8), (8, 8)) == THREE
     odd = Tubelets(((2, 12, 12),), ((2, 12, 12),))
     assert in_patches(odd, (8, 8), (14, 14)) == odd and in_patches(Tubelets(), (8, 8), (14, 14)) == Tubelets()
 

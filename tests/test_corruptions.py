@@ -374,8 +374,8 @@ def test_another_model_is_read_with_its_own_classes(tmp_path):
     folder = saved_run(tmp_path, replace(turned, model=model, source=source))
     other = on_same_images(folder, turned.source, "accuracy")
     assert other.source.manifest.classes == tuple("9876543210")
-    found = [predictions_of(each, turned.source).scores for each in (other, turned)]
-    np.testing.assert_array_equal(*found)
+    got, want = (predictions_of(each, turned.source).scores for each in (other, turned))
+    np.testing.assert_array_equal(got, want)
     with pytest.raises(ConfigError, match="reads 3 channels, the images have 1"):
         on_same_images(folder, arrays(1), "accuracy")
     with pytest.raises(ConfigError, match="is measured by accuracy, the model here by mean_iou"):
