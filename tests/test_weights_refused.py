@@ -113,6 +113,9 @@ def test_configurations(vit, key, value, words):
         (lambda said: said.update(resample=9), ("resample=9",)),
         (lambda said: said.pop("image_mean"), ("image_mean",)),
         (lambda said: said.update(image_std=[0.5, 0.5]), ("std", "3 channels")),
+        (lambda said: said.update(patch_size=16), ("patch_size=16", "(2, 2)")),
+        (lambda said: said.update(patch_size=True), ("patch_size=True",)),
+        (lambda said: said.update(max_num_patches=[9]), ("max_num_patches=[9]", "positive integer")),
     ],
 )
 def test_preprocessing(vit, change, words):

@@ -133,6 +133,11 @@ def preprocessing(
     check(bool(mean) and bool(std), f"{where}: image_mean and image_std are missing: fetch the file again")
     resample = said.get("resample", 2)
     check(resample in range(len(FILTERS)), f"{where}: resample={resample!r} is no number from 0 to {len(FILTERS) - 1}")
+    patch = said.get("patch_size", config.patch[0])
+    known = (None, config.patch[0], {"height": config.patch[0], "width": config.patch[1]})
+    check(
+        not isinstance(patch, bool) and patch in known, f"{where}: patch_size={patch!r}, the model's is {config.patch}"
+    )
     rule = rule or size_rule(said, where)
     found: Any = FILTERS[resample]
     return replace(config, mean=mean, std=std), Preprocessing(rule, found, channels=config.channels)
@@ -141,7 +146,9 @@ def preprocessing(
 def size_rule(said: dict[str, Any], where: str) -> SizeRule:
     """The size rule of a preprocessor_config.json.   Raises ConfigError where it is none of those known here."""
     if "max_num_patches" in said:
-        return CeilBudget(said["max_num_patches"])
+        count = said["max_num_patches"]
+        check(type(count) is int and count > 0, f"{where}: max_num_patches={count!r} must be a positive integer")
+        return CeilBudget(count)
     size, crop = said.get("size"), said.get("crop_size")
     check(
         said.get("do_resize", True) is True and size is not None,

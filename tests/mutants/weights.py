@@ -95,6 +95,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_towers.py::test_a_tower_is_taken_out_of_the_whole_model",
     ),
     one(
+        "pictures are cut for another patch than the model's", "navit_eqx.weights.family:preprocessing",
+        replace("not isinstance(patch, bool) and patch in known", "True"),
+        "tests/test_weights_refused.py::test_preprocessing",
+    ),
+    one(
         "windows begin one patch early", "navit_eqx.local:same_window",
         replace("__coords // __window", "(__coords + 1) // __window"), "tests/test_variants.py::test_agrees",
     ),
