@@ -58,7 +58,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "fig. 11, table 5", "native aspect helps on ImageNet-A and ObjectNet", why="not run: `experiments/fig11_crops`, on strips with the object at an end; ImageNet-A and ObjectNet cannot be had here"),
     Figure(NAVIT, "fig. 12", "probes of attributes are better with native aspect", "fig12_attributes", "Native|ViT"),
     Figure(NAVIT, "fig. 13", "segmentation: aspect kept beats squares", "fig13_segmentation"),
-    Figure(NAVIT, "table 1", "detection: better than ViT with the same head", why="not run: `experiments/table1_detection`"),
+    Figure(NAVIT, "table 1", "detection: better than ViT with the same head", "table1_detection"),
     Figure(NAVIT, "§3.6", "video with tubelets of several shapes", "video_tubelets"),
     Figure(NAVIT, "app. A", "ahead by compute, not by images seen", why="not run: `experiments/fig01_finetuned`"),
     Figure(NAVIT, "fig. 14", "distributions of drop rates", "fig14_sampling_laws", "Beta law"),
