@@ -228,6 +228,7 @@ def introduce(run: Opened, folder: Path, plan: Plan) -> None:
 def picture(first: Sequence[Row], config: Config, folder: Path) -> None:
     """Draw the first rows, and the attention mask of the first."""
     normalized = {"mean": config.model.mean, "std": config.model.std}
+    first = [pictures.without_parts(row, config.model) for row in first]
     if config.model.tubelets:
         draw_tubelets(first[0], config.model, folder / "tubelets.png")
     else:

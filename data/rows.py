@@ -63,12 +63,12 @@ class Pixels(NamedTuple):
 def half_of_bytes(
     patches: UInt8[np.ndarray, "T P"], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float16[np.ndarray, "T P"]:
-    """Bytes, normalized and rounded to float16, to the bit: read from a table, 30 times as fast as computed."""
+    """Bytes, normalized and rounded to float16, to the bit: read from a table."""
     tables = half_tables(mean, std)
     if len(tables) == 1:
-        return tables[0][patches]
+        return np.take(tables[0], patches)
     pixels = patches.reshape(len(patches), -1, len(tables))
-    return np.stack([table[pixels[..., c]] for c, table in enumerate(tables)], -1).reshape(patches.shape)
+    return np.stack([np.take(table, pixels[..., c]) for c, table in enumerate(tables)], -1).reshape(patches.shape)
 
 
 @lru_cache

@@ -78,6 +78,9 @@ def packing_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
         config = model.config
         if config.local:
             check_whole_blocks(config.local.window, how.merge.scales)
+        for name in ("levels", "detail"):
+            scales = getattr(getattr(config, name), "scales", how.merge.scales)
+            check(scales >= how.merge.scales, f"merge.scales={how.merge.scales}, and model.{name} has {scales}")
         kernel = Kernel(pair(config.patch), config.mean, config.std, config.interpolation, config.detail is not None)
         options = options | {"preprocessing": replace(how, merge=replace(how.merge, kernel=kernel))}
     defaults = {

@@ -15,7 +15,7 @@ from data.evaluation_plan import of_two_lengths, packing_at, plan_evaluation
 from data.plan import NOTHING, EpochPlans, plan_epoch
 from data.rows import Pixels, PlannedRows
 from data.sampling.augment import Augment
-from data.sampling.dropping import Beta, Constant
+from data.sampling.dropping import Beta, Constant, Dropping
 from data.sampling.merge import Merge, MergeByContent, MergeByThreshold, Merged, law_of
 from data.sampling.packing import Packing, Template
 from data.sampling.patch_size import PerImage, PerStep
@@ -62,11 +62,11 @@ def images() -> Arrays:
     return Arrays([one(size) for size in rng.integers(12, 60, (COUNT, 2))], np.zeros(COUNT, int), ("a",))
 
 
-def rows_of(merge: Merge | None, dropping=NOTHING, mapped=None, augment=None, **more):
+def rows_of(merge: Merge | None, dropping: Dropping = NOTHING, mapped=None, augment=None, patches: Any = PATCH, **more):
     """Rows of an epoch, merged or not, and their plan."""
     law, source = SIZES if merge is None else Merged(SIZES, merge), images()
     mapped = merge is not None and merge.rule == "pi" if mapped is None else mapped
-    sampling = dict(seed=3, patch_size=PATCH, resolution=law, dropping=dropping, packing=PACKING, longest_side=20)
+    sampling = dict(seed=3, patch_size=patches, resolution=law, dropping=dropping, packing=PACKING, longest_side=20)
     epochs = Epochs(EpochPlans(source, sampling))
     kind = PlannedRows if merge is None else partial(PlannedBlocks, merge=merge)
     pixels = Pixels(PATCH, 3, interpolation=FLEXIVIT if mapped else None)
@@ -153,13 +153,17 @@ def test_what_is_planned_is_loaded(rule, dropping):
 
 
 def test_an_image_does_not_depend_on_its_row():
-    """Nor on what was planned for others: its tokens follow from seed, epoch, number, grid and quads alone."""
-    rows, plan = rows_of(DRAWN, Constant(0.3), augment=Augment(flip=True, crop=0.5, quarter_turns=True))
+    """Nor on what was planned for others, in patches of any size: its tokens follow from seed, epoch, number, grid and
+    quads alone."""
+    how = Augment(flip=True, crop=0.5, quarter_turns=True)
+    rows, plan = rows_of(DRAWN, Beta(0.3, 0.6), augment=how, patches=PerImage((4, 6)))
+    assert len(np.unique(plan.patch_sizes[:2])) >= 2
     for r in range(2):
         row = rows[r]
         for slot in range(int(row.segment_ids.max())):
-            image = int(plan.image_ids[r, slot])
-            alone, how = rows.tokens(0, image, plan.grids[r, slot], int(plan.kept[r, slot]), PATCH)
+            image, (height, width) = int(plan.image_ids[r, slot]), plan.patch_sizes[r, slot].tolist()
+            patch = height, width
+            alone, how = rows.tokens(0, image, plan.grids[r, slot], int(plan.kept[r, slot]), patch)
             here = row.segment_ids == slot + 1
             np.testing.assert_array_equal(row.patches[here], alone.patches)
             np.testing.assert_array_equal(row.coords[here], alone.coords)

@@ -12,7 +12,7 @@ from harness.digit_presets import large_digits
 from harness.evaluation.predictions import model_for_patch
 from harness.run import warm_start as warm
 from harness.run.warm_start import shape_from, warm_start
-from navit_eqx.config import Detail, Levels
+from navit_eqx.config import AreaWeights, Detail, Levels
 from navit_eqx.front import info_of
 from navit_eqx.preprocessing import Merge, Native
 from navit_eqx.tasks.config import Classify
@@ -89,6 +89,15 @@ def test_vectors_that_do_not_start_at_zero_are_caught(monkeypatch):
         wrong = lambda saved, initial, part=part: right(saved, initial) | {part: initial[part]}
         monkeypatch.setattr(warm, "zero_at_first", wrong)
         caught(starts_as_it_was)
+
+
+def test_areas_may_be_added():
+    """They have no parameters: a line says so."""
+    base = large_digits()
+    base = replace(base, start=str(FOLDER / TOWER), task=Classify(classes=4))
+    for areas in (AreaWeights(), None):
+        config, notes = shape_from(replace(base, model=replace(base.model, areas=areas)))
+        assert config.model.areas == areas and any("model.areas = " in note for note in notes) == bool(areas)
 
 
 def test_a_tower_with_a_table_of_positions_is_merged():

@@ -40,6 +40,11 @@ def patch_of(row: Row, model: ModelConfig) -> tuple[int, ...]:
     return next(patch for patch in model.patches if model.channels * prod(patch) == values)
 
 
+def without_parts(row: Row, model: ModelConfig) -> Row:
+    """A row without the parts of merged patches that stand beside them (`model.detail`)."""
+    return row._replace(patches=row.patches[..., : model.patch_dim]) if model.detail else row
+
+
 def image_of(
     row: Row, slot: int, patch: tuple[int, ...], mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)
 ) -> np.ndarray:

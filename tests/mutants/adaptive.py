@@ -34,6 +34,35 @@ MUTANTS = (
         replace("__p.mean((2, 4))", "__p[:, :, (__p.shape[2] - 1) // 2:__p.shape[2] // 2 + 1].mean((2, 4))"), SIDES,
     ),
     one(
+        "levels: a block is enlarged bilinearly, not by the adjoint of PI-resize", "reference.adaptive:by_pi",
+        returns("by_area(blocks, size, base, base, how) if tuple(patch) == tuple(base) else __value"),
+        PARTS + "an_enlarged_image_in_large_blocks_is_the_small_image",
+    ),
+    one(
+        "levels: boxes are added up, not averaged", "reference.adaptive:by_area",
+        replace("__p.mean((2, 4))", "__p.sum((2, 4))"), PARTS + "a_flat_block_is_the_same_at_every_level",
+    ),
+    one(
+        "levels: a block has the place of its first cell", "reference.adaptive:merged",
+        replace("__f[__m] + 2**__s / 2 - 0.5", "__f[__m] + 0.0"),
+        PARTS + "blocks_of_one_level_are_patches_of_that_size",
+    ),
+    one(
+        "levels: quads at the left cost less", "reference.adaptive:cut_by_budget",
+        replace("(__c, 1, __y, __x)", "(__c * (__x + 1), 1, __y, __x)"),
+        PARTS + "a_mirrored_or_turned_image_has_a_mirrored_or_turned_partition",
+    ),
+    one(
+        "levels: gray levels are counted in bins of another width", "reference.adaptive:entropy_scores",
+        replace("__g * bins / 256", "__g * bins / 255"), PARTS + "scores_are_those_of_each_block",
+    ),
+    one(
+        "levels: tokens own cells by columns", "reference.adaptive:owner_map",
+        replace("np.cumsum((__f == __p).all(0)).reshape(levels.shape)",
+                "np.cumsum((__f == __p).all(0).T).reshape(levels.shape[::-1]).T"),
+        PARTS + "values_of_tokens_fill_the_grid_and_come_back",
+    ),
+    one(
         "levels: APT's bilinear reduction reads the first pixels of each box", "navit_eqx.adaptive:reduced",
         replace("(2 ** (s - 1) - 1, 2 ** (s - 1))", "(0, 1)"), SIDES,
     ),
