@@ -27,6 +27,7 @@ from harness.run.folder import SUMMARY, read_results, read_saved
 from harness.run.trained import trained_model
 from harness.working import working
 from navit_eqx.export import FORMATS, Output, RowShape, save_exported
+from navit_eqx.front import info_of
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,18 @@ def main() -> None:
     with working(f"writing {options.to}"):
         if options.to in FORMATS:
             save_exported(model, options.out, options.to, options.row, options.output)
+            print(not_in_program(model), end="")
         else:
             navit.save_pretrained(model, options.out, options.to, card_of(Path(options.run), options))
     print(f"{options.to}: {options.out}/")
+
+
+def not_in_program(model: navit.Model) -> str:
+    """A line on what a program does otherwise than the model as it is used here."""
+    merge = info_of(model).preprocessing.merge
+    if merge is None or not merge.rate:
+        return ""
+    return f"the program reads equal patches: {type(merge).__name__} at rate {merge.rate:g} is left to its caller\n"
 
 
 def card_of(folder: Path, options: Options) -> navit.Card:

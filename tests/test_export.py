@@ -23,7 +23,7 @@ from navit_eqx.config import Factorised, ModelConfig, Rope
 from navit_eqx.errors import ConfigError
 from navit_eqx.export import FIELDS, RowShape
 from navit_eqx.plain import as_matrices, plain
-from navit_eqx.preprocessing import Area, Fixed, Native, NeverEnlarged, Preprocessing, TokenBudget
+from navit_eqx.preprocessing import Area, Fixed, Merge, Native, NeverEnlarged, Preprocessing, TokenBudget
 from navit_eqx.tasks.config import Classify
 from navit_eqx.tasks.model import abstract_model, is_shape
 from tests.support import golden
@@ -262,6 +262,12 @@ def test_the_card_of_a_run_has_its_command_and_results(tmp_path):
     card = program.card_of(tmp_path, program.Options("", "", "navit", licence="mit"))
     assert card.command == "python train.py folder --data.root 'a b'" and card.licence == "mit"
     assert card.metrics == {"val_accuracy": 0.5, "images_seen": 9}
+
+
+def test_what_a_program_does_not_merge_is_said():
+    merging = replace(INFO, preprocessing=replace(INFO.preprocessing, merge=Merge(0.5)))
+    assert program.not_in_program(numbered(info=INFO)) == ""
+    assert "equal patches: Merge at rate 0.5" in program.not_in_program(numbered(info=merging))
 
 
 def test_without_jax2onnx_the_way_is_told(monkeypatch):
