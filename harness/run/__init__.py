@@ -3,8 +3,8 @@
 folder.py      run folder: lock, configuration, versions
 opened.py      what a run reads: images, task, and the configuration that follows from both
 loading.py     sources, tasks, plans and packed rows of a configuration
-opened.py      what a run reads: images, task, configuration
-training.py    from the first step to the last: lines, saves, evaluations
+opened.py      what a run opens: images, task, resolved configuration
+training.py    the training loop: steps, lines, validation, saves
 program.py     compiled training program of a configuration
 training.py    a run from its first step to its last
 ahead.py       the evaluation at the end, planned before the first step
