@@ -67,9 +67,9 @@ def main() -> None:
 def not_in_program(model: navit.Model) -> str:
     """A line on what a program does otherwise than the model as it is used here."""
     merge = info_of(model).preprocessing.merge
-    if merge is None or not merge.rate:
+    if merge is None or not getattr(merge, "rate", 1.0):
         return ""
-    return f"the program reads equal patches: {type(merge).__name__} at rate {merge.rate:g} is left to its caller\n"
+    return f"the program reads equal patches: {type(merge).__name__} is left to its caller\n"
 
 
 def card_of(folder: Path, options: Options) -> navit.Card:

@@ -265,9 +265,11 @@ def test_the_card_of_a_run_has_its_command_and_results(tmp_path):
 
 
 def test_what_a_program_does_not_merge_is_said():
-    merging = replace(INFO, preprocessing=replace(INFO.preprocessing, merge=Merge(0.5)))
-    assert program.not_in_program(numbered(info=INFO)) == ""
-    assert "equal patches: Merge at rate 0.5" in program.not_in_program(numbered(info=merging))
+    said = []
+    for merge in (None, Merge(0.0), Merge(0.5)):
+        info = replace(INFO, preprocessing=replace(INFO.preprocessing, merge=merge))
+        said.append(program.not_in_program(numbered(info=info)))
+    assert said[:2] == ["", ""] and "equal patches: Merge is left to its caller" in said[2]
 
 
 def test_without_jax2onnx_the_way_is_told(monkeypatch):
