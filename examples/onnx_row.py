@@ -42,22 +42,31 @@ def grid_of(size: tuple[int, int], rule: dict, patch: tuple[int, int]) -> tuple[
 KERNELS = {"bilinear": lambda x: np.maximum(0, 1 - x)}
 
 
+BITS = 22  # of a weight, as in Pillow
+
+
 def resize_matrix(n: int, m: int, filter: str) -> np.ndarray:
-    """m x n weights of an antialiased resize, as Pillow computes them."""
+    """m x n weights of an antialiased resize, in units of 2^-22, as Pillow rounds them."""
     if filter not in KERNELS:
         raise SystemExit(f"filter {filter}: write it into KERNELS")
-    centers = (np.arange(m)[:, None] + 0.5) * n / m
-    weights = KERNELS[filter](np.abs(np.arange(n) + 0.5 - centers) / max(n / m, 1.0))
-    return weights / weights.sum(1, keepdims=True)
+    centers = (np.arange(m)[:, None] + 0.5) * (n / m)
+    weights = KERNELS[filter](np.abs(np.arange(n) - centers + 0.5) * (1 / max(n / m, 1.0)))
+    total = weights.cumsum(1)[:, -1:]  # in the order of Pillow
+    return np.floor(weights * (1 / total) * (1 << BITS) + 0.5).astype(np.int64)
 
 
 def resized(image: np.ndarray, height: int, width: int, filter: str) -> np.ndarray:
-    """The image in another size: columns, then rows, each rounded to bytes, in the order of Pillow."""
-    as_bytes = lambda x: np.clip(np.round(x), 0, 255).astype(np.uint8)
+    """The image in another size: columns, then rows, each rounded to bytes as Pillow does.
+
+    For some sizes Pillow takes rows first; then values can be one level apart.
+    """
+    as_bytes = lambda x: np.clip((x + (1 << (BITS - 1))) >> BITS, 0, 255).astype(np.uint8)
     if width != image.shape[1]:
-        image = as_bytes(np.einsum("hwc,vw->hvc", image.astype(float), resize_matrix(image.shape[1], width, filter)))
+        weights = resize_matrix(image.shape[1], width, filter)
+        image = as_bytes(np.einsum("hwc,vw->hvc", image.astype(np.int64), weights))
     if height != image.shape[0]:
-        image = as_bytes(np.einsum("hwc,uh->uwc", image.astype(float), resize_matrix(image.shape[0], height, filter)))
+        weights = resize_matrix(image.shape[0], height, filter)
+        image = as_bytes(np.einsum("hwc,uh->uwc", image.astype(np.int64), weights))
     return image
 
 

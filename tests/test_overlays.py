@@ -13,6 +13,7 @@ from harness.evaluation.overlays import (
     draw_mask,
     draw_sheet,
     outline,
+    shortened,
     text_color,
 )
 
@@ -63,6 +64,12 @@ def test_no_caption_covers_another():
     first = (slice(0, 30), slice(0, 60))
     np.testing.assert_array_equal(all_[first], one[first])
     assert (all_[56:75] == text_color(class_color(4))).all(-1).any()
+
+
+def test_long_names_are_told_apart():
+    names = [f"train-00000-of-00001.parquet:{k}" for k in range(12)]
+    assert len({shortened(name) for name in names}) == 12 and max(len(shortened(name)) for name in names) == 24
+    assert shortened("a.jpg") == "a.jpg"
 
 
 def test_a_sheet_has_all_panels_and_names(tmp_path):

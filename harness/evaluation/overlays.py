@@ -141,6 +141,11 @@ def fitted(picture: UInt8[np.ndarray, "h w 3"]) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
+def shortened(name: str, most: int = 24) -> str:
+    """The end of a long name of an image: names differ there."""
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
 def title_width(title: str, font) -> int:
     """Pixels that a title takes."""
     return int(font.getlength(title))

@@ -19,7 +19,7 @@ from reference.evaluation.confusion import class_iou, confusion
 from reference.evaluation.threshold import smaller_side
 
 from ...run.loading import evaluation_rows
-from ..overlays import Panel, draw_mask, draw_sheet, plain_classes
+from ..overlays import Panel, draw_mask, draw_sheet, plain_classes, shortened
 from ..pictures import displayable
 from ..predictions import Context, model_for_patch
 from .findings import Findings
@@ -105,7 +105,10 @@ def draw(context: Context, resolution: float, ids: list[int], scores: list[float
         except BadImage:
             continue
         name = printable(context.source.manifest.name(image))
-        panels = [Panel(name[:24], photo), Panel("truth", draw_mask(photo, truth_of(context.source, image), plain))]
+        panels = [
+            Panel(shortened(name), photo),
+            Panel("truth", draw_mask(photo, truth_of(context.source, image), plain)),
+        ]
         rows.append([*panels, Panel(f"predicted, IoU {score:.2f}", draw_mask(photo, predicted[image], plain))])
     draw_sheet(rows, path, [(printable(name), y) for y, name in enumerate(classes) if y not in plain])
 
