@@ -1,12 +1,10 @@
 """Parts of a training run.
 
 folder.py      run folder: lock, configuration, versions
-opened.py      what a run reads: images, task, and the configuration that follows from both
 loading.py     sources, tasks, plans and packed rows of a configuration
 opened.py      what a run opens: images, task, resolved configuration
 training.py    the training loop: steps, lines, validation, saves
 program.py     compiled training program of a configuration
-training.py    a run from its first step to its last
 ahead.py       the evaluation at the end, planned before the first step
 trained.py     the model of a run, finished or not
 warm_start.py  start from a saved model, or from a step of another run
