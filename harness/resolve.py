@@ -44,6 +44,7 @@ from .lengths import (
     usable,
 )
 
+FAR = 32.0  # times beyond the resolutions of training, from where on a number is in another unit
 EPOCHS = 60  # passes over the images by default
 EPOCHS_IN_TIME = 200  # passes at most, where minutes are given
 FEWEST_IMAGES = 50_000  # images of a run by default, at least
@@ -181,6 +182,29 @@ def task(config: Config, images: Images) -> tuple[Config, list[str]]:
     fields, notes = images.task.resolve(TokenLengths(config, images.manifest))
     options: Any = config.task
     return replace(config, task=replace(options, **fields)), notes
+
+
+def check_unit(config: Config) -> None:
+    """Raise ConfigError where resolutions of evaluation are in another unit than those of training, as those of a
+    preset are where its law is exchanged: factors of the native size, sides in pixels, or tokens."""
+    law = config.data.resolution
+    lo, hi = map(number, law.spread)
+    for value in (config.data.reported_at, *config.data.eval_resolutions):
+        check(
+            in_unit(law, value),
+            f"resolution {value:g} of evaluation is in another unit than those of training, {lo} to {hi}: "
+            f"--data.val-resolution {hi} --data.eval-resolutions {hi}",
+        )
+
+
+def in_unit(law: Resolution, value: float) -> bool:
+    """Whether a value can be a resolution of this law: at most FAR times beyond those of training."""
+    lo, hi = law.spread
+    try:
+        law.at(value)
+    except ValueError:
+        return False
+    return lo / FAR < value < FAR * hi
 
 
 def val_resolution(config: Config, images: Images) -> tuple[Config, list[str]]:

@@ -273,6 +273,19 @@ def test_what_makes_no_sense_is_refused_with_the_key(config, words):
         assert ("the model in a run: start from another one" in str(error.value)) == bool(start and "model." in words)
 
 
+@pytest.mark.parametrize(
+    "law, at, wrong",
+    [(Sides(32, 72), 64, 0.8), (TokenBudget(16), 16, 0.8), (Native(0.5, 1.0), 0.8, 48), (OneSquare(64), 64, 1.2)],
+)
+def test_evaluation_is_in_the_unit_of_training(law, at, wrong):
+    """That of a preset stays where its law is exchanged, and would be pixels instead of factors."""
+    resolve.check_unit(config_of(resolution=law, val_resolution=at, eval_resolutions=(at, 2 * at)))
+    for values in ((wrong, (at,)), (at, (at, wrong))):
+        config = config_of(resolution=law, val_resolution=values[0], eval_resolutions=values[1])
+        with pytest.raises(ConfigError, match=f"{wrong} of evaluation is in another unit .* --data.val-resolution"):
+            resolve.check_unit(config)
+
+
 # one image decides nothing -----------------------------------------------------------------------------
 
 

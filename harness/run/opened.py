@@ -13,7 +13,7 @@ from navit_eqx.tasks import PreparedTask
 from navit_eqx.training import hosts
 
 from ..config import Config
-from ..resolve import resolve
+from ..resolve import check_unit, resolve
 from ..working import working
 from .budget import is_timed, steps_of, steps_within
 from .loading import open_sources, open_task
@@ -51,6 +51,7 @@ def opened(config: Config) -> Opened:
     prepared, task = open_task(config, images.manifest)
     asked = replace(config, task=prepared.config)
     config, chosen = resolve(asked, images.manifest, task)
+    check_unit(config)
     hosts.assert_same_on_hosts(flat(encode(config)) | {"the images": images.manifest.digest})
     return Opened(asked, config, images, val, prepared, task, taken, chosen)
 

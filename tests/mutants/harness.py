@@ -156,6 +156,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/test_terminal.py::test_output_that_is_lost_is_told",
     ),
     one(
+        "factors of the native size are taken for pixels", "harness.resolve:in_unit",
+        replace("lo / FAR < value < FAR * hi", "True"),
+        "tests/test_resolve.py::test_evaluation_is_in_the_unit_of_training",
+    ),
+    one(
         "a start is told to have another shape", "harness.resolve:with_start", replace("not start", "True"),
         "tests/test_resolve.py::test_what_makes_no_sense_is_refused_with_the_key",
     ),
