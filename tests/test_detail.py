@@ -28,7 +28,6 @@ from navit_eqx.config import AreaWeights, Detail, Flexi, Levels
 from navit_eqx.errors import ConfigError
 from navit_eqx.images import unpack_tokens
 from navit_eqx.info import ModelInfo
-from navit_eqx.model import NaViT
 from navit_eqx.preprocessing import Area, Preprocessing
 from navit_eqx.rows import to_device
 from navit_eqx.weights.bridge import to_reference
@@ -48,7 +47,6 @@ from tests.support.strategies import (
     Packed,
     T,
     backbone,
-    initialize,
     random_model,
     seeds,
 )  # fmt: skip
@@ -192,19 +190,21 @@ def test_parts_are_seen_where_the_reduced_patch_is_the_same():
 
 @eqx.filter_jit
 @eqx.filter_grad
-def gradient(model: NaViT, row) -> jax.Array:
-    return (model(row) ** 2).sum()
+def gradient(path: fast.Detail, parts, levels, ids) -> jax.Array:
+    return ((1 + path(parts, levels, ids)) ** 2).sum()
 
 
 def test_the_path_adds_nothing_at_first_and_learns():
     """Outputs are equal; at the first step the map at the end has a gradient, the maps before it have none."""
-    fresh = initialize(replace(DETAIL, areas=None, dtype="float32"), 0)
-    assert fresh.detail is not None and np.asarray(fresh.detail.join.w).any()
-    row = to_device(pack([with_detail(picture(0, (4, 4)), 3)], [0], T, I))
-    without = eqx.tree_at(lambda m: m.detail, fresh, None)
-    plain = row._replace(patches=row.patches[:, :P])
-    np.testing.assert_array_equal(jitted(fresh, row), jitted(without, plain))
-    found = gradient(fresh, row).detail
+    fresh = eqx.filter_jit(lambda: fast.Detail(DETAIL, key=jax.random.key(0)))()
+    fresh = jax.tree.map(lambda x: x.astype(jnp.float64), fresh)
+    assert np.asarray(fresh.join.w).any()
+    net, row = backbone(0, DETAIL), to_device(pack([with_detail(picture(0, (4, 4)), 3)], [0], T, I))
+    born = eqx.tree_at(lambda m: m.detail, net, fresh)
+    without = eqx.tree_at(lambda m: m.detail, net, None)
+    np.testing.assert_array_equal(jitted(born, row), jitted(without, row._replace(patches=row.patches[:, :P])))
+    vectors = jnp.asarray(np.random.default_rng(0).normal(size=(T * ROOM, CONFIG.width)))
+    found = gradient(fresh, vectors, row.coords[:, 0], row.segment_ids)
     assert np.abs(found.out.w).max() > 0 and np.abs(found.out.b).max() > 0
     assert not np.asarray(found.join.w).any() and not np.asarray(found.join.b).any()
 
@@ -227,7 +227,10 @@ def test_training_and_the_front_door_store_the_same_parts(rule):
     assert rows.room == 2 and rows[0].patches.shape == (80, 48 * 3)
     config = replace(DETAIL, patch=patch, dtype="float32", areas=None)
     how = Preprocessing(Area(24), row_tokens=80, merge=preprocessing.Merge(0.6, 3, rule))
-    batch = navit.pack(images, random_model(config, TASK, ModelInfo(("a",) * CLASSES, how)), preprocessing=how)
+    model = random_model(config, TASK, ModelInfo(("a",) * CLASSES, how))
+    batch = navit.pack(images, model, preprocessing=how)
+    with pytest.raises(ConfigError, match=r"merge\.scales=4, and model\.levels has 3"):
+        navit.pack(images, model, preprocessing=replace(how, merge=preprocessing.Merge(0.6, 4, rule)))
     got = unpack_tokens(batch, batch.patches)
     planned = law.grids(np.random.default_rng(0), source.manifest.sizes, patch)
     for i, (grid, count) in enumerate(zip(planned, law.token_counts(planned).tolist())):
