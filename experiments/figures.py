@@ -43,7 +43,7 @@ class Figure(NamedTuple):
 
 FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "fig. 1, left", "NaViT reaches the accuracy of ViT for a quarter of the compute", "fig01_compute|fig01_photographs", "NaViT is better|1/2 of|1/4 of"),
-    Figure(NAVIT, "fig. 1, middle", "the order stays after fine-tuning", why="not run: `experiments/fig01_finetuned`"),
+    Figure(NAVIT, "fig. 1, middle", "the order stays after fine-tuning", "fig01_finetuned", "fine-tuning"),
     Figure(NAVIT, "fig. 1, right", "one model: accuracy rises smoothly with the cost of inference", why="not run: `experiments/fig01_inference`; `train.py digits` rises from .876 at 18 tokens to .949 at 111, one seed"),
     Figure(NAVIT, "fig. 2", "a packed row and its masks", "fig02_masks"),
     Figure(NAVIT, "fig. 3", "most images are not square", "fig03_aspect_ratios"),
@@ -60,7 +60,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(NAVIT, "fig. 13", "segmentation: aspect kept beats squares", "fig13_segmentation"),
     Figure(NAVIT, "table 1", "detection: better than ViT with the same head", "table1_detection"),
     Figure(NAVIT, "§3.6", "video with tubelets of several shapes", "video_tubelets"),
-    Figure(NAVIT, "app. A", "ahead by compute, not by images seen", why="not run: `experiments/fig01_finetuned`"),
+    Figure(NAVIT, "app. A", "ahead by compute, not by images seen", "fig01_finetuned", "images seen"),
     Figure(NAVIT, "fig. 14", "distributions of drop rates", "fig14_sampling_laws", "Beta law"),
     Figure(NAVIT, "fig. 16", "absolute and fractional coordinates", "fig14_sampling_laws", "Coordinates"),
     Figure(NAVIT, "fig. 17", "resizing beats dropping at inference; enlarging helps little", "fig17_inference", "smaller image|Enlarging"),

@@ -110,7 +110,7 @@ MUTANTS = (
     ),
     one(
         "detail: quads are joined once, whatever the level", "navit_eqx.detail:Detail.of_row",
-        replace("range(__s)", "range(1)"), DETAIL + "packed_is_alone",
+        replace("range(__s)", "range(1)"), DETAIL + "the_path_is_one_linear_kernel", survived=True,
     ),
     one(
         "detail: cells that are not merged get the bias", "navit_eqx.detail:Detail.of_row",
