@@ -22,7 +22,7 @@ from experiments.trial import model_after, source
 from harness.config import Config
 from harness.evaluation.pictures import COLORS, sheet
 from harness.evaluation.predictions import Context, context_of
-from harness.evaluation.studies.corruptions import scores_of
+from harness.evaluation.studies.corruptions import predictions_of
 from reference.evaluation.corruptions import CORRUPTIONS
 
 RESOLUTIONS = (0.6, 0.8, 1.0, 1.3)
@@ -80,7 +80,7 @@ def corrupted(context: Context, resolution: float) -> float:
     some = Chosen(context.source, np.arange(min(IMAGES, len(context.source.manifest))))
     each = replace(context, config=config, resolutions=(resolution,), cache={})
     names = [name for name, known in CORRUPTIONS.items() if len(known.strengths) >= SEVERITY and changes(some, name)]
-    return float(np.mean([np.nanmean(scores_of(each, Corrupted(some, name, SEVERITY))) for name in names]))
+    return float(np.mean([predictions_of(each, Corrupted(some, name, SEVERITY)).scores.mean() for name in names]))
 
 
 def read(trials: list[dict]) -> list[dict]:
