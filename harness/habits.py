@@ -14,7 +14,7 @@ from navit_eqx.errors import ConfigError
 
 from .cli import check_used
 from .config import Config, DataConfig
-from .presets import PRESETS
+from .presets import PRESETS, READERS
 from .run.warm_start import ADDED, FREE
 
 # Words of other programs, without dashes → what to write here. Options are named in full: a test looks them up.
@@ -65,15 +65,6 @@ EVALUATION = DATA | {
     BATCHES: "nothing: images are packed into the rows of the run",
     "checkpoint ckpt weights model resume pretrained": "the folder of the run, first: python evaluate.py RUN",
     "linear-probe": "--studies probe",
-}
-
-
-# Tasks → the preset and the source that read folders for them.
-READERS = {
-    "Detect": ("detect", "boxed"),
-    "Segment": ("segment", "masks"),
-    "Contrast": ("contrast", "captions"),
-    "MultiLabel": ("folder", "labelsets"),
 }
 
 

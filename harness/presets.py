@@ -181,6 +181,15 @@ PRESETS = {
 FINE_TUNING = 0.1  # Choice: docs/finetuning.md
 
 
+# Tasks → the preset and the source that read folders for them.
+READERS = {
+    "Detect": ("detect", "boxed"),
+    "Segment": ("segment", "masks"),
+    "Contrast": ("contrast", "captions"),
+    "MultiLabel": ("folder", "labelsets"),
+}
+
+
 def adapted(config: Config, arguments: Sequence[str]) -> Config:
     """A preset with the defaults that other options of the command line ask for.   Raises ConfigError."""
     words = [word for argument in arguments for word in argument.split("=", 1)]

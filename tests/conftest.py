@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from importlib.metadata import version
 
@@ -15,6 +16,11 @@ if "XDG_CACHE_HOME" not in os.environ:
 if version("jaxlib").startswith("0.10."):  # compiles in half the time; another might not know these
     quickly = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ.setdefault("XLA_FLAGS", quickly)
+
+# As from a terminal: below nohup, and in the background of a shell, signals are ignored that tests send.
+for each in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+    if signal.getsignal(each) is signal.SIG_IGN:
+        signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
 
 import jax
 import pytest

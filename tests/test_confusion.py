@@ -3,10 +3,11 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from reference.evaluation.confusion import IGNORE, class_iou, confusion, mean_iou, pixel_accuracy
-from reference.evaluation.threshold import otsu, smaller_side
+from reference.evaluation.threshold import luma, otsu, smaller_side
 from tests.support.laws import caught
 from tests.support.strategies import seeds
 from tests.support.tolerances import EXACT, assert_close
@@ -111,3 +112,10 @@ def test_the_smaller_side_is_the_same_in_the_negative(seed, size):
     assert 2 * mask.sum() <= mask.size
     if 2 * mask.sum() < mask.size:
         np.testing.assert_array_equal(smaller_side(255 - gray), mask)
+
+
+@given(seed=seeds)
+@settings(max_examples=5)
+def test_brightness_is_that_of_pillow(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), np.uint8)
+    np.testing.assert_array_equal(luma(pixels), np.asarray(Image.fromarray(pixels).convert("L")))

@@ -133,7 +133,7 @@ def no_logger(case, monkeypatch, tmp_path):
 
 
 def no_images(case, monkeypatch, tmp_path):
-    del case.sources, case.config, case.planned
+    del case.sources, case.shaped, case.config, case.planned
     case.requested = replace(
         case.requested, data=replace(case.requested.data, source=Folder(), root=str(tmp_path / "nowhere"))
     )

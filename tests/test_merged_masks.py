@@ -202,7 +202,7 @@ def test_labels_are_those_of_the_pixels(merge, augment):
 @lru_cache
 def unmerged() -> tuple[Any, Any]:
     source = painted(5, 6, 4)
-    return [SegmentedRows(rows_of(source, m), SIDE)[0] for m in (None, Merge(0.0, rule="area"))]
+    return [SegmentedRows(rows_of(source, m), SIDE)[0] for m in (None, Merge(1e-6, rule="area"))]
 
 
 @decoders

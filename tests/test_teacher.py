@@ -86,7 +86,7 @@ def test_a_teacher_that_sees_as_much_gets_rows_as_long():
     "change, words",
     [
         (lambda task: Distill(), "task.teacher is not set"),
-        (lambda task: replace(task, teacher="/nowhere"), "no config.json in /nowhere"),
+        (lambda task: replace(task, teacher="/nowhere"), "there is no folder /nowhere"),
         (lambda task: replace(task, digest="0" * 64), "task.digest asks for 000000000000"),
         (lambda task: replace(task, classes=9), "task.classes=9, but the data have 10"),
     ],

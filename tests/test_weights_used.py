@@ -102,7 +102,7 @@ def test_predict_prints_the_classes_of_a_tower(tmp_path, monkeypatch, capsys):
 def test_a_tower_without_classes_predicts_none(tmp_path, monkeypatch):
     Image.fromarray(np.zeros((9, 14, 3), np.uint8)).save(tmp_path / "a.png")
     monkeypatch.setattr("sys.argv", ["predict.py", str(FOLDER / "dinov2"), str(tmp_path / "a.png")])
-    with pytest.raises(ConfigError, match="Embed has no classes"):
+    with pytest.raises(ConfigError, match="no classes, its task is Embed"):
         predict.main()
 
 

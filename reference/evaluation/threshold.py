@@ -24,6 +24,12 @@ def otsu(counts: Integer[np.ndarray, " L"]) -> int:
     return int(np.where(parted, below * above * (means[0] - means[1]) ** 2, 0.0).argmax())
 
 
+def luma(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+    """Brightness of colors, 0.299 R + 0.587 G + 0.114 B rounded.   [ITU-R BT.601]"""
+    weights = np.array([19595, 38470, 7471])  # of 2^16, which is their sum
+    return ((pixels.astype(np.int64) @ weights + (1 << 15)) >> 16).astype(np.uint8)
+
+
 def smaller_side(gray: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """The pixels on the side of Otsu's threshold that has fewer of them; the bright ones where both have as many.
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from data.errors import BadImage
 from data.manifest import printable
@@ -16,7 +15,7 @@ from navit_eqx.errors import ConfigError
 from navit_eqx.inference import outputs
 from navit_eqx.rows import row_of
 from reference.evaluation.confusion import class_iou, confusion
-from reference.evaluation.threshold import smaller_side
+from reference.evaluation.threshold import luma, smaller_side
 
 from ...run.loading import evaluation_rows
 from ..overlays import Panel, draw_mask, draw_sheet, plain_classes, shortened
@@ -60,8 +59,8 @@ def by_brightness(context: Context, image_ids: Int[np.ndarray, " N"], rare: int)
     found = []
     for image in image_ids.tolist():
         photo = displayable(context.source.image(image), context.config.model)
-        gray = np.asarray(Image.fromarray(photo).convert("L"))
-        found.append(confusion(truth_of(context.source, image), np.where(smaller_side(gray), rare, 1 - rare), 2))
+        here = smaller_side(luma(photo))
+        found.append(confusion(truth_of(context.source, image), np.where(here, rare, 1 - rare), 2))
     return np.array(found, np.int64).reshape(-1, 2, 2)
 
 
