@@ -17,14 +17,14 @@ if version("jaxlib").startswith("0.10."):  # compiles in half the time; another 
     quickly = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ.setdefault("XLA_FLAGS", quickly)
 
+import jax
+import pytest
+from hypothesis import Phase, settings
+
 # As from a terminal: below nohup, and in the background of a shell, signals are ignored that tests send.
 for each in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
     if signal.getsignal(each) is signal.SIG_IGN:
         signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
-
-import jax
-import pytest
-from hypothesis import Phase, settings
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
