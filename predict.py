@@ -51,7 +51,7 @@ from harness.terminal import check_written, is_read, print_whole
 from navit_eqx import inference
 from navit_eqx.clips import rule_of
 from navit_eqx.errors import ConfigError, check, check_in
-from navit_eqx.files import check_apart, make_folder, replacing
+from navit_eqx.files import check_overwrites_none, make_folder, replacing
 from navit_eqx.front import info_of
 from navit_eqx.pixels import read_header
 from navit_eqx.preprocessing import Frames, at_resolution
@@ -194,7 +194,7 @@ def classify(
 def features(model: navit.Model, paths: list[str], options: Options, reasons: dict[int, str]) -> None:
     """Write the pooled vector of each image, in memory that does not grow with their number."""
     make_folder(Path(options.features).parent)
-    check_apart([options.features], paths)
+    check_overwrites_none([options.features], paths)
     vectors = pooled(model, paths, options, reasons)
 
     def found() -> Iterator[tuple[str, np.ndarray]]:
@@ -228,7 +228,7 @@ def search(model: navit.Model, paths: list[str], options: Options, reasons: dict
     """Print the images that are most similar to a text, best first, and draw them."""
     navit.embed_texts(model, [options.search])  # refuse a model without texts before images are read
     make_folder(Path(options.sheet).parent)
-    check_apart([options.sheet], paths)
+    check_overwrites_none([options.sheet], paths)
     check(
         isinstance(model.task.config, Contrast),
         '--search compares one vector of each image with a text, and this model finds boxes: --texts "a dog"',

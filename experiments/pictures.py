@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from experiments.claims import estimate, score
 from experiments.settings import AnySetting
 
@@ -19,16 +21,19 @@ def arms(result: Mapping) -> list[str]:
     return list(dict.fromkeys(t["arm"] for t in result["trials"]))
 
 
+def line(axis: Any, x: Sequence[float], points: Any, label: str, fmt: str = "o-", **style: Any) -> None:
+    """Means over x, each with half the width of its interval: `points` are what `statistics` gives."""
+    mean, error = zip(*points)
+    axis.errorbar(x, mean, error, fmt=fmt, capsize=2, markersize=4, label=label, **style)
+
+
 def curves(axis: Any, result: Mapping, names: Sequence[str] = (), relative_to: float | None = None) -> None:
     """Accuracy against resolution, one line per arm; divided by that at one resolution if it is given."""
     resolutions = result["resolutions"]
     for name in names or arms(result):
-        mean, error = zip(*(statistics(result, name, (r,)) for r in resolutions))
-        scale = 1.0 if relative_to is None else mean[resolutions.index(relative_to)]
-        axis.errorbar(
-            resolutions, [m / scale for m in mean], [e / scale for e in error], fmt="o-", capsize=2, label=name,
-            markersize=4,
-        )  # fmt: skip
+        points = np.array([statistics(result, name, (r,)) for r in resolutions])
+        scale = 1.0 if relative_to is None else points[resolutions.index(relative_to), 0]
+        line(axis, resolutions, points / scale, name)
     ylabel = "accuracy, % (bars: 95 % interval)" if relative_to is None else f"accuracy / that at {relative_to:g}"
     axis.set(xlabel="resolution at test time", ylabel=ylabel)
     axis.grid(alpha=0.3)

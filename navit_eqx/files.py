@@ -77,7 +77,7 @@ def number_of(error: Exception) -> int:
     return getattr(error, "errno", None) or next(quoted, 0)
 
 
-def check_apart(outputs: Iterable[Path | str], inputs: Iterable[Path | str]) -> None:
+def check_overwrites_none(outputs: Iterable[Path | str], inputs: Iterable[Path | str]) -> None:
     """Raises ConfigError where a file that is written would take the place of one that is read."""
     read = {os.path.realpath(path): path for path in inputs}
     for path in outputs:

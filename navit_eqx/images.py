@@ -13,7 +13,7 @@ from jaxtyping import Array, Num, Shaped
 from .adaptive import cut, levels_by_threshold, quads_in, room_of
 from .complexity import complexity, complexity_size
 from .hierarchy import block_order
-from .pixels import Header, ImageError, Source, patchify, read_header, read_image, resize
+from .pixels import Header, ImageError, Source, patchify, read_header, read_image, reason, resize
 from .preprocessing import CenterCrop, Merge, MergeByContent, MergeByThreshold, Native, Preprocessing, Size, WholeBlocks
 from .rows import Row
 
@@ -341,11 +341,6 @@ def _fill(
             found = cut(pixels, patch, merge, image.quads)
         row.patches[start:end], row.coords[start:end], row.grids[slot] = found
         row.segment_ids[start:end] = slot + 1
-
-
-def reason(name: str, error: Exception) -> str:
-    """Why an image cannot be used: errors of the system do not say it in words."""
-    return f"{name} cannot be read, {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _quads(

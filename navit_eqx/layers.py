@@ -84,7 +84,7 @@ class LayerNorm(AbstractNorm):
         return scaled(self, y - y.mean(-1, keepdims=True)).astype(x.dtype)
 
 
-class RmsNorm(AbstractNorm):
+class AbstractRmsNorm(AbstractNorm):
     """scale · x / √(mean x² + ε) + bias   [Zhang & Sennrich, arXiv:1910.07467]"""
 
     scale: Float[Array, "*L D"]
@@ -96,19 +96,15 @@ class RmsNorm(AbstractNorm):
         return scaled(self, full(x)).astype(x.dtype)
 
 
-class WholeRmsNorm(AbstractNorm):
+class RmsNorm(AbstractRmsNorm):
+    """RMSNorm of tokens, or of the queries or keys of each head."""
+
+
+class WholeRmsNorm(AbstractRmsNorm):
     """RMSNorm of the queries or keys of all heads together, "H K" as one axis, after their rotation.
 
     [UniViTAR, arXiv:2504.01792]
     """
-
-    scale: Float[Array, "*L D"]
-    bias: Float[Array, "*L D"] | None
-    eps: float = eqx.field(static=True, default=EPSILON)
-
-    @jax.checkpoint
-    def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
-        return scaled(self, full(x)).astype(x.dtype)
 
 
 def scaled(norm: AbstractNorm, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:

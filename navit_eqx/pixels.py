@@ -41,6 +41,11 @@ def read_header(source: Source, channels: int, name: str | None = None) -> Heade
     return Header(array.shape[:2], np.dtype(np.uint8 if array.dtype == np.uint8 else np.float32))
 
 
+def reason(name: str, error: Exception) -> str:
+    """Why an image cannot be used: errors of the system do not say it in words."""
+    return f"{name} cannot be read, {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def read_image(source: Source, channels: int, name: str | None = None, shrink: int = 1) -> Num[np.ndarray, "h w C"]:
     """Read one image as an array with `channels` channels: uint8 in 0…255, or float32 (already normalized).
 

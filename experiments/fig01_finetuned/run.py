@@ -9,7 +9,7 @@ from experiments.claims import Claim
 from experiments.compute_bed import OWN, own_trial
 from experiments.fig01_compute.run import BEST, recipe
 from experiments.pairs import fine_tuned
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.trained import Experiment, main
 from harness.config import Config
 from harness.evaluation.pictures import sheet
@@ -59,8 +59,7 @@ def draw(result: Mapping, path: Path) -> None:
                 names = [trained(kind, b) for b in BUDGETS]
                 x = [np.mean([t[what] for t in result["trials"] if t["arm"] == name]) for name in names]
                 for label, arm_of in ((kind, trained), (f"{kind}, fine-tuned on pairs", tuned)):
-                    mean, error = zip(*(statistics(result, arm_of(kind, b)) for b in BUDGETS))
-                    axis.errorbar(x, mean, error, fmt="o-", capsize=2, ms=4, label=label)
+                    line(axis, x, [statistics(result, arm_of(kind, b)) for b in BUDGETS], label)
         left.set(xscale="log", xlabel="compute of the training before, FLOPs", title="By compute")
         right.set(xscale="log", xlabel="images seen in the training before", title="By images")
         for axis in (left, right):

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.sources.digits import Digits
 from experiments.claims import Claim
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.trained import Experiment, main
 from experiments.trial import model_after, source
 from harness.config import Config
@@ -94,15 +94,14 @@ def draw(result: Mapping, path: Path) -> None:
         for arm in PRESETS:
             trials = [t for t in result["trials"] if t["arm"] == arm]
             tokens = [float(np.mean([t["mean_tokens"][f"{r:g}"] for t in trials])) for r in RESOLUTIONS[arm]]
-            line(left, tokens, known, [f"{arm}, at {r:g}" for r in RESOLUTIONS[arm]], arm)
-            line(right, tokens, known, [f"{arm}, calibration at {r:g}" for r in RESOLUTIONS[arm]], arm)
+            over_tokens(left, tokens, known, [f"{arm}, at {r:g}" for r in RESOLUTIONS[arm]], arm)
+            over_tokens(right, tokens, known, [f"{arm}, calibration at {r:g}" for r in RESOLUTIONS[arm]], arm)
         left.set(ylabel="accuracy, % (bars: 95 % interval)", title="One model at every cost")
         right.set(ylabel="1 - calibration error, %", title="Calibration")
 
 
-def line(axis: Any, tokens: Sequence[float], result: Mapping, names: Sequence[str], label: str) -> None:
-    mean, error = zip(*(statistics(result, name) for name in names))
-    axis.errorbar(tokens, mean, error, fmt="o-", capsize=2, ms=4, label=label)
+def over_tokens(axis: Any, tokens: Sequence[float], result: Mapping, names: Sequence[str], label: str) -> None:
+    line(axis, tokens, [statistics(result, name) for name in names], label)
     axis.set(xlabel="tokens of an image (mean)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

@@ -16,7 +16,7 @@ from data.sources.source import Chosen
 from experiments.claims import Claim
 from experiments.compute_bed import feed, vit
 from experiments.pairs import fine_tuned
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.trained import Experiment, main
 from experiments.trial import model_after, source
 from harness.config import Config
@@ -110,16 +110,15 @@ CLAIMS = (
 
 def draw(result: Mapping, path: Path) -> None:
     known = {"trials": read(result["trials"])}
+    points = lambda arms, place: [statistics(known, f"{arm}, {place} {r:g}") for arm, r in zip(arms, RESOLUTIONS)]
+    each = [at(r) for r in RESOLUTIONS]
     with sheet(path, 2) as (left, right):
         for color, arm in zip(COLORS, (ALL, at(RESOLUTIONS[0]), at(RESOLUTIONS[-1]))):
-            mean, error = zip(*(statistics(known, f"{arm}, at {r:g}") for r in RESOLUTIONS))
-            left.errorbar(RESOLUTIONS, mean, error, fmt="o-", capsize=2, ms=4, color=color, label=arm)
+            line(left, RESOLUTIONS, points([arm] * len(RESOLUTIONS), "at"), arm, color=color)
         for axis, place, title in ((left, "at", "Pairs of digits"), (right, "corrupted, at", "Corrupted")):
-            mean, error = zip(*(statistics(known, f"{at(r)}, {place} {r:g}") for r in RESOLUTIONS))
-            axis.errorbar(RESOLUTIONS, mean, error, fmt="ks:", capsize=2, ms=4, label="one fine-tuning for each")
+            line(axis, RESOLUTIONS, points(each, place), "one fine-tuning for each", fmt="ks:")
             axis.set(xlabel="resolution", ylabel="accuracy, % (bars: 95 % interval)", title=title)
-        mean, error = zip(*(statistics(known, f"{ALL}, corrupted, at {r:g}") for r in RESOLUTIONS))
-        right.errorbar(RESOLUTIONS, mean, error, fmt="o-", capsize=2, ms=4, color=COLORS[0], label=ALL)
+        line(right, RESOLUTIONS, points([ALL] * len(RESOLUTIONS), "corrupted, at"), ALL, color=COLORS[0])
         for axis in (left, right):
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)

@@ -13,7 +13,7 @@ import numpy as np
 from data.sampling.resolution import Native
 from experiments.claims import Claim
 from experiments.compute_bed import feed
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.trained import Experiment, main
 from experiments.trial import model_after, source
 from harness.config import Config
@@ -113,18 +113,17 @@ def draw(result: Mapping, path: Path) -> None:
     known = {"trials": read(result["trials"])}
     tokens = {float(r): count for r, count in result["trials"][0]["mean_tokens"].items()}
     with sheet(path, 2) as (left, right):
-        line(left, known, "accuracy at", tokens, "all tokens of a resized image")
-        line(
+        over_tokens(left, known, "accuracy at", tokens, "all tokens of a resized image")
+        over_tokens(
             left, known, "drop to", {r: tokens[r] for r in INSIDE[:-1]}, f"resolution {TOP:g}, tokens dropped at random"
         )
-        line(right, known, "calibration at", {r: tokens[r] for r in INSIDE}, "one model")
+        over_tokens(right, known, "calibration at", {r: tokens[r] for r in INSIDE}, "one model")
         left.set(ylabel="accuracy, % (bars: 95 % interval)", title="Fewer tokens: resize, or drop?")
         right.set(ylabel="1 - calibration error, %", title="Calibration over tokens")
 
 
-def line(axis: Any, result: Mapping, name: str, tokens: Mapping[float, float], label: str) -> None:
-    mean, error = zip(*(statistics(result, f"{name} {r:g}") for r in tokens))
-    axis.errorbar([*tokens.values()], mean, error, fmt="o-", capsize=2, markersize=4, label=label)
+def over_tokens(axis: Any, result: Mapping, name: str, tokens: Mapping[float, float], label: str) -> None:
+    line(axis, [*tokens.values()], [statistics(result, f"{name} {r:g}") for r in tokens], label)
     axis.set(xlabel="tokens of an image (mean)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

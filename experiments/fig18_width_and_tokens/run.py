@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims import Claim
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.settings import name
 from experiments.trained import Experiment, main
 from experiments.trial import source
@@ -104,8 +104,7 @@ def with_resolutions(trials: list[dict]) -> list[dict]:
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
         for arm in (NARROW, MIDDLE, WIDE):
-            mean, error = zip(*(statistics(result, arm, (r,)) for r in READ))
-            axis.errorbar([mflops(arm, r) for r in READ], mean, error, fmt="o-", capsize=2, markersize=4, label=arm)
+            line(axis, [mflops(arm, r) for r in READ], [statistics(result, arm, (r,)) for r in READ], arm)
         axis.set(xscale="log", xlabel="MFLOPs an image (mean, forward)", ylabel="accuracy, % (bars: 95 % interval)")
         axis.set_title(f"Scales {', '.join(f'{r:g}' for r in READ)}; trained on 0.6 to 1.65")
         axis.grid(alpha=0.3)

@@ -7,7 +7,7 @@ from data.sampling.patch_size import OneSize
 from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, fixed, flexible
 from experiments.pairs import fine_tuned
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.settings import name
 from experiments.trained import Experiment, main
 from harness.config import Config
@@ -61,8 +61,7 @@ def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as axes:
         for axis, arms_of in zip(axes, (TRAINED, TUNED)):
             for color, (model, arm) in zip(COLORS, arms_of.items()):
-                mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
-                axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=model, color=color, ms=4)
+                line(axis, SIZES, [statistics(result, arm, at(size)) for size in SIZES], model, color=color)
             axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)

@@ -8,7 +8,7 @@ from experiments.claims import Claim, against_each
 from experiments.flexi_bed import SIZES, at, flexible
 from experiments.flexi_sizes.run import BOTH, FIXED, SETTINGS
 from experiments.flexi_sizes.run import arms as arms_of_sizes
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.settings import name
 from experiments.trained import Experiment, main
 from harness.config import Config
@@ -45,8 +45,7 @@ CLAIMS = (
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
         for color, arm in zip(COLORS, (CURRICULUM, RANDOM, ALONE)):
-            mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
-            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=arm, color=color, ms=4)
+            line(axis, SIZES, [statistics(result, arm, at(size)) for size in SIZES], arm, color=color)
         axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")
         axis.set_title(f"Ways to a model for patches of {FINE} px, at equal FLOPs in training")
         axis.grid(alpha=0.3)

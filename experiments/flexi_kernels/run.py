@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.bed import bed
 from experiments.claims import Claim, against_each
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.settings import Setting, name
 from experiments.trained import Experiment, main
 from harness.config import Config
@@ -49,8 +49,12 @@ CLAIMS = (
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
         for kernel in KERNELS:
-            mean, error = zip(*(statistics({"trials": read(result["trials"])}, kernel, at(size)) for size in SIZES))
-            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=kernel, ms=4)
+            line(
+                axis,
+                SIZES,
+                [statistics({"trials": read(result["trials"])}, kernel, at(size)) for size in SIZES],
+                kernel,
+            )
         axis.axvline(OWN, color="grey", ls=":", label="trained")
         axis.set(xlabel="patch size (pixels); the image grows with it", ylabel="accuracy, % (bars: 95 % interval)")
         axis.set_title("One trained model, its kernel resized in four ways")

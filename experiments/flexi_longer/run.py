@@ -7,7 +7,7 @@ from pathlib import Path
 from data.sources.digits import Digits
 from experiments.claims import Claim
 from experiments.flexi_bed import SIZES, at, flexible
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.settings import name
 from experiments.trained import Experiment, main
 from harness.config import Config
@@ -58,8 +58,7 @@ CLAIMS = (
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 1) as (axis,):
         for color, arm in zip(COLORS, (ONCE, LONG)):
-            mean, error = zip(*(statistics(result, arm, at(size)) for size in SIZES))
-            axis.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=arm, color=color, ms=4)
+            line(axis, SIZES, [statistics(result, arm, at(size)) for size in SIZES], arm, color=color)
         axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")
         axis.grid(alpha=0.3)
         axis.legend()

@@ -11,7 +11,7 @@ from data.sampling.patch_size import PerImage
 from data.sampling.resolution import Native
 from experiments.claims import Claim
 from experiments.flexi_bed import BASE, MIDDLE, SCALES, SIZES, at, fixed, flexible
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.settings import Setting, name
 from experiments.trained import Experiment, main
 from experiments.trial import source
@@ -100,8 +100,7 @@ def within(trial: dict, trials: list[dict]) -> dict:
 def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as (left, right):
         for color, name in zip(COLORS, [BOTH, *FIXED.values()]):
-            mean, error = zip(*(statistics(result, name, at(size)) for size in SIZES))
-            left.errorbar(SIZES, mean, error, fmt="o-", capsize=2, label=name, color=color, ms=4)
+            line(left, SIZES, [statistics(result, name, at(size)) for size in SIZES], name, color=color)
         for style, name in zip((":", "--"), (EVEN, LONG)):
             left.plot(SIZES, [statistics(result, name, at(size))[0] for size in SIZES], f"k{style}", label=name)
         left.set(xlabel="patch size at test time (pixels)", ylabel="accuracy, % (bars: 95 % interval)")

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.claims import Claim
 from experiments.flexi_bed import BASE, MIDDLE, SCALES, SIZES, flexible
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.trained import Experiment, main
 from experiments.trial import model_after, source
 from harness.config import Config
@@ -97,8 +97,8 @@ def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as (left, right):
         for color, size in zip(COLORS, OTHER):
             names = [f"CKA {size}, layer {layer}" for layer in range(DEPTH + 1)]
-            mean, error = np.array([statistics(known, name) for name in names]).T / 100
-            left.errorbar(range(DEPTH + 1), mean, error, fmt="o-", capsize=2, ms=4, color=color, label=f"{size} px")
+            points = np.array([statistics(known, name) for name in names]) / 100
+            line(left, range(DEPTH + 1), points, f"{size} px", color=color)
         left.set(xlabel="layer (0: embedding)", ylabel=f"linear CKA with {BASE} px (bars: 95 % interval)")
         left.set_title("Similarity of the tokens")
         for sizes, how in ((SIZES, "o-"), ((FINER, *BETWEEN), "x")):

@@ -7,7 +7,7 @@ from data.sampling.patch_size import OneSize
 from experiments.claims import Claim
 from experiments.flexi_bed import at, fixed, flexible
 from experiments.pairs import fine_tuned
-from experiments.pictures import statistics
+from experiments.pictures import line, statistics
 from experiments.trained import Experiment, main
 from harness.config import Config
 from harness.evaluation.pictures import COLORS, sheet
@@ -44,8 +44,7 @@ def draw(result: Mapping, path: Path) -> None:
     with sheet(path, 2) as axes:
         for axis, size in zip(axes, TWO):
             for color, model in zip(COLORS, (FLEXIBLE, FIXED[size])):
-                mean, error = zip(*(statistics(result, tuned(model, size), at(seen)) for seen in TWO))
-                axis.errorbar(TWO, mean, error, fmt="o-", capsize=2, label=model, color=color, ms=4)
+                line(axis, TWO, [statistics(result, tuned(model, size), at(seen)) for seen in TWO], model, color=color)
             axis.set(xlabel="patch size at test time (pixels)", ylabel="accuracy on pairs, % (bars: 95 % interval)")
             axis.set_title(f"Fine-tuned at {size} pixels")
             axis.grid(alpha=0.3)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from data.boxes import corners_of
 from data.manifest import printable
 from navit_eqx.config import ModelConfig
-from navit_eqx.files import check_apart, make_folder
+from navit_eqx.files import check_overwrites_none, make_folder
 from navit_eqx.pixels import read_image
 
 from ..run.folder import write_json
@@ -99,7 +99,7 @@ def picture_files(folder: Path, paths: Sequence[str]) -> dict[str, Path]:
             name = f"{stem}-{again[stem]}"
         taken.add(name)
         files[path] = folder / f"{name}.png"
-    check_apart(files.values(), paths)
+    check_overwrites_none(files.values(), paths)
     return files
 
 

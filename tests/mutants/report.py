@@ -99,7 +99,7 @@ MUTANTS: tuple[Mutant, ...] = (
         replace("name in taken", "False"), "tests/test_detect_run.py::test_every_image_has_a_picture_of_its_own",
     ),
     one(
-        "a picture takes the place of an image", "navit_eqx.files:check_apart",
+        "a picture takes the place of an image", "navit_eqx.files:check_overwrites_none",
         replace("os.path.realpath(path) not in read", "True"),
         "tests/test_detect_run.py::test_every_image_has_a_picture_of_its_own",
     ),
